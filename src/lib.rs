@@ -1,0 +1,3 @@
+//! layout follows
+
+pub mod types;

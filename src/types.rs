@@ -1,0 +1,237 @@
+//! The values that enter a signed message, each parsed once and trusted from then on.
+//!
+//! A value that carried a line break could forge another line of the message, so every type here
+//! holds printable ASCII without space and nothing else (PROTOCOL: line injection).
+
+use std::{fmt, str::FromStr};
+
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+/// The longest id, nonce or request id that is taken, in bytes.
+const MAX_LEN: usize = 128;
+
+/// Why a value was refused. Its text says what is allowed; it never repeats the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// Not `0x` and 40 hexadecimal digits.
+    #[error("an address is 0x and 40 hexadecimal digits")]
+    Address,
+    /// Empty, too long, or with a character that a message line cannot hold.
+    #[error("it must be 1 to 128 printable ASCII characters without spaces")]
+    Line,
+    /// Not usable as one segment of a path.
+    #[error("an id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and is not . or ..")]
+    Slug,
+    /// Not `0x` and 130 hexadecimal digits.
+    #[error("a signature is 0x and 130 hexadecimal digits")]
+    Signature,
+}
+
+fn is_line_value(text: &str) -> bool {
+    (1..=MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text.strip_prefix("0x")?, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// An Ethereum address: 20 bytes, written as `0x` and 40 lower-case digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address([u8; 20]);
+
+impl Address {
+    /// The address with these bytes.
+    pub fn new(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidValue;
+
+    /// Takes any case; the mixed-case checksum of EIP-55 is not asked for.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        parse_hex(text).map(Self).ok_or(InvalidValue::Address)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The id of one request: used once within a session, and for `x-request-id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// A fresh id: a random UUID (version 4).
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().to_string())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if is_line_value(text) { Ok(Self(text.to_owned())) } else { Err(InvalidValue::Line) }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The nonce of a wallet's session. Whoever holds it and a signature can call as the wallet, so it
+/// does not print.
+#[derive(Debug, Clone)]
+pub struct SessionNonce(SecretString);
+
+impl SessionNonce {
+    /// The nonce as text, for the message and the envelope only.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for SessionNonce {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl FromStr for SessionNonce {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if is_line_value(text) { Ok(Self(text.into())) } else { Err(InvalidValue::Line) }
+    }
+}
+
+/// An id that is one segment of a path, such as a job id: `[A-Za-z0-9._~-]{1,128}`, never `.` or
+/// `..`. None of its characters needs escaping in a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Slug(String);
+
+impl Slug {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Slug {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        let fits = (1..=MAX_LEN).contains(&text.len()) && text.bytes().all(unreserved);
+        if fits && text != "." && text != ".." {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidValue::Slug)
+        }
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A recoverable ECDSA signature: `r` (32 bytes), `s` (32), `v` (27 or 28). It does not print by
+/// accident: only [`Signature::to_hex`] shows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature([u8; 65]);
+
+impl Signature {
+    /// The signature with these bytes.
+    pub fn new(bytes: [u8; 65]) -> Self {
+        Self(bytes)
+    }
+
+    /// `r`, `s` and `v`.
+    pub fn as_bytes(&self) -> &[u8; 65] {
+        &self.0
+    }
+
+    /// The wire form: `0x` and 130 lower-case digits.
+    pub fn to_hex(&self) -> String {
+        format!("0x{}", hex::encode(self.0))
+    }
+}
+
+impl FromStr for Signature {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        parse_hex(text).map(Self).ok_or(InvalidValue::Signature)
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signature([REDACTED])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_value_holds_printable_ascii_without_space() {
+        for text in ["", "a b", "a\nb", "a\rb", "a\tb", "a\u{7f}", "\u{2028}", "é", "\0"] {
+            assert_eq!(text.parse::<RequestId>(), Err(InvalidValue::Line), "{text:?}");
+            assert_eq!(text.parse::<SessionNonce>(), Err(InvalidValue::Line), "{text:?}");
+        }
+        assert!("x".repeat(129).parse::<RequestId>().is_err());
+        assert!("job:1/ü".parse::<RequestId>().is_err());
+        assert!("job:1/!~".parse::<RequestId>().is_ok());
+    }
+
+    #[test]
+    fn a_slug_needs_no_escaping_and_does_not_climb() {
+        for text in ["", ".", "..", "a/b", "a%2Fb", "a b", "a\n", "é", "a?b", "a;b", "a\0"] {
+            assert_eq!(text.parse::<Slug>(), Err(InvalidValue::Slug), "{text:?}");
+        }
+        assert!("x".repeat(129).parse::<Slug>().is_err());
+        assert!("507f1f77bcf86cd799439011".parse::<Slug>().is_ok());
+        assert!("...a-B_c~9".parse::<Slug>().is_ok());
+    }
+
+    #[test]
+    fn an_address_is_written_in_lower_case() {
+        let text = "0x17c5185167401eD00cF5F5b2fc97D9BBfDb7D025";
+        assert_eq!(text.parse::<Address>().unwrap().to_string(), text.to_lowercase());
+        assert!("17c5185167401eD00cF5F5b2fc97D9BBfDb7D025".parse::<Address>().is_err());
+        assert!("0x17c5".parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn nonce_and_signature_do_not_print() {
+        let nonce: SessionNonce = "nonce-1234".parse().unwrap();
+        assert!(!format!("{nonce:?}").contains("1234"));
+        let signature = Signature::new([0xab; 65]);
+        assert!(!format!("{signature:?}").contains("abab"));
+    }
+}

@@ -1,0 +1,266 @@
+//! Canonical JSON and its hash: the bytes of a payload on which both sides agree.
+//!
+//! The form is that of Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))`, with
+//! one change: a float with an integral value below 1e21 is written as an integer, as a JavaScript
+//! hop would write it (PROTOCOL §4).
+//!
+//! Text is taken apart with [`RawValue`], not with `serde_json::Value`: a `Value` either rounds
+//! integers over 64 bits or, with arbitrary precision, takes an object with one reserved key for a
+//! number.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+/// The deepest nesting of arrays and objects that is taken.
+const MAX_DEPTH: usize = 128;
+
+/// Why a text has no canonical form. Lines and columns count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not JSON (RFC 8259), or not UTF-8.
+    #[error("it is not JSON: {0}")]
+    Syntax(String),
+    /// JSON, but not an object, where one is needed.
+    #[error("it is JSON, but not an object: it must look like {{\"name\": value}}")]
+    NotAnObject,
+    /// Half of a surrogate pair, which no UTF-8 text can hold.
+    #[error("a string holds half of a surrogate pair (\\uD800 to \\uDFFF)")]
+    LoneSurrogate,
+    /// The double nearest to the number is infinite.
+    #[error("a number is too large for a double (the largest is about 1.8e308)")]
+    NumberTooLarge,
+    /// Deeper than 128 levels.
+    #[error("arrays and objects are nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+}
+
+/// A JSON value in canonical form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalJson(String);
+
+impl CanonicalJson {
+    /// The canonical form of a JSON text.
+    ///
+    /// # Errors
+    /// See [`JsonError`].
+    pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
+        Self::of(parse_syntax(text)?, 0)
+    }
+
+    /// The canonical form of a string.
+    pub fn string(text: &str) -> Self {
+        let mut out = String::with_capacity(text.len() + 2);
+        write_string(&mut out, text);
+        Self(out)
+    }
+
+    /// The canonical form of an integer.
+    pub fn integer(value: u64) -> Self {
+        Self(value.to_string())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// SHA-256 of the text.
+    pub fn hash(&self) -> PayloadHash {
+        PayloadHash(Sha256::digest(&self.0).into())
+    }
+
+    fn of(raw: &RawValue, depth: usize) -> Result<Self, JsonError> {
+        let mut out = String::with_capacity(raw.get().len());
+        write_value(&mut out, raw, depth)?;
+        Ok(Self(out))
+    }
+}
+
+impl From<CanonicalJson> for String {
+    fn from(json: CanonicalJson) -> Self {
+        json.0
+    }
+}
+
+/// The hash of a canonical payload; prints as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PayloadHash([u8; 32]);
+
+impl fmt::Display for PayloadHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for PayloadHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A JSON object with values in canonical form, so that fields can be dropped and added before the
+/// whole is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Object(BTreeMap<String, CanonicalJson>);
+
+impl Object {
+    /// Takes an object apart.
+    ///
+    /// # Errors
+    /// See [`JsonError`].
+    pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
+        let raw = parse_syntax(text)?;
+        if !raw.get().starts_with('{') {
+            return Err(JsonError::NotAnObject);
+        }
+        let fields: BTreeMap<String, &RawValue> = reparse(raw)?;
+        let canonical = |(name, value)| Ok((name, CanonicalJson::of(value, 1)?));
+        fields.into_iter().map(canonical).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&CanonicalJson> {
+        self.0.get(name)
+    }
+
+    /// Sets a field.
+    pub fn insert(&mut self, name: &str, value: CanonicalJson) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// Keeps the fields for which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(&str, &CanonicalJson) -> bool) {
+        self.0.retain(|name, value| keep(name, value));
+    }
+
+    /// The whole object in canonical form.
+    pub fn to_canonical(&self) -> CanonicalJson {
+        let mut out = String::from("{");
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            write_field_name(&mut out, index, name);
+            out.push_str(&value.0);
+        }
+        out.push('}');
+        CanonicalJson(out)
+    }
+}
+
+/// Checks the syntax of the whole text; strings are checked for lone surrogates when they are read.
+fn parse_syntax(text: &[u8]) -> Result<&RawValue, JsonError> {
+    let text = std::str::from_utf8(text).map_err(|error| {
+        JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1))
+    })?;
+    serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))
+}
+
+/// Reads a part of a text whose syntax was checked, so only a surrogate can be wrong with it.
+fn reparse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, JsonError> {
+    serde_json::from_str(raw.get()).map_err(|_| JsonError::LoneSurrogate)
+}
+
+/// `depth` is the number of arrays and objects around the value.
+fn write_value(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
+    let text = raw.get();
+    match text.as_bytes()[0] {
+        b'{' | b'[' if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
+        b'{' => write_object(out, raw, depth)?,
+        b'[' => write_array(out, raw, depth)?,
+        b'"' => write_string(out, &reparse::<String>(raw)?),
+        b't' | b'f' | b'n' => out.push_str(text),
+        _ if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
+        _ => out.push_str(if text == "-0" { "0" } else { text }),
+    }
+    Ok(())
+}
+
+/// `BTreeMap` keeps the last of two equal keys and orders by byte, which for UTF-8 is the order of
+/// code points.
+fn write_object(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
+    let fields: BTreeMap<String, &RawValue> = reparse(raw)?;
+    out.push('{');
+    for (index, (name, value)) in fields.into_iter().enumerate() {
+        write_field_name(out, index, &name);
+        write_value(out, value, depth + 1)?;
+    }
+    out.push('}');
+    Ok(())
+}
+
+fn write_field_name(out: &mut String, index: usize, name: &str) {
+    if index > 0 {
+        out.push(',');
+    }
+    write_string(out, name);
+    out.push(':');
+}
+
+fn write_array(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
+    let items: Vec<&RawValue> = reparse(raw)?;
+    out.push('[');
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write_value(out, item, depth + 1)?;
+    }
+    out.push(']');
+    Ok(())
+}
+
+fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            ' '..='~' => out.push(character),
+            _ => write_escaped(out, character),
+        }
+    }
+    out.push('"');
+}
+
+fn write_escaped(out: &mut String, character: char) {
+    for unit in character.encode_utf16(&mut [0; 2]) {
+        out.push_str(&format!("\\u{unit:04x}"));
+    }
+}
+
+/// Rust prints a double with the fewest digits that read back, as Python and ECMAScript do; only
+/// the layout differs.
+fn write_float(out: &mut String, text: &str) -> Result<(), JsonError> {
+    // A JSON number is always a Rust float literal; what is too large reads as infinite.
+    let value: f64 = text.parse().unwrap_or(f64::INFINITY);
+    if value.is_infinite() {
+        return Err(JsonError::NumberTooLarge);
+    }
+    if value == 0.0 {
+        out.push('0');
+    } else if value.fract() == 0.0 && value.abs() < 1e21 {
+        out.push_str(&value.to_string());
+    } else if value.abs() < 1e-4 || value.abs() >= 1e16 {
+        write_exponent_form(out, value);
+    } else {
+        out.push_str(&value.to_string());
+    }
+    Ok(())
+}
+
+/// `1e-07`, `1.5e+300`: the exponent has a sign and at least two digits.
+fn write_exponent_form(out: &mut String, value: f64) {
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, digits) = match exponent.strip_prefix('-') {
+        Some(digits) => ('-', digits),
+        None => ('+', exponent),
+    };
+    out.push_str(&format!("{mantissa}e{sign}{digits:0>2}"));
+}

@@ -8,8 +8,11 @@ use std::{fmt, str::FromStr};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-/// The longest id, nonce or request id that is taken, in bytes.
-const MAX_LEN: usize = 128;
+/// The longest id of a path, in bytes.
+const MAX_SLUG: usize = 128;
+
+/// The longest other value of a line, in bytes: room for a nonce that is a signed token.
+const MAX_LINE: usize = 1024;
 
 /// Why a value was refused. Its text says what is allowed; it never repeats the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +21,10 @@ pub enum InvalidValue {
     #[error("an address is 0x and 40 hexadecimal digits")]
     Address,
     /// Empty, too long, or with a character that a message line cannot hold.
-    #[error("it must be 1 to 128 printable ASCII characters without spaces")]
+    #[error("it must be 1 to 1024 printable ASCII characters without spaces")]
     Line,
     /// Not usable as one segment of a path.
-    #[error("an id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and is not . or ..")]
+    #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\"")]
     Slug,
     /// Not `0x` and 130 hexadecimal digits.
     #[error("a signature is 0x and 130 hexadecimal digits")]
@@ -29,7 +32,7 @@ pub enum InvalidValue {
 }
 
 fn is_line_value(text: &str) -> bool {
-    (1..=MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=MAX_LINE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -143,7 +146,7 @@ impl FromStr for Slug {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
-        let fits = (1..=MAX_LEN).contains(&text.len()) && text.bytes().all(unreserved);
+        let fits = (1..=MAX_SLUG).contains(&text.len()) && text.bytes().all(unreserved);
         if fits && text != "." && text != ".." {
             Ok(Self(text.to_owned()))
         } else {
@@ -204,7 +207,7 @@ mod tests {
             assert_eq!(text.parse::<RequestId>(), Err(InvalidValue::Line), "{text:?}");
             assert_eq!(text.parse::<SessionNonce>(), Err(InvalidValue::Line), "{text:?}");
         }
-        assert!("x".repeat(129).parse::<RequestId>().is_err());
+        assert!("x".repeat(1025).parse::<RequestId>().is_err());
         assert!("job:1/ü".parse::<RequestId>().is_err());
         assert!("job:1/!~".parse::<RequestId>().is_ok());
     }

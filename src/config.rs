@@ -1,0 +1,81 @@
+//! The configuration: what it holds. `config/settings.rs` has the table that everything else about
+//! it derives from; [`Config::load`] reads it.
+
+mod file;
+mod load;
+mod mistake;
+mod settings;
+mod value;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use tracing::Level;
+
+use crate::types::Address;
+pub use mistake::Mistakes;
+pub use value::{InvalidSetting, LogFormat, UpstreamUrl};
+
+/// Every setting, checked. [`Config::load`] makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen: always a loopback address. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The folder with the key files.
+    pub keys: PathBuf,
+    /// The wallet to use; without it, `keys` must hold exactly one.
+    pub wallet: Option<Address>,
+    /// A file whose first line is the wallet's password.
+    pub password_file: Option<PathBuf>,
+    /// Whether clients see a job's workflow token instead of a stand-in.
+    pub expose_workflow_token: bool,
+    /// The API that calls are forwarded to.
+    pub upstream: UpstreamConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The file that was read, if any.
+    pub source: Option<PathBuf>,
+}
+
+/// The settings under `[upstream]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Scheme, host and port of the API.
+    pub url: UpstreamUrl,
+    /// How long connecting may take: more than zero, at most an hour.
+    pub connect_timeout: Duration,
+    /// How long a whole call may take: more than zero, at most an hour.
+    pub timeout: Duration,
+}
+
+/// The settings under `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe level that is logged.
+    pub level: Level,
+    /// How a log line is written.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// A configuration for the defaults to be written over: no value of it is ever used.
+    fn blank() -> Self {
+        // The text is a valid URL, as any test of this module shows.
+        let url = "https://localhost".parse().expect("a valid upstream");
+        let upstream =
+            UpstreamConfig { url, connect_timeout: Duration::ZERO, timeout: Duration::ZERO };
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            keys: PathBuf::new(),
+            wallet: None,
+            password_file: None,
+            expose_workflow_token: false,
+            upstream,
+            log: LogConfig { level: Level::INFO, format: LogFormat::Auto },
+            source: None,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One table of settings: the defaults, the names in the environment, the keys of the file and the
+//! text of `proxy.toml` derive from it.
+//!
+//! To add a setting, add a field to [`Config`] and a row to [`SETTINGS`], and write `proxy.toml`
+//! anew: the test that compares it prints the text it should have.
+
+use std::path::Path;
+
+use super::{
+    Config,
+    value::{self, InvalidSetting},
+};
+
+impl Config {
+    /// Every setting as (key, default, why), in the order of `proxy.toml`.
+    pub fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        SETTINGS.iter().map(|setting| (setting.key, setting.default, setting.why))
+    }
+
+    /// The text of `proxy.toml`: every setting with its default and the reason for it.
+    pub fn template() -> String {
+        let mut text = HEADER.to_owned();
+        let mut section = None;
+        for setting in SETTINGS {
+            if setting.section() != section {
+                section = setting.section();
+                text.extend(section.map(|name| format!("\n[{name}]\n")));
+            }
+            text += &setting.as_toml();
+        }
+        text
+    }
+}
+
+/// What the name of every environment variable for this program begins with.
+pub(super) const ENV_PREFIX: &str = "AGENTPMT_PROXY_";
+
+const HEADER: &str = "\
+# The configuration of agentpmt-proxy: every setting with its default.
+#
+# The command line goes before the environment, the environment before this file, and this file
+# before the defaults. In the environment, upstream.url is AGENTPMT_PROXY_UPSTREAM__URL.
+#
+# A relative path starts where it was given: in this file, or left at its default, at the folder of
+# this file; on the command line or in the environment, at the current directory.
+";
+
+/// One row of the table.
+pub(super) struct Setting {
+    /// Its name in the file, with the section: `upstream.url`.
+    pub(super) key: &'static str,
+    /// Its option on the command line, if it has one: `--upstream`.
+    pub(super) flag: Option<&'static str>,
+    /// How it is written in the file.
+    pub(super) kind: Kind,
+    /// The default, as text that `set` takes.
+    pub(super) default: &'static str,
+    /// What it is for, in one line.
+    why: &'static str,
+    /// Checks the value and writes it into the configuration.
+    pub(super) set: fn(&mut Config, &Given<'_>) -> Result<(), InvalidSetting>,
+}
+
+/// The TOML type of a setting.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    String,
+    Boolean,
+}
+
+/// A value as somebody gave it.
+pub(super) struct Given<'a> {
+    pub(super) text: &'a str,
+    /// Where a relative path starts; empty for the current directory.
+    pub(super) folder: &'a Path,
+}
+
+/// Every setting. Those of one section stand together, those without a section first.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        flag: Some("--listen"),
+        kind: Kind::String,
+        default: "127.0.0.1:8402",
+        why: "Address and port to listen on: loopback only, since whoever reaches it can sign.",
+        set: |config, given| value::listen(given.text).map(|listen| config.listen = listen),
+    },
+    Setting {
+        key: "keys",
+        flag: Some("--keys"),
+        kind: Kind::String,
+        default: "keys",
+        why: "Folder with the key files (Web3 Secret Storage V3).",
+        set: |config, given| value::path(given).map(|path| config.keys = path),
+    },
+    Setting {
+        key: "wallet",
+        flag: Some("--wallet"),
+        kind: Kind::String,
+        default: "",
+        why: "Address of the wallet to use; needed only if the folder holds several.",
+        set: |config, given| value::wallet(given.text).map(|wallet| config.wallet = wallet),
+    },
+    Setting {
+        key: "password_file",
+        flag: Some("--password-file"),
+        kind: Kind::String,
+        default: "",
+        why: "File whose first line is the wallet's password, to start with nobody at a prompt.",
+        set: |config, given| value::optional_path(given).map(|path| config.password_file = path),
+    },
+    Setting {
+        key: "expose_workflow_token",
+        flag: None,
+        kind: Kind::Boolean,
+        default: "false",
+        why: "Pass a job's workflow token on to the client instead of withholding it.",
+        set: |config, given| {
+            value::boolean(given.text).map(|expose| config.expose_workflow_token = expose)
+        },
+    },
+    Setting {
+        key: "upstream.url",
+        flag: Some("--upstream"),
+        kind: Kind::String,
+        default: "https://www.agentpmt.com",
+        why: "Scheme, host and port of the API: https, unless it runs on this machine.",
+        set: |config, given| given.text.parse().map(|url| config.upstream.url = url),
+    },
+    Setting {
+        key: "upstream.connect_timeout",
+        flag: None,
+        kind: Kind::String,
+        default: "5s",
+        why: "How long connecting may take, at most 1h; short, so that an outage is known soon.",
+        set: |config, given| {
+            value::timeout(given.text).map(|limit| config.upstream.connect_timeout = limit)
+        },
+    },
+    Setting {
+        key: "upstream.timeout",
+        flag: None,
+        kind: Kind::String,
+        default: "60s",
+        why: "How long a whole call may take, at most 1h; one cut short may still have an effect.",
+        set: |config, given| {
+            value::timeout(given.text).map(|limit| config.upstream.timeout = limit)
+        },
+    },
+    Setting {
+        key: "log.level",
+        flag: None,
+        kind: Kind::String,
+        default: "info",
+        why: "What is logged: error, warn, info, debug or trace.",
+        set: |config, given| value::level(given.text).map(|level| config.log.level = level),
+    },
+    Setting {
+        key: "log.format",
+        flag: None,
+        kind: Kind::String,
+        default: "auto",
+        why: "How a log line is written: text, json, or auto (text on a terminal, else json).",
+        set: |config, given| given.text.parse().map(|format| config.log.format = format),
+    },
+];
+
+impl Setting {
+    pub(super) fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+
+    /// The table of the file that it stands in; `None` at the top.
+    pub(super) fn section(&self) -> Option<&'static str> {
+        self.key.rsplit_once('.').map(|(section, _)| section)
+    }
+
+    fn as_toml(&self) -> String {
+        let Self { key, default, why, .. } = self;
+        let name = key.rsplit_once('.').map_or(*key, |(_, name)| name);
+        match self.kind {
+            Kind::String => format!("\n# {why}\n{name} = \"{default}\"\n"),
+            Kind::Boolean => format!("\n# {why}\n{name} = {default}\n"),
+        }
+    }
+}
+
+/// The name of the environment variable for a key: `AGENTPMT_PROXY_UPSTREAM__URL`.
+pub(super) fn variable_name(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, iter, time::Duration};
+
+    use tracing::Level;
+
+    use super::*;
+    use crate::config::LogFormat;
+
+    #[test]
+    fn proxy_toml_is_the_text_of_the_table() {
+        let text = include_str!("../../proxy.toml");
+        assert!(text == Config::template(), "proxy.toml should be:\n{}", Config::template());
+        assert!(text.lines().all(|line| line.len() <= 100));
+    }
+
+    #[test]
+    fn proxy_toml_holds_the_defaults() {
+        // Cargo runs tests in the folder that holds it.
+        let config = Config::load(None, iter::empty(), &[]).unwrap();
+        assert_eq!(config.source, Some("proxy.toml".into()));
+        assert_eq!(config.listen, "127.0.0.1:8402".parse().unwrap());
+        assert_eq!(config.keys, Path::new("keys"));
+        assert_eq!((config.wallet, config.password_file), (None, None));
+        assert!(!config.expose_workflow_token);
+        assert_eq!(config.upstream.url.to_string(), "https://www.agentpmt.com");
+        assert_eq!(config.upstream.connect_timeout, Duration::from_secs(5));
+        assert_eq!(config.upstream.timeout, Duration::from_secs(60));
+        assert_eq!((config.log.level, config.log.format), (Level::INFO, LogFormat::Auto));
+    }
+
+    #[test]
+    fn an_empty_file_gives_what_proxy_toml_gives() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let config = Config::load(Some(&path), iter::empty(), &[]).unwrap();
+            Config { source: None, ..config }
+        };
+        assert_eq!(load("empty.toml", ""), load("full.toml", &Config::template()));
+    }
+
+    #[test]
+    fn no_two_settings_share_a_key_a_flag_or_a_variable() {
+        let distinct = |names: Vec<String>| names.iter().collect::<HashSet<_>>().len();
+        let keys: Vec<_> = SETTINGS.iter().map(|setting| setting.key.to_owned()).collect();
+        let flags: Vec<_> = SETTINGS.iter().filter_map(|s| s.flag).map(str::to_owned).collect();
+        assert_eq!(distinct(keys.iter().map(|key| variable_name(key)).collect()), SETTINGS.len());
+        assert_eq!(distinct(keys), SETTINGS.len());
+        assert_eq!(distinct(flags.clone()), flags.len());
+    }
+
+    #[test]
+    fn a_row_gives_key_default_and_reason() {
+        let (key, default, why) = Config::rows().find(|row| row.0 == "log.level").unwrap();
+        assert_eq!((key, default), ("log.level", "info"));
+        assert!(why.starts_with("What is logged"));
+    }
+}

@@ -1,0 +1,87 @@
+//! What can go wrong with the files of keys.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::key_file::KeyFileError;
+use crate::types::Address;
+
+/// Why a key was not found, read, opened or saved. Each text is complete: it names the file and
+/// says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The operating system refused.
+    #[error("cannot {doing} {path}: {cause}; check the path and its permissions")]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// Group or others may read or change the file.
+    #[error(
+        "{path} is open to other users of this machine (mode {mode:03o}); run: chmod 600 {path}"
+    )]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is no key file, or does not open.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: KeyFileError,
+    },
+    /// There is no key file at all.
+    #[error(
+        "{dir} holds no key file; make one with `agentpmt-proxy wallet new` or bring one with \
+         `agentpmt-proxy wallet import`"
+    )]
+    Empty {
+        /// The directory of keys.
+        dir: PathBuf,
+    },
+    /// There are several key files, and none is chosen.
+    #[error("{dir} holds several wallets ({wallets}); set `wallet` to the address of one")]
+    Several {
+        /// The directory of keys.
+        dir: PathBuf,
+        /// The addresses, or the paths of files that do not say theirs.
+        wallets: String,
+    },
+    /// There are key files, but none of the chosen wallet.
+    #[error(
+        "{dir} holds no key file of {wallet}; see `agentpmt-proxy wallet list`, or bring it with \
+         `agentpmt-proxy wallet import`"
+    )]
+    Missing {
+        /// The directory of keys.
+        dir: PathBuf,
+        /// The chosen wallet.
+        wallet: Address,
+    },
+    /// The wallet that was to be saved is there already.
+    #[error("{wallet} is already there, in {path}; to replace it, move that file away first")]
+    Exists {
+        /// The wallet.
+        wallet: Address,
+        /// Its key file.
+        path: PathBuf,
+    },
+}
+
+pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeysError {
+    move |cause| KeysError::Io { doing, path: path.to_owned(), cause }
+}
+
+pub(super) fn file_error(path: &Path) -> impl FnOnce(KeyFileError) -> KeysError {
+    move |cause| KeysError::File { path: path.to_owned(), cause }
+}

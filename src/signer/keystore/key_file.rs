@@ -1,0 +1,226 @@
+//! The format of one key file: Web3 Secret Storage, version 3.
+
+use std::fmt;
+
+use aes::Aes128;
+use ctr::{
+    Ctr128BE,
+    cipher::{KeyIvInit, StreamCipher},
+};
+use k256::elliptic_curve::{Generate, subtle::ConstantTimeEq};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use sha3::{Digest, Keccak256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    bare_address,
+    kdf::{Kdf, KdfError},
+};
+use crate::{signer::Signer, types::Address};
+
+/// What scrypt costs, in the names of RFC 7914, section 2.
+#[derive(Clone, Copy)]
+pub(super) struct ScryptCost {
+    pub(super) n: u64,
+    pub(super) r: u64,
+    pub(super) p: u64,
+}
+
+/// geth's standard: 256 MiB and about a second.
+pub(super) const STANDARD: ScryptCost = ScryptCost { n: 262_144, r: 8, p: 1 };
+
+/// A private key under a password. Fields that the standard does not name are ignored.
+#[derive(Serialize, Deserialize)]
+pub struct KeyFile {
+    #[serde(default, with = "bare_address", skip_serializing_if = "Option::is_none")]
+    address: Option<Address>,
+    /// Capitalised in files of the format's first years.
+    #[serde(alias = "Crypto")]
+    crypto: Crypto,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    version: Version3,
+}
+
+/// Why a key file is refused or does not open. Its text is a clause that follows the file's path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFileError {
+    /// Another format, or a part of this one that is not supported. What the parser found is left
+    /// out: a file in the wrong place may be a bare private key.
+    #[error(
+        "it is no key file of Web3 Secret Storage version 3 (JSON with an aes-128-ctr ciphertext \
+         of 32 bytes, and scrypt or pbkdf2 with hmac-sha256); bring its key in with \
+         `agentpmt-proxy wallet import`"
+    )]
+    Format,
+    /// The parameters of the key derivation make no sense or ask for too much.
+    #[error(
+        "{0}; write the file again with usual parameters, such as scrypt with n 262144, r 8, p 1"
+    )]
+    Kdf(#[from] KdfError),
+    /// The MAC does not fit. Nothing tells a wrong password from a changed file.
+    #[error("the password does not open it; try another, or a backup if the file was damaged")]
+    WrongPassword,
+    /// The password is right, but the content is no number that can be a private key.
+    #[error("the password opens it, but it holds no private key; use a backup of the wallet")]
+    NoKey,
+    /// The key inside belongs to another wallet than the file, its name or the caller says.
+    #[error(
+        "it holds the key of {found}, not of {expected}; correct the address in the file or its \
+         name, or set `wallet` to {found}"
+    )]
+    OtherWallet {
+        /// The wallet that it should be.
+        expected: Address,
+        /// The wallet whose key it is.
+        found: Address,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Crypto {
+    cipher: Cipher,
+    cipherparams: CipherParams,
+    #[serde(with = "hex::serde")]
+    ciphertext: [u8; 32],
+    #[serde(flatten)]
+    kdf: Kdf,
+    #[serde(with = "hex::serde")]
+    mac: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+enum Cipher {
+    #[serde(rename = "aes-128-ctr")]
+    Aes128Ctr,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CipherParams {
+    #[serde(with = "hex::serde")]
+    iv: [u8; 16],
+}
+
+/// The number 3.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+struct Version3;
+
+impl KeyFile {
+    /// The key under a password, with the costs that geth takes: 256 MiB of memory and about a
+    /// second of time.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn encrypt(signer: &Signer, password: &SecretString) -> Self {
+        Self::encrypt_with(signer, password, STANDARD)
+    }
+
+    /// The key file in this JSON, with a key derivation that [`KeyFile::decrypt`] will take.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError::Format`] and [`KeyFileError::Kdf`].
+    pub fn from_json(json: &[u8]) -> Result<Self, KeyFileError> {
+        let file: Self = serde_json::from_slice(json).map_err(|_| KeyFileError::Format)?;
+        file.crypto.kdf.check()?;
+        Ok(file)
+    }
+
+    /// The wallet whose key this is, if the file says so. Nobody has checked it before
+    /// [`KeyFile::decrypt`] has.
+    pub fn address(&self) -> Option<Address> {
+        self.address
+    }
+
+    /// The key. It takes what the file's parameters ask for, at most some seconds and 1 GiB.
+    ///
+    /// # Errors
+    ///
+    /// All of [`KeyFileError`] but `Format`.
+    pub fn decrypt(&self, password: &SecretString) -> Result<Signer, KeyFileError> {
+        let Crypto { cipherparams: CipherParams { iv }, ciphertext, kdf, mac, .. } = &self.crypto;
+        let keys = kdf.derive(password)?;
+        let [cipher_key, mac_key] = &*keys;
+        if !bool::from(mac_of(mac_key, ciphertext)[..].ct_eq(mac)) {
+            return Err(KeyFileError::WrongPassword);
+        }
+        let mut bytes = Zeroizing::new(*ciphertext);
+        apply_cipher(cipher_key, iv, &mut bytes);
+        let signer = Signer::from_bytes(&bytes).map_err(|_| KeyFileError::NoKey)?;
+        self.check_wallet(signer.address()).map(|()| signer)
+    }
+
+    /// [`KeyFile::encrypt`] at a chosen cost, which must be within the bounds of [`Kdf`].
+    pub(super) fn encrypt_with(
+        signer: &Signer,
+        password: &SecretString,
+        ScryptCost { n, r, p }: ScryptCost,
+    ) -> Self {
+        let kdf = Kdf::scrypt(n, r, p, Generate::generate());
+        // The callers' costs are constants, and a test has encrypted with each.
+        let keys = kdf.derive(password).expect("a cost within bounds");
+        let [cipher_key, mac_key] = &*keys;
+        let iv = Generate::generate();
+        let mut ciphertext: [u8; 32] = (*Zeroizing::new(signer.key.to_bytes())).into();
+        apply_cipher(cipher_key, &iv, &mut ciphertext);
+        let mac = mac_of(mac_key, &ciphertext);
+        let cipherparams = CipherParams { iv };
+        Self {
+            address: Some(signer.address()),
+            crypto: Crypto { cipher: Cipher::Aes128Ctr, cipherparams, ciphertext, kdf, mac },
+            id: Some(Uuid::new_v4()),
+            version: Version3,
+        }
+    }
+
+    /// The same file, which opens only if the key is this wallet's, whatever the file says.
+    pub(super) fn expecting(self, wallet: Address) -> Self {
+        Self { address: Some(wallet), ..self }
+    }
+
+    fn check_wallet(&self, found: Address) -> Result<(), KeyFileError> {
+        match self.address {
+            Some(expected) if expected != found => {
+                Err(KeyFileError::OtherWallet { expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for KeyFile {
+    /// Leaves out what a guesser of passwords would need.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFile").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl TryFrom<u8> for Version3 {
+    type Error = &'static str;
+
+    fn try_from(version: u8) -> Result<Self, Self::Error> {
+        if version == 3 { Ok(Self) } else { Err("the version is not 3") }
+    }
+}
+
+impl From<Version3> for u8 {
+    fn from(Version3: Version3) -> Self {
+        3
+    }
+}
+
+/// Encrypts and decrypts: the cipher is its own inverse.
+fn apply_cipher(key: &[u8; 16], iv: &[u8; 16], bytes: &mut [u8; 32]) {
+    Ctr128BE::<Aes128>::new(key.into(), iv.into()).apply_keystream(bytes);
+}
+
+fn mac_of(key: &[u8; 16], ciphertext: &[u8; 32]) -> [u8; 32] {
+    Keccak256::new_with_prefix(key).chain_update(ciphertext).finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,11 @@ impl Object {
         self.0.get(name)
     }
 
+    /// The text of a field that is a string.
+    pub fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.field(name)?.as_str()).ok()
+    }
+
     /// Sets a field.
     pub fn insert(&mut self, name: &str, value: CanonicalJson) {
         self.0.insert(name.to_owned(), value);

@@ -1,0 +1,124 @@
+//! Bodies and their fields; what is wrong with them is collected as FastAPI's 422 lists it.
+
+use std::ops::RangeInclusive;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    canonical::{JsonError, Object},
+    types::Address,
+};
+
+use super::refusal::Refusal;
+
+/// The JSON object of a request.
+pub(super) struct JsonBody(pub(super) Object);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            Refusal::Body { status: rejection.status(), text: rejection.body_text() }
+        })?;
+        let object = Object::parse(&bytes).map_err(|error| {
+            let kind = match error {
+                JsonError::NotAnObject => "dict_type",
+                _ => "json_invalid",
+            };
+            Refusal::Fields(vec![field_error(json!(["body"]), kind, &error.to_string())])
+        })?;
+        Ok(Self(object))
+    }
+}
+
+/// Reads fields of a body. A reader gives `None` and notes an error if its field is wrong.
+pub(super) struct Form<'a> {
+    body: &'a Object,
+    errors: Vec<Value>,
+}
+
+impl<'a> Form<'a> {
+    pub(super) fn new(body: &'a Object) -> Self {
+        Self { body, errors: Vec::new() }
+    }
+
+    /// An integer within `range`.
+    pub(super) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value: i64 = self.value(name, "int_type", "Input should be a valid integer")?;
+        let (least, most) = (*range.start(), *range.end());
+        if value < least {
+            let text = format!("Input should be greater than or equal to {least}");
+            return self.refuse(json!(["body", name]), "greater_than_equal", &text);
+        }
+        if value > most {
+            let text = format!("Input should be less than or equal to {most}");
+            return self.refuse(json!(["body", name]), "less_than_equal", &text);
+        }
+        Some(value)
+    }
+
+    /// A string of 1 to `most` characters.
+    pub(super) fn text(&mut self, name: &str, most: usize) -> Option<String> {
+        let value: String = self.value(name, "string_type", "Input should be a valid string")?;
+        if value.is_empty() {
+            let text = "String should have at least 1 character";
+            return self.refuse(json!(["body", name]), "string_too_short", text);
+        }
+        if value.chars().count() > most {
+            let text = format!("String should have at most {most} characters");
+            return self.refuse(json!(["body", name]), "string_too_long", &text);
+        }
+        Some(value)
+    }
+
+    /// A wallet's address.
+    pub(super) fn address(&mut self, name: &str) -> Option<Address> {
+        let value: String = self.value(name, "string_type", "Input should be a valid string")?;
+        match value.parse() {
+            Ok(address) => Some(address),
+            Err(error) => {
+                let text = format!("Value error, {error}");
+                self.refuse(json!(["body", name]), "value_error", &text)
+            }
+        }
+    }
+
+    /// An array of anything.
+    pub(super) fn array(&mut self, name: &str) -> Option<Vec<Value>> {
+        self.value(name, "list_type", "Input should be a valid list")
+    }
+
+    /// Notes an error at `place`, such as `["body", "edges", 0, "source"]`.
+    pub(super) fn refuse<T>(&mut self, place: Value, kind: &str, text: &str) -> Option<T> {
+        self.errors.push(field_error(place, kind, text));
+        None
+    }
+
+    /// What was read, if nothing was wrong.
+    ///
+    /// # Errors
+    /// [`Refusal::Fields`] with every error that was noted.
+    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Refusal> {
+        read.filter(|_| self.errors.is_empty()).ok_or(Refusal::Fields(self.errors))
+    }
+
+    fn value<T: DeserializeOwned>(&mut self, name: &str, kind: &str, text: &str) -> Option<T> {
+        let Some(value) = self.body.field(name) else {
+            return self.refuse(json!(["body", name]), "missing", "Field required");
+        };
+        match serde_json::from_str(value.as_str()) {
+            Ok(value) => Some(value),
+            Err(_) => self.refuse(json!(["body", name]), kind, text),
+        }
+    }
+}
+
+fn field_error(place: Value, kind: &str, text: &str) -> Value {
+    json!({"loc": place, "msg": text, "type": kind})
+}

@@ -1,0 +1,97 @@
+//! Sessions of wallets, and the request ids that were used in them (PROTOCOL §1).
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::types::{Address, RequestId};
+
+use super::{end_of, refusal::Refusal, verify::Envelope};
+
+/// The sessions by nonce. An ended one is kept for as long as it lived, so that its nonce is called
+/// expired and not unknown; its request ids are not.
+pub(super) struct Sessions {
+    lifetime: Duration,
+    by_nonce: HashMap<String, Session>,
+    opened: u64,
+}
+
+struct Session {
+    wallet: Address,
+    end: Timestamp,
+    used: HashSet<RequestId>,
+}
+
+impl Sessions {
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self { lifetime, by_nonce: HashMap::new(), opened: 0 }
+    }
+
+    /// How many were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Opens a session and gives the answer with its nonce.
+    pub(super) fn open(&mut self, wallet: Address, now: Timestamp) -> Value {
+        // Only here does the table grow, so only here is it purged.
+        self.purge(now);
+        self.opened += 1;
+        let nonce = Uuid::new_v4().simple().to_string();
+        let end = end_of(now, self.lifetime);
+        self.by_nonce.insert(nonce.clone(), Session { wallet, end, used: HashSet::new() });
+        json!({
+            "session_nonce": nonce,
+            "wallet_address": wallet.to_string(),
+            // Rounded down, so that a client never counts on more than it has.
+            "expires_in": self.lifetime.as_secs().max(1),
+            "expires_at": end.to_string(),
+        })
+    }
+
+    /// Whether the session of an envelope is known, is its wallet's and has not ended.
+    pub(super) fn check(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
+        let session = self.by_nonce.get(envelope.nonce.expose()).ok_or(Refusal::SessionInvalid)?;
+        session.check(envelope.wallet, now)
+    }
+
+    /// Uses up the request id of an envelope. The session is checked again, since it may have ended
+    /// while the signer was recovered.
+    pub(super) fn use_once(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
+        let session = self.by_nonce.get_mut(envelope.nonce.expose());
+        let session = session.ok_or(Refusal::SessionInvalid)?;
+        session.check(envelope.wallet, now)?;
+        if session.used.insert(envelope.request.clone()) {
+            Ok(())
+        } else {
+            Err(Refusal::RequestReplay)
+        }
+    }
+
+    fn purge(&mut self, now: Timestamp) {
+        let lifetime = self.lifetime;
+        self.by_nonce.retain(|_, session| {
+            if session.end <= now {
+                session.used = HashSet::new();
+            }
+            end_of(session.end, lifetime) > now
+        });
+    }
+}
+
+impl Session {
+    fn check(&self, wallet: Address, now: Timestamp) -> Result<(), Refusal> {
+        if self.wallet != wallet {
+            Err(Refusal::SessionInvalid)
+        } else if self.end <= now {
+            Err(Refusal::SessionExpired)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -32,6 +32,7 @@ pub static ACTIONS: &[Action] = &[
             ]),
         }),
         changes: false,
+        reserves: false,
     },
     Action {
         name: "job_reserve",
@@ -39,6 +40,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/reserve",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
         changes: true,
+        reserves: true,
     },
     Action {
         name: "job_complete",
@@ -46,6 +48,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/complete",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Body }),
         changes: true,
+        reserves: false,
     },
     Action {
         name: "job_status",
@@ -53,6 +56,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/status",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
         changes: false,
+        reserves: false,
     },
     Action {
         name: "job_workflow_create",
@@ -60,6 +64,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/workflow/create",
         proof: Proof::WorkflowToken,
         changes: true,
+        reserves: false,
     },
     Action {
         name: "job_workflow_update",
@@ -67,6 +72,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}",
         proof: Proof::WorkflowToken,
         changes: true,
+        reserves: false,
     },
     Action {
         name: "job_workflow_publish",
@@ -74,6 +80,7 @@ pub static ACTIONS: &[Action] = &[
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}/publish",
         proof: Proof::WorkflowToken,
         changes: true,
+        reserves: false,
     },
 ];
 
@@ -90,6 +97,8 @@ pub struct Action {
     pub proof: Proof,
     /// Whether the call changes anything upstream.
     pub changes: bool,
+    /// Whether the answer may hold the token of a reservation.
+    pub reserves: bool,
 }
 
 impl Action {

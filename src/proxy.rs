@@ -1,0 +1,169 @@
+//! The flow of one call, from an unsigned request to the upstream's answer.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+use tokio::time::Instant;
+
+use crate::{
+    action::{Call, Proof, Signed},
+    canonical::{CanonicalJson, Object},
+    message::Message,
+    refusal::{Refusal, first_difference},
+    session::{SessionError, Sessions},
+    signer::Signer,
+    types::{Address, RequestId, SessionNonce, Slug},
+    upstream::{Answer, Request, Upstream, UpstreamError},
+    workflow_token::WorkflowTokens,
+};
+
+/// Why a call has no answer of the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum CallFailure {
+    /// There is no session, so nothing was signed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The upstream did not answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A workflow call for a job whose workflow token is not held. Nothing was sent.
+    #[error("no workflow token is held for job {job}")]
+    NoWorkflowToken {
+        /// The job.
+        job: String,
+    },
+    /// The call ended early through a fault of this program.
+    #[error("the call ended early inside the proxy")]
+    Aborted,
+}
+
+/// A wallet, its session, and the way to the upstream.
+#[derive(Debug)]
+pub struct Proxy {
+    signer: Signer,
+    sessions: Sessions,
+    workflow_tokens: WorkflowTokens,
+    upstream: Upstream,
+    expose_workflow_token: bool,
+}
+
+impl Proxy {
+    /// A proxy that signs with `signer`. Nothing is sent before the first call.
+    pub fn new(signer: Signer, upstream: Upstream, expose_workflow_token: bool) -> Self {
+        let sessions = Sessions::new(upstream.clone(), signer.address());
+        let workflow_tokens = WorkflowTokens::default();
+        Self { signer, sessions, workflow_tokens, upstream, expose_workflow_token }
+    }
+
+    /// The wallet that signs.
+    pub fn wallet(&self) -> Address {
+        self.signer.address()
+    }
+
+    /// Makes one call: proves it, sends it, and returns the upstream's answer.
+    ///
+    /// It runs to its end even if the caller goes away, so that a change that was sent is not left
+    /// without anyone to hear its outcome.
+    ///
+    /// # Errors
+    /// See [`CallFailure`]; an answer of the upstream is never an error, whatever its status.
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, CallFailure> {
+        let proxy = self.clone();
+        let task = tokio::spawn(async move {
+            let deadline = proxy.upstream.deadline();
+            match &call.action().proof {
+                Proof::Signature(signed) => proxy.call_signed(&call, signed, deadline).await,
+                Proof::WorkflowToken => proxy.call_with_token(&call, deadline).await,
+            }
+        });
+        task.await.unwrap_or(Err(CallFailure::Aborted))
+    }
+
+    /// Signs and sends; once more if the upstream refused the session, and once more if it had seen
+    /// the request id. Each time with a fresh request id.
+    async fn call_signed(
+        &self,
+        call: &Call,
+        signed: &Signed,
+        deadline: Instant,
+    ) -> Result<Answer, CallFailure> {
+        let mut may_renew = true;
+        let mut may_rename = true;
+        loop {
+            let nonce = self.sessions.nonce(deadline).await?;
+            let request_id = RequestId::random();
+            let message = Message::new(call, signed, self.wallet(), &nonce, &request_id);
+            let body = self.sign(call, &message, &nonce, &request_id);
+            let answer = self.send(call, body.into(), None, deadline).await?;
+            match Refusal::of(&answer) {
+                Some(Refusal::SessionOver) if may_renew => {
+                    self.sessions.forget(&nonce);
+                    may_renew = false;
+                }
+                Some(Refusal::Replay) if may_rename => may_rename = false,
+                Some(Refusal::WrongSignature { expected_message }) => {
+                    log_difference(call, &message, expected_message.as_deref());
+                    return Ok(answer);
+                }
+                _ => return Ok(self.keep_workflow_token(call, answer)),
+            }
+        }
+    }
+
+    async fn call_with_token(&self, call: &Call, deadline: Instant) -> Result<Answer, CallFailure> {
+        let job = call.id();
+        let token = job.and_then(|job| self.workflow_tokens.header(job)).ok_or_else(|| {
+            CallFailure::NoWorkflowToken { job: job.map(Slug::to_string).unwrap_or_default() }
+        })?;
+        self.send(call, call.body().to_canonical().into(), Some(token), deadline).await
+    }
+
+    /// The body with the envelope in it (PROTOCOL §3).
+    fn sign(
+        &self,
+        call: &Call,
+        message: &Message,
+        nonce: &SessionNonce,
+        request_id: &RequestId,
+    ) -> CanonicalJson {
+        let signature = self.signer.sign(message).to_hex();
+        let mut body: Object = call.body().clone();
+        body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
+        body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
+        body.insert("request_id", CanonicalJson::string(request_id.as_str()));
+        body.insert("signature", CanonicalJson::string(&signature));
+        body.to_canonical()
+    }
+
+    async fn send(
+        &self,
+        call: &Call,
+        body: String,
+        workflow_token: Option<HeaderValue>,
+        deadline: Instant,
+    ) -> Result<Answer, CallFailure> {
+        let method: Method = call.action().method.clone();
+        let request = Request { method, path: call.path(), body, workflow_token };
+        Ok(self.upstream.send(request, deadline).await?)
+    }
+
+    fn keep_workflow_token(&self, call: &Call, mut answer: Answer) -> Answer {
+        if let Some(job) = call.id().filter(|_| call.action().reserves) {
+            let withheld = self.workflow_tokens.keep(job, &answer.body);
+            if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
+                answer.body = body;
+            }
+        }
+        answer
+    }
+}
+
+/// Names the line that differs, not what it holds: the upstream could have put anything there.
+fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>) {
+    let line = expected_message.and_then(|theirs| first_difference(message, theirs));
+    tracing::error!(
+        action = call.action().name,
+        first_line_that_differs = line.as_deref().unwrap_or("unknown"),
+        "the upstream rebuilt another message than was signed; this is a bug, please report it"
+    );
+}

@@ -1,0 +1,199 @@
+//! The HTTP client to the upstream: one request, one deadline, one answer.
+
+use std::{error::Error, time::Duration};
+
+use axum::body::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use reqwest::{Client, Response, redirect::Policy};
+use tokio::time::Instant;
+
+use crate::config::UpstreamConfig;
+
+/// The largest answer that is taken, in bytes.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// The header for the token of a job's reservation (PROTOCOL §7).
+pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
+
+/// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
+/// gives a browser rights are not among them.
+const PASSED_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
+
+/// One HTTP request, ready to go out.
+#[derive(Debug)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The path, beginning with `/`.
+    pub path: String,
+    /// The body, JSON.
+    pub body: String,
+    /// The value of `X-Job-Workflow-Token`, if the call needs it.
+    pub workflow_token: Option<HeaderValue>,
+}
+
+/// What the upstream answered, as far as it is passed on.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers that are passed on.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection, so the request did not go out.
+    #[error("{url} cannot be reached: {cause}")]
+    Unreachable {
+        /// The upstream's address.
+        url: String,
+        /// What the network said.
+        cause: String,
+    },
+    /// No answer before the deadline.
+    #[error("{url} did not answer in time")]
+    TimedOut {
+        /// The upstream's address.
+        url: String,
+    },
+    /// The connection broke after the request went out.
+    #[error("the connection to {url} broke before the answer was complete: {cause}")]
+    BrokenOff {
+        /// The upstream's address.
+        url: String,
+        /// What the network said.
+        cause: String,
+    },
+    /// The answer is larger than [`MAX_ANSWER`].
+    #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
+    TooLarge {
+        /// The upstream's address.
+        url: String,
+    },
+}
+
+impl UpstreamError {
+    /// Whether the request may have reached the upstream.
+    pub fn was_sent(&self) -> bool {
+        !matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// The client cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTPS client cannot start: {0}")]
+pub struct ClientError(String);
+
+/// The connection pool to one upstream; clones share it.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: Client,
+    url: String,
+    timeout: Duration,
+}
+
+impl Upstream {
+    /// A client for the upstream of the configuration. Nothing is sent yet.
+    ///
+    /// A loopback upstream is spoken to directly; for any other the usual proxy variables
+    /// (`HTTPS_PROXY`, `NO_PROXY`) are honoured and only `https` is spoken.
+    ///
+    /// # Errors
+    /// When the machine has no root certificates, or a proxy variable is not an address.
+    pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
+        // The first provider stays; another caller in this process may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = Client::builder()
+            .user_agent(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(config.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .tcp_nodelay(true);
+        let builder =
+            if config.url.is_loopback() { builder.no_proxy() } else { builder.https_only(true) };
+        let client = builder.build().map_err(|error| ClientError(causes(&error)))?;
+        Ok(Self { client, url: config.url.to_string(), timeout: config.timeout })
+    }
+
+    /// When a call that begins now has to be over.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    /// The upstream's address, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends one request, once, and reads the whole answer.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn send(&self, request: Request, deadline: Instant) -> Result<Answer, UpstreamError> {
+        let mut builder = self
+            .client
+            .request(request.method, format!("{}{}", self.url, request.path))
+            .timeout(deadline.saturating_duration_since(Instant::now()))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(request.body);
+        if let Some(token) = request.workflow_token {
+            builder = builder.header(WORKFLOW_TOKEN, token);
+        }
+        let response = builder.send().await.map_err(|error| self.failed(error))?;
+        self.read(response).await
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Answer, UpstreamError> {
+        let status = response.status();
+        let headers = passed_headers(response.headers());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(UpstreamError::TooLarge { url: self.url.clone() });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body: body.into() })
+    }
+
+    fn failed(&self, error: reqwest::Error) -> UpstreamError {
+        let url = self.url.clone();
+        let error = error.without_url();
+        if error.is_connect() {
+            UpstreamError::Unreachable { url, cause: causes(&error) }
+        } else if error.is_timeout() {
+            UpstreamError::TimedOut { url }
+        } else {
+            UpstreamError::BrokenOff { url, cause: causes(&error) }
+        }
+    }
+}
+
+fn passed_headers(headers: &HeaderMap) -> HeaderMap {
+    let passed = |name: &HeaderName| {
+        PASSED_HEADERS.contains(name)
+            || name.as_str().starts_with("ratelimit")
+            || name.as_str().starts_with("x-ratelimit-")
+    };
+    let pairs = headers.iter().filter(|(name, _)| passed(name));
+    pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// The causes of an error, outermost first; the outermost of a client error says nothing that its
+/// cause does not.
+fn causes(error: &dyn Error) -> String {
+    let mut texts = Vec::new();
+    let mut next = error.source().or(Some(error));
+    while let Some(cause) = next {
+        texts.push(cause.to_string());
+        next = cause.source();
+    }
+    texts.join(": ")
+}

@@ -1,9 +1,40 @@
-//! layout follows
+//! `agentpmt-proxy`: a local signing proxy for the AgentPMT external API.
+//!
+//! Agents send unsigned HTTP requests; the proxy holds the wallet key and the session, hashes,
+//! signs, and forwards.
+//!
+//! ```text
+//! local request
+//!   → Call       a row of ACTIONS + path values + body        action, canonical
+//!   → nonce      a live session of the wallet                 session
+//!   → Message    the text to sign; its Display is the text    message
+//!   → Signature  EIP-191                                      signer
+//!   → upstream   one HTTP call, with a deadline               upstream
+//! local response: the upstream's status and body, unchanged
+//! ```
+//!
+//! [`proxy::Proxy::call`] is that flow. The modules below stand in import order: a blank line is a
+//! layer, and a module imports only from layers above its own.
 
 pub mod types;
 
 pub mod canonical;
+pub mod config;
 
 pub mod action;
 
 pub mod message;
+
+pub mod signer;
+pub mod upstream;
+
+pub mod refusal;
+pub mod session;
+pub mod workflow_token;
+
+pub mod proxy;
+
+pub mod http;
+pub mod sandbox;
+
+pub mod cli;

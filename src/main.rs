@@ -1,1 +1,48 @@
-fn main() {}
+//! The program: reads the command line, runs it, and turns its failure into an exit code.
+
+use std::process::ExitCode;
+
+use agentpmt_proxy::{
+    cli::{Cli, Failure},
+    signer::keystore::{KeyFileError, KeysError},
+};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("agentpmt-proxy: {failure}");
+            exit_code(&failure)
+        }
+    }
+}
+
+/// 1 and 2 as usual, otherwise the codes of BSD's `sysexits.h`.
+fn exit_code(failure: &Failure) -> ExitCode {
+    const EX_DATAERR: u8 = 65;
+    const EX_NOINPUT: u8 = 66;
+    const EX_UNAVAILABLE: u8 = 69;
+    const EX_CANTCREAT: u8 = 73;
+    const EX_IOERR: u8 = 74;
+    const EX_NOPERM: u8 = 77;
+    const EX_CONFIG: u8 = 78;
+    ExitCode::from(match failure {
+        Failure::UnknownAction { .. } => 2,
+        Failure::Config(_) => EX_CONFIG,
+        Failure::Keys(error) => match error {
+            KeysError::Empty { .. } | KeysError::Several { .. } | KeysError::Missing { .. } => {
+                EX_NOINPUT
+            }
+            KeysError::Exposed { .. } => EX_NOPERM,
+            KeysError::File { cause: KeyFileError::WrongPassword, .. } => EX_NOPERM,
+            KeysError::File { .. } => EX_DATAERR,
+            KeysError::Exists { .. } => EX_CANTCREAT,
+            KeysError::Io { .. } => EX_IOERR,
+        },
+        Failure::Call(_) | Failure::Key(_) => EX_DATAERR,
+        Failure::NoPassword | Failure::EmptyPassword | Failure::PasswordsDiffer => EX_NOINPUT,
+        Failure::Listen { .. } | Failure::Client(_) | Failure::Runtime { .. } => EX_UNAVAILABLE,
+        Failure::Io { .. } => EX_IOERR,
+    })
+}

@@ -1,12 +1,22 @@
 //! The protocol against vectors made with other programs: one directory a case, one file a step, so
 //! that a red test names the step.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use agentpmt_proxy::canonical::CanonicalJson;
+use agentpmt_proxy::{
+    action::{Action, Binds, Call, Field, Payload, Proof, Signed},
+    canonical::CanonicalJson,
+    message::Message,
+    signer::Signer,
+    types::Address,
+};
+use http::Method;
+use serde::Deserialize;
 
 fn cases(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(kind);
@@ -36,4 +46,106 @@ fn what_has_no_canonical_form_is_refused() {
         let result = CanonicalJson::parse(&fs::read(case.join("input.json")).unwrap());
         assert!(result.is_err(), "{case:?}: {result:?}");
     }
+}
+
+/// The rows of the API's later calls, which the proxy does not make yet but the vectors cover.
+static LATER_ACTIONS: [Action; 5] = [
+    later("balance", "/api/external/credits/balance", Binds::Nothing, Payload::Empty),
+    later(
+        "invoke",
+        "/api/external/tools/{product_id}/invoke",
+        Binds::Id,
+        Payload::FieldValue("parameters"),
+    ),
+    later(
+        "workflow_fetch",
+        "/api/external/workflows/{workflow_id}/fetch",
+        Binds::Id,
+        Payload::Empty,
+    ),
+    later(
+        "workflow_start",
+        "/api/external/workflows/{workflow_id}/start",
+        Binds::Id,
+        Payload::Fields(&[Field::Optional { name: "instance_id" }]),
+    ),
+    later(
+        "workflow_end",
+        "/api/external/workflows/{workflow_id}/end",
+        Binds::Id,
+        Payload::Fields(&[Field::Optional { name: "workflow_session_id" }]),
+    ),
+];
+
+static PATH_BOUND_ACTION: Action = later(
+    "invoke_action",
+    "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
+    Binds::MethodAndPath,
+    Payload::FieldValue("parameters"),
+);
+
+const fn later(name: &'static str, path: &'static str, binds: Binds, payload: Payload) -> Action {
+    let proof = Proof::Signature(Signed { binds, payload });
+    Action { name, method: Method::POST, path, proof, changes: false, reserves: false }
+}
+
+#[derive(Deserialize)]
+struct CallVector {
+    private_key: String,
+    address: String,
+    session_nonce: String,
+    request_id: String,
+    action: String,
+    product: String,
+}
+
+/// The body that a client sends so that the payload is the vector's.
+fn body(signed: &Signed, payload: &str) -> String {
+    match &signed.payload {
+        Payload::FieldValue(name) => format!("{{\"{name}\":{payload}}}"),
+        _ => payload.to_owned(),
+    }
+}
+
+#[test]
+fn messages_and_signatures_are_those_of_the_vectors() {
+    for case in cases("messages") {
+        let vector: CallVector = serde_json::from_str(&read(&case, "call.json")).unwrap();
+        let action = Action::named(&vector.action)
+            .or_else(|| LATER_ACTIONS.iter().find(|action| action.name == vector.action))
+            .unwrap();
+        let Proof::Signature(signed) = &action.proof else { panic!("{case:?}: not signed") };
+        let ids = action.id_names().map(|_| vector.product.as_str());
+        let body = body(signed, &read(&case, "payload.json"));
+        let call = Call::new(action, ids, body.as_bytes()).unwrap();
+
+        let hash = call.payload(&signed.payload).map(|payload| payload.hash().to_string());
+        assert_eq!(hash.unwrap_or_default(), read(&case, "hash.txt"), "{case:?}: hash");
+
+        let signer = Signer::from_hex(&vector.private_key).unwrap();
+        assert_eq!(signer.address(), vector.address.parse().unwrap(), "{case:?}: address");
+        let nonce = vector.session_nonce.parse().unwrap();
+        let request_id = vector.request_id.parse().unwrap();
+        let message = Message::new(&call, signed, signer.address(), &nonce, &request_id);
+        assert_eq!(message.to_string(), read(&case, "message.txt"), "{case:?}: message");
+
+        let signature = signer.sign(&message).to_hex();
+        assert_eq!(signature, read(&case, "signature.txt"), "{case:?}: signature");
+    }
+}
+
+/// No vector covers this shape; the lines are those of PROTOCOL §2.
+#[test]
+fn a_path_bound_message_names_method_and_path() {
+    let Proof::Signature(signed) = &PATH_BOUND_ACTION.proof else { panic!("not signed") };
+    let call = Call::new(&PATH_BOUND_ACTION, ["weather", "now"], b"{\"x\":1}").unwrap();
+    let (nonce, request_id) = ("n".parse().unwrap(), "r".parse().unwrap());
+    let message = Message::new(&call, signed, Address::new([0; 20]), &nonce, &request_id);
+    let text = message.to_string();
+    let lines: Vec<_> = text.split('\n').collect();
+    assert_eq!(lines.len(), 7);
+    assert_eq!(lines[4], "method:POST");
+    assert_eq!(lines[5], "path:/external/tools/weather/actions/now/invoke");
+    let empty = "payload:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    assert_eq!(lines[6], empty);
 }

@@ -1,0 +1,108 @@
+//! The commands. Each reads the configuration, does one thing, and prints what a person needs to
+//! know; logs go to standard error.
+
+mod check;
+mod explain;
+mod failure;
+mod log;
+mod password;
+mod sandbox;
+mod serve;
+mod wallet;
+
+use std::{
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
+
+use clap::{Parser, Subcommand};
+
+pub use self::failure::Failure;
+use crate::config::Config;
+
+/// Signs calls to the AgentPMT external API for programs that hold no key: they send plain HTTP
+/// requests to this proxy, which hashes, signs and forwards them.
+#[derive(Debug, Parser)]
+#[command(name = "agentpmt-proxy", version, arg_required_else_help = true)]
+#[command(after_help = "Example:\n  agentpmt-proxy serve --sandbox\n  \
+                        curl -X POST http://127.0.0.1:8402/api/external/jobs/list")]
+pub struct Cli {
+    /// File with the settings; proxy.toml in the current directory if it is there
+    #[arg(long, global = true, value_name = "FILE", env = "AGENTPMT_PROXY_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder with the key files
+    #[arg(long, global = true, value_name = "FOLDER")]
+    keys: Option<String>,
+    /// Address of the wallet to use
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    wallet: Option<String>,
+    /// File whose first line is the wallet's password
+    #[arg(long, global = true, value_name = "FILE")]
+    password_file: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Sandbox(sandbox::Sandbox),
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    Explain(explain::Explain),
+    Check(check::Check),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn run(self) -> Result<(), Failure> {
+        let flags =
+            [("keys", self.keys), ("wallet", self.wallet), ("password_file", self.password_file)];
+        let settings = Settings { file: self.config, flags: given(flags).collect() };
+        match self.command {
+            Command::Serve(serve) => serve.run(settings),
+            Command::Sandbox(sandbox) => sandbox.run(settings),
+            Command::Wallet(wallet) => wallet.run(settings),
+            Command::Explain(explain) => explain.run(settings),
+            Command::Check(check) => check.run(settings),
+        }
+    }
+}
+
+/// What the command line says about the configuration.
+#[derive(Debug)]
+struct Settings {
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, String)>,
+}
+
+impl Settings {
+    /// The configuration, with more flags of one command.
+    fn load<const N: usize>(
+        mut self,
+        flags: [(&'static str, Option<String>); N],
+    ) -> Result<Config, Failure> {
+        self.flags.extend(given(flags));
+        Ok(Config::load(self.file.as_deref(), std::env::vars_os(), &self.flags)?)
+    }
+}
+
+fn given<const N: usize>(
+    flags: [(&'static str, Option<String>); N],
+) -> impl Iterator<Item = (&'static str, String)> {
+    flags.into_iter().filter_map(|(key, value)| Some((key, value?)))
+}
+
+/// Prints to standard output. A reader that has gone away, as in `… | head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Io { doing: "write to", path: "standard output".into(), cause })
+        }
+        _ => Ok(()),
+    }
+}

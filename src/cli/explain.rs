@@ -1,0 +1,112 @@
+//! `explain`: what would be hashed and signed for a call.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, Settings, print};
+use crate::{
+    action::{ACTIONS, Action, Call, Proof, Signed},
+    config::Config,
+    message::Message,
+    signer::keystore::Keys,
+    types::{Address, RequestId, SessionNonce},
+};
+
+/// Print the payload, its hash and the message of a call; sign and send nothing
+///
+/// The session nonce and the request id, which only a real call has, stand as <session_nonce> and
+/// <request_id>.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy explain job_list '{\"limit\": 5}'\n  \
+                        agentpmt-proxy explain job_complete JOB_ID '{\"proof_text\": \"done\"}'")]
+pub(super) struct Explain {
+    /// The action, as in job_list
+    action: String,
+    /// The ids of its path, then the body as JSON
+    #[arg(value_name = "ID_OR_JSON", num_args = 0..=3)]
+    values: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the wallet would sign.
+struct Proven {
+    /// The canonical payload; empty if nothing is hashed.
+    payload: String,
+    /// Its hash; empty if nothing is hashed.
+    hash: String,
+    message: String,
+}
+
+impl Explain {
+    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let config = settings.load([])?;
+        let action = Action::named(&self.action).ok_or_else(|| unknown(&self.action))?;
+        let (ids, body) = self.split(action);
+        let call = Call::new(action, ids, body.as_bytes())?;
+        let proven = match &action.proof {
+            Proof::Signature(signed) => Some(prove(&call, signed, wallet(&config))),
+            Proof::WorkflowToken => None,
+        };
+        print(&if self.json { as_json(&call, proven) } else { as_text(&call, proven) })
+    }
+
+    /// The ids that the path needs come first; what follows is the body.
+    fn split(&self, action: &Action) -> (impl Iterator<Item = &str>, &str) {
+        let needed = action.id_names().count();
+        let (ids, body) = match self.values.split_last() {
+            Some((body, ids)) if self.values.len() > needed => (ids, body.as_str()),
+            _ => (&self.values[..], ""),
+        };
+        (ids.iter().map(String::as_str), body)
+    }
+}
+
+fn unknown(given: &str) -> Failure {
+    let known: Vec<_> = ACTIONS.iter().map(|action| action.name).collect();
+    Failure::UnknownAction { given: given.to_owned(), known: known.join(", ") }
+}
+
+/// The wallet of the configuration if it is known without a password, else zeros.
+fn wallet(config: &Config) -> Address {
+    let found = || Keys::new(&config.keys).find(None).ok()?.wallet;
+    config.wallet.or_else(found).unwrap_or(Address::new([0; 20]))
+}
+
+fn prove(call: &Call, signed: &Signed, wallet: Address) -> Proven {
+    let payload = call.payload(&signed.payload);
+    // Both texts are printable and have no space, which is all that is asked of them.
+    let nonce: SessionNonce = "<session_nonce>".parse().expect("a nonce");
+    let request_id: RequestId = "<request_id>".parse().expect("a request id");
+    Proven {
+        hash: payload.as_ref().map(|payload| payload.hash().to_string()).unwrap_or_default(),
+        payload: payload.map(String::from).unwrap_or_default(),
+        message: Message::new(call, signed, wallet, &nonce, &request_id).to_string(),
+    }
+}
+
+fn as_json(call: &Call, proven: Option<Proven>) -> String {
+    let mut explanation = json!({
+        "method": call.action().method.as_str(),
+        "path": call.path(),
+        "body": String::from(call.body().to_canonical()),
+        "signed": proven.is_some(),
+    });
+    if let Some(Proven { payload, hash, message }) = proven {
+        explanation["payload"] = payload.into();
+        explanation["hash"] = hash.into();
+        explanation["message"] = message.into();
+    }
+    format!("{explanation}\n")
+}
+
+fn as_text(call: &Call, proven: Option<Proven>) -> String {
+    let request = format!("{} {}\n", call.action().method, call.path());
+    let Some(Proven { payload, hash, message }) = proven else {
+        return request
+            + "not signed: the proxy adds the workflow token of the job's reservation\n";
+    };
+    let lines: String = message.lines().map(|line| format!("  {line}\n")).collect();
+    format!("{request}payload  {payload}\nsha-256  {hash}\nmessage\n{lines}")
+}

@@ -1,0 +1,146 @@
+//! `serve`: the proxy itself.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use clap::Args;
+use tokio::runtime::Runtime;
+
+use super::{Failure, Settings, log, password, print};
+use crate::{
+    config::{Config, UpstreamUrl},
+    http,
+    proxy::Proxy,
+    sandbox::{self, Sandbox},
+    signer::{Signer, keystore::Keys},
+    types::Address,
+    upstream::Upstream,
+};
+
+/// Start the proxy
+///
+/// Unlocks the wallet, listens, and signs and forwards what it is sent, until it is interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy serve --sandbox\n  \
+                        agentpmt-proxy serve --listen 127.0.0.1:9000")]
+pub(super) struct Serve {
+    /// Use a sandbox inside this program and a throw-away wallet: nothing leaves this machine
+    #[arg(long, conflicts_with_all = ["upstream", "wallet", "keys", "password_file"])]
+    sandbox: bool,
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Scheme, host and port of the API
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let flags = [("listen", self.listen), ("upstream.url", self.upstream)];
+        let config = settings.load(flags)?;
+        log::start(&config.log);
+        // The port first: whoever has to type a password should not do it in vain.
+        let listener = bind(config.listen)?;
+        let runtime = runtime()?;
+        if self.sandbox {
+            return runtime.block_on(serve_sandbox(config, listener));
+        }
+        let signer = unlock(&config)?;
+        runtime.block_on(async {
+            let text = banner(&listener, &config.upstream.url.to_string(), signer.address())?;
+            serve(config, signer, listener, &text).await
+        })
+    }
+}
+
+/// The runtime of every command that serves.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|cause| Failure::Runtime { cause })
+}
+
+/// Listens before anything else is done, in a way that the runtime can take over.
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed = |cause| Failure::Listen { address, cause };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until the process is told to end, then lets the requests that run come to their end.
+pub(super) async fn serve_router(
+    listener: TcpListener,
+    router: axum::Router,
+) -> Result<(), Failure> {
+    let failed = |cause| Failure::Runtime { cause };
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    axum::serve(listener, router).with_graceful_shutdown(told_to_end()).await.map_err(failed)
+}
+
+fn unlock(config: &Config) -> Result<Signer, Failure> {
+    let key = Keys::new(&config.keys).find(config.wallet)?.load()?;
+    let password = password::Source::of(config).read()?;
+    Ok(key.unlock(&password)?)
+}
+
+async fn serve_sandbox(mut config: Config, listener: TcpListener) -> Result<(), Failure> {
+    let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    config.upstream.url = UpstreamUrl::on_this_machine(local_address(&upstream)?.port());
+    let sandbox = Sandbox::new(sandbox::Settings::default());
+    tokio::spawn(serve_router(upstream, sandbox.router()));
+    let signer = Signer::random();
+    let upstream = "a sandbox inside this program; nothing leaves this machine";
+    let text = banner(&listener, upstream, signer.address())? + &examples(&listener)?;
+    serve(config, signer, listener, &text).await
+}
+
+async fn serve(
+    config: Config,
+    signer: Signer,
+    listener: TcpListener,
+    text: &str,
+) -> Result<(), Failure> {
+    let upstream = Upstream::new(&config.upstream)?;
+    let proxy = Proxy::new(signer, upstream, config.expose_workflow_token);
+    print(text)?;
+    serve_router(listener, http::router(Arc::new(proxy))).await
+}
+
+fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {
+    Ok(format!(
+        "agentpmt-proxy {} listens on http://{}\n  upstream  {upstream}\n  wallet    {wallet}\n",
+        env!("CARGO_PKG_VERSION"),
+        local_address(listener)?
+    ))
+}
+
+/// Lines to paste into a shell.
+fn examples(listener: &TcpListener) -> Result<String, Failure> {
+    let jobs = format!("http://{}/api/external/jobs", local_address(listener)?);
+    let job = Sandbox::FIRST_JOB;
+    Ok(format!(
+        "\nTry it from another shell:\n  \
+         curl -X POST {jobs}/list\n  \
+         curl -X POST {jobs}/{job}/reserve\n  \
+         curl -X POST {jobs}/{job}/status\n"
+    ))
+}
+
+pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|cause| Failure::Runtime { cause })
+}
+
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}

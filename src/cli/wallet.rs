@@ -1,0 +1,170 @@
+//! `wallet`: key files, made, brought in and shown.
+
+use std::{
+    fs,
+    io::{IsTerminal, Read, stdin},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Failure, Settings, password, print};
+use crate::{
+    config::Config,
+    signer::{
+        Signer,
+        keystore::{Entry, KeyFile, KeyFileError, Keys, KeysError},
+    },
+};
+
+/// What is read of standard input for a private key, in bytes.
+const MAX_KEY_TEXT: u64 = 1024;
+
+/// Make, import and show wallets
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
+pub(super) enum Wallet {
+    New(New),
+    Import(Import),
+    List(List),
+    Show(Show),
+}
+
+/// Make a new wallet and write it to a key file
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
+pub(super) struct New {}
+
+/// Bring in a private key or a key file
+///
+/// Without FILE it takes a private key, 64 hexadecimal digits, from standard input or a hidden
+/// prompt. With FILE it takes a V3 key file of geth, cast or eth_account, with its password.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy wallet import < key.txt\n  \
+                        agentpmt-proxy wallet import UTC--2026-01-01T00-00-00Z--17c5…")]
+pub(super) struct Import {
+    /// A V3 key file
+    file: Option<PathBuf>,
+}
+
+/// List the wallets that have a key file
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  agentpmt-proxy wallet list --json")]
+pub(super) struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show the wallet that `serve` would use
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  agentpmt-proxy wallet show")]
+pub(super) struct Show {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Wallet {
+    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let config = settings.load([])?;
+        let keys = Keys::new(&config.keys);
+        match self {
+            Self::New(_) => new(&config, &keys),
+            Self::Import(import) => import.run(&config, &keys),
+            Self::List(list) => list.run(&keys),
+            Self::Show(show) => show.run(&config, &keys),
+        }
+    }
+}
+
+fn new(config: &Config, keys: &Keys) -> Result<(), Failure> {
+    let password = password::Source::of(config).choose()?;
+    let signer = Signer::random();
+    let path = keys.save(&signer, &password)?;
+    print(&format!(
+        "{}\nThe key is in {}. Keep a copy of that file and of its password: without both, the \
+         wallet is lost.\nStart the proxy with: agentpmt-proxy serve\n",
+        signer.address(),
+        path.display()
+    ))
+}
+
+impl Import {
+    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
+        let source = password::Source::of(config);
+        let (signer, password) = match &self.file {
+            // It is written anew under the same password, so that every key file here is alike.
+            Some(path) => {
+                let file = read_key_file(path)?;
+                let password = source.read()?;
+                (file.decrypt(&password).map_err(|cause| not_usable(path, cause))?, password)
+            }
+            None => (read_key()?, source.choose()?),
+        };
+        let path = keys.save(&signer, &password)?;
+        print(&format!("{}\nThe key is in {}.\n", signer.address(), path.display()))
+    }
+}
+
+/// A key file that comes from elsewhere; unlike those that are used, it may be open to others.
+fn read_key_file(path: &Path) -> Result<KeyFile, Failure> {
+    let io = |cause| Failure::Io { doing: "read", path: path.to_owned(), cause };
+    let json = Zeroizing::new(fs::read(path).map_err(io)?);
+    KeyFile::from_json(&json).map_err(|cause| not_usable(path, cause))
+}
+
+fn not_usable(path: &Path, cause: KeyFileError) -> Failure {
+    KeysError::File { path: path.to_owned(), cause }.into()
+}
+
+/// The private key from standard input, or from a hidden prompt if that is a terminal.
+fn read_key() -> Result<Signer, Failure> {
+    if stdin().is_terminal() {
+        let key = password::prompt("Private key (64 hexadecimal digits): ")?;
+        return Ok(Signer::from_hex(key.expose_secret())?);
+    }
+    let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
+    let mut text = Zeroizing::new(String::new());
+    stdin().take(MAX_KEY_TEXT).read_to_string(&mut text).map_err(io)?;
+    Ok(Signer::from_hex(&text)?)
+}
+
+impl List {
+    fn run(self, keys: &Keys) -> Result<(), Failure> {
+        let mut rows = Vec::new();
+        for entry in keys.list()? {
+            match entry {
+                Ok(entry) => rows.push(entry),
+                Err(error) => eprintln!("agentpmt-proxy: {error}"),
+            }
+        }
+        if self.json {
+            let rows: Vec<_> = rows.iter().map(as_json).collect();
+            return print(&format!("{}\n", json!(rows)));
+        }
+        rows.iter().try_for_each(|entry| print(&as_line(entry)))
+    }
+}
+
+impl Show {
+    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
+        let entry = keys.find(config.wallet)?;
+        if self.json { print(&format!("{}\n", as_json(&entry))) } else { print(&as_line(&entry)) }
+    }
+}
+
+fn as_json(entry: &Entry) -> Value {
+    json!({
+        "wallet": entry.wallet.map(|wallet| wallet.to_string()),
+        "file": entry.path.display().to_string(),
+    })
+}
+
+fn as_line(entry: &Entry) -> String {
+    let wallet = entry.wallet.map_or("(address not stated)".to_owned(), |w| w.to_string());
+    format!("{wallet:42}  {}\n", entry.path.display())
+}

@@ -1,0 +1,47 @@
+"""Starts the built program and stops it again."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+
+ROOT = pathlib.Path(__file__).parents[2]
+BINARY = os.environ.get("AGENTPMT_PROXY_TEST_BINARY", ROOT / "target/debug/agentpmt-proxy")
+
+
+def command(*arguments, directory=ROOT, password=None, **options):
+    """Runs one command to its end."""
+    return subprocess.run(
+        [BINARY, *map(str, arguments)],
+        cwd=directory,
+        env=environment(password),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def serving(*arguments, directory=ROOT, password=None):
+    """`serve` on a free port; gives the address that it prints."""
+    process = subprocess.Popen(
+        [BINARY, "serve", "--listen", "127.0.0.1:0", *map(str, arguments)],
+        cwd=directory,
+        env=environment(password),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        first = process.stdout.readline()
+        assert "http://" in first, f"no address in {first!r}"
+        yield "http://" + first.split("http://")[1].strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def environment(password):
+    given = {"AGENTPMT_PROXY_PASSWORD": password} if password else {}
+    return {"PATH": os.environ["PATH"], **given}

@@ -1,0 +1,72 @@
+"""What the proxy signs, against a verifier that is not ours."""
+
+import json
+import random
+
+import pytest
+import requests
+
+from bodies import random_body
+from proxy import command, serving
+from verifier import ENVELOPE, verifying
+
+BODIES = 3000
+KEY = "0x" + "42" * 32
+
+
+@pytest.fixture(scope="module")
+def upstream():
+    with verifying() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def jobs(upstream, tmp_path_factory):
+    """The address of the jobs' endpoints at a proxy in front of the verifier."""
+    directory = tmp_path_factory.mktemp("verifier")
+    imported = command("wallet", "import", directory=directory, password="secret", input=KEY)
+    assert imported.returncode == 0, imported.stderr
+    arguments = ["--upstream", upstream.url]
+    with serving(*arguments, directory=directory, password="secret") as address:
+        yield f"{address}/api/external/jobs"
+
+
+def test_every_job_call_is_accepted(jobs):
+    with requests.Session() as session:
+        for path in ("list", "j-1/reserve", "j-1/status", "j-1/complete"):
+            answer = session.post(f"{jobs}/{path}")
+            assert answer.json() == {"ok": True}, path
+
+
+def test_random_bodies_arrive_unchanged_and_well_signed(jobs, upstream):
+    rng = random.Random(20260216)
+    with requests.Session() as session:
+        for number in range(BODIES):
+            body = random_body(rng)
+            answer = session.post(f"{jobs}/j-1/complete", data=body.encode())
+            assert answer.json() == {"ok": True}, (number, body)
+            assert same(expected(body), upstream.last_body), (number, body)
+
+
+def test_an_envelope_with_a_wrong_signature_is_replaced(jobs):
+    envelope = {name: "0x" + "00" * 65 for name in ENVELOPE}
+    for path in ("list", "j-1/complete"):
+        answer = requests.post(f"{jobs}/{path}", json={**envelope, "proof_text": "x"})
+        assert answer.json() == {"ok": True}, path
+
+
+def expected(body):
+    """What of a body has to arrive: all but the envelope and top-level nulls."""
+    fields = json.loads(body).items()
+    return {k: v for k, v in fields if k not in ENVELOPE and v is not None}
+
+
+def same(ours, theirs):
+    """Equality in which an integral float is the integer that has its shortest digits."""
+    if isinstance(ours, float) and isinstance(theirs, int):
+        return ours == float(theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours)
+    if isinstance(ours, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return type(ours) is type(theirs) and ours == theirs

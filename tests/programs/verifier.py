@@ -1,0 +1,102 @@
+"""An upstream that shares no code with the proxy: it takes the received bytes apart with `json`,
+rebuilds the message, and recovers the signer with `eth_account`."""
+
+import contextlib
+import hashlib
+import http.server
+import json
+import secrets
+import threading
+
+from eth_account import Account
+from eth_account.messages import encode_defunct
+
+ENVELOPE = ("wallet_address", "session_nonce", "request_id", "signature")
+
+
+class Verifier(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.nonces = set()
+        self.request_ids = set()
+        self.last_body = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def session(self, body):
+        nonce = secrets.token_hex(16)
+        self.nonces.add(nonce)
+        return {"session_nonce": nonce, "wallet_address": body["wallet_address"]}
+
+    def verify(self, path, body):
+        """The error in a signed call, or None."""
+        wallet, nonce, request_id, signature = (body.pop(name) for name in ENVELOPE)
+        self.last_body = body
+        if nonce not in self.nonces:
+            return "Invalid session nonce"
+        if (nonce, request_id) in self.request_ids:
+            return "Duplicate request_id for this session_nonce"
+        self.request_ids.add((nonce, request_id))
+        action, product, payload = signed_parts(path, body)
+        canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        message = "\n".join([
+            "agentpmt-external",
+            f"wallet:{wallet.lower()}",
+            f"session:{nonce}",
+            f"request:{request_id}",
+            f"action:{action}",
+            f"product:{product}",
+            f"payload:{digest}",
+        ])
+        signer = Account.recover_message(encode_defunct(text=message), signature=signature)
+        if signer.lower() != wallet.lower():
+            return "Signature does not match wallet_address"
+        return None
+
+
+def signed_parts(path, body):
+    """Action, product and payload of a path under /api/external/jobs."""
+    parts = path.removeprefix("/api/external/jobs/").split("/")
+    if parts == ["list"]:
+        return "job_list", "-", {name: body[name] for name in ("limit", "skip")}
+    job, verb = parts
+    return f"job_{verb}", job, body if verb == "complete" else {}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/api/external/auth/session":
+            return self.answer(200, self.server.session(body))
+        error = self.server.verify(self.path, body)
+        self.answer(401 if error else 200, {"detail": error} if error else {"ok": True})
+
+    def answer(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def verifying():
+    with Verifier() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

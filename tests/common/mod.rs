@@ -18,24 +18,24 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 /// A general job of the sandbox, and one that asks for a workflow.
-pub const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
-pub const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
+pub(crate) const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
+pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 
 /// A running proxy and the sandbox behind it.
-pub struct TestProxy {
-    pub address: SocketAddr,
-    pub sandbox: Sandbox,
-    pub client: Client,
+pub(crate) struct TestProxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) client: Client,
 }
 
 impl TestProxy {
     /// A proxy in front of a sandbox with its usual times.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(Settings::default(), |router| router).await
     }
 
     /// A proxy in front of a sandbox; `fault` may put something between the two.
-    pub async fn start_with(settings: Settings, fault: impl FnOnce(Router) -> Router) -> Self {
+    pub(crate) async fn start_with(settings: Settings, fault: impl FnOnce(Router) -> Router) -> Self {
         let sandbox = Sandbox::new(settings);
         let upstream = serve(fault(sandbox.router())).await;
         let address = serve(proxy_router(upstream.port(), |_| {})).await;
@@ -43,18 +43,18 @@ impl TestProxy {
     }
 
     /// The URL of a path here.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Posts a body to a path under `/api/external`.
-    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Response {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Response {
         let url = self.url(&format!("/api/external{path}"));
         self.client.post(url).body(body).send().await.unwrap()
     }
 
     /// The same, for an answer that has to be good.
-    pub async fn ok(&self, path: &str, body: impl Into<Body>) -> Value {
+    pub(crate) async fn ok(&self, path: &str, body: impl Into<Body>) -> Value {
         let response = self.post(path, body).await;
         let status = response.status();
         let value = json(response).await;
@@ -64,7 +64,7 @@ impl TestProxy {
 }
 
 /// The routes of a proxy whose upstream is a port of this machine, with a new wallet.
-pub fn proxy_router(upstream: u16, change: impl FnOnce(&mut UpstreamConfig)) -> Router {
+pub(crate) fn proxy_router(upstream: u16, change: impl FnOnce(&mut UpstreamConfig)) -> Router {
     let mut config = UpstreamConfig {
         url: UpstreamUrl::on_this_machine(upstream),
         connect_timeout: Duration::from_secs(5),
@@ -76,7 +76,7 @@ pub fn proxy_router(upstream: u16, change: impl FnOnce(&mut UpstreamConfig)) -> 
 }
 
 /// Serves on a free port until the test's runtime ends.
-pub async fn serve(router: Router) -> SocketAddr {
+pub(crate) async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -84,19 +84,19 @@ pub async fn serve(router: Router) -> SocketAddr {
 }
 
 /// A client that goes nowhere but where it is sent.
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().unwrap()
 }
 
 /// The body of an answer.
-pub async fn json(response: Response) -> Value {
+pub(crate) async fn json(response: Response) -> Value {
     let text = response.text().await.unwrap();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// The problem document of an answer, checked for what every problem has.
-pub async fn problem(response: Response) -> Value {
+pub(crate) async fn problem(response: Response) -> Value {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(header("content-type"), "application/problem+json");

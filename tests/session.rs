@@ -1,0 +1,165 @@
+//! The session: fetched once, renewed in time, replaced when the upstream has lost it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use agentpmt_proxy::sandbox::Settings;
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
+use common::{GENERAL_JOB, TestProxy, json, problem};
+use futures_util::future::join_all;
+use http::StatusCode;
+
+/// What stands before the sandbox, seeing the calls that carry a signature, counted from 0.
+#[derive(Clone, Default)]
+struct Fault {
+    seen: Arc<AtomicU32>,
+}
+
+impl Fault {
+    /// Answers the first `times` signed calls itself; they do not reach the sandbox.
+    fn answer(&self, times: u32, status: u16, body: &'static str) -> impl FnOnce(Router) -> Router {
+        let seen = self.seen.clone();
+        move |router| {
+            router.layer(from_fn(move |request: Request, next: Next| {
+                let signed = !request.uri().path().ends_with("/auth/session");
+                let answered = signed && seen.fetch_add(1, SeqCst) < times;
+                async move { if answered { answer(status, body) } else { next.run(request).await } }
+            }))
+        }
+    }
+
+    fn seen(&self) -> u32 {
+        self.seen.load(SeqCst)
+    }
+}
+
+fn answer(status: u16, body: &'static str) -> Response {
+    (StatusCode::from_u16(status).unwrap(), body).into_response()
+}
+
+#[tokio::test]
+async fn two_hundred_first_requests_open_one_session() {
+    let proxy = TestProxy::start().await;
+    let answers = join_all((0..200).map(|_| proxy.post("/jobs/list", ""))).await;
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
+    assert_eq!(proxy.sandbox.counts().sessions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_every_second_loses_no_request() {
+    let settings = Settings { session: Duration::from_secs(1), ..Settings::default() };
+    let proxy = TestProxy::start_with(settings, |router| router).await;
+    let end = Instant::now() + Duration::from_secs(4);
+    let worker = async || {
+        while Instant::now() < end {
+            proxy.ok("/jobs/list", "").await;
+        }
+    };
+    join_all((0..8).map(|_| worker())).await;
+    let sessions = proxy.sandbox.counts().sessions;
+    assert!((3..20).contains(&sessions), "{sessions} sessions in four seconds");
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_every_time_is_renewed_once_a_call() {
+    let fault = Fault::default();
+    let body = r#"{"detail":"Invalid session nonce"}"#;
+    let proxy = TestProxy::start_with(Settings::default(), fault.answer(99, 401, body)).await;
+    let response = proxy.post("/jobs/list", "").await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(json(response).await["detail"], "Invalid session nonce");
+    assert_eq!(fault.seen(), 2);
+    assert_eq!(proxy.sandbox.counts().sessions, 2);
+}
+
+#[tokio::test]
+async fn a_lost_session_is_replaced_and_the_call_goes_through() {
+    let fault = Fault::default();
+    let body = r#"{"error":{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED"}}"#;
+    let proxy = TestProxy::start_with(Settings::default(), fault.answer(1, 401, body)).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    assert_eq!(fault.seen(), 2);
+    assert_eq!(proxy.sandbox.counts().sessions, 2);
+}
+
+#[tokio::test]
+async fn calls_that_lose_the_session_together_replace_it_together() {
+    let fault = Fault::default();
+    let body = r#"{"detail":"Session nonce expired"}"#;
+    let proxy = TestProxy::start_with(Settings::default(), fault.answer(50, 401, body)).await;
+    join_all((0..50).map(|_| proxy.post("/jobs/list", ""))).await;
+    assert!(fault.seen() <= 100, "no call is tried a third time");
+    let sessions = proxy.sandbox.counts().sessions;
+    assert!((2..=3).contains(&sessions), "{sessions} sessions");
+}
+
+#[tokio::test]
+async fn a_replay_is_tried_once_more_in_the_same_session() {
+    let fault = Fault::default();
+    let body = r#"{"detail":"Duplicate request_id for this session_nonce"}"#;
+    let proxy = TestProxy::start_with(Settings::default(), fault.answer(1, 409, body)).await;
+    proxy.ok("/jobs/list", "").await;
+    assert_eq!((fault.seen(), proxy.sandbox.counts().sessions), (2, 1));
+
+    let fault = Fault::default();
+    let proxy = TestProxy::start_with(Settings::default(), fault.answer(9, 409, body)).await;
+    assert_eq!(proxy.post("/jobs/list", "").await.status(), StatusCode::CONFLICT);
+    assert_eq!(fault.seen(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_signature_is_never_tried_again() {
+    for body in [
+        r#"{"detail":{"code":"EXTERNAL_SIGNATURE_WALLET_MISMATCH","expected_message":"a\nb"}}"#,
+        r#"{"detail":"Signature does not match wallet_address"}"#,
+        r#"{"error":{"code":"EXTERNAL_SIGNATURE_MALFORMED"}}"#,
+    ] {
+        let fault = Fault::default();
+        let proxy = TestProxy::start_with(Settings::default(), fault.answer(9, 401, body)).await;
+        assert_eq!(proxy.post("/jobs/list", "").await.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(fault.seen(), 1, "{body}");
+    }
+}
+
+/// Puts an answer of its own before the sandbox's sessions.
+fn session_answer(status: u16, body: &'static str) -> impl FnOnce(Router) -> Router {
+    move |router| {
+        router.layer(from_fn(move |request: Request, next: Next| async move {
+            let session = request.uri().path().ends_with("/auth/session");
+            if session { answer(status, body) } else { next.run(request).await }
+        }))
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_an_error_that_says_nothing_was_signed() {
+    for (status, body) in [
+        (500, "{}"),
+        (200, "{}"),
+        (200, "not json"),
+        (200, r#"{"session_nonce":"line\nbreak"}"#),
+        (200, r#"{"session_nonce":""}"#),
+        (302, ""),
+    ] {
+        let fault = session_answer(status, body);
+        let proxy = TestProxy::start_with(Settings::default(), fault).await;
+        let problem = problem(proxy.post(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await).await;
+        assert_eq!(problem["code"], "session_failed", "{body}");
+        assert_eq!(problem["status"], 502, "{body}");
+        assert_eq!(problem["retry"], "safe", "{body}");
+    }
+}

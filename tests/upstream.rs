@@ -1,0 +1,162 @@
+//! The upstream misbehaving: down, slow, redirecting, too talkative.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use agentpmt_proxy::{
+    config::UpstreamConfig,
+    sandbox::{Sandbox, Settings},
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+};
+use common::{GENERAL_JOB, TestProxy, client, problem, proxy_router, serve};
+use http::StatusCode;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+/// Lets sessions through to the sandbox and answers every other call itself.
+fn answering(
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> impl FnOnce(Router) -> Router {
+    move |router| {
+        router.layer(from_fn(move |request: Request, next: Next| {
+            let answer = answer.clone();
+            async move {
+                let session = request.uri().path().ends_with("/auth/session");
+                if session { next.run(request).await } else { answer() }
+            }
+        }))
+    }
+}
+
+async fn proxy_before(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> TestProxy {
+    TestProxy::start_with(Settings::default(), answering(answer)).await
+}
+
+/// The problems of a read and of a change.
+async fn problems(proxy: &TestProxy) -> [Value; 2] {
+    let reserve = format!("/jobs/{GENERAL_JOB}/reserve");
+    [
+        problem(proxy.post("/jobs/list", "").await).await,
+        problem(proxy.post(&reserve, "").await).await,
+    ]
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_leaves_the_proxy_ready_and_calls_safe_to_repeat() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let address = serve(proxy_router(port, |_| {})).await;
+    let get = client().get(format!("http://{address}/readyz")).send().await.unwrap();
+    assert_eq!(get.status(), StatusCode::OK);
+
+    let url = format!("http://{address}/api/external/jobs/{GENERAL_JOB}/complete");
+    let problem = problem(client().post(url).send().await.unwrap()).await;
+    assert_eq!(problem["code"], "upstream_unreachable");
+    assert_eq!(problem["status"], 502);
+    assert_eq!(problem["retry"], "safe");
+    assert!(problem["detail"].as_str().unwrap().contains(&port.to_string()));
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_deadline_and_a_change_must_be_checked() {
+    let sandbox = Sandbox::new(Settings::default());
+    let hang = from_fn(|request: Request, next: Next| async move {
+        if !request.uri().path().ends_with("/auth/session") {
+            std::future::pending::<()>().await;
+        }
+        next.run(request).await
+    });
+    let upstream = serve(sandbox.router().layer(hang)).await;
+    let short = |config: &mut UpstreamConfig| config.timeout = Duration::from_millis(300);
+    let address = serve(proxy_router(upstream.port(), short)).await;
+    let proxy = TestProxy { address, sandbox, client: client() };
+    let [read, change] = problems(&proxy).await;
+    assert_eq!((&read["status"], &read["code"]), (&504.into(), &"upstream_timeout".into()));
+    assert_eq!(read["retry"], "safe");
+    assert_eq!((&change["status"], &change["code"]), (&504.into(), &"upstream_timeout".into()));
+    assert_eq!(change["retry"], "check_first");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_must_be_checked_if_it_was_a_change() {
+    let broken = || {
+        let body =
+            futures_util::stream::iter([Ok("{\"jobs\":"), Err(std::io::Error::other("cut"))]);
+        Body::from_stream(body).into_response()
+    };
+    let [read, change] = problems(&proxy_before(broken).await).await;
+    assert_eq!((&read["code"], &read["retry"]), (&"upstream_broke_off".into(), &"safe".into()));
+    assert_eq!(change["code"], "upstream_broke_off");
+    assert_eq!(change["retry"], "check_first");
+}
+
+#[tokio::test]
+async fn an_answer_of_20_mib_is_refused_and_one_of_8_mib_is_passed_on() {
+    let large = |size: usize| move || "x".repeat(size << 20).into_response();
+    let [read, change] = problems(&proxy_before(large(20)).await).await;
+    assert_eq!((&read["code"], &read["retry"]), (&"answer_too_large".into(), &"safe".into()));
+    assert_eq!(change["retry"], "check_first");
+    let proxy = proxy_before(large(8)).await;
+    assert_eq!(proxy.post("/jobs/list", "").await.bytes().await.unwrap().len(), 8 << 20);
+}
+
+#[tokio::test]
+async fn a_redirect_is_passed_on_without_its_target_and_not_followed() {
+    let elsewhere = TestProxy::start().await;
+    let target = elsewhere.url("/api/external/jobs/list");
+    let redirect =
+        move || (StatusCode::TEMPORARY_REDIRECT, [("location", target.clone())]).into_response();
+    let proxy = proxy_before(redirect).await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let url = proxy.url("/api/external/jobs/list");
+    let response = client.post(url).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    assert!(!response.headers().contains_key("location"));
+    assert_eq!(elsewhere.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn only_harmless_headers_of_an_answer_are_passed_on() {
+    let talkative = || {
+        let headers = [
+            ("set-cookie", "a=b"),
+            ("access-control-allow-origin", "*"),
+            ("strict-transport-security", "max-age=1"),
+            ("server", "x"),
+            ("x-request-id", "theirs"),
+            ("retry-after", "7"),
+            ("x-ratelimit-remaining", "3"),
+            ("content-type", "application/json; charset=utf-8"),
+        ];
+        (StatusCode::TOO_MANY_REQUESTS, headers, "{}").into_response()
+    };
+    let response = proxy_before(talkative).await.post("/jobs/list", "").await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    let expected = [
+        "content-length",
+        "content-type",
+        "date",
+        "retry-after",
+        "x-ratelimit-remaining",
+        "x-request-id",
+    ];
+    assert_eq!(names, expected);
+    assert_ne!(response.headers()["x-request-id"], "theirs");
+    assert_eq!(response.headers()["content-type"], "application/json; charset=utf-8");
+}

@@ -20,7 +20,7 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-pub use self::problem::{Problem, Retry};
+use self::problem::Problem;
 use crate::{
     action::{ACTIONS, Action, Call, CallError, SESSION_PATH},
     proxy::Proxy,
@@ -64,12 +64,12 @@ async fn call(
     if uri.query().is_some() {
         return Err(Problem::query_not_taken());
     }
-    let body = body.map_err(Problem::unreadable_body)?;
+    let body = body.map_err(|rejection| Problem::unreadable_body(&rejection))?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
         ids.map_err(|_| CallError::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    Ok(pass_on(proxy.call(call).await.map_err(|failure| Problem::failed(action, failure))?))
+    Ok(pass_on(proxy.call(call).await.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
 fn pass_on(answer: Answer) -> Response {

@@ -1,5 +1,7 @@
 //! Our own errors, as RFC 9457 problem details, so that no one takes them for the upstream's.
 
+mod kind;
+
 use axum::{
     extract::rejection::BytesRejection,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -7,6 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
+use self::kind::{Kind, Row};
 use super::MAX_BODY;
 use crate::{
     action::{ACTIONS, Action, CallError},
@@ -21,7 +24,7 @@ const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-error
 
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
+enum Retry {
     /// It would fail again: change it first.
     Never,
     /// Nothing was changed upstream, so it may be sent again.
@@ -31,6 +34,11 @@ pub enum Retry {
 }
 
 impl Retry {
+    /// For a call that went out and was not answered.
+    fn after_sending(action: &Action) -> Self {
+        if action.changes { Self::CheckFirst } else { Self::Safe }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Never => "never",
@@ -43,186 +51,152 @@ impl Retry {
 /// One error of the proxy. As a response it is empty until the middleware, which knows the request
 /// id, writes it out.
 #[derive(Debug, Clone)]
-pub struct Problem {
-    status: StatusCode,
-    /// A stable word for programs.
-    code: &'static str,
-    title: &'static str,
+pub(super) struct Problem {
+    kind: Kind,
+    /// What happened, to what, and what to do.
     detail: String,
     retry: Retry,
     retry_after: Option<HeaderValue>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Self {
-        Self { status, code, title, detail, retry: Retry::Never, retry_after: None }
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry: Retry::Never, retry_after: None }
     }
 
     fn retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// The stable word.
     pub(super) fn code(&self) -> &'static str {
-        self.code
+        self.kind.row().code
     }
 
-    /// What happened and what to do.
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }
 
     /// The whole response.
     pub(super) fn write(&self, request_id: &RequestId) -> Response {
+        let Row { status, code, title } = self.kind.row();
         let body = json!({
-            "type": format!("urn:agentpmt-proxy:error:{}", self.code),
-            "title": self.title,
-            "status": self.status.as_u16(),
+            "type": format!("urn:agentpmt-proxy:error:{code}"),
+            "title": title,
+            "status": status.as_u16(),
             "detail": self.detail,
-            "code": self.code,
+            "code": code,
             "request_id": request_id.as_str(),
             "retry": self.retry.as_str(),
         });
         let mut headers = HeaderMap::new();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
-        headers.insert(ERROR_HEADER, HeaderValue::from_static(self.code));
-        if let Some(retry_after) = &self.retry_after {
-            headers.insert(header::RETRY_AFTER, retry_after.clone());
-        }
-        (self.status, headers, body.to_string()).into_response()
+        headers.insert(ERROR_HEADER, HeaderValue::from_static(code));
+        headers.extend(self.retry_after.clone().map(|after| (header::RETRY_AFTER, after)));
+        (status, headers, body.to_string()).into_response()
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {
         let calls: Vec<_> = ACTIONS.iter().map(|a| format!("{} {}", a.method, a.path)).collect();
-        let detail = format!("There is nothing at {path}. The calls are: {}.", calls.join(", "));
-        Self::new(StatusCode::NOT_FOUND, "unknown_path", "No such path", detail)
+        let detail = format!("there is nothing at {path}; the calls are: {}", calls.join(", "));
+        Self::new(Kind::UnknownPath, detail)
     }
 
     pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
-        let detail =
-            format!("{path} does not take {method}; the Allow header names what it takes.");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "Wrong method", detail)
+        let detail = format!("{path} does not take {method}; the Allow header names what it takes");
+        Self::new(Kind::WrongMethod, detail)
     }
 
     pub(super) fn query_not_taken() -> Self {
-        let detail = "The calls take no query string. Send the fields in a JSON body, as in \
-                      {\"limit\": 10}."
-            .to_owned();
-        Self::new(StatusCode::BAD_REQUEST, "query_not_taken", "No query string is taken", detail)
+        let detail = "the calls take no query string; send the fields in a JSON body, as in \
+                      {\"limit\": 10}";
+        Self::new(Kind::QueryNotTaken, detail)
     }
 
-    pub(super) fn unreadable_body(rejection: BytesRejection) -> Self {
+    pub(super) fn unreadable_body(rejection: &BytesRejection) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = format!("The body is larger than {} KiB. Send less.", MAX_BODY / 1024);
-            return Self::new(rejection.status(), "body_too_large", "Body too large", detail);
+            let detail = format!("the body is larger than {} KiB; send less", MAX_BODY / 1024);
+            return Self::new(Kind::BodyTooLarge, detail);
         }
-        let detail = "The body broke off before its end. Send the request again.".to_owned();
-        Self::new(StatusCode::BAD_REQUEST, "body_unreadable", "Body not readable", detail)
-            .retry(Retry::Safe)
+        let detail = "the body broke off before its end; send the request again";
+        Self::new(Kind::BodyUnreadable, detail).retry(Retry::Safe)
     }
 
     /// A call that has no answer of the upstream.
-    pub(super) fn failed(action: &Action, failure: CallFailure) -> Self {
+    pub(super) fn failed(action: &Action, failure: &CallFailure) -> Self {
         match failure {
-            CallFailure::Session(error) => Self::no_session(&error),
-            CallFailure::Upstream(error) => Self::no_answer(action, &error),
-            CallFailure::NoWorkflowToken { .. } => Self::no_workflow_token(&failure),
-            CallFailure::Aborted => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "Fault of the proxy",
-                format!("{}. The log of the proxy says more. {}", failure, advice(action)),
-            )
-            .retry(after_sending(action)),
+            CallFailure::Session(error) => Self::no_session(error),
+            CallFailure::Upstream(error) => Self::no_answer(action, error),
+            CallFailure::NoWorkflowToken { .. } => {
+                let detail = format!(
+                    "{failure}; reserve the job through this proxy first (a token is held until \
+                     its reservation ends or the proxy stops)"
+                );
+                Self::new(Kind::NoWorkflowToken, detail)
+            }
+            CallFailure::Aborted => {
+                let detail = format!("{failure}; {}", advice_after_sending(action));
+                Self::new(Kind::Internal, detail).retry(Retry::after_sending(action))
+            }
         }
     }
 
     fn no_session(error: &SessionError) -> Self {
-        let (status, code, title) = match error {
-            SessionError::Upstream(UpstreamError::TimedOut { .. })
-            | SessionError::TimedOut { .. } => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_timeout",
-                "The upstream did not answer in time",
-            ),
-            SessionError::Upstream(UpstreamError::Unreachable { .. }) => {
-                (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")
-            }
-            _ => (StatusCode::BAD_GATEWAY, "session_failed", "The upstream began no session"),
+        let kind = match error {
+            SessionError::Upstream(error) => kind_of(error),
+            SessionError::TimedOut { .. } => Kind::UpstreamTimeout,
+            SessionError::Refused { .. } | SessionError::NoNonce { .. } => Kind::SessionFailed,
         };
-        let detail = format!("{}. Nothing was signed; send the request again later.", error);
         let retry_after = match error {
             SessionError::Refused { retry_after, .. } => retry_after.clone(),
             _ => None,
         };
-        Self { retry_after, ..Self::new(status, code, title, detail).retry(Retry::Safe) }
+        let detail = format!("{error}; nothing was signed, so send the request again later");
+        Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
     }
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
-        let (status, code, title) = match error {
-            UpstreamError::Unreachable { .. } => {
-                (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")
-            }
-            UpstreamError::TimedOut { .. } => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_timeout",
-                "The upstream did not answer in time",
-            ),
-            UpstreamError::BrokenOff { .. } => {
-                (StatusCode::BAD_GATEWAY, "upstream_broke_off", "The upstream's answer broke off")
-            }
-            UpstreamError::TooLarge { .. } => {
-                (StatusCode::BAD_GATEWAY, "answer_too_large", "The upstream's answer is too large")
-            }
-        };
         let (retry, advice) = if error.was_sent() {
-            (after_sending(action), advice(action))
+            (Retry::after_sending(action), advice_after_sending(action))
         } else {
-            (Retry::Safe, "The call was not sent; send the request again later.")
+            (Retry::Safe, "the call was not sent, so send it again later")
         };
-        Self::new(status, code, title, format!("{}. {advice}", error)).retry(retry)
-    }
-
-    fn no_workflow_token(failure: &CallFailure) -> Self {
-        let detail = format!(
-            "{}. Reserve the job through this proxy first; a token is held until its reservation \
-             ends or the proxy stops.",
-            failure
-        );
-        Self::new(StatusCode::CONFLICT, "no_workflow_token", "No workflow token is held", detail)
+        Self::new(kind_of(error), format!("{error}; {advice}")).retry(retry)
     }
 }
 
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
-        let (code, title) = match error {
-            CallError::Id { .. } | CallError::IdCount { .. } => ("invalid_id", "Id not usable"),
-            CallError::Body(_) => ("invalid_body", "Body not usable"),
-            CallError::Field { .. } => ("invalid_field", "Field not usable"),
+        let kind = match error {
+            CallError::Id { .. } | CallError::IdCount { .. } => Kind::InvalidId,
+            CallError::Body(_) => Kind::InvalidBody,
+            CallError::Field { .. } => Kind::InvalidField,
         };
-        let detail = format!("{}. Nothing was sent.", error);
-        Self::new(StatusCode::BAD_REQUEST, code, title, detail)
+        Self::new(kind, format!("{error}; nothing was sent"))
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.kind.row().status.into_response();
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// Whether a call that went out without an answer may be made again.
-fn after_sending(action: &Action) -> Retry {
-    if action.changes { Retry::CheckFirst } else { Retry::Safe }
+fn kind_of(error: &UpstreamError) -> Kind {
+    match error {
+        UpstreamError::Unreachable { .. } => Kind::UpstreamUnreachable,
+        UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
+        UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
+        UpstreamError::TooLarge { .. } => Kind::AnswerTooLarge,
+    }
 }
 
-fn advice(action: &Action) -> &'static str {
+fn advice_after_sending(action: &Action) -> &'static str {
     if action.changes {
-        "It may have taken effect: ask for the job's status before you send it again."
+        "the call may have taken effect, so ask for the job's status before you send it again"
     } else {
-        "It changes nothing, so it may be sent again."
+        "the call changes nothing, so it may be sent again"
     }
 }

@@ -35,7 +35,10 @@ impl TestProxy {
     }
 
     /// A proxy in front of a sandbox; `fault` may put something between the two.
-    pub(crate) async fn start_with(settings: Settings, fault: impl FnOnce(Router) -> Router) -> Self {
+    pub(crate) async fn start_with(
+        settings: Settings,
+        fault: impl FnOnce(Router) -> Router,
+    ) -> Self {
         let sandbox = Sandbox::new(settings);
         let upstream = serve(fault(sandbox.router())).await;
         let address = serve(proxy_router(upstream.port(), |_| {})).await;

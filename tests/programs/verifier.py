@@ -70,6 +70,7 @@ def signed_parts(path, body):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # One packet an answer, not one for each header.
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

@@ -1,0 +1,34 @@
+//! The README, as far as it repeats what the program knows.
+
+use agentpmt_proxy::{action::ACTIONS, config::Config};
+
+const README: &str = include_str!("../README.md");
+
+#[test]
+fn the_configuration_table_is_that_of_the_program() {
+    for (key, default, why) in Config::rows() {
+        let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+        let row = format!("| `{key}` | {default} | {why} |");
+        assert!(README.contains(&row), "missing: {row}");
+    }
+}
+
+#[test]
+fn every_call_is_listed() {
+    for action in ACTIONS {
+        let path = action.path.trim_start_matches("/api/external");
+        let call = format!("| `{} {path}` |", action.method);
+        assert!(README.contains(&call), "missing: {call}");
+    }
+}
+
+#[test]
+fn every_error_code_is_listed() {
+    let kinds = include_str!("../src/http/problem/kind.rs");
+    let is_code = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let codes: Vec<_> = kinds.split('"').skip(1).step_by(2).filter(is_code).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    for code in codes {
+        assert!(README.contains(&format!("`{code}`")), "missing: {code}");
+    }
+}

@@ -15,10 +15,10 @@ use crate::{
 pub const SESSION_PATH: &str = "/api/external/auth/session";
 
 /// The fields of a body that hold the proof: written by the proxy, dropped from what clients send
-/// (PROTOCOL §3).
+/// (protocol §3).
 pub const ENVELOPE: [&str; 4] = ["wallet_address", "session_nonce", "request_id", "signature"];
 
-/// Every upstream call that the proxy makes (PROTOCOL §5).
+/// Every upstream call that the proxy makes (protocol §5).
 pub static ACTIONS: &[Action] = &[
     Action {
         name: "job_list",
@@ -118,7 +118,7 @@ impl Action {
 pub enum Proof {
     /// A signature of the wallet, in the envelope.
     Signature(Signed),
-    /// The token of the job's reservation, in a header (PROTOCOL §7).
+    /// The token of the job's reservation, in a header (protocol §7).
     WorkflowToken,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The form is that of Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))`, with
 //! one change: a float with an integral value below 1e21 is written as an integer, as a JavaScript
-//! hop would write it (PROTOCOL §4).
+//! hop would write it (protocol §4).
 //!
 //! Text is taken apart with [`RawValue`], not with `serde_json::Value`: a `Value` either rounds
 //! integers over 64 bits or, with arbitrary precision, takes an object with one reserved key for a

@@ -13,9 +13,11 @@
 //! local response: the upstream's status and body, unchanged
 //! ```
 //!
-//! [`proxy::Proxy::call`] is that flow. The modules below stand in import order: a blank line is a
+//! [`proxy::Proxy::call`] is that flow; what the upstream expects stands in [`protocol`], whose
+//! sections the comments name. The modules below stand in import order: a blank line is a
 //! layer, and a module imports only from layers above its own.
 
+pub mod protocol;
 pub mod types;
 
 pub mod canonical;

@@ -1,4 +1,4 @@
-//! The text that a wallet signs (PROTOCOL §2).
+//! The text that a wallet signs (protocol §2).
 
 use std::fmt;
 

@@ -118,7 +118,7 @@ impl Proxy {
         self.send(call, call.body().to_canonical().into(), Some(token), deadline).await
     }
 
-    /// The body with the envelope in it (PROTOCOL §3).
+    /// The body with the envelope in it (protocol §3).
     fn sign(
         &self,
         call: &Call,

@@ -1,4 +1,4 @@
-//! What the upstream's refusals mean to a signer (PROTOCOL §8).
+//! What the upstream's refusals mean to a signer (protocol §8).
 
 use http::StatusCode;
 use serde_json::Value;

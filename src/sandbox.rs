@@ -1,7 +1,7 @@
 //! An upstream inside this binary, for developing an agent without credits and for tests over real
 //! sockets.
 //!
-//! It imitates the server of PROTOCOL.md: sessions that end, signatures checked by recovering the
+//! It imitates the server of the protocol: sessions that end, signatures checked by recovering the
 //! signer, reservations that expire, a review that pays. It keeps its state in memory and shares
 //! only the protocol's plain types with the proxy; what was signed it works out for itself, from
 //! the bytes that it received, so that a mistake of the proxy cannot agree with itself here.
@@ -101,7 +101,7 @@ impl Sandbox {
         })))
     }
 
-    /// The service (PROTOCOL §1, §5); the caller binds the listener.
+    /// The service (protocol §1, §5); the caller binds the listener.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/api/external/auth/session", post(open_session))

@@ -1,5 +1,5 @@
 //! The wallet's session with the upstream: one nonce, fetched once however many requests wait for
-//! it, renewed before its end (PROTOCOL §1).
+//! it, renewed before its end (protocol §1).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -1,7 +1,7 @@
 //! The values that enter a signed message, each parsed once and trusted from then on.
 //!
 //! A value that carried a line break could forge another line of the message, so every type here
-//! holds printable ASCII without space and nothing else (PROTOCOL: line injection).
+//! holds printable ASCII without space and nothing else (protocol §2).
 
 use std::{fmt, str::FromStr};
 

@@ -12,7 +12,7 @@ use crate::config::UpstreamConfig;
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// The header for the token of a job's reservation (PROTOCOL §7).
+/// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
 
 /// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that

@@ -1,5 +1,5 @@
 //! The tokens of reserved workflow jobs: kept here for as long as the reservation runs, withheld
-//! from clients, and sent on that job's workflow calls only (PROTOCOL §7).
+//! from clients, and sent on that job's workflow calls only (protocol §7).
 
 use std::{
     borrow::Cow,
@@ -109,7 +109,7 @@ impl<'a> Reserved<'a> {
     }
 }
 
-/// The guide does not say at which depth the fields of a reservation stand (PROTOCOL §6).
+/// The guide does not say at which depth the fields of a reservation stand (protocol §6).
 fn top_or_job<'a>(answer: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     field(answer, name).or_else(|| field(field(answer, "job")?, name))
 }

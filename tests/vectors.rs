@@ -134,7 +134,7 @@ fn messages_and_signatures_are_those_of_the_vectors() {
     }
 }
 
-/// No vector covers this shape; the lines are those of PROTOCOL §2.
+/// No vector covers this shape; the lines are those of protocol §2.
 #[test]
 fn a_path_bound_message_names_method_and_path() {
     let Proof::Signature(signed) = &PATH_BOUND_ACTION.proof else { panic!("not signed") };

@@ -1,4 +1,4 @@
-//! The life of one job: open, reserved, submitted, approved (PROTOCOL §6).
+//! The life of one job: open, reserved, submitted, approved (protocol §6).
 //!
 //! Nothing runs on a timer: what a job has become is worked out from the time whenever it is
 //! looked at.

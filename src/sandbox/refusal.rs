@@ -1,4 +1,4 @@
-//! Why a call was refused, and the answer that says so (PROTOCOL §8).
+//! Why a call was refused, and the answer that says so (protocol §8).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Sessions of wallets, and the request ids that were used in them (PROTOCOL §1).
+//! Sessions of wallets, and the request ids that were used in them (protocol §1).
 
 use std::{
     collections::{HashMap, HashSet},

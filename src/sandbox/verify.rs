@@ -1,4 +1,4 @@
-//! Who signed a call: the envelope taken out, the text rebuilt, the signer recovered (PROTOCOL
+//! Who signed a call: the envelope taken out, the text rebuilt, the signer recovered (protocol
 //! §2–§5).
 //!
 //! Nothing here is shared with the code that signs, so a mistake there shows here.

@@ -1,4 +1,4 @@
-//! The workflows that are made under a job's reservation, and the token that allows it (PROTOCOL
+//! The workflows that are made under a job's reservation, and the token that allows it (protocol
 //! §7).
 
 use std::collections::{HashMap, HashSet};

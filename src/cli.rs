@@ -11,33 +11,40 @@ mod serve;
 mod wallet;
 
 use std::{
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Write, stderr},
     path::PathBuf,
 };
 
 use clap::{Parser, Subcommand};
 
 pub use self::failure::Failure;
-use crate::config::Config;
+use crate::{config::Config, signer::keystore::KeysError};
+
+/// The heading of the options that every command takes.
+const COMMON: &str = "Options of every command";
 
 /// Signs calls to the AgentPMT external API for programs that hold no key: they send plain HTTP
 /// requests to this proxy, which hashes, signs and forwards them.
 #[derive(Debug, Parser)]
 #[command(name = "agentpmt-proxy", version, arg_required_else_help = true)]
-#[command(after_help = "Example:\n  agentpmt-proxy serve --sandbox\n  \
-                        curl -X POST http://127.0.0.1:8402/api/external/jobs/list")]
+#[command(after_help = "Example, to try it with nothing to set up:\n  \
+                        agentpmt-proxy serve --sandbox\n\n\
+                        Example, to use it:\n  \
+                        agentpmt-proxy wallet new\n  \
+                        agentpmt-proxy serve")]
 pub struct Cli {
     /// File with the settings; proxy.toml in the current directory if it is there
-    #[arg(long, global = true, value_name = "FILE", env = "AGENTPMT_PROXY_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]
+    #[arg(env = "AGENTPMT_PROXY_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Folder with the key files
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = COMMON)]
     keys: Option<String>,
-    /// Address of the wallet to use
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    /// Address of the wallet to use; needed only if there are several
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = COMMON)]
     wallet: Option<String>,
-    /// File whose first line is the wallet's password
-    #[arg(long, global = true, value_name = "FILE")]
+    /// File whose first line is the wallet's password; AGENTPMT_PROXY_PASSWORD goes before it
+    #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]
     password_file: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -105,4 +112,9 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says on standard error what does not stop the command. Nobody may be listening.
+fn complain(error: &KeysError) {
+    let _ = writeln!(stderr(), "agentpmt-proxy: {error}");
 }

@@ -1,6 +1,9 @@
 //! The program: reads the command line, runs it, and turns its failure into an exit code.
 
-use std::process::ExitCode;
+use std::{
+    io::{ErrorKind, Write, stderr},
+    process::ExitCode,
+};
 
 use agentpmt_proxy::{
     cli::{Cli, Failure},
@@ -12,7 +15,8 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("agentpmt-proxy: {failure}");
+            // Whoever closed standard error does not want to know.
+            let _ = writeln!(stderr(), "agentpmt-proxy: {failure}");
             exit_code(&failure)
         }
     }
@@ -20,6 +24,7 @@ fn main() -> ExitCode {
 
 /// 1 and 2 as usual, otherwise the codes of BSD's `sysexits.h`.
 fn exit_code(failure: &Failure) -> ExitCode {
+    const EX_USAGE: u8 = 2;
     const EX_DATAERR: u8 = 65;
     const EX_NOINPUT: u8 = 66;
     const EX_UNAVAILABLE: u8 = 69;
@@ -28,7 +33,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_NOPERM: u8 = 77;
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
-        Failure::UnknownAction { .. } => 2,
+        Failure::KeyAsArgument => EX_USAGE,
         Failure::Config(_) => EX_CONFIG,
         Failure::Keys(error) => match error {
             KeysError::Empty { .. } | KeysError::Several { .. } | KeysError::Missing { .. } => {
@@ -41,8 +46,13 @@ fn exit_code(failure: &Failure) -> ExitCode {
             KeysError::Io { .. } => EX_IOERR,
         },
         Failure::Call(_) | Failure::Key(_) => EX_DATAERR,
-        Failure::NoPassword | Failure::EmptyPassword | Failure::PasswordsDiffer => EX_NOINPUT,
+        Failure::NoPassword
+        | Failure::NothingTyped
+        | Failure::EmptyPassword
+        | Failure::PasswordsDiffer
+        | Failure::NoKey => EX_NOINPUT,
         Failure::Listen { .. } | Failure::Client(_) | Failure::Runtime { .. } => EX_UNAVAILABLE,
+        Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Io { .. } => EX_IOERR,
     })
 }

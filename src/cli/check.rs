@@ -8,7 +8,7 @@ use crate::{config::Config, signer::keystore::Keys, upstream::Upstream};
 
 /// Check the configuration and the key file, and print what `serve` would do
 ///
-/// Nothing is sent, listened on or unlocked.
+/// Nothing is sent, listened on or unlocked: a wrong password is not found.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy check --config proxy.toml")]
 pub(super) struct Check {
@@ -23,30 +23,45 @@ pub(super) struct Check {
     json: bool,
 }
 
+/// A line of the answer.
+struct Row {
+    name: &'static str,
+    /// `None` if it is not known; JSON then has `null`.
+    value: Option<String>,
+    /// What people read instead.
+    otherwise: &'static str,
+}
+
 impl Check {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let config = settings.load([("listen", self.listen), ("upstream.url", self.upstream)])?;
         let rows = rows(&config)?;
         if self.json {
-            let rows: serde_json::Map<_, _> =
-                rows.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            let row = |Row { name, value, .. }| (name.to_owned(), json!(value));
+            let rows: serde_json::Map<_, _> = rows.into_iter().map(row).collect();
             return print(&format!("{}\n", json!(rows)));
         }
-        rows.iter().try_for_each(|(name, value)| print(&format!("{name:14}{value}\n")))
+        rows.iter().try_for_each(|Row { name, value, otherwise }| {
+            print(&format!("{name:15}{}\n", value.as_deref().unwrap_or(otherwise)))
+        })
     }
 }
 
-fn rows(config: &Config) -> Result<[(&'static str, String); 6], Failure> {
+fn rows(config: &Config) -> Result<[Row; 6], Failure> {
     Upstream::new(&config.upstream)?;
     let key = Keys::new(&config.keys).find(config.wallet)?.load()?;
+    let password = password::Source::of(config);
+    password.check()?;
     let source = config.source.as_ref().map(|path| path.display().to_string());
     let wallet = key.wallet().map(|wallet| wallet.to_string());
+    let row = |name, value, otherwise| Row { name, value, otherwise };
+    let known = |name, value| row(name, Some(value), "");
     Ok([
-        ("configuration", source.unwrap_or_else(|| "no file; defaults".to_owned())),
-        ("listen", format!("http://{}", config.listen)),
-        ("upstream", config.upstream.url.to_string()),
-        ("wallet", wallet.unwrap_or_else(|| "known once it is unlocked".to_owned())),
-        ("key_file", key.path().display().to_string()),
-        ("password_from", password::Source::of(config).describe()),
+        row("configuration", source, "no file; defaults"),
+        known("listen", format!("http://{}", config.listen)),
+        known("upstream", config.upstream.url.to_string()),
+        row("wallet", wallet, "known once it is unlocked"),
+        known("key_file", key.path().display().to_string()),
+        known("password_from", password.describe()),
     ])
 }

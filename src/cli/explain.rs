@@ -1,6 +1,9 @@
 //! `explain`: what would be hashed and signed for a call.
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde_json::json;
 
 use super::{Failure, Settings, print};
@@ -15,13 +18,14 @@ use crate::{
 /// Print the payload, its hash and the message of a call; sign and send nothing
 ///
 /// The session nonce and the request id, which only a real call has, stand as <session_nonce> and
-/// <request_id>.
+/// <request_id>. Zeros stand for the wallet if none is known.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy explain job_list '{\"limit\": 5}'\n  \
                         agentpmt-proxy explain job_complete JOB_ID '{\"proof_text\": \"done\"}'")]
 pub(super) struct Explain {
-    /// The action, as in job_list
-    action: String,
+    /// The action
+    #[arg(value_parser = action_parser())]
+    action: &'static Action,
     /// The ids of its path, then the body as JSON
     #[arg(value_name = "ID_OR_JSON", num_args = 0..=3)]
     values: Vec<String>,
@@ -42,10 +46,9 @@ struct Proven {
 impl Explain {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let config = settings.load([])?;
-        let action = Action::named(&self.action).ok_or_else(|| unknown(&self.action))?;
-        let (ids, body) = self.split(action);
-        let call = Call::new(action, ids, body.as_bytes())?;
-        let proven = match &action.proof {
+        let (ids, body) = self.split();
+        let call = Call::new(self.action, ids, body.as_bytes())?;
+        let proven = match &self.action.proof {
             Proof::Signature(signed) => Some(prove(&call, signed, wallet(&config))),
             Proof::WorkflowToken => None,
         };
@@ -53,8 +56,8 @@ impl Explain {
     }
 
     /// The ids that the path needs come first; what follows is the body.
-    fn split(&self, action: &Action) -> (impl Iterator<Item = &str>, &str) {
-        let needed = action.id_names().count();
+    fn split(&self) -> (impl Iterator<Item = &str>, &str) {
+        let needed = self.action.id_names().count();
         let (ids, body) = match self.values.split_last() {
             Some((body, ids)) if self.values.len() > needed => (ids, body.as_str()),
             _ => (&self.values[..], ""),
@@ -63,9 +66,10 @@ impl Explain {
     }
 }
 
-fn unknown(given: &str) -> Failure {
-    let known: Vec<_> = ACTIONS.iter().map(|action| action.name).collect();
-    Failure::UnknownAction { given: given.to_owned(), known: known.join(", ") }
+/// Takes the name of an action; the help and the error show all of them.
+fn action_parser() -> impl TypedValueParser<Value = &'static Action> {
+    PossibleValuesParser::new(ACTIONS.iter().map(|action| action.name))
+        .try_map(|name| Action::named(&name).ok_or("there is no such action"))
 }
 
 /// The wallet of the configuration if it is known without a password, else zeros.

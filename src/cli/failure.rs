@@ -16,17 +16,32 @@ pub enum Failure {
     #[error("the configuration cannot be used:\n{0}")]
     Config(#[from] Mistakes),
     /// There is no usable key file.
-    #[error(transparent)]
+    #[error("{}", no_usable_key(.0))]
     Keys(#[from] KeysError),
     /// What was given as a private key is none.
-    #[error(transparent)]
+    #[error("{0}; a key file is imported by its path: `agentpmt-proxy wallet import FILE`")]
     Key(#[from] InvalidKey),
+    /// No private key came.
+    #[error(
+        "standard input is empty; a private key is expected there, as in \
+         `agentpmt-proxy wallet import < key.txt`"
+    )]
+    NoKey,
+    /// A private key was given where a path belongs. The text does not repeat it.
+    #[error(
+        "a private key must not be an argument, which other users and the shell's history see; \
+         run `agentpmt-proxy wallet import` and paste it there"
+    )]
+    KeyAsArgument,
     /// There is nobody to ask for a password.
     #[error(
-        "the wallet's password is needed, and there is no terminal to ask for it: set \
-         password_file or AGENTPMT_PROXY_PASSWORD"
+        "the wallet's password is needed, and there is no terminal to ask for it; set \
+         AGENTPMT_PROXY_PASSWORD, or name a file with --password-file"
     )]
     NoPassword,
+    /// Whoever was asked ended the input.
+    #[error("nothing was typed; run the command again")]
+    NothingTyped,
     /// The two passwords that were typed differ.
     #[error("the two passwords differ; run the command again")]
     PasswordsDiffer,
@@ -44,14 +59,6 @@ pub enum Failure {
     /// The HTTPS client cannot start.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// There is no such action.
-    #[error("there is no action {given}; the actions are: {known}")]
-    UnknownAction {
-        /// What was given.
-        given: String,
-        /// The names of all actions.
-        known: String,
-    },
     /// What was given is no call.
     #[error("{0}")]
     Call(#[from] CallError),
@@ -64,13 +71,25 @@ pub enum Failure {
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", .path.display())]
     Io {
-        /// What was tried, as in `read`.
+        /// What was tried, as in `read the key file`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
         cause: io::Error,
     },
+}
+
+/// The text of the library, and what only the command line can add to it.
+fn no_usable_key(error: &KeysError) -> String {
+    match error {
+        KeysError::Empty { .. } => format!(
+            "there is no wallet yet: {error}, or try the proxy without one: \
+             `agentpmt-proxy serve --sandbox`"
+        ),
+        KeysError::Several { .. } => format!("{error}, as in --wallet ADDRESS"),
+        _ => error.to_string(),
+    }
 }
 
 fn cannot_listen(address: &SocketAddr, cause: &io::Error) -> String {

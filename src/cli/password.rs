@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -39,18 +40,13 @@ impl Source {
 
     /// The password of a wallet that there is.
     pub(super) fn read(&self) -> Result<SecretString, Failure> {
-        match self {
-            // A text that is not UTF-8 opens nothing, and the error says so.
-            Self::Variable => Ok(env::var(VARIABLE).unwrap_or_default().into()),
-            Self::File(path) => first_line(path),
-            Self::Prompt => prompt("Password of the wallet: "),
-        }
+        self.ask("Password of the wallet: ")
     }
 
     /// The password for a new key file: a person types it twice.
     pub(super) fn choose(&self) -> Result<SecretString, Failure> {
         use secrecy::ExposeSecret;
-        let password = self.read()?;
+        let password = self.ask("New password for the wallet: ")?;
         if password.expose_secret().is_empty() {
             return Err(Failure::EmptyPassword);
         }
@@ -63,6 +59,14 @@ impl Source {
         Ok(password)
     }
 
+    /// Whether there is something to read; nobody is asked anything.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Variable | Self::Prompt => Ok(()),
+            Self::File(path) => first_line(path).map(drop),
+        }
+    }
+
     /// For people, as in "the password comes from …".
     pub(super) fn describe(&self) -> String {
         match self {
@@ -71,15 +75,28 @@ impl Source {
             Self::Prompt => "a prompt".to_owned(),
         }
     }
+
+    fn ask(&self, question: &str) -> Result<SecretString, Failure> {
+        match self {
+            // A text that is not UTF-8 opens nothing, and the error says so.
+            Self::Variable => Ok(env::var(VARIABLE).unwrap_or_default().into()),
+            Self::File(path) => first_line(path),
+            Self::Prompt => prompt(question),
+        }
+    }
 }
 
 /// Asks at the terminal, even if standard input is something else.
 pub(super) fn prompt(text: &str) -> Result<SecretString, Failure> {
-    rpassword::prompt_password(text).map(SecretString::from).map_err(|_| Failure::NoPassword)
+    let typed = rpassword::prompt_password(text);
+    typed.map(SecretString::from).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => Failure::NothingTyped,
+        _ => Failure::NoPassword,
+    })
 }
 
 fn first_line(path: &Path) -> Result<SecretString, Failure> {
-    let io = |cause| Failure::Io { doing: "read", path: path.to_owned(), cause };
+    let io = |cause| Failure::Io { doing: "read the password from", path: path.to_owned(), cause };
     let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
     Ok(text.lines().next().unwrap_or_default().into())
 }

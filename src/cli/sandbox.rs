@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::{Failure, Settings, log, print, serve};
+use super::{Failure, Settings, log, serve};
 use crate::sandbox;
 
 /// Start only the sandbox: an upstream for trying out
@@ -41,11 +41,11 @@ impl Sandbox {
             review: self.review,
         });
         serve::runtime()?.block_on(async {
-            print(&format!(
+            let text = format!(
                 "the sandbox listens on http://{address}\n\
                  use it with: agentpmt-proxy serve --upstream http://{address}\n"
-            ))?;
-            serve::serve_router(listener, sandbox.router()).await
+            );
+            serve::serve_router(listener, sandbox.router(), &text).await
         })
     }
 }

@@ -1,12 +1,16 @@
 //! `serve`: the proxy itself.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
 };
 
 use clap::Args;
-use tokio::runtime::Runtime;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::{Failure, Settings, log, password, print};
 use crate::{
@@ -70,13 +74,17 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Serves until the process is told to end, then lets the requests that run come to their end.
+/// The text is printed first: whoever has read it can connect, and can end the process in peace.
 pub(super) async fn serve_router(
     listener: TcpListener,
     router: axum::Router,
+    text: &str,
 ) -> Result<(), Failure> {
     let failed = |cause| Failure::Runtime { cause };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    axum::serve(listener, router).with_graceful_shutdown(told_to_end()).await.map_err(failed)
+    let told_to_end = told_to_end().map_err(failed)?;
+    print(text)?;
+    axum::serve(listener, router).with_graceful_shutdown(told_to_end).await.map_err(failed)
 }
 
 fn unlock(config: &Config) -> Result<Signer, Failure> {
@@ -89,7 +97,7 @@ async fn serve_sandbox(mut config: Config, listener: TcpListener) -> Result<(), 
     let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
     config.upstream.url = UpstreamUrl::on_this_machine(local_address(&upstream)?.port());
     let sandbox = Sandbox::new(sandbox::Settings::default());
-    tokio::spawn(serve_router(upstream, sandbox.router()));
+    tokio::spawn(async move { serve_router(upstream, sandbox.router(), "").await });
     let signer = Signer::random();
     let upstream = "a sandbox inside this program; nothing leaves this machine";
     let text = banner(&listener, upstream, signer.address())? + &examples(&listener)?;
@@ -104,8 +112,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let upstream = Upstream::new(&config.upstream)?;
     let proxy = Proxy::new(signer, upstream, config.expose_workflow_token);
-    print(text)?;
-    serve_router(listener, http::router(Arc::new(proxy))).await
+    serve_router(listener, http::router(Arc::new(proxy)), text).await
 }
 
 fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {
@@ -132,15 +139,14 @@ pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failur
     listener.local_addr().map_err(|cause| Failure::Runtime { cause })
 }
 
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
+/// Catches the signals from the call on, not only once the future runs.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
+    })
 }

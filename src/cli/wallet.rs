@@ -11,13 +11,14 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Failure, Settings, password, print};
+use super::{Failure, Settings, complain, password, print};
 use crate::{
     config::Config,
     signer::{
         Signer,
         keystore::{Entry, KeyFile, KeyFileError, Keys, KeysError},
     },
+    types::Address,
 };
 
 /// What is read of standard input for a private key, in bytes.
@@ -75,7 +76,7 @@ impl Wallet {
         match self {
             Self::New(_) => new(&config, &keys),
             Self::Import(import) => import.run(&config, &keys),
-            Self::List(list) => list.run(&keys),
+            Self::List(list) => list.run(&config, &keys),
             Self::Show(show) => show.run(&config, &keys),
         }
     }
@@ -85,12 +86,7 @@ fn new(config: &Config, keys: &Keys) -> Result<(), Failure> {
     let password = password::Source::of(config).choose()?;
     let signer = Signer::random();
     let path = keys.save(&signer, &password)?;
-    print(&format!(
-        "{}\nThe key is in {}. Keep a copy of that file and of its password: without both, the \
-         wallet is lost.\nStart the proxy with: agentpmt-proxy serve\n",
-        signer.address(),
-        path.display()
-    ))
+    print_saved(signer.address(), &path)
 }
 
 impl Import {
@@ -106,13 +102,24 @@ impl Import {
             None => (read_key()?, source.choose()?),
         };
         let path = keys.save(&signer, &password)?;
-        print(&format!("{}\nThe key is in {}.\n", signer.address(), path.display()))
+        print_saved(signer.address(), &path)
     }
+}
+
+fn print_saved(wallet: Address, path: &Path) -> Result<(), Failure> {
+    print(&format!(
+        "{wallet}\nThe key is in {}. Keep a copy of that file and of its password: without both, \
+         the wallet is lost.\nStart the proxy with: agentpmt-proxy serve\n",
+        path.display()
+    ))
 }
 
 /// A key file that comes from elsewhere; unlike those that are used, it may be open to others.
 fn read_key_file(path: &Path) -> Result<KeyFile, Failure> {
-    let io = |cause| Failure::Io { doing: "read", path: path.to_owned(), cause };
+    if path.to_str().is_some_and(|text| Signer::from_hex(text).is_ok()) {
+        return Err(Failure::KeyAsArgument);
+    }
+    let io = |cause| Failure::Io { doing: "read the key file", path: path.to_owned(), cause };
     let json = Zeroizing::new(fs::read(path).map_err(io)?);
     KeyFile::from_json(&json).map_err(|cause| not_usable(path, cause))
 }
@@ -130,21 +137,27 @@ fn read_key() -> Result<Signer, Failure> {
     let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
     let mut text = Zeroizing::new(String::new());
     stdin().take(MAX_KEY_TEXT).read_to_string(&mut text).map_err(io)?;
+    if text.trim().is_empty() {
+        return Err(Failure::NoKey);
+    }
     Ok(Signer::from_hex(&text)?)
 }
 
 impl List {
-    fn run(self, keys: &Keys) -> Result<(), Failure> {
+    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
         let mut rows = Vec::new();
         for entry in keys.list()? {
             match entry {
                 Ok(entry) => rows.push(entry),
-                Err(error) => eprintln!("agentpmt-proxy: {error}"),
+                Err(error) => complain(&error),
             }
         }
         if self.json {
             let rows: Vec<_> = rows.iter().map(as_json).collect();
             return print(&format!("{}\n", json!(rows)));
+        }
+        if rows.is_empty() {
+            complain(&KeysError::Empty { dir: config.keys.clone() });
         }
         rows.iter().try_for_each(|entry| print(&as_line(entry)))
     }

@@ -1,0 +1,249 @@
+//! The command line: settings, `check`, `explain`, the help, and what wrong use is told.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::net::TcpListener;
+
+use binary::{Home, PASSWORD, WALLET};
+
+const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
+
+/// Every command, as its words.
+const COMMANDS: [&[&str]; 10] = [
+    &[],
+    &["serve"],
+    &["sandbox"],
+    &["wallet"],
+    &["wallet", "new"],
+    &["wallet", "import"],
+    &["wallet", "list"],
+    &["wallet", "show"],
+    &["explain"],
+    &["check"],
+];
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in COMMANDS {
+        let help = Home::new().run(&[command, &["--help"]].concat()).ok();
+        let (_, example) = help.split_once("\nExample").unwrap_or_else(|| panic!("{help}"));
+        assert!(example.contains(&["agentpmt-proxy", &command.join(" ")].join(" ")), "{help}");
+    }
+}
+
+#[test]
+fn every_command_is_among_the_tested_ones() {
+    for (above, below) in [(&[] as &[&str], COMMANDS.len() - 1 - 4), (&["wallet"], 4)] {
+        let help = Home::new().run(&[above, &["--help"]].concat()).ok();
+        let (_, list) = help.split_once("\nCommands:\n").unwrap();
+        let (list, _) = list.split_once("\n\n").unwrap();
+        let names = list.lines().filter_map(|line| line.split_whitespace().next());
+        let names: Vec<_> = names.filter(|name| *name != "help").collect();
+        assert_eq!(names.len(), below, "{help}");
+        for name in names {
+            assert!(COMMANDS.contains(&[above, &[name]].concat().as_slice()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_command_is_answered_with_the_help() {
+    for args in [&[] as &[&str], &["wallet"]] {
+        Home::new().run(args).fails_at_length(2, &["Usage:", "Commands:", "Example"]);
+    }
+}
+
+#[test]
+fn an_unknown_command_or_option_is_wrong_usage() {
+    let home = Home::new();
+    home.run(&["server"]).fails_at_length(2, &["'server'", "similar", "'serve'"]);
+    home.run(&["frobnicate"]).fails_at_length(2, &["'frobnicate'", "--help"]);
+    home.run(&["serve", "--port", "80"]).fails_at_length(2, &["'--port'", "--help"]);
+}
+
+#[test]
+fn a_sandbox_has_no_other_upstream_and_no_other_wallet() {
+    let home = Home::new();
+    for option in ["--upstream", "--wallet", "--keys", "--password-file"] {
+        let ran = home.run(&["serve", "--sandbox", option, "x"]);
+        ran.fails_at_length(2, &["'--sandbox' cannot be used with", option]);
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["sandbox"], &["check"]] {
+            let ran = home.run(&[command, &["--listen", address]].concat());
+            ran.fails_at_length(78, &["--listen: ", "loopback only"]);
+        }
+    }
+}
+
+#[test]
+fn plain_http_to_another_machine_is_refused() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let ran = home.run(&["serve", "--upstream", "http://example.com"]);
+    ran.fails_at_length(78, &["--upstream: ", "use https"]);
+}
+
+#[test]
+fn an_unknown_setting_is_met_with_its_line_and_the_nearest_one() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", "\nlisten = \"127.0.0.1:0\"\n[upstraem]\n");
+    let ran = home.run(&["serve"]);
+    ran.fails_at_length(78, &["proxy.toml:3: upstraem: no such setting; did you mean upstream?"]);
+}
+
+#[test]
+fn every_mistake_of_every_place_is_told_in_one_run() {
+    let home = Home::with_wallet().with("AGENTPMT_PROXY_LISTE", "x");
+    home.write("other.toml", "lisen = \"x\"\nkeys = 3\nwallet = \"hunter2\"\n");
+    let ran = home.run(&["serve", "--config", "other.toml", "--upstream", "http://example.com"]);
+    let places = [
+        "\nother.toml:1: lisen: ",
+        "\nother.toml:2: keys: ",
+        "\nother.toml:3: wallet: ",
+        "\nAGENTPMT_PROXY_LISTE: no such setting; did you mean AGENTPMT_PROXY_LISTEN?",
+        "\n--upstream: ",
+    ];
+    ran.fails_at_length(78, &places);
+    assert_eq!(ran.stderr.lines().count(), 1 + places.len(), "{ran:?}");
+    ran.keeps(&["hunter2"]);
+}
+
+#[test]
+fn a_configuration_that_is_named_must_be_there() {
+    let ran = Home::with_wallet().run(&["serve", "--config", "none.toml"]);
+    ran.fails_at_length(78, &["none.toml: cannot be read: "]);
+    let ran = Home::with_wallet().with("AGENTPMT_PROXY_CONFIG", "none.toml").run(&["check"]);
+    ran.fails_at_length(78, &["none.toml: cannot be read: "]);
+}
+
+#[test]
+fn explain_prints_payload_hash_and_message() {
+    let text = Home::with_wallet().run(&["explain", "job_list"]).ok();
+    let expected = format!(
+        "POST /api/external/jobs/list\n\
+         payload  {{\"limit\":50,\"skip\":0}}\n\
+         sha-256  {HASH}\n\
+         message\n  \
+           agentpmt-external\n  \
+           wallet:{WALLET}\n  \
+           session:<session_nonce>\n  \
+           request:<request_id>\n  \
+           action:job_list\n  \
+           product:-\n  \
+           payload:{HASH}\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn explain_takes_ids_and_then_the_body() {
+    let args = ["explain", "job_complete", "job-7", "{\"proof_text\": \"done\"}"];
+    let text = Home::new().run(&args).ok();
+    for line in [
+        "POST /api/external/jobs/job-7/complete\n",
+        "payload  {\"proof_text\":\"done\"}\n",
+        "  wallet:0x0000000000000000000000000000000000000000\n",
+        "  action:job_complete\n  product:job-7\n",
+    ] {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    let (_, message) = text.split_once("message\n").unwrap();
+    assert_eq!(message.lines().count(), 7);
+}
+
+#[test]
+fn explain_as_json_has_the_same_parts() {
+    let explained = Home::with_wallet().run(&["explain", "--json", "job_list"]).json();
+    assert_eq!(explained["signed"], true);
+    assert_eq!(explained["path"], "/api/external/jobs/list");
+    assert_eq!(explained["payload"], r#"{"limit":50,"skip":0}"#);
+    assert_eq!(explained["hash"], HASH);
+    let message = explained["message"].as_str().unwrap();
+    assert_eq!(message.lines().count(), 7);
+    assert!(message.ends_with(&format!("payload:{HASH}")), "{message}");
+}
+
+#[test]
+fn explain_says_that_a_workflow_call_is_not_signed() {
+    let home = Home::new();
+    let text = home.run(&["explain", "job_workflow_create", "job-7"]).ok();
+    assert!(text.contains("not signed") && text.contains("workflow token"), "{text}");
+    let explained = home.run(&["explain", "job_workflow_create", "job-7", "--json"]).json();
+    assert_eq!(explained["signed"], false);
+    assert!(explained.get("message").is_none() && explained.get("hash").is_none());
+}
+
+#[test]
+fn explain_refuses_what_is_no_call() {
+    let home = Home::new();
+    home.run(&["explain", "job_lst"])
+        .fails_at_length(2, &["'job_lst'", "job_reserve", "similar", "'job_list'"]);
+    home.run(&["explain", "job_status", "a b"]).fails(65, &["job_id", "1 to 128"]);
+    home.run(&["explain", "job_status"]).fails(65, &["1 id", "not 0"]);
+    home.run(&["explain", "job_list", "job-7", "{}"]).fails(65, &["0 id", "not 1"]);
+    home.run(&["explain", "job_list", "{"]).fails(65, &["the body", "not JSON"]);
+    home.run(&["explain", "job_list", "{\"limit\": 0}"]).fails(65, &["limit", "at least 1"]);
+}
+
+#[test]
+fn check_shows_what_serve_would_do() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", "listen = \"127.0.0.1:9000\"\n");
+    let text = home.run(&["check"]).ok();
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let words: Vec<_> = words.collect();
+    let expected: [Vec<&str>; 6] = [
+        vec!["configuration", "proxy.toml"],
+        vec!["listen", "http://127.0.0.1:9000"],
+        vec!["upstream", "https://www.agentpmt.com"],
+        vec!["wallet", WALLET],
+        vec!["key_file", "keys/wallet.json"],
+        vec!["password_from", "AGENTPMT_PROXY_PASSWORD"],
+    ];
+    assert_eq!(words, expected);
+    let checked = home.run(&["check", "--json"]).json();
+    for row in expected {
+        assert_eq!(checked[row[0]], row[1]);
+    }
+}
+
+#[test]
+fn check_leaves_out_of_json_what_is_not_known() {
+    let home = Home::new();
+    let cast = include_str!("vectors/keystore/cast-shaped.json");
+    home.write("keys/wallet.json", cast);
+    let text = home.run(&["check"]).ok();
+    assert!(text.contains("no file; defaults") && text.contains("once it is unlocked"), "{text}");
+    let checked = home.run(&["check", "--json"]).json();
+    assert!(checked["wallet"].is_null() && checked["configuration"].is_null(), "{checked}");
+}
+
+#[test]
+fn check_listens_on_nothing_and_sends_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [listen, url] = [&taken, &upstream].map(|it| it.local_addr().unwrap().to_string());
+    let home = Home::with_wallet();
+    home.run(&["check", "--listen", &listen, "--upstream", &format!("http://{url}")]).ok();
+    upstream.set_nonblocking(true).unwrap();
+    assert!(upstream.accept().is_err());
+}
+
+#[test]
+fn check_fails_where_serve_would() {
+    Home::new().run(&["check"]).fails(66, &["no wallet", "wallet new", "wallet import"]);
+    let home = Home::with_wallet();
+    home.run(&["check", "--password-file", "none"]).fails(66, &["password", "none"]);
+    home.run(&["check", "--listen", "8402"]).fails_at_length(78, &["--listen: "]);
+    home.set_mode("keys/wallet.json", 0o644);
+    home.run(&["check"]).fails(77, &["chmod 600 keys/wallet.json"]);
+    home.write("keys/wallet.json", "{}");
+    home.run(&["check"]).fails(65, &["keys/wallet.json", "no key file"]);
+}

@@ -1,0 +1,148 @@
+//! `serve` and `sandbox`: what must be there before they start, what they print, how they end.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::net::TcpListener;
+
+use binary::{Home, PASSWORD, WALLET};
+
+const DOWN: &str = "http://127.0.0.1:1";
+
+#[test]
+fn without_a_wallet_it_says_how_to_get_one() {
+    let ran = Home::new().with_password(PASSWORD).run(&["serve", "--listen", "127.0.0.1:0"]);
+    ran.fails(66, &["no wallet", "wallet new", "wallet import", "serve --sandbox"]);
+}
+
+#[test]
+fn one_of_several_wallets_has_to_be_chosen() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("keys/other.json", include_str!("vectors/keystore/wiki-scrypt.json"));
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    home.run(&serve).fails(66, &["several", WALLET, "--wallet"]);
+    let unknown = "0x00000000000000000000000000000000000000aa";
+    home.run(&[&serve[..], &["--wallet", unknown]].concat()).fails(66, &[unknown, "wallet list"]);
+    home.serve(&["serve", "--wallet", WALLET]).is_ready(WALLET);
+}
+
+#[test]
+fn a_key_file_that_is_open_to_others_is_refused() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.set_mode("keys/wallet.json", 0o640);
+    let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
+    ran.fails(77, &["mode 640", "chmod 600 keys/wallet.json"]);
+}
+
+#[test]
+fn a_file_that_is_no_key_file_is_refused() {
+    let home = Home::new().with_password(PASSWORD);
+    home.write("keys/notes.txt", "remember the milk");
+    let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
+    ran.fails(65, &["keys/notes.txt", "no key file"]);
+    ran.keeps(&["milk"]);
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_not_repeated() {
+    for wrong in ["incorrect horse", ""] {
+        let home = Home::with_wallet().with_password(wrong);
+        let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
+        ran.fails(77, &["keys/wallet.json", "the password does not open it"]);
+        ran.keeps(&["incorrect horse"]);
+    }
+}
+
+#[test]
+fn without_password_and_terminal_it_says_where_to_put_one() {
+    let ran = Home::with_wallet().run_without_terminal(&["serve", "--listen", "127.0.0.1:0"]);
+    let Some(ran) = ran else { return };
+    ran.fails(66, &["AGENTPMT_PROXY_PASSWORD", "--password-file"]);
+}
+
+#[test]
+fn a_password_file_that_is_not_there_is_named() {
+    let args = ["serve", "--listen", "127.0.0.1:0", "--password-file", "none"];
+    Home::with_wallet().run(&args).fails(66, &["password", "none", "No such file"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_before_the_password_is_asked_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["sandbox"]] {
+        let ran = Home::with_wallet().run(&[command, &["--listen", &address]].concat());
+        ran.fails(69, &[&address, "in use", "--listen"]);
+    }
+}
+
+#[test]
+fn it_is_ready_while_the_upstream_is_down() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let mut server = home.serve(&["serve", "--upstream", DOWN]);
+    assert!(server.line().ends_with(DOWN));
+    assert!(server.line().ends_with(WALLET));
+    server.is_ready(WALLET);
+    let (status, body) = server.request("POST", "/api/external/jobs/list");
+    assert!(status == 502 && body.contains("upstream"), "{status} {body}");
+}
+
+#[test]
+fn the_password_comes_from_a_file() {
+    let home = Home::with_wallet();
+    home.write("password", &format!("{PASSWORD}\nnot this line\n"));
+    home.serve(&["serve", "--password-file", "password"]).is_ready(WALLET);
+}
+
+#[test]
+fn the_password_comes_from_a_systemd_credential() {
+    let home = Home::with_wallet();
+    home.write("credentials/agentpmt-proxy.password", PASSWORD);
+    let credentials = home.path("credentials");
+    let home = home.with("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    home.serve(&["serve"]).is_ready(WALLET);
+}
+
+#[test]
+fn it_ends_well_when_told_to() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    for signal in ["TERM", "INT"] {
+        for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["sandbox"]] {
+            // Its first line is all that was waited for: the signal must be caught from there on.
+            let ran = home.serve(command).signal(signal);
+            assert_eq!(ran.code, Some(0), "{command:?} {signal}: {ran:?}");
+            ran.keeps(&[PASSWORD]);
+        }
+    }
+}
+
+#[test]
+fn the_sandbox_prints_requests_that_work() {
+    let mut server = Home::new().serve(&["serve", "--sandbox"]);
+    assert!(server.line().contains("nothing leaves this machine"));
+    let wallet = server.line();
+    let (_, wallet) = wallet.split_once("wallet    ").unwrap();
+    server.is_ready(wallet);
+    assert_eq!(server.line(), "");
+    assert!(server.line().starts_with("Try it"));
+    for _ in 0..3 {
+        let line = server.line();
+        let url = format!("curl -X POST http://{}", server.address);
+        let path = line.trim().strip_prefix(&url).unwrap_or_else(|| panic!("{line}"));
+        let (status, body) = server.request("POST", path);
+        assert_eq!(status, 200, "{line}: {body}");
+        assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{line}: {body}");
+    }
+}
+
+#[test]
+fn the_sandbox_by_itself_is_an_upstream() {
+    let mut sandbox = Home::new().serve(&["sandbox", "--session", "10s"]);
+    let url = format!("http://{}", sandbox.address);
+    assert!(sandbox.line().ends_with(&format!("agentpmt-proxy serve --upstream {url}")));
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve", "--upstream", &url]);
+    let (status, body) = server.request("POST", "/api/external/jobs/list");
+    assert!(status == 200 && body.contains("job_id"), "{status} {body}");
+}

@@ -1,0 +1,164 @@
+//! `wallet`: keys that come in, are made, are listed, and never come out.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+
+use binary::{Home, KEY_FILE, PASSWORD, WALLET};
+use serde_json::json;
+
+/// The private key of [`WALLET`], in hexadecimal.
+fn key() -> String {
+    "42".repeat(32)
+}
+
+/// The names of the key files.
+fn names(home: &Home) -> Vec<String> {
+    let entries = fs::read_dir(home.path("keys")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_new_wallet_is_a_file_for_its_owner_alone() {
+    let home = Home::new().with_password(PASSWORD);
+    let ran = home.run(&["wallet", "new"]);
+    ran.keeps(&[PASSWORD]);
+    let text = ran.ok();
+    let wallet = text.lines().next().unwrap();
+    assert!(wallet.starts_with("0x") && wallet.len() == 42, "{text}");
+    let [name] = &names(&home)[..] else { panic!("one file") };
+    assert!(text.contains(&format!("keys/{name}")) && name.ends_with(&wallet[2..]), "{text}");
+    assert!(text.contains("Keep a copy") && text.contains("agentpmt-proxy serve"), "{text}");
+    let mode = |path: &str| fs::metadata(home.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&format!("keys/{name}")), 0o600);
+    assert_eq!(mode("keys"), 0o700);
+}
+
+#[test]
+fn a_key_goes_in_and_signs_and_never_comes_out() {
+    let home = Home::new().with_password(PASSWORD);
+    let ran = home.run_with_input(&["wallet", "import"], &format!("0x{}\n", key()));
+    ran.keeps(&[PASSWORD, &key()]);
+    let text = ran.ok();
+    let [name] = &names(&home)[..] else { panic!("one file") };
+    let file = format!("keys/{name}");
+    assert!(text.starts_with(WALLET) && text.contains(&file), "{text}");
+
+    let line = format!("{WALLET}  {file}\n");
+    assert_eq!(home.run(&["wallet", "list"]).ok(), line);
+    assert_eq!(home.run(&["wallet", "show"]).ok(), line);
+    let row = json!({ "wallet": WALLET, "file": file });
+    assert_eq!(home.run(&["wallet", "list", "--json"]).json(), json!([row]));
+    assert_eq!(home.run(&["wallet", "show", "--json"]).json(), row);
+
+    let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
+    server.is_ready(WALLET);
+    server.signal("TERM").keeps(&[PASSWORD, &key()]);
+}
+
+#[test]
+fn a_key_file_of_another_program_is_imported_under_its_password() {
+    let home = Home::new().with_password(PASSWORD);
+    let text = home.run(&["wallet", "import", KEY_FILE]).ok();
+    assert!(text.starts_with(WALLET), "{text}");
+    let show = home.run(&["wallet", "show"]).ok();
+    assert!(show.starts_with(WALLET), "{show}");
+}
+
+#[test]
+fn a_key_file_with_another_password_is_not_imported() {
+    let home = Home::new().with_password("incorrect horse");
+    let ran = home.run(&["wallet", "import", KEY_FILE]);
+    ran.fails(77, &[KEY_FILE, "the password does not open it"]);
+    ran.keeps(&["incorrect horse"]);
+    assert!(!home.path("keys").exists());
+}
+
+#[test]
+fn what_is_no_key_is_refused_and_not_repeated() {
+    let home = Home::new().with_password(PASSWORD);
+    for garbage in ["correct-horse-battery-staple", &key()[1..], &format!("{}zz", &key()[2..])] {
+        let ran = home.run_with_input(&["wallet", "import"], garbage);
+        ran.fails(65, &["64 hexadecimal digits", "wallet import FILE"]);
+        ran.keeps(&[garbage, &key()[8..]]);
+    }
+    assert!(!home.path("keys").exists());
+}
+
+#[test]
+fn a_key_as_an_argument_is_refused_and_not_repeated() {
+    let ran = Home::new().with_password(PASSWORD).run(&["wallet", "import", &key()]);
+    ran.fails(2, &["must not be an argument", "wallet import"]);
+    ran.keeps(&[&key()]);
+}
+
+#[test]
+fn an_import_of_nothing_says_what_is_expected() {
+    let home = Home::new().with_password(PASSWORD);
+    for nothing in ["", "\n"] {
+        let ran = home.run_with_input(&["wallet", "import"], nothing);
+        ran.fails(66, &["standard input is empty", "wallet import < "]);
+    }
+    home.run(&["wallet", "import", "none"]).fails(66, &["key file none", "No such file"]);
+}
+
+#[test]
+fn a_new_key_file_needs_a_password() {
+    let home = Home::new().with_password("");
+    home.run(&["wallet", "new"]).fails(66, &["the password is empty"]);
+    home.run_with_input(&["wallet", "import"], &key()).fails(66, &["the password is empty"]);
+    assert!(!home.path("keys").exists());
+}
+
+#[test]
+fn a_wallet_that_is_there_is_not_replaced() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let before = fs::read(home.path("keys/wallet.json")).unwrap();
+    let ran = home.run_with_input(&["wallet", "import"], &key());
+    ran.fails(73, &[WALLET, "already", "keys/wallet.json"]);
+    ran.keeps(&[&key()]);
+    assert_eq!(names(&home), ["wallet.json"]);
+    assert_eq!(fs::read(home.path("keys/wallet.json")).unwrap(), before);
+}
+
+#[test]
+fn an_empty_list_says_how_to_get_a_wallet() {
+    let home = Home::new();
+    let ran = home.run(&["wallet", "list"]);
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), ""));
+    assert!(ran.stderr.contains("wallet new"), "{ran:?}");
+    assert_eq!(home.run(&["wallet", "list", "--json"]).json(), json!([]));
+    home.run(&["wallet", "show"]).fails(66, &["no wallet", "wallet new"]);
+}
+
+#[test]
+fn a_file_that_is_no_key_file_is_told_beside_the_list() {
+    let home = Home::with_wallet();
+    home.write("keys/notes.txt", "remember the milk");
+    let ran = home.run(&["wallet", "list"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
+    assert!(ran.stderr.contains("keys/notes.txt") && ran.stderr.lines().count() == 1, "{ran:?}");
+    ran.keeps(&["milk"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let home = Home::with_wallet();
+    let mut command = home.command();
+    let status = command.args(["wallet", "list"]).stdout(writer).stderr(Stdio::null()).status();
+    assert_eq!(status.unwrap().code(), Some(0));
+}
+
+#[test]
+fn nobody_listening_to_its_errors_is_no_crash() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let home = Home::new();
+    let mut command = home.command();
+    let status = command.args(["wallet", "show"]).stdout(Stdio::null()).stderr(writer).status();
+    assert_eq!(status.unwrap().code(), Some(66));
+}

@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 
 use self::problem::Problem;
 use crate::{
-    action::{ACTIONS, Action, Call, CallError, SESSION_PATH},
+    action::{ACTIONS, Action, SESSION_PATH},
+    call::{Call, InvalidCall},
     proxy::Proxy,
     types::InvalidValue,
     upstream::Answer,
@@ -67,7 +68,7 @@ async fn call(
     let body = body.map_err(|rejection| Problem::unreadable_body(&rejection))?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
-        ids.map_err(|_| CallError::Id { name: "an id of the path", source: InvalidValue::Slug })?;
+        ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
     Ok(pass_on(proxy.call(call).await.map_err(|failure| Problem::failed(action, &failure))?))
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! local request
-//!   → Call       a row of ACTIONS + path values + body        action, canonical
+//!   → Call       a row of ACTIONS + path values + body        call, action, canonical
 //!   → nonce      a live session of the wallet                 session
 //!   → Message    the text to sign; its Display is the text    message
 //!   → Signature  EIP-191                                      signer
@@ -24,6 +24,8 @@ pub mod canonical;
 pub mod config;
 
 pub mod action;
+
+pub mod call;
 
 pub mod message;
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
+    call::InvalidCall,
     cli::{Cli, Failure},
     signer::keystore::{KeyFileError, KeysError},
 };
@@ -33,7 +34,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_NOPERM: u8 = 77;
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
-        Failure::KeyAsArgument => EX_USAGE,
+        Failure::KeyAsArgument | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Config(_) => EX_CONFIG,
         Failure::Keys(error) => match error {
             KeysError::Empty { .. } | KeysError::Several { .. } | KeysError::Missing { .. } => {

@@ -5,27 +5,27 @@ use std::fmt;
 use sha3::{Digest, Keccak256};
 
 use crate::{
-    action::{Binds, Call, Signed},
+    action::Binds,
+    call::SignedCall,
     types::{Address, RequestId, SessionNonce, Slug},
 };
 
 /// The text to sign: seven lines, joined by line feeds, none at the end. Its `Display` is the text.
 ///
-/// It can only be made of a [`Call`] and of values that cannot hold a line break.
+/// It can only be made of a [`SignedCall`] and of values that cannot hold a line break.
 pub struct Message(String);
 
 impl Message {
     /// The message that shows that `wallet` makes `call` in the session of `nonce`.
     pub fn new(
-        call: &Call,
-        signed: &Signed,
+        call: SignedCall<'_>,
         wallet: Address,
         nonce: &SessionNonce,
         request: &RequestId,
     ) -> Self {
         let nonce = nonce.expose();
-        let bound = bound_lines(call, &signed.binds);
-        let payload = call.payload(&signed.payload).map(|json| json.hash().to_string());
+        let bound = bound_lines(call);
+        let payload = call.payload().map(|json| json.hash().to_string());
         let payload = payload.unwrap_or_default();
         Self(format!(
             "agentpmt-external\n\
@@ -58,9 +58,10 @@ impl fmt::Debug for Message {
 }
 
 /// The two lines that name the call.
-fn bound_lines(call: &Call, binds: &Binds) -> String {
+fn bound_lines(signed: SignedCall<'_>) -> String {
+    let call = signed.call();
     let action = call.action();
-    match binds {
+    match signed.binds() {
         Binds::Nothing => format!("action:{action}\nproduct:-"),
         Binds::Id => format!("action:{action}\nproduct:{}", call.id().map_or("-", Slug::as_str)),
         Binds::MethodAndPath => {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::{
-    action::{Call, Proof, Signed},
-    canonical::{CanonicalJson, Object},
+    call::{Call, SignedCall},
+    canonical::CanonicalJson,
     message::Message,
     refusal::{Refusal, first_difference},
     session::{SessionError, Sessions},
@@ -19,7 +19,7 @@ use crate::{
 
 /// Why a call has no answer of the upstream.
 #[derive(Debug, thiserror::Error)]
-pub enum CallFailure {
+pub enum CallError {
     /// There is no session, so nothing was signed.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -30,7 +30,7 @@ pub enum CallFailure {
     #[error("no workflow token is held for job {job}")]
     NoWorkflowToken {
         /// The job.
-        job: String,
+        job: Slug,
     },
     /// The call ended early through a fault of this program.
     #[error("the call ended early inside the proxy")]
@@ -66,41 +66,41 @@ impl Proxy {
     /// without anyone to hear its outcome.
     ///
     /// # Errors
-    /// See [`CallFailure`]; an answer of the upstream is never an error, whatever its status.
-    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, CallFailure> {
+    /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, CallError> {
         let proxy = self.clone();
         let task = tokio::spawn(async move {
             let deadline = proxy.upstream.deadline();
-            match &call.action().proof {
-                Proof::Signature(signed) => proxy.call_signed(&call, signed, deadline).await,
-                Proof::WorkflowToken => proxy.call_with_token(&call, deadline).await,
+            match call.signed() {
+                Some(signed) => proxy.call_signed(signed, deadline).await,
+                None => proxy.call_with_token(&call, deadline).await,
             }
         });
-        task.await.unwrap_or(Err(CallFailure::Aborted))
+        task.await.unwrap_or(Err(CallError::Aborted))
     }
 
     /// Signs and sends; once more if the upstream refused the session, and once more if it had seen
     /// the request id. Each time with a fresh request id.
     async fn call_signed(
         &self,
-        call: &Call,
-        signed: &Signed,
+        signed: SignedCall<'_>,
         deadline: Instant,
-    ) -> Result<Answer, CallFailure> {
+    ) -> Result<Answer, CallError> {
+        let call = signed.call();
         let mut may_renew = true;
-        let mut may_rename = true;
+        let mut may_change_id = true;
         loop {
             let nonce = self.sessions.nonce(deadline).await?;
             let request_id = RequestId::random();
-            let message = Message::new(call, signed, self.wallet(), &nonce, &request_id);
-            let body = self.sign(call, &message, &nonce, &request_id);
+            let message = Message::new(signed, self.wallet(), &nonce, &request_id);
+            let body = self.signed_body(call, &message, &nonce, &request_id);
             let answer = self.send(call, body.into(), None, deadline).await?;
             match Refusal::of(&answer) {
                 Some(Refusal::SessionOver) if may_renew => {
                     self.sessions.forget(&nonce);
                     may_renew = false;
                 }
-                Some(Refusal::Replay) if may_rename => may_rename = false,
+                Some(Refusal::Replay) if may_change_id => may_change_id = false,
                 Some(Refusal::WrongSignature { expected_message }) => {
                     log_difference(call, &message, expected_message.as_deref());
                     return Ok(answer);
@@ -110,16 +110,16 @@ impl Proxy {
         }
     }
 
-    async fn call_with_token(&self, call: &Call, deadline: Instant) -> Result<Answer, CallFailure> {
-        let job = call.id();
-        let token = job.and_then(|job| self.workflow_tokens.header(job)).ok_or_else(|| {
-            CallFailure::NoWorkflowToken { job: job.map(Slug::to_string).unwrap_or_default() }
-        })?;
+    async fn call_with_token(&self, call: &Call, deadline: Instant) -> Result<Answer, CallError> {
+        // The path of every such call begins with the job's id.
+        let job = call.id().ok_or(CallError::Aborted)?;
+        let token = self.workflow_tokens.header(job);
+        let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
         self.send(call, call.body().to_canonical().into(), Some(token), deadline).await
     }
 
     /// The body with the envelope in it (protocol §3).
-    fn sign(
+    fn signed_body(
         &self,
         call: &Call,
         message: &Message,
@@ -127,7 +127,7 @@ impl Proxy {
         request_id: &RequestId,
     ) -> CanonicalJson {
         let signature = self.signer.sign(message).to_hex();
-        let mut body: Object = call.body().clone();
+        let mut body = call.body().clone();
         body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
         body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
         body.insert("request_id", CanonicalJson::string(request_id.as_str()));
@@ -141,8 +141,8 @@ impl Proxy {
         body: String,
         workflow_token: Option<HeaderValue>,
         deadline: Instant,
-    ) -> Result<Answer, CallFailure> {
-        let method: Method = call.action().method.clone();
+    ) -> Result<Answer, CallError> {
+        let method = call.action().method.clone();
         let request = Request { method, path: call.path(), body, workflow_token };
         Ok(self.upstream.send(request, deadline).await?)
     }

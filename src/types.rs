@@ -47,7 +47,7 @@ pub struct Address([u8; 20]);
 
 impl Address {
     /// The address with these bytes.
-    pub fn new(bytes: [u8; 20]) -> Self {
+    pub const fn new(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 }

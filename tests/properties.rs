@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action, Call, Proof},
+    action::{ACTIONS, Action},
+    call::Call,
     canonical::CanonicalJson,
     message::Message,
     types::{Address, RequestId, SessionNonce},
@@ -113,8 +114,8 @@ fn check_seven_lines(
 ) -> Result<(), TestCaseError> {
     let ids = action.id_names().map(|_| id);
     let Ok(call) = Call::new(action, ids, body.as_bytes()) else { return Ok(()) };
-    let Proof::Signature(signed) = &action.proof else { return Ok(()) };
-    let text = Message::new(&call, signed, Address::new([7; 20]), nonce, request).to_string();
+    let Some(signed) = call.signed() else { return Ok(()) };
+    let text = Message::new(signed, Address::new([7; 20]), nonce, request).to_string();
     let lines: Vec<_> = text.split(|c: char| c.is_control() || c == '\u{2028}').collect();
     prop_assert_eq!(lines.len(), 7, "{:?}", text);
     let names =

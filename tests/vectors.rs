@@ -9,7 +9,8 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{Action, Binds, Call, Field, Payload, Proof, Signed},
+    action::{Action, Binds, Field, Payload, Proof, Signed},
+    call::Call,
     canonical::CanonicalJson,
     message::Message,
     signer::Signer,
@@ -119,14 +120,15 @@ fn messages_and_signatures_are_those_of_the_vectors() {
         let body = body(signed, &read(&case, "payload.json"));
         let call = Call::new(action, ids, body.as_bytes()).unwrap();
 
-        let hash = call.payload(&signed.payload).map(|payload| payload.hash().to_string());
+        let signed = call.signed().unwrap();
+        let hash = signed.payload().map(|payload| payload.hash().to_string());
         assert_eq!(hash.unwrap_or_default(), read(&case, "hash.txt"), "{case:?}: hash");
 
         let signer = Signer::from_hex(&vector.private_key).unwrap();
         assert_eq!(signer.address(), vector.address.parse().unwrap(), "{case:?}: address");
         let nonce = vector.session_nonce.parse().unwrap();
         let request_id = vector.request_id.parse().unwrap();
-        let message = Message::new(&call, signed, signer.address(), &nonce, &request_id);
+        let message = Message::new(signed, signer.address(), &nonce, &request_id);
         assert_eq!(message.to_string(), read(&case, "message.txt"), "{case:?}: message");
 
         let signature = signer.sign(&message).to_hex();
@@ -137,10 +139,9 @@ fn messages_and_signatures_are_those_of_the_vectors() {
 /// No vector covers this shape; the lines are those of protocol §2.
 #[test]
 fn a_path_bound_message_names_method_and_path() {
-    let Proof::Signature(signed) = &PATH_BOUND_ACTION.proof else { panic!("not signed") };
     let call = Call::new(&PATH_BOUND_ACTION, ["weather", "now"], b"{\"x\":1}").unwrap();
     let (nonce, request_id) = ("n".parse().unwrap(), "r".parse().unwrap());
-    let message = Message::new(&call, signed, Address::new([0; 20]), &nonce, &request_id);
+    let message = Message::new(call.signed().unwrap(), Address::new([0; 20]), &nonce, &request_id);
     let text = message.to_string();
     let lines: Vec<_> = text.split('\n').collect();
     assert_eq!(lines.len(), 7);

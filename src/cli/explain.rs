@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::{Failure, Settings, print};
 use crate::{
-    action::{ACTIONS, Action, Call, Proof, Signed},
+    action::{ACTIONS, Action},
+    call::{Call, SignedCall},
     config::Config,
     message::Message,
     signer::keystore::Keys,
@@ -34,6 +35,9 @@ pub(super) struct Explain {
     json: bool,
 }
 
+/// What stands for a wallet that is not known.
+const UNKNOWN: Address = Address::new([0; 20]);
+
 /// What the wallet would sign.
 struct Proven {
     /// The canonical payload; empty if nothing is hashed.
@@ -48,11 +52,16 @@ impl Explain {
         let config = settings.load([])?;
         let (ids, body) = self.split();
         let call = Call::new(self.action, ids, body.as_bytes())?;
-        let proven = match &self.action.proof {
-            Proof::Signature(signed) => Some(prove(&call, signed, wallet(&config))),
-            Proof::WorkflowToken => None,
+        let wallet = wallet(&config);
+        let proven = call.signed().map(|signed| prove(signed, wallet.unwrap_or(UNKNOWN)));
+        if self.json {
+            return print(&as_json(&call, wallet, proven));
+        }
+        let note = match (wallet, &proven) {
+            (None, Some(_)) => "no wallet is known: zeros stand for its address\n",
+            _ => "",
         };
-        print(&if self.json { as_json(&call, proven) } else { as_text(&call, proven) })
+        print(&(as_text(&call, proven) + note))
     }
 
     /// The ids that the path needs come first; what follows is the body.
@@ -72,29 +81,30 @@ fn action_parser() -> impl TypedValueParser<Value = &'static Action> {
         .try_map(|name| Action::named(&name).ok_or("there is no such action"))
 }
 
-/// The wallet of the configuration if it is known without a password, else zeros.
-fn wallet(config: &Config) -> Address {
+/// The wallet of the configuration, if it is known without a password.
+fn wallet(config: &Config) -> Option<Address> {
     let found = || Keys::new(&config.keys).find(None).ok()?.wallet;
-    config.wallet.or_else(found).unwrap_or(Address::new([0; 20]))
+    config.wallet.or_else(found)
 }
 
-fn prove(call: &Call, signed: &Signed, wallet: Address) -> Proven {
-    let payload = call.payload(&signed.payload);
+fn prove(call: SignedCall<'_>, wallet: Address) -> Proven {
+    let payload = call.payload();
     // Both texts are printable and have no space, which is all that is asked of them.
     let nonce: SessionNonce = "<session_nonce>".parse().expect("a nonce");
     let request_id: RequestId = "<request_id>".parse().expect("a request id");
     Proven {
         hash: payload.as_ref().map(|payload| payload.hash().to_string()).unwrap_or_default(),
         payload: payload.map(String::from).unwrap_or_default(),
-        message: Message::new(call, signed, wallet, &nonce, &request_id).to_string(),
+        message: Message::new(call, wallet, &nonce, &request_id).to_string(),
     }
 }
 
-fn as_json(call: &Call, proven: Option<Proven>) -> String {
+fn as_json(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> String {
     let mut explanation = json!({
         "method": call.action().method.as_str(),
         "path": call.path(),
         "body": String::from(call.body().to_canonical()),
+        "wallet": wallet.map(|wallet| wallet.to_string()),
         "signed": proven.is_some(),
     });
     if let Some(Proven { payload, hash, message }) = proven {
@@ -108,8 +118,9 @@ fn as_json(call: &Call, proven: Option<Proven>) -> String {
 fn as_text(call: &Call, proven: Option<Proven>) -> String {
     let request = format!("{} {}\n", call.action().method, call.path());
     let Some(Proven { payload, hash, message }) = proven else {
-        return request
-            + "not signed: the proxy adds the workflow token of the job's reservation\n";
+        let body = call.body().to_canonical();
+        let reason = "not signed: the proxy adds the workflow token of the job's reservation";
+        return format!("{request}body     {}\n{reason}\n", body.as_str());
     };
     let lines: String = message.lines().map(|line| format!("  {line}\n")).collect();
     format!("{request}payload  {payload}\nsha-256  {hash}\nmessage\n{lines}")

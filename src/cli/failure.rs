@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
-    action::CallError,
+    call::InvalidCall,
     config::Mistakes,
     signer::{InvalidKey, keystore::KeysError},
     upstream::ClientError,
@@ -61,7 +61,7 @@ pub enum Failure {
     Client(#[from] ClientError),
     /// What was given is no call.
     #[error("{0}")]
-    Call(#[from] CallError),
+    Call(#[from] InvalidCall),
     /// The operating system gave no thread, socket or signal to serve with.
     #[error("cannot serve: {cause}")]
     Runtime {

@@ -12,8 +12,9 @@ use serde_json::json;
 use self::kind::{Kind, Row};
 use super::MAX_BODY;
 use crate::{
-    action::{ACTIONS, Action, CallError},
-    proxy::CallFailure,
+    action::{ACTIONS, Action},
+    call::InvalidCall,
+    proxy::CallError,
     session::SessionError,
     types::RequestId,
     upstream::UpstreamError,
@@ -123,18 +124,18 @@ impl Problem {
     }
 
     /// A call that has no answer of the upstream.
-    pub(super) fn failed(action: &Action, failure: &CallFailure) -> Self {
+    pub(super) fn failed(action: &Action, failure: &CallError) -> Self {
         match failure {
-            CallFailure::Session(error) => Self::no_session(error),
-            CallFailure::Upstream(error) => Self::no_answer(action, error),
-            CallFailure::NoWorkflowToken { .. } => {
+            CallError::Session(error) => Self::no_session(error),
+            CallError::Upstream(error) => Self::no_answer(action, error),
+            CallError::NoWorkflowToken { .. } => {
                 let detail = format!(
                     "{failure}; reserve the job through this proxy first (a token is held until \
                      its reservation ends or the proxy stops)"
                 );
                 Self::new(Kind::NoWorkflowToken, detail)
             }
-            CallFailure::Aborted => {
+            CallError::Aborted => {
                 let detail = format!("{failure}; {}", advice_after_sending(action));
                 Self::new(Kind::Internal, detail).retry(Retry::after_sending(action))
             }
@@ -165,12 +166,12 @@ impl Problem {
     }
 }
 
-impl From<CallError> for Problem {
-    fn from(error: CallError) -> Self {
+impl From<InvalidCall> for Problem {
+    fn from(error: InvalidCall) -> Self {
         let kind = match error {
-            CallError::Id { .. } | CallError::IdCount { .. } => Kind::InvalidId,
-            CallError::Body(_) => Kind::InvalidBody,
-            CallError::Field { .. } => Kind::InvalidField,
+            InvalidCall::Id { .. } | InvalidCall::IdCount { .. } => Kind::InvalidId,
+            InvalidCall::Body(_) => Kind::InvalidBody,
+            InvalidCall::Field { .. } => Kind::InvalidField,
         };
         Self::new(kind, format!("{error}; nothing was sent"))
     }

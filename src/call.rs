@@ -1,0 +1,224 @@
+//! A call that a client makes: a row of [`ACTIONS`](crate::action::ACTIONS), the ids of its path, and
+//! its body (protocol §3–§5).
+
+use crate::{
+    action::{Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
+    canonical::{CanonicalJson, JsonError, Object},
+    types::{InvalidValue, Slug},
+};
+
+/// Why something is no call. Nothing was signed or sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCall {
+    /// An id of the path is not usable.
+    #[error("{name} cannot be used: {source}")]
+    Id {
+        /// The id's name in the path.
+        name: &'static str,
+        /// What is wrong with it.
+        source: InvalidValue,
+    },
+    /// The number of ids is not that of the path.
+    #[error("{action} is a call to {}, and {given} is not the number of its ids", .action.path)]
+    IdCount {
+        /// The action.
+        action: &'static Action,
+        /// How many ids were given.
+        given: usize,
+    },
+    /// The body is not a JSON object, or has no canonical form.
+    #[error("the body cannot be used: {0}")]
+    Body(#[from] JsonError),
+    /// A field of the payload is not of its type.
+    #[error("{name} must be an integer of at least {min}")]
+    Field {
+        /// The field's name.
+        name: &'static str,
+        /// The least value that is taken.
+        min: u64,
+    },
+}
+
+/// A call that is fit to be signed: ids checked, envelope dropped, fixed fields filled in.
+#[derive(Debug, Clone)]
+pub struct Call {
+    action: &'static Action,
+    ids: Vec<Slug>,
+    body: Object,
+}
+
+impl Call {
+    /// Checks the ids, in the order of the path, and the body; an empty body is `{}`.
+    ///
+    /// # Errors
+    /// See [`InvalidCall`].
+    pub fn new<'a>(
+        action: &'static Action,
+        ids: impl IntoIterator<Item = &'a str>,
+        body: &[u8],
+    ) -> Result<Self, InvalidCall> {
+        let ids = parse_ids(action, ids)?;
+        let mut body =
+            if body.trim_ascii().is_empty() { Object::default() } else { Object::parse(body)? };
+        body.retain(|name, _| !ENVELOPE.contains(&name));
+        if let Proof::Signature(signed) = &action.proof {
+            // Servers differ in whether they hash a top-level null; all agree when it is absent.
+            body.retain(|_, value| value.as_str() != "null");
+            complete_fields(&mut body, &signed.payload)?;
+        }
+        Ok(Self { action, ids, body })
+    }
+
+    /// The row of the table.
+    pub fn action(&self) -> &'static Action {
+        self.action
+    }
+
+    /// The path's first id, which is the job's for every call about a job.
+    pub fn id(&self) -> Option<&Slug> {
+        self.ids.first()
+    }
+
+    /// The body without the envelope.
+    pub fn body(&self) -> &Object {
+        &self.body
+    }
+
+    /// The path with its ids.
+    pub fn path(&self) -> String {
+        self.action.path_with(&self.ids)
+    }
+
+    /// The call as one to sign, if a signature is its proof.
+    pub fn signed(&self) -> Option<SignedCall<'_>> {
+        match &self.action.proof {
+            Proof::Signature(rule) => Some(SignedCall { call: self, rule }),
+            Proof::WorkflowToken => None,
+        }
+    }
+}
+
+/// A call whose proof is a signature: only such a one becomes a message.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedCall<'a> {
+    call: &'a Call,
+    rule: &'static Signed,
+}
+
+impl<'a> SignedCall<'a> {
+    /// The call.
+    pub fn call(self) -> &'a Call {
+        self.call
+    }
+
+    /// The lines of the message that name the call.
+    pub fn binds(self) -> &'static Binds {
+        &self.rule.binds
+    }
+
+    /// What is hashed, if anything.
+    pub fn payload(self) -> Option<CanonicalJson> {
+        let body = &self.call.body;
+        match &self.rule.payload {
+            Payload::Body => Some(body.to_canonical()),
+            Payload::Fields(fields) => {
+                let mut payload = body.clone();
+                payload.retain(|name, _| fields.iter().any(|field| field.name() == name));
+                Some(payload.to_canonical())
+            }
+            Payload::FieldValue(name) => {
+                let value = body.field(name).cloned();
+                Some(value.unwrap_or_else(|| Object::default().to_canonical()))
+            }
+            Payload::Empty => None,
+        }
+    }
+}
+
+fn parse_ids<'a>(
+    action: &'static Action,
+    ids: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<Slug>, InvalidCall> {
+    let ids: Vec<&str> = ids.into_iter().collect();
+    if ids.len() != action.id_names().count() {
+        return Err(InvalidCall::IdCount { action, given: ids.len() });
+    }
+    let parse =
+        |(name, id): (_, &str)| id.parse().map_err(|source| InvalidCall::Id { name, source });
+    action.id_names().zip(ids).map(parse).collect()
+}
+
+/// Checks the integers of a payload with fixed fields and fills in those that are absent.
+fn complete_fields(body: &mut Object, payload: &Payload) -> Result<(), InvalidCall> {
+    let Payload::Fields(fields) = payload else { return Ok(()) };
+    for field in *fields {
+        let Field::Integer { name, min, default } = *field else { continue };
+        match body.field(name) {
+            None => body.insert(name, CanonicalJson::integer(default)),
+            Some(value) if is_integer_from(value.as_str(), min) => {}
+            Some(_) => return Err(InvalidCall::Field { name, min }),
+        }
+    }
+    Ok(())
+}
+
+/// Canonical integers have no leading zeros, so one that does not fit 64 bits is larger than `min`.
+fn is_integer_from(text: &str, min: u64) -> bool {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits && text.parse().map_or(true, |value: u64| value >= min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, ids: &[&str], body: &str) -> Result<Call, InvalidCall> {
+        Call::new(Action::named(name).unwrap(), ids.iter().copied(), body.as_bytes())
+    }
+
+    fn payload(call: &Call) -> String {
+        call.signed().unwrap().payload().map(String::from).unwrap_or_default()
+    }
+
+    #[test]
+    fn list_fields_are_filled_in_and_checked() {
+        assert_eq!(payload(&call("job_list", &[], "").unwrap()), r#"{"limit":50,"skip":0}"#);
+        let given = call("job_list", &[], r#"{"limit":1e1,"skip":null,"q":1}"#).unwrap();
+        assert_eq!(payload(&given), r#"{"limit":10,"skip":0}"#);
+        assert!(given.body().field("q").is_some());
+        for body in [r#"{"limit":0}"#, r#"{"limit":"5"}"#, r#"{"limit":1.5}"#, r#"{"limit":[]}"#] {
+            let error = call("job_list", &[], body).unwrap_err();
+            assert_eq!(error, InvalidCall::Field { name: "limit", min: 1 }, "{body}");
+        }
+        assert!(call("job_list", &[], r#"{"skip":-1}"#).is_err());
+        assert!(call("job_list", &[], r#"{"limit":99999999999999999999999}"#).is_ok());
+    }
+
+    #[test]
+    fn envelope_and_top_level_nulls_are_dropped() {
+        let body = r#"{"signature":"0x","request_id":1,"session_nonce":[],"wallet_address":{},
+            "proof_text":"x","workflow_id":null,"deep":{"signature":null}}"#;
+        let call = call("job_complete", &["j1"], body).unwrap();
+        assert_eq!(payload(&call), r#"{"deep":{"signature":null},"proof_text":"x"}"#);
+    }
+
+    #[test]
+    fn a_body_that_is_not_signed_keeps_its_nulls() {
+        let call = call("job_workflow_create", &["j1"], r#"{"edges":null,"signature":1}"#).unwrap();
+        assert_eq!(call.body().to_canonical().as_str(), r#"{"edges":null}"#);
+    }
+
+    #[test]
+    fn ids_stand_in_the_path_in_order() {
+        let call = call("job_workflow_publish", &["j1", "w2"], "").unwrap();
+        assert_eq!(call.path(), "/api/external/jobs/j1/workflow/w2/publish");
+    }
+
+    #[test]
+    fn ids_that_could_change_the_path_are_refused() {
+        for id in ["", "..", "a/b", "a?b", "a\nb", "a%2Fb"] {
+            assert!(matches!(call("job_status", &[id], ""), Err(InvalidCall::Id { .. })), "{id:?}");
+        }
+        assert!(matches!(call("job_status", &[], ""), Err(InvalidCall::IdCount { .. })));
+    }
+}

@@ -4,15 +4,21 @@
 //! one change: a float with an integral value below 1e21 is written as an integer, as a JavaScript
 //! hop would write it (protocol §4).
 //!
-//! Text is taken apart with [`RawValue`], not with `serde_json::Value`: a `Value` either rounds
-//! integers over 64 bits or, with arbitrary precision, takes an object with one reserved key for a
-//! number.
+//! `serde_json` checks the syntax, and a walk over the text that it found good takes it apart. Its
+//! `Value` would not do: it rounds integers over 64 bits or, with arbitrary precision, takes an
+//! object with one reserved key for a number.
 
-use std::{collections::BTreeMap, fmt};
+mod walk;
 
-use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
+
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+
+use self::walk::{Part, Walk};
 
 /// The deepest nesting of arrays and objects that is taken.
 const MAX_DEPTH: usize = 128;
@@ -47,7 +53,8 @@ impl CanonicalJson {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        Self::of(parse_syntax(text)?, 0)
+        let mut walk = Walk::over(checked(text)?);
+        Self::of(&mut walk, 0)
     }
 
     /// The canonical form of a string.
@@ -72,9 +79,10 @@ impl CanonicalJson {
         PayloadHash(Sha256::digest(&self.0).into())
     }
 
-    fn of(raw: &RawValue, depth: usize) -> Result<Self, JsonError> {
-        let mut out = String::with_capacity(raw.get().len());
-        write_value(&mut out, raw, depth)?;
+    /// The canonical form of the next value.
+    fn of(walk: &mut Walk<'_>, depth: usize) -> Result<Self, JsonError> {
+        let mut out = String::new();
+        write_value(&mut out, walk, depth)?;
         Ok(Self(out))
     }
 }
@@ -112,13 +120,11 @@ impl Object {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        let raw = parse_syntax(text)?;
-        if !raw.get().starts_with('{') {
-            return Err(JsonError::NotAnObject);
+        let mut walk = Walk::over(checked(text)?);
+        match walk.next_part() {
+            Part::Object => fields(&mut walk, 1).map(Self),
+            _ => Err(JsonError::NotAnObject),
         }
-        let fields: BTreeMap<String, &RawValue> = reparse(raw)?;
-        let canonical = |(name, value)| Ok((name, CanonicalJson::of(value, 1)?));
-        fields.into_iter().map(canonical).collect::<Result<_, _>>().map(Self)
     }
 
     /// The value of a field.
@@ -143,76 +149,75 @@ impl Object {
 
     /// The whole object in canonical form.
     pub fn to_canonical(&self) -> CanonicalJson {
-        let mut out = String::from("{");
-        for (index, (name, value)) in self.0.iter().enumerate() {
-            write_field_name(&mut out, index, name);
-            out.push_str(&value.0);
-        }
-        out.push('}');
+        let mut out = String::new();
+        write_object(&mut out, &self.0);
         CanonicalJson(out)
     }
 }
 
-/// Checks the syntax of the whole text; strings are checked for lone surrogates when they are read.
-fn parse_syntax(text: &[u8]) -> Result<&RawValue, JsonError> {
+/// The text, if it is JSON as far as syntax goes.
+fn checked(text: &[u8]) -> Result<&str, JsonError> {
     let text = std::str::from_utf8(text).map_err(|error| {
         JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1))
     })?;
-    serde_json::from_str(text).map_err(|error| JsonError::Syntax(error.to_string()))
-}
-
-/// Reads a part of a text whose syntax was checked, so only a surrogate can be wrong with it.
-fn reparse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, JsonError> {
-    serde_json::from_str(raw.get()).map_err(|_| JsonError::LoneSurrogate)
+    let syntax = serde_json::from_str::<&RawValue>(text);
+    syntax.map(RawValue::get).map_err(|error| JsonError::Syntax(error.to_string()))
 }
 
 /// `depth` is the number of arrays and objects around the value.
-fn write_value(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
-    let text = raw.get();
-    match text.as_bytes()[0] {
-        b'{' | b'[' if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
-        b'{' => write_object(out, raw, depth)?,
-        b'[' => write_array(out, raw, depth)?,
-        b'"' => write_string(out, &reparse::<String>(raw)?),
-        b't' | b'f' | b'n' => out.push_str(text),
-        _ if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
-        _ => out.push_str(if text == "-0" { "0" } else { text }),
+fn write_value(out: &mut String, walk: &mut Walk<'_>, depth: usize) -> Result<(), JsonError> {
+    match walk.next_part() {
+        Part::Object | Part::Array if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
+        Part::Object => write_object(out, &fields(walk, depth + 1)?),
+        Part::Array => write_array(out, walk, depth + 1)?,
+        Part::String(literal) => write_string(out, &unescaped(literal)?),
+        Part::Number(text) if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
+        Part::Number("-0") => out.push('0'),
+        Part::Number(text) | Part::Word(text) => out.push_str(text),
     }
     Ok(())
 }
 
-/// `BTreeMap` keeps the last of two equal keys and orders by byte, which for UTF-8 is the order of
-/// code points.
-fn write_object(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
-    let fields: BTreeMap<String, &RawValue> = reparse(raw)?;
+/// The fields of an object whose opening brace is behind us. `BTreeMap` keeps the last of two equal
+/// keys and orders by byte, which for UTF-8 is the order of code points.
+fn fields(walk: &mut Walk<'_>, depth: usize) -> Result<BTreeMap<String, CanonicalJson>, JsonError> {
+    let mut fields = BTreeMap::new();
+    while let Some(name) = walk.next_name() {
+        fields.insert(unescaped(name)?, CanonicalJson::of(walk, depth)?);
+    }
+    Ok(fields)
+}
+
+fn write_object(out: &mut String, fields: &BTreeMap<String, CanonicalJson>) {
     out.push('{');
-    for (index, (name, value)) in fields.into_iter().enumerate() {
-        write_field_name(out, index, &name);
-        write_value(out, value, depth + 1)?;
-    }
-    out.push('}');
-    Ok(())
-}
-
-fn write_field_name(out: &mut String, index: usize, name: &str) {
-    if index > 0 {
-        out.push(',');
-    }
-    write_string(out, name);
-    out.push(':');
-}
-
-fn write_array(out: &mut String, raw: &RawValue, depth: usize) -> Result<(), JsonError> {
-    let items: Vec<&RawValue> = reparse(raw)?;
-    out.push('[');
-    for (index, item) in items.into_iter().enumerate() {
+    for (index, (name, value)) in fields.iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        write_value(out, item, depth + 1)?;
+        write_string(out, name);
+        out.push(':');
+        out.push_str(&value.0);
+    }
+    out.push('}');
+}
+
+/// The items of an array whose opening bracket is behind us.
+fn write_array(out: &mut String, walk: &mut Walk<'_>, depth: usize) -> Result<(), JsonError> {
+    out.push('[');
+    let start = out.len();
+    while walk.has_item() {
+        if out.len() > start {
+            out.push(',');
+        }
+        write_value(out, walk, depth)?;
     }
     out.push(']');
     Ok(())
+}
+
+/// The text of a string literal. Its syntax was checked, so only a surrogate can be wrong with it.
+fn unescaped(literal: &str) -> Result<String, JsonError> {
+    serde_json::from_str(literal).map_err(|_| JsonError::LoneSurrogate)
 }
 
 fn write_string(out: &mut String, text: &str) {
@@ -235,7 +240,8 @@ fn write_string(out: &mut String, text: &str) {
 
 fn write_escaped(out: &mut String, character: char) {
     for unit in character.encode_utf16(&mut [0; 2]) {
-        out.push_str(&format!("\\u{unit:04x}"));
+        // Writing into a `String` cannot fail.
+        let _ = write!(out, "\\u{unit:04x}");
     }
 }
 

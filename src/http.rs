@@ -27,7 +27,7 @@ use crate::{
     proxy::Proxy,
     types::InvalidValue,
     upstream::Answer,
-    workflow_token::HELD,
+    workflow_token::HELD_BY_PROXY,
 };
 
 /// The largest body that is taken, in bytes.
@@ -81,7 +81,7 @@ fn pass_on(answer: Answer) -> Response {
 async fn session(State(proxy): State<Arc<Proxy>>) -> Json<Value> {
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Json(json!({
-        "session_nonce": HELD,
+        "session_nonce": HELD_BY_PROXY,
         "wallet_address": proxy.wallet().to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
@@ -99,11 +99,11 @@ async fn ready(State(proxy): State<Arc<Proxy>>) -> Json<Value> {
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
-    Problem::unknown_path(uri.path())
+    Problem::unknown_path(&log::printable(uri.path()))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::wrong_method(&method, uri.path())
+    Problem::wrong_method(&method, &log::printable(uri.path()))
 }
 
 fn method_filter(action: &Action) -> MethodFilter {

@@ -22,6 +22,7 @@ pub mod types;
 
 pub mod canonical;
 pub mod config;
+mod loose;
 
 pub mod action;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     call::{Call, SignedCall},
@@ -44,6 +45,7 @@ pub struct Proxy {
     sessions: Sessions,
     workflow_tokens: WorkflowTokens,
     upstream: Upstream,
+    tasks: TaskTracker,
     expose_workflow_token: bool,
 }
 
@@ -52,7 +54,8 @@ impl Proxy {
     pub fn new(signer: Signer, upstream: Upstream, expose_workflow_token: bool) -> Self {
         let sessions = Sessions::new(upstream.clone(), signer.address());
         let workflow_tokens = WorkflowTokens::default();
-        Self { signer, sessions, workflow_tokens, upstream, expose_workflow_token }
+        let tasks = TaskTracker::new();
+        Self { signer, sessions, workflow_tokens, upstream, tasks, expose_workflow_token }
     }
 
     /// The wallet that signs.
@@ -69,14 +72,24 @@ impl Proxy {
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, CallError> {
         let proxy = self.clone();
-        let task = tokio::spawn(async move {
+        let (reply, answer) = oneshot::channel();
+        self.tasks.spawn(async move {
             let deadline = proxy.upstream.deadline();
-            match call.signed() {
+            let result = match call.signed() {
                 Some(signed) => proxy.call_signed(signed, deadline).await,
                 None => proxy.call_with_token(&call, deadline).await,
+            };
+            if let Err(unheard) = reply.send(result) {
+                log_unheard(&call, &unheard);
             }
         });
-        task.await.unwrap_or(Err(CallError::Aborted))
+        answer.await.unwrap_or(Err(CallError::Aborted))
+    }
+
+    /// Waits for the calls that run without anyone waiting for them. No call may begin afterwards.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Signs and sends; once more if the upstream refused the session, and once more if it had seen
@@ -155,6 +168,20 @@ impl Proxy {
             }
         }
         answer
+    }
+}
+
+/// A client that goes away gets no answer, and its request no log event: this one stands for both.
+fn log_unheard(call: &Call, result: &Result<Answer, CallError>) {
+    let (action, path) = (call.action().name, call.path());
+    match result {
+        Ok(answer) => {
+            let status = answer.status.as_u16();
+            tracing::warn!(action, path, status, "the client went away before its answer");
+        }
+        Err(error) => {
+            tracing::warn!(action, path, %error, "the client went away before its answer")
+        }
     }
 }
 

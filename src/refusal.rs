@@ -1,9 +1,12 @@
 //! What the upstream's refusals mean to a signer (protocol §8).
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::{message::Message, upstream::Answer};
+use crate::{loose, message::Message, upstream::Answer};
+
+/// The largest answer in which a refusal is looked for, in bytes. One takes less than a kilobyte.
+const MAX_REFUSAL: usize = 64 * 1024;
 
 /// A refusal that the proxy acts on; every other answer is the client's to read.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,19 +40,22 @@ const REPLAY: [&str; 2] =
 
 impl Refusal {
     /// Reads an answer. The codes may stand at `code`, `error.code`, `detail.code`, or only in the
-    /// text, so every string of the answer is looked at, whether it is JSON or not.
-    pub fn of(answer: &Answer) -> Option<Self> {
-        if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::CONFLICT) {
+    /// text. Other fields are not looked at: they may repeat what the client sent.
+    pub(crate) fn of(answer: &Answer) -> Option<Self> {
+        let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::CONFLICT);
+        if !refused || answer.body.len() > MAX_REFUSAL {
             return None;
         }
-        let text = || Value::String(String::from_utf8_lossy(&answer.body).into_owned());
-        let body = serde_json::from_slice(&answer.body).unwrap_or_else(|_| text());
-        let says =
-            |words: &[&str]| any_string(&body, &|text| words.iter().any(|w| text.contains(w)));
+        let body = loose::parse(&answer.body);
+        let texts = match body {
+            Some(body) => texts(body),
+            None => vec![String::from_utf8_lossy(&answer.body).into_owned()],
+        };
+        let says = |words: &[&str]| texts.iter().any(|text| words.iter().any(|w| text.contains(w)));
         match answer.status {
             StatusCode::CONFLICT => says(&REPLAY).then_some(Self::Replay),
             _ if says(&WRONG_SIGNATURE) => {
-                Some(Self::WrongSignature { expected_message: expected_message(&body) })
+                Some(Self::WrongSignature { expected_message: body.and_then(expected_message) })
             }
             _ => says(&SESSION_OVER).then_some(Self::SessionOver),
         }
@@ -65,19 +71,25 @@ pub fn first_difference(ours: &Message, theirs: &str) -> Option<String> {
     differs.map(name).or_else(|| theirs.next().map(|_| "a line after the last".to_owned()))
 }
 
-fn any_string(value: &Value, holds: &dyn Fn(&str) -> bool) -> bool {
-    match value {
-        Value::String(text) => holds(text),
-        Value::Array(items) => items.iter().any(|item| any_string(item, holds)),
-        Value::Object(fields) => fields.values().any(|field| any_string(field, holds)),
-        _ => false,
-    }
+/// What an error says of itself, wherever servers put it.
+fn texts(body: &RawValue) -> Vec<String> {
+    let mut places = vec![body];
+    places.extend(["detail", "error"].into_iter().filter_map(|name| loose::field(body, name)));
+    let lists: Vec<_> = places.iter().flat_map(|place| loose::items(place)).collect();
+    places.extend(lists);
+    let names = ["code", "message", "msg"];
+    let fields = places.iter().flat_map(|place| names.map(|name| loose::field(place, name)));
+    let texts: Vec<_> = fields.flatten().chain(places.iter().copied()).collect();
+    texts.into_iter().filter_map(loose::text).collect()
 }
 
-fn expected_message(body: &Value) -> Option<String> {
-    let places = [Some(body), body.get("detail"), body.get("error")];
-    let mut found = places.into_iter().flatten().filter_map(|place| place.get("expected_message"));
-    found.next()?.as_str().map(str::to_owned)
+fn expected_message(body: &RawValue) -> Option<String> {
+    let paths = [
+        &["expected_message"][..],
+        &["detail", "expected_message"],
+        &["error", "expected_message"],
+    ];
+    paths.into_iter().find_map(|path| loose::at(body, path)).and_then(loose::text)
 }
 
 #[cfg(test)]
@@ -127,6 +139,31 @@ mod tests {
             let expected_message = Some("a".to_owned());
             assert_eq!(refusal(401, body), Some(Refusal::WrongSignature { expected_message }));
         }
+    }
+
+    #[test]
+    fn what_an_answer_repeats_of_the_clients_text_is_no_refusal() {
+        let body = r#"{"detail":"Differs","submitted":{"proof_text":"Session nonce expired"}}"#;
+        assert_eq!(refusal(401, body), None);
+        let body = r#"{"detail":{"code":"X","proof":"EXTERNAL_SIGNATURE_REQUEST_REPLAY"}}"#;
+        assert_eq!(refusal(409, body), None);
+        let large = format!(r#"{{"detail":"Invalid session nonce","x":"{}"}}"#, "a".repeat(70_000));
+        assert_eq!(refusal(401, &large), None);
+    }
+
+    #[test]
+    fn the_first_line_that_differs_is_named() {
+        use crate::{action::Action, call::Call, types::Address};
+        let call = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
+        let (nonce, request) = ("n".parse().unwrap(), "r".parse().unwrap());
+        let wallet = Address::new([0; 20]);
+        let ours = Message::new(call.signed().unwrap(), wallet, &nonce, &request);
+        let text = ours.to_string();
+        let named = |theirs: &str| first_difference(&ours, theirs);
+        assert_eq!(named(&text), None);
+        assert_eq!(named(&text.replace("product:-", "product:x")).as_deref(), Some("product"));
+        assert_eq!(named("agentpmt-external").as_deref(), Some("wallet"));
+        assert_eq!(named(&format!("{text}\n")).as_deref(), Some("a line after the last"));
     }
 
     #[test]

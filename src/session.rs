@@ -12,11 +12,12 @@ use futures_util::{
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     action::SESSION_PATH,
+    loose,
     types::{Address, SessionNonce},
     upstream::{Answer, Request, Upstream, UpstreamError},
 };
@@ -28,10 +29,13 @@ const MAX_RENEWAL_MARGIN: Duration = Duration::from_secs(60);
 /// request would arrive too late.
 const MAX_ARRIVAL_MARGIN: Duration = Duration::from_secs(5);
 
+/// How long after a failure a session that still serves is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// However long a session is said to live, it is renewed after this time.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why there is no session. In every case nothing was signed.
+/// Why there is no session. In every case the call has had no effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
     /// The upstream gave no answer.
@@ -76,6 +80,8 @@ struct Inner {
 struct State {
     current: Option<Session>,
     renewal: Option<Renewal>,
+    /// After a failure, a session that still serves is not renewed before this time.
+    pause_until: Option<Instant>,
 }
 
 /// A session that is on its way, for all who wait.
@@ -99,8 +105,10 @@ impl Sessions {
                 Some(session) if session.is_fresh(now) => return Ok(session.nonce.clone()),
                 Some(session) if session.is_usable(now) => {
                     let nonce = session.nonce.clone();
-                    // Nobody waits for it: this session still serves.
-                    drop(self.renewal(&mut state));
+                    if state.pause_until.is_none_or(|until| until < now) {
+                        // Nobody waits for it: this session still serves.
+                        drop(self.renewal(&mut state));
+                    }
                     return Ok(nonce);
                 }
                 _ => self.renewal(&mut state),
@@ -140,6 +148,7 @@ impl Inner {
         let result = self.begin().await;
         let mut state = self.lock();
         state.renewal = None;
+        state.pause_until = result.is_err().then(|| Instant::now() + PAUSE);
         let session = result.inspect_err(|error| tracing::warn!(%error, "no session"))?;
         let nonce = session.nonce.clone();
         state.current = Some(session);
@@ -147,7 +156,6 @@ impl Inner {
     }
 
     async fn begin(&self) -> Result<Session, SessionError> {
-        // The life of the session is counted from before the request, so it never seems longer.
         let begun = Instant::now();
         let request = Request {
             method: Method::POST,
@@ -157,7 +165,7 @@ impl Inner {
         };
         let answer = self.upstream.send(request, self.upstream.deadline()).await?;
         let session = self.parse(&answer, begun)?;
-        tracing::debug!(wallet = %self.wallet, life = ?session.life, "session begun");
+        tracing::debug!(wallet = %self.wallet, "session begun");
         Ok(session)
     }
 
@@ -174,53 +182,115 @@ impl Inner {
 #[derive(Debug)]
 struct Session {
     nonce: SessionNonce,
-    begun: Instant,
-    /// Unknown if the upstream did not say: then the session is used until it is refused.
-    life: Option<Duration>,
-}
-
-/// The session answer; a field of another type than expected is as good as absent.
-#[derive(Deserialize)]
-struct SessionAnswer {
-    session_nonce: String,
-    #[serde(default)]
-    expires_in: serde_json::Value,
-    #[serde(default)]
-    expires_at: serde_json::Value,
+    /// From then on it is used no more; `None` if its end is not known.
+    over_at: Option<Instant>,
+    /// From then on it is used while a new one is fetched.
+    renew_at: Option<Instant>,
 }
 
 impl Session {
+    /// Counts the life from `begun`, the time before the request, so that it never seems longer.
     fn parse(body: &[u8], begun: Instant) -> Option<Self> {
-        let answer: SessionAnswer = serde_json::from_slice(body).ok()?;
-        let nonce = answer.session_nonce.parse().ok()?;
-        Some(Self { nonce, begun, life: answer.life(Timestamp::now()) })
+        let answer = loose::parse(body)?;
+        let nonce = loose::text(loose::field(answer, "session_nonce")?)?.parse().ok()?;
+        Some(Self::new(nonce, begun, life(answer, Timestamp::now())))
+    }
+
+    fn new(nonce: SessionNonce, begun: Instant, life: Option<Duration>) -> Self {
+        let before_end =
+            |part: u32, most: Duration| life.map(|life| begun + life - most.min(life / part));
+        let over_at = before_end(20, MAX_ARRIVAL_MARGIN);
+        Self { nonce, over_at, renew_at: before_end(5, MAX_RENEWAL_MARGIN) }
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
-        self.has_left(now, 5, MAX_RENEWAL_MARGIN)
+        self.renew_at.is_none_or(|at| now < at)
     }
 
     fn is_usable(&self, now: Instant) -> bool {
-        self.has_left(now, 20, MAX_ARRIVAL_MARGIN)
-    }
-
-    /// Whether more than one part in `parts` of the life is left, or more than `most`.
-    fn has_left(&self, now: Instant, parts: u32, most: Duration) -> bool {
-        self.life.is_none_or(|life| now + most.min(life / parts) < self.begun + life)
+        self.over_at.is_none_or(|at| now < at)
     }
 }
 
-impl SessionAnswer {
-    /// `expires_in` goes first, since `expires_at` needs two clocks that agree. An end that lies in
-    /// the past shows that they do not, so it says nothing.
-    fn life(&self, now: Timestamp) -> Option<Duration> {
-        let seconds = self.expires_in.as_f64().or_else(|| {
-            let end: Timestamp = self.expires_at.as_str()?.parse().ok()?;
-            Some(end.duration_since(now).as_secs_f64())
-        })?;
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|life| !life.is_zero())
-            .map(|life| life.min(MAX_LIFE))
+/// How long a session lives, if the upstream says so. `expires_in` goes first, since `expires_at`
+/// needs two clocks that agree. An end that lies in the past shows that they do not, so it says
+/// nothing.
+fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
+    let stated = loose::field(answer, "expires_in").and_then(|value| value.get().parse().ok());
+    let seconds: f64 = stated.or_else(|| {
+        let end: Timestamp = loose::text(loose::field(answer, "expires_at")?)?.parse().ok()?;
+        Some(end.duration_since(now).as_secs_f64())
+    })?;
+    let life = Duration::try_from_secs_f64(seconds).ok().filter(|life| !life.is_zero())?;
+    Some(life.min(MAX_LIFE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::UpstreamConfig;
+
+    fn life_of(fields: &str) -> Option<Duration> {
+        let body = format!("{{{fields}}}");
+        let now = "2026-02-16T00:00:00Z".parse().unwrap();
+        life(loose::parse(body.as_bytes()).unwrap(), now)
+    }
+
+    #[test]
+    fn the_life_is_what_the_upstream_says() {
+        assert_eq!(life_of(r#""expires_in":900"#), Some(Duration::from_secs(900)));
+        assert_eq!(life_of(r#""expires_in":1.5"#), Some(Duration::from_millis(1500)));
+        let end = r#""expires_at":"2026-02-16T00:10:00Z""#;
+        assert_eq!(life_of(end), Some(Duration::from_secs(600)));
+        assert_eq!(life_of(&format!(r#""expires_in":60,{end}"#)), Some(Duration::from_secs(60)));
+        assert_eq!(life_of(r#""expires_in":1e300"#), None, "no length of time");
+        assert_eq!(life_of(r#""expires_in":999999999"#), Some(MAX_LIFE));
+    }
+
+    #[test]
+    fn an_end_that_makes_no_sense_says_nothing() {
+        for fields in [
+            "",
+            r#""expires_in":null"#,
+            r#""expires_in":0"#,
+            r#""expires_in":-5"#,
+            r#""expires_in":"900""#,
+            r#""expires_in":[]"#,
+            r#""expires_at":"2020-01-01T00:00:00Z""#,
+            r#""expires_at":"soon""#,
+            r#""expires_at":7"#,
+        ] {
+            assert_eq!(life_of(fields), None, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_renewed_before_it_is_over_and_over_before_its_end() {
+        let begun = Instant::now();
+        for (life, renew_at, over_at) in [(900, 840, 895), (100, 80, 95), (20, 16, 19)] {
+            let life = Some(Duration::from_secs(life));
+            let session = Session::new("n".parse().unwrap(), begun, life);
+            let at = |seconds| begun + Duration::from_secs(seconds);
+            let before = |seconds| at(seconds) - Duration::from_millis(1);
+            assert!(session.is_fresh(before(renew_at)) && !session.is_fresh(at(renew_at)));
+            assert!(session.is_usable(before(over_at)) && !session.is_usable(at(over_at)));
+        }
+        let endless = Session::new("n".parse().unwrap(), begun, None);
+        assert!(endless.is_fresh(begun + MAX_LIFE * 365));
+    }
+
+    #[tokio::test]
+    async fn to_forget_a_session_leaves_a_newer_one() {
+        let url = crate::config::UpstreamUrl::on_this_machine(1);
+        let second = Duration::from_secs(1);
+        let config = UpstreamConfig { url, connect_timeout: second, timeout: second };
+        let sessions = Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]));
+        let [old, new]: [SessionNonce; 2] = ["old", "new"].map(|nonce| nonce.parse().unwrap());
+        let session = Session::new(new.clone(), Instant::now(), None);
+        sessions.0.lock().current = Some(session);
+        sessions.forget(&old);
+        assert!(sessions.nonce(Instant::now() + second).await.unwrap() == new);
+        sessions.forget(&new);
+        assert!(sessions.0.lock().current.is_none());
     }
 }

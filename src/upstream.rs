@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::{Client, Response, redirect::Policy};
 use tokio::time::Instant;
@@ -101,10 +101,11 @@ impl Upstream {
     /// A client for the upstream of the configuration. Nothing is sent yet.
     ///
     /// A loopback upstream is spoken to directly; for any other the usual proxy variables
-    /// (`HTTPS_PROXY`, `NO_PROXY`) are honoured and only `https` is spoken.
+    /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are honoured and only `https` is spoken.
     ///
     /// # Errors
-    /// When the machine has no root certificates, or a proxy variable is not an address.
+    /// When the machine has no root certificates, or a proxy variable is not the address of an HTTP
+    /// proxy.
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
         // The first provider stays; another caller in this process may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -117,6 +118,7 @@ impl Upstream {
             .tcp_nodelay(true);
         let builder =
             if config.url.is_loopback() { builder.no_proxy() } else { builder.https_only(true) };
+        check_proxy_variables(|name| std::env::var(name).ok())?;
         let client = builder.build().map_err(|error| ClientError(causes(&error)))?;
         Ok(Self { client, url: config.url.to_string(), timeout: config.timeout })
     }
@@ -142,6 +144,8 @@ impl Upstream {
             .timeout(deadline.saturating_duration_since(Instant::now()))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
+            // What is withheld from an answer has to be read first.
+            .header(header::ACCEPT_ENCODING, "identity")
             .body(request.body);
         if let Some(token) = request.workflow_token {
             builder = builder.header(WORKFLOW_TOKEN, token);
@@ -152,6 +156,10 @@ impl Upstream {
 
     async fn read(&self, mut response: Response) -> Result<Answer, UpstreamError> {
         let status = response.status();
+        if status.is_informational() {
+            let cause = format!("it ended with {status}");
+            return Err(UpstreamError::BrokenOff { url: self.url.clone(), cause });
+        }
         let headers = passed_headers(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
@@ -176,6 +184,23 @@ impl Upstream {
     }
 }
 
+/// `reqwest` passes over a proxy variable that it cannot read and connects directly, which is not
+/// what somebody wanted who set one.
+fn check_proxy_variables(variable: impl Fn(&str) -> Option<String>) -> Result<(), ClientError> {
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        let value = variable(name).filter(|value| !value.is_empty());
+        let scheme =
+            value.as_ref().and_then(|value| value.split_once("://")).map(|(scheme, _)| scheme);
+        let known = matches!(scheme, None | Some("http" | "https"));
+        if value.is_some_and(|value| !known || reqwest::Proxy::all(value).is_err()) {
+            let text =
+                format!("{name} is not the address of an HTTP proxy, as in http://host:3128");
+            return Err(ClientError(text));
+        }
+    }
+    Ok(())
+}
+
 fn passed_headers(headers: &HeaderMap) -> HeaderMap {
     let passed = |name: &HeaderName| {
         PASSED_HEADERS.contains(name)
@@ -196,4 +221,25 @@ fn causes(error: &dyn Error) -> String {
         next = cause.source();
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_variable_that_is_no_proxy_is_refused() {
+        let check = |given: &str| {
+            let given = given.to_owned();
+            check_proxy_variables(move |name| (name == "HTTPS_PROXY").then(|| given.clone()))
+        };
+        for good in ["", "http://proxy:3128", "https://user:pw@proxy", "proxy:3128", "10.0.0.1:80"]
+        {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["not a url", "ftp://proxy", "x://", "::bad", "socks5://proxy:1080"] {
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.contains("HTTPS_PROXY") && !error.contains(bad), "{bad}: {error}");
+        }
+    }
 }

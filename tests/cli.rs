@@ -186,8 +186,8 @@ fn explain_refuses_what_is_no_call() {
     home.run(&["explain", "job_lst"])
         .fails_at_length(2, &["'job_lst'", "job_reserve", "similar", "'job_list'"]);
     home.run(&["explain", "job_status", "a b"]).fails(65, &["job_id", "1 to 128"]);
-    home.run(&["explain", "job_status"]).fails(65, &["1 id", "not 0"]);
-    home.run(&["explain", "job_list", "job-7", "{}"]).fails(65, &["0 id", "not 1"]);
+    home.run(&["explain", "job_status"]).fails(2, &["/jobs/{job_id}/status", "and 0 is not"]);
+    home.run(&["explain", "job_list", "job-7", "{}"]).fails(2, &["/jobs/list", "and 1 is not"]);
     home.run(&["explain", "job_list", "{"]).fails(65, &["the body", "not JSON"]);
     home.run(&["explain", "job_list", "{\"limit\": 0}"]).fails(65, &["limit", "at least 1"]);
 }

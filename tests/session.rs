@@ -146,6 +146,17 @@ fn session_answer(status: u16, body: &'static str) -> impl FnOnce(Router) -> Rou
 }
 
 #[tokio::test]
+async fn when_the_upstream_wants_to_be_asked_later_the_client_is_told() {
+    let busy = from_fn(|_: Request, _: Next| async {
+        (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "{}").into_response()
+    });
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(busy)).await;
+    let response = proxy.post("/jobs/list", "").await;
+    assert_eq!(response.headers()["retry-after"], "7");
+    assert_eq!(problem(response).await["code"], "session_failed");
+}
+
+#[tokio::test]
 async fn no_session_is_an_error_that_says_nothing_was_signed() {
     for (status, body) in [
         (500, "{}"),

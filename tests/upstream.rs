@@ -4,11 +4,15 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::UpstreamConfig,
+    http::router,
+    proxy::Proxy,
     sandbox::{Sandbox, Settings},
+    signer::Signer,
+    upstream::Upstream,
 };
 use axum::{
     Router,
@@ -17,7 +21,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use common::{GENERAL_JOB, TestProxy, client, problem, proxy_router, serve};
+use common::{GENERAL_JOB, TestProxy, client, problem, proxy_router, serve, upstream_config};
 use http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -77,7 +81,7 @@ async fn silence_ends_at_the_deadline_and_a_change_must_be_checked() {
         next.run(request).await
     });
     let upstream = serve(sandbox.router().layer(hang)).await;
-    let short = |config: &mut UpstreamConfig| config.timeout = Duration::from_millis(300);
+    let short = |config: &mut UpstreamConfig| config.timeout = Duration::from_secs(1);
     let address = serve(proxy_router(upstream.port(), short)).await;
     let proxy = TestProxy { address, sandbox, client: client() };
     let [read, change] = problems(&proxy).await;
@@ -159,4 +163,41 @@ async fn only_harmless_headers_of_an_answer_are_passed_on() {
     assert_eq!(names, expected);
     assert_ne!(response.headers()["x-request-id"], "theirs");
     assert_eq!(response.headers()["content-type"], "application/json; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_change_runs_to_its_end_though_its_client_has_gone_away() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let hold = gate.clone();
+    let slow = from_fn(move |request: Request, next: Next| {
+        let (arrived, hold) = (arrived.clone(), hold.clone());
+        async move {
+            if request.uri().path().ends_with("/complete") {
+                arrived.send(()).unwrap();
+                hold.acquire().await.unwrap().forget();
+            }
+            next.run(request).await
+        }
+    });
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router().layer(slow)).await;
+    let upstream = Upstream::new(&upstream_config(upstream.port())).unwrap();
+    let served = Arc::new(Proxy::new(Signer::random(), upstream, false));
+    let address = serve(router(served.clone())).await;
+    let proxy = TestProxy { address, sandbox, client: client() };
+
+    let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let reservation = &reserved["job"]["reservation_id"];
+    let proof = serde_json::json!({ "proof_text": "done", "reservation_id": reservation });
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    tokio::select! {
+        answer = proxy.post(&path, proof.to_string()) => panic!("{answer:?}"),
+        arrival = arrivals.recv() => arrival.unwrap(),
+    }
+    gate.add_permits(1);
+    served.drained().await;
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+    let status = proxy.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
+    assert_eq!(status["submission"]["status"], "pending_review");
 }

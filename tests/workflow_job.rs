@@ -6,12 +6,18 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use agentpmt_proxy::sandbox::Settings;
+use agentpmt_proxy::{
+    http::router,
+    proxy::Proxy,
+    sandbox::{Sandbox, Settings},
+    signer::Signer,
+    upstream::Upstream,
+};
 use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, client, json, problem, serve, upstream_config};
 use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
@@ -98,7 +104,7 @@ async fn one_jobs_token_is_not_used_for_another() {
 }
 
 #[tokio::test]
-async fn a_clients_own_token_header_does_not_go_upstream() {
+async fn a_clients_own_headers_do_not_go_upstream() {
     let (proxy, seen) = watched().await;
     let url = proxy.url("/api/external/jobs/list");
     let request = proxy.client.post(url).header("x-job-workflow-token", "Bearer mine");
@@ -108,6 +114,8 @@ async fn a_clients_own_token_header_does_not_go_upstream() {
         for name in ["x-job-workflow-token", "authorization", "cookie"] {
             assert!(!headers.contains_key(name), "{name} in {path}");
         }
+        let agent = headers["user-agent"].to_str().unwrap();
+        assert_eq!(agent, concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
     }
 }
 
@@ -124,15 +132,23 @@ async fn reserving(body: &'static str) -> Value {
 }
 
 #[tokio::test]
-async fn the_token_is_found_at_either_depth_and_every_other_byte_stays() {
+async fn the_token_is_found_at_either_depth_and_everything_else_stays() {
     for (answer, seen) in [
         (
             r#"{ "n": 12345678901234567890123, "workflow_access": {"access_token": "s3cret-1"} }"#,
             r#"{ "n": 12345678901234567890123, "workflow_access": {"access_token": "held-by-proxy"} }"#,
         ),
         (
-            r#"{"job":{"workflow_access":{"access_token":"s3cret-1"},"x":1.0},"copy":"s3cret-1"}"#,
-            r#"{"job":{"workflow_access":{"access_token":"held-by-proxy"},"x":1.0},"copy":"held-by-proxy"}"#,
+            r#"{"job":{"workflow_access":{"access_token":"wf-0123456789abcdef"},"x":1.0},"hint":"use wf-0123456789abcdef"}"#,
+            r#"{"job":{"workflow_access":{"access_token":"held-by-proxy"},"x":1.0},"hint":"use held-by-proxy"}"#,
+        ),
+        (
+            r#"{"workflow_access":{},"job":{"workflow_access":{"access_token":"job"}}}"#,
+            r#"{"workflow_access":{},"job":{"workflow_access":{"access_token":"held-by-proxy"}}}"#,
+        ),
+        (
+            "\u{feff}{\"workflow_access\":{\"access_token\":\"a\\nb\"}}",
+            "{\"workflow_access\":{\"access_token\":\"held-by-proxy\"}}",
         ),
         (r#"{"workflow_access":null,"job":{}}"#, r#"{"workflow_access":null,"job":{}}"#),
         (r#"{"workflow_access":[1],"a":"b"}"#, r#"{"workflow_access":[1],"a":"b"}"#),
@@ -140,4 +156,18 @@ async fn the_token_is_found_at_either_depth_and_every_other_byte_stays() {
     ] {
         assert_eq!(reserving(answer).await, seen, "{answer}");
     }
+}
+
+#[tokio::test]
+async fn the_token_is_passed_on_if_the_configuration_says_so() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router()).await;
+    let config = upstream_config(upstream.port());
+    let proxy = Proxy::new(Signer::random(), Upstream::new(&config).unwrap(), true);
+    let address = serve(router(Arc::new(proxy))).await;
+    let proxy = TestProxy { address, sandbox, client: client() };
+    let reserved = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    let token = reserved["workflow_access"]["access_token"].as_str().unwrap();
+    assert!(token.len() > 16, "{token}");
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
 }

@@ -57,11 +57,7 @@ impl Explain {
         if self.json {
             return print(&as_json(&call, wallet, proven));
         }
-        let note = match (wallet, &proven) {
-            (None, Some(_)) => "no wallet is known: zeros stand for its address\n",
-            _ => "",
-        };
-        print(&(as_text(&call, proven) + note))
+        print(&as_text(&call, wallet, proven))
     }
 
     /// The ids that the path needs come first; what follows is the body.
@@ -115,13 +111,17 @@ fn as_json(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> Stri
     format!("{explanation}\n")
 }
 
-fn as_text(call: &Call, proven: Option<Proven>) -> String {
+fn as_text(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> String {
     let request = format!("{} {}\n", call.action().method, call.path());
     let Some(Proven { payload, hash, message }) = proven else {
         let body = call.body().to_canonical();
         let reason = "not signed: the proxy adds the workflow token of the job's reservation";
         return format!("{request}body     {}\n{reason}\n", body.as_str());
     };
+    let wallet = match wallet {
+        Some(wallet) => wallet.to_string(),
+        None => "not known; zeros stand for its address".to_owned(),
+    };
     let lines: String = message.lines().map(|line| format!("  {line}\n")).collect();
-    format!("{request}payload  {payload}\nsha-256  {hash}\nmessage\n{lines}")
+    format!("{request}wallet   {wallet}\npayload  {payload}\nsha-256  {hash}\nmessage\n{lines}")
 }

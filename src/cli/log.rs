@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, stderr};
 
+use tracing::Level;
 use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
 };
@@ -11,7 +12,10 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts logging. Only this program's own events are taken, at every level: those of the HTTP
 /// libraries may hold whole requests, with signatures and tokens in them.
 pub(super) fn start(config: &LogConfig) {
-    let own = Targets::new().with_target(env!("CARGO_CRATE_NAME"), config.level);
+    let own = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), config.level)
+        // Says that no connection can be accepted, as when the descriptors have run out.
+        .with_target("axum::serve", Level::ERROR);
     let terminal = stderr().is_terminal();
     let layer = fmt::layer().with_writer(stderr).with_target(false);
     let layer = match config.format {

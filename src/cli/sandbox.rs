@@ -45,7 +45,7 @@ impl Sandbox {
                 "the sandbox listens on http://{address}\n\
                  use it with: agentpmt-proxy serve --upstream http://{address}\n"
             );
-            serve::serve_router(listener, sandbox.router(), &text).await
+            serve::serve_router(listener, sandbox.router(), &text, async {}).await
         })
     }
 }

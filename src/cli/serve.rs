@@ -3,14 +3,18 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Settings, log, password, print};
 use crate::{
@@ -22,6 +26,9 @@ use crate::{
     types::Address,
     upstream::Upstream,
 };
+
+/// How long the requests that run when the process is told to end may take to come to their end.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Start the proxy
 ///
@@ -73,18 +80,37 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-/// Serves until the process is told to end, then lets the requests that run come to their end.
+/// Serves until the process is told to end, then lets what runs come to its end, `finish` included:
+/// for at most [`DRAIN`], or until it is told again.
+///
 /// The text is printed first: whoever has read it can connect, and can end the process in peace.
 pub(super) async fn serve_router(
     listener: TcpListener,
     router: axum::Router,
     text: &str,
+    finish: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let failed = |cause| Failure::Runtime { cause };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let told_to_end = told_to_end().map_err(failed)?;
+    let mut signals = Signals::new().map_err(failed)?;
     print(text)?;
-    axum::serve(listener, router).with_graceful_shutdown(told_to_end).await.map_err(failed)
+    let stop = CancellationToken::new();
+    let server =
+        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let mut done = pin!(async {
+        server.await.map_err(failed)?;
+        finish.await;
+        Ok(())
+    });
+    tokio::select! {
+        result = &mut done => return result,
+        () = signals.next() => stop.cancel(),
+    }
+    tokio::select! {
+        result = &mut done => result,
+        () = signals.next() => Ok(()),
+        () = sleep(DRAIN) => Ok(()),
+    }
 }
 
 fn unlock(config: &Config) -> Result<Signer, Failure> {
@@ -97,7 +123,10 @@ async fn serve_sandbox(mut config: Config, listener: TcpListener) -> Result<(), 
     let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
     config.upstream.url = UpstreamUrl::on_this_machine(local_address(&upstream)?.port());
     let sandbox = Sandbox::new(sandbox::Settings::default());
-    tokio::spawn(async move { serve_router(upstream, sandbox.router(), "").await });
+    let upstream = tokio::net::TcpListener::from_std(upstream);
+    let upstream = upstream.map_err(|cause| Failure::Runtime { cause })?;
+    // It serves until the process ends: the proxy's last calls still need it.
+    tokio::spawn(async move { axum::serve(upstream, sandbox.router()).await });
     let signer = Signer::random();
     let upstream = "a sandbox inside this program; nothing leaves this machine";
     let text = banner(&listener, upstream, signer.address())? + &examples(&listener)?;
@@ -111,8 +140,9 @@ async fn serve(
     text: &str,
 ) -> Result<(), Failure> {
     let upstream = Upstream::new(&config.upstream)?;
-    let proxy = Proxy::new(signer, upstream, config.expose_workflow_token);
-    serve_router(listener, http::router(Arc::new(proxy)), text).await
+    let proxy = Arc::new(Proxy::new(signer, upstream, config.expose_workflow_token));
+    let router = http::router(proxy.clone());
+    serve_router(listener, router, text, async move { proxy.drained().await }).await
 }
 
 fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {
@@ -139,14 +169,22 @@ pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failur
     listener.local_addr().map_err(|cause| Failure::Runtime { cause })
 }
 
-/// Catches the signals from the call on, not only once the future runs.
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// What tells the process to end. It is caught from the start, not only once somebody waits.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -19,7 +19,7 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let path = printable(request.uri().path());
 
     let mut response = next.run(request).await;
     let problem = response.extensions_mut().remove::<Problem>();
@@ -43,6 +43,11 @@ pub(super) async fn request(request: Request, next: Next) -> Response {
         "request"
     );
     response
+}
+
+/// A path as it may be shown to people: its first 200 characters, ASCII.
+pub(super) fn printable(path: &str) -> String {
+    path.chars().take(200).flat_map(char::escape_default).collect()
 }
 
 fn request_id(request: &Request) -> RequestId {

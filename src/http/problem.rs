@@ -152,7 +152,7 @@ impl Problem {
             SessionError::Refused { retry_after, .. } => retry_after.clone(),
             _ => None,
         };
-        let detail = format!("{error}; nothing was signed, so send the request again later");
+        let detail = format!("{error}; the call had no effect, so send it again later");
         Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
     }
 

@@ -68,14 +68,19 @@ impl TestProxy {
 
 /// The routes of a proxy whose upstream is a port of this machine, with a new wallet.
 pub(crate) fn proxy_router(upstream: u16, change: impl FnOnce(&mut UpstreamConfig)) -> Router {
-    let mut config = UpstreamConfig {
-        url: UpstreamUrl::on_this_machine(upstream),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(30),
-    };
+    let mut config = upstream_config(upstream);
     change(&mut config);
     let upstream = Upstream::new(&config).unwrap();
     http::router(Arc::new(Proxy::new(Signer::random(), upstream, false)))
+}
+
+/// The settings of an upstream at a port of this machine.
+pub(crate) fn upstream_config(port: u16) -> UpstreamConfig {
+    UpstreamConfig {
+        url: UpstreamUrl::on_this_machine(port),
+        connect_timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+    }
 }
 
 /// Serves on a free port until the test's runtime ends.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, RawPathParams, State,
         rejection::{BytesRejection, RawPathParamsRejection},
@@ -74,7 +74,8 @@ async fn call(
 }
 
 fn pass_on(answer: Answer) -> Response {
-    (answer.status, answer.headers, answer.body).into_response()
+    // As a `Body`, since axum would give bare bytes a content type.
+    (answer.status, answer.headers, Body::from(answer.body)).into_response()
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.

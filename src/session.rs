@@ -221,14 +221,21 @@ fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
         let end: Timestamp = loose::text(loose::field(answer, "expires_at")?)?.parse().ok()?;
         Some(end.duration_since(now).as_secs_f64())
     })?;
-    let life = Duration::try_from_secs_f64(seconds).ok().filter(|life| !life.is_zero())?;
-    Some(life.min(MAX_LIFE))
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_LIFE.as_secs_f64())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UpstreamConfig;
+    use crate::config::{UpstreamConfig, UpstreamUrl};
+
+    /// Sessions with an upstream that is not there.
+    fn sessions() -> Sessions {
+        let url = UpstreamUrl::on_this_machine(1);
+        let second = Duration::from_secs(1);
+        let config = UpstreamConfig { url, connect_timeout: second, timeout: second };
+        Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
+    }
 
     fn life_of(fields: &str) -> Option<Duration> {
         let body = format!("{{{fields}}}");
@@ -243,8 +250,9 @@ mod tests {
         let end = r#""expires_at":"2026-02-16T00:10:00Z""#;
         assert_eq!(life_of(end), Some(Duration::from_secs(600)));
         assert_eq!(life_of(&format!(r#""expires_in":60,{end}"#)), Some(Duration::from_secs(60)));
-        assert_eq!(life_of(r#""expires_in":1e300"#), None, "no length of time");
-        assert_eq!(life_of(r#""expires_in":999999999"#), Some(MAX_LIFE));
+        for long in ["999999999", "1e300", "1e999"] {
+            assert_eq!(life_of(&format!(r#""expires_in":{long}"#)), Some(MAX_LIFE), "{long}");
+        }
     }
 
     #[test]
@@ -280,11 +288,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn to_forget_a_session_leaves_a_newer_one() {
-        let url = crate::config::UpstreamUrl::on_this_machine(1);
+    async fn a_session_near_its_end_serves_while_a_new_one_is_fetched() {
+        let sessions = sessions();
+        let now = Instant::now();
         let second = Duration::from_secs(1);
-        let config = UpstreamConfig { url, connect_timeout: second, timeout: second };
-        let sessions = Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]));
+        let nonce: SessionNonce = "n".parse().unwrap();
+        let near_end = (Some(now - second), Some(now + second * 60));
+        let session = Session { nonce: nonce.clone(), renew_at: near_end.0, over_at: near_end.1 };
+        sessions.0.lock().current = Some(session);
+        assert!(sessions.nonce(now + second).await.unwrap() == nonce);
+        let renewal = sessions.0.lock().renewal.clone().expect("a renewal");
+        assert!(renewal.await.is_err(), "there is no upstream");
+        assert!(sessions.nonce(now + second).await.unwrap() == nonce);
+        assert!(sessions.0.lock().renewal.is_none(), "not again at once after a failure");
+    }
+
+    #[tokio::test]
+    async fn to_forget_a_session_leaves_a_newer_one() {
+        let sessions = sessions();
+        let second = Duration::from_secs(1);
         let [old, new]: [SessionNonce; 2] = ["old", "new"].map(|nonce| nonce.parse().unwrap());
         let session = Session::new(new.clone(), Instant::now(), None);
         sessions.0.lock().current = Some(session);

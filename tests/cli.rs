@@ -128,6 +128,7 @@ fn explain_prints_payload_hash_and_message() {
     let text = Home::with_wallet().run(&["explain", "job_list"]).ok();
     let expected = format!(
         "POST /api/external/jobs/list\n\
+         wallet   {WALLET}\n\
          payload  {{\"limit\":50,\"skip\":0}}\n\
          sha-256  {HASH}\n\
          message\n  \
@@ -149,6 +150,7 @@ fn explain_takes_ids_and_then_the_body() {
     for line in [
         "POST /api/external/jobs/job-7/complete\n",
         "payload  {\"proof_text\":\"done\"}\n",
+        "wallet   not known; zeros stand for its address\n",
         "  wallet:0x0000000000000000000000000000000000000000\n",
         "  action:job_complete\n  product:job-7\n",
     ] {

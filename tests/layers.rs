@@ -13,8 +13,9 @@ fn layers() -> HashMap<String, usize> {
     let map = fs::read_to_string(source().join("lib.rs")).unwrap();
     let groups = map.split("\n\n").filter(|group| group.contains("pub mod "));
     let layer = |(number, group): (usize, &str)| {
-        let modules = group.lines().filter_map(|line| line.strip_prefix("pub mod "));
-        modules.map(|line| (line.trim_end_matches(';').to_owned(), number)).collect::<Vec<_>>()
+        let lines = group.lines().map(|line| line.trim_start_matches("pub "));
+        let modules = lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
+        modules.map(|module| (module.to_owned(), number)).collect::<Vec<_>>()
     };
     groups.enumerate().flat_map(layer).collect()
 }

@@ -5,16 +5,15 @@
 mod common;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::SeqCst},
-    },
+    collections::HashSet,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use agentpmt_proxy::sandbox::Settings;
 use axum::{
     Router,
+    body::{Body, to_bytes},
     extract::Request,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
@@ -22,28 +21,58 @@ use axum::{
 use common::{GENERAL_JOB, TestProxy, json, problem};
 use futures_util::future::join_all;
 use http::StatusCode;
+use serde_json::Value;
 
-/// What stands before the sandbox, seeing the calls that carry a signature, counted from 0.
+/// What stands before the sandbox, seeing the nonce and the request id of each signed call.
 #[derive(Clone, Default)]
 struct Fault {
-    seen: Arc<AtomicU32>,
+    seen: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Fault {
     /// Answers the first `times` signed calls itself; they do not reach the sandbox.
-    fn answer(&self, times: u32, status: u16, body: &'static str) -> impl FnOnce(Router) -> Router {
-        let seen = self.seen.clone();
+    fn answer(
+        &self,
+        times: usize,
+        status: u16,
+        body: &'static str,
+    ) -> impl FnOnce(Router) -> Router {
+        let fault = self.clone();
         move |router| {
             router.layer(from_fn(move |request: Request, next: Next| {
-                let signed = !request.uri().path().ends_with("/auth/session");
-                let answered = signed && seen.fetch_add(1, SeqCst) < times;
-                async move { if answered { answer(status, body) } else { next.run(request).await } }
+                let fault = fault.clone();
+                async move {
+                    if request.uri().path().ends_with("/auth/session") {
+                        return next.run(request).await;
+                    }
+                    let (request, seen) = fault.see(request).await;
+                    if seen <= times { answer(status, body) } else { next.run(request).await }
+                }
             }))
         }
     }
 
-    fn seen(&self) -> u32 {
-        self.seen.load(SeqCst)
+    /// Notes a call, and gives it back with its number, counted from 1.
+    async fn see(&self, request: Request) -> (Request, usize) {
+        let (head, body) = request.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let call: Value = serde_json::from_slice(&bytes).unwrap();
+        let text = |name: &str| call[name].as_str().unwrap().to_owned();
+        let mut seen = self.seen.lock().unwrap();
+        seen.push((text("session_nonce"), text("request_id")));
+        (Request::from_parts(head, Body::from(bytes)), seen.len())
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// How many different nonces and request ids there were.
+    fn different(&self) -> (usize, usize) {
+        let seen = self.seen.lock().unwrap();
+        let nonces: HashSet<_> = seen.iter().map(|(nonce, _)| nonce).collect();
+        let request_ids: HashSet<_> = seen.iter().map(|(_, request_id)| request_id).collect();
+        (nonces.len(), request_ids.len())
     }
 }
 
@@ -83,6 +112,7 @@ async fn a_session_that_is_lost_every_time_is_renewed_once_a_call() {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(json(response).await["detail"], "Invalid session nonce");
     assert_eq!(fault.seen(), 2);
+    assert_eq!(fault.different(), (2, 2), "a new nonce and a fresh request id");
     assert_eq!(proxy.sandbox.counts().sessions, 2);
 }
 
@@ -93,6 +123,7 @@ async fn a_lost_session_is_replaced_and_the_call_goes_through() {
     let proxy = TestProxy::start_with(Settings::default(), fault.answer(1, 401, body)).await;
     proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     assert_eq!(fault.seen(), 2);
+    assert_eq!(fault.different(), (2, 2), "a new nonce and a fresh request id");
     assert_eq!(proxy.sandbox.counts().sessions, 2);
 }
 
@@ -114,6 +145,7 @@ async fn a_replay_is_tried_once_more_in_the_same_session() {
     let proxy = TestProxy::start_with(Settings::default(), fault.answer(1, 409, body)).await;
     proxy.ok("/jobs/list", "").await;
     assert_eq!((fault.seen(), proxy.sandbox.counts().sessions), (2, 1));
+    assert_eq!(fault.different(), (1, 2), "the same nonce and a fresh request id");
 
     let fault = Fault::default();
     let proxy = TestProxy::start_with(Settings::default(), fault.answer(9, 409, body)).await;

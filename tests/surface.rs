@@ -35,7 +35,11 @@ async fn a_whole_envelope_with_a_wrong_signature_works() {
     let body = r#"{"wallet_address":"0x00","session_nonce":"held-by-proxy","request_id":"x",
         "signature":"0xbad","limit":3,"skip":1}"#;
     assert_eq!(proxy.ok("/jobs/list", body).await["jobs"].as_array().unwrap().len(), 3);
-    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), body).await;
+    let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), body).await;
+    let reservation = reserved["job"]["reservation_id"].as_str().unwrap();
+    let body = body.replace("\"limit\":3", &format!("\"reservation_id\":\"{reservation}\""));
+    let body = body.replace("\"skip\":1", "\"proof_text\":\"done\"");
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/complete"), body).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 use agentpmt_proxy::{
     action::{Action, Binds, Field, Payload, Proof, Signed},
     call::Call,
-    canonical::CanonicalJson,
+    canonical::{CanonicalJson, Object},
     message::Message,
     signer::Signer,
     types::Address,
@@ -38,6 +38,10 @@ fn canonical_text_and_hash_are_those_of_the_vectors() {
         let json = CanonicalJson::parse(read(&case, "input.json").as_bytes()).unwrap();
         assert_eq!(json.as_str(), read(&case, "canonical.json"), "{case:?}: canonical text");
         assert_eq!(json.hash().to_string(), read(&case, "hash.txt"), "{case:?}: hash");
+        // An object is written by way of its fields when something is sent.
+        if let Ok(object) = Object::parse(read(&case, "input.json").as_bytes()) {
+            assert_eq!(object.to_canonical(), json, "{case:?}: as an object");
+        }
     }
 }
 

@@ -114,6 +114,7 @@ async fn a_clients_own_headers_do_not_go_upstream() {
         for name in ["x-job-workflow-token", "authorization", "cookie"] {
             assert!(!headers.contains_key(name), "{name} in {path}");
         }
+        assert_eq!(headers["content-type"], "application/json", "{path}");
         let agent = headers["user-agent"].to_str().unwrap();
         assert_eq!(agent, concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
     }

@@ -49,8 +49,12 @@ def random_object(rng, fields):
 
 
 def random_float(rng):
-    if rng.random() < 0.5:
-        return rng.choice(FLOATS)
+    match rng.randrange(3):
+        case 0:
+            return rng.choice(FLOATS)
+        case 1:
+            # Often just between two shortest texts, of which one must be chosen.
+            return repr(rng.randrange(2**53) / 2 ** rng.randrange(1, 13))
     digits = "".join(rng.choices(string.digits, k=rng.randrange(1, 25)))
     return f"{rng.choice(['', '-'])}{rng.randrange(10)}.{digits}e{rng.randrange(-330, 300)}"
 

@@ -7,11 +7,15 @@
 //! the bytes that it received, so that a mistake of the proxy cannot agree with itself here.
 
 mod board;
+mod control;
+mod counts;
+mod fault;
 mod form;
 mod job;
 mod refusal;
 mod routes;
 mod seed;
+mod serve;
 mod session;
 mod verify;
 mod workflow;
@@ -22,10 +26,15 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use jiff::Timestamp;
+use axum::{Router, middleware::from_fn_with_state};
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpListener;
 
-use self::{board::Board, session::Sessions};
+use self::{board::Board, fault::Armed, session::Sessions};
+pub use self::{
+    counts::Counts,
+    fault::{Fault, InvalidFault, KINDS, Kind, Target},
+};
 
 /// How long things last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,15 +58,6 @@ impl Default for Settings {
     }
 }
 
-/// What happened so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// Requests that arrived, whatever came of them.
-    pub requests: u64,
-    /// Sessions that were opened.
-    pub sessions: u64,
-}
-
 /// The upstream. Clones share one state.
 #[derive(Clone)]
 pub struct Sandbox(Arc<Mutex<Server>>);
@@ -67,6 +67,7 @@ struct Server {
     requests: u64,
     sessions: Sessions,
     board: Board,
+    faults: Armed,
 }
 
 impl Sandbox {
@@ -79,23 +80,58 @@ impl Sandbox {
             requests: 0,
             sessions: Sessions::new(settings.session),
             board: Board::new(settings.reservation, settings.review),
+            faults: Armed::default(),
         })))
     }
 
-    /// The service (protocol §1, §5); the caller binds the listener.
+    /// Serves the protocol (§1, §5), under the faults that are armed, and beside it the control path
+    /// `/sandbox/…`. It never ends; when the future is dropped, all its connections are closed.
+    pub async fn serve(&self, listener: TcpListener) {
+        let strike = from_fn_with_state(self.clone(), fault::strike);
+        let calls = routes::counted(self, routes::router(self).layer(strike));
+        serve::serve(listener, calls.merge(control::router(self))).await;
+    }
+
+    /// The protocol alone, for a server of the caller's: there no fault strikes.
     pub fn router(&self) -> Router {
-        routes::router(self)
+        routes::counted(self, routes::router(self))
+    }
+
+    /// Arms a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.server().faults.add(fault);
+    }
+
+    /// The faults that are armed, with the times that are left.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.server().faults.waiting().to_vec()
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        self.server().faults.clear();
     }
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         let server = self.server();
-        Counts { requests: server.requests, sessions: server.sessions.opened() }
+        Counts {
+            requests: server.requests,
+            sessions: server.sessions.opened(),
+            submissions: server.board.submissions(),
+            accepted: server.board.accepted(),
+            faults: server.faults.fired().clone(),
+        }
     }
 
-    /// How often a correctly signed proof arrived for a job, whether it was taken or refused.
+    /// How often a correctly signed proof was processed for a job, whether it was taken or refused.
     pub fn submissions(&self, job_id: &str) -> u64 {
-        self.server().board.submissions(job_id)
+        self.counts().submissions.get(job_id).copied().unwrap_or_default()
+    }
+
+    /// How often a proof was taken for a job.
+    pub fn accepted(&self, job_id: &str) -> u64 {
+        self.counts().accepted.get(job_id).copied().unwrap_or_default()
     }
 
     /// A panic elsewhere leaves nothing half changed that would matter to an imitation.
@@ -109,6 +145,12 @@ impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sandbox").field(&self.counts()).finish()
     }
+}
+
+/// A length of time with its unit, such as `500ms` or `15m`; more than none.
+pub fn duration(text: &str) -> Option<Duration> {
+    let duration: Option<SignedDuration> = text.parse().ok().filter(SignedDuration::is_positive);
+    duration.map(|duration| duration.unsigned_abs())
 }
 
 /// The end of something that begins at `start`; the last timestamp there is if it lies beyond.

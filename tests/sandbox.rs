@@ -36,8 +36,8 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api/external", listener.local_addr().unwrap());
         let sandbox = Sandbox::new(settings);
-        let router = sandbox.router();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let served = sandbox.clone();
+        tokio::spawn(async move { served.serve(listener).await });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { sandbox, url, client }
     }

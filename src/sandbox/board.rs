@@ -1,6 +1,6 @@
 //! All jobs: the list, and the way to one of them by its id.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -45,9 +45,14 @@ impl Board {
         Self { reservation, review, jobs: JOBS.iter().map(Job::new).collect() }
     }
 
-    /// How often a correctly signed proof arrived for a job.
-    pub(super) fn submissions(&self, job_id: &str) -> u64 {
-        self.jobs.iter().find(|job| job.id() == job_id).map_or(0, Job::submissions)
+    /// How often a correctly signed proof arrived, by job.
+    pub(super) fn submissions(&self) -> BTreeMap<&'static str, u64> {
+        self.jobs.iter().map(|job| (job.id(), job.submissions())).collect()
+    }
+
+    /// How often a proof was taken, by job.
+    pub(super) fn accepted(&self) -> BTreeMap<&'static str, u64> {
+        self.jobs.iter().map(|job| (job.id(), job.accepted())).collect()
     }
 
     /// The open jobs.

@@ -27,6 +27,7 @@ pub(super) struct Job {
     seed: &'static Seed,
     stage: Stage,
     submissions: u64,
+    accepted: u64,
 }
 
 enum Stage {
@@ -52,7 +53,7 @@ struct Submission {
 
 impl Job {
     pub(super) fn new(seed: &'static Seed) -> Self {
-        Self { seed, stage: Stage::Open, submissions: 0 }
+        Self { seed, stage: Stage::Open, submissions: 0, accepted: 0 }
     }
 
     pub(super) fn id(&self) -> &'static str {
@@ -62,6 +63,11 @@ impl Job {
     /// How often a correctly signed proof arrived, whether it was taken or refused.
     pub(super) fn submissions(&self) -> u64 {
         self.submissions
+    }
+
+    /// How often a proof was taken.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     /// Opens the job again if its reservation is over; the workspace goes with it.
@@ -154,6 +160,7 @@ impl Job {
             },
         });
         self.stage = Stage::Submitted(submission);
+        self.accepted += 1;
         Ok(answer)
     }
 

@@ -25,7 +25,7 @@ use super::{
 /// The largest body that is taken, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// Every route, with its calls counted.
+/// Every route.
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/api/external/auth/session", post(open_session))
@@ -38,9 +38,14 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
         .route("/api/external/jobs/{job_id}/workflow/{workflow_id}/publish", post(publish_workflow))
         .fallback(async || Refusal::NotFound)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+        .with_state(sandbox.clone())
+}
+
+/// Counts the calls, and limits their bodies.
+pub(super) fn counted(sandbox: &Sandbox, router: Router) -> Router {
+    router
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(sandbox.clone(), count_request))
-        .with_state(sandbox.clone())
 }
 
 async fn open_session(

@@ -54,6 +54,11 @@ impl Sessions {
         })
     }
 
+    /// Ends all sessions; their nonces are unknown from now on.
+    pub(super) fn forget_all(&mut self) {
+        self.by_nonce.clear();
+    }
+
     /// Whether the session of an envelope is known, is its wallet's and has not ended.
     pub(super) fn check(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
         let session = self.by_nonce.get(envelope.nonce.expose()).ok_or(Refusal::SessionInvalid)?;

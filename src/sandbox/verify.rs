@@ -51,7 +51,13 @@ pub(super) enum Route<'a> {
     Status(&'a str),
 }
 
-impl Route<'_> {
+impl<'a> Route<'a> {
+    fn named(action: &str, job_id: &'a str) -> Option<Self> {
+        let routes =
+            [Self::List, Self::Reserve(job_id), Self::Complete(job_id), Self::Status(job_id)];
+        routes.into_iter().find(|route| route.action_and_product().0 == action)
+    }
+
     fn action_and_product(&self) -> (&'static str, &str) {
         match self {
             Self::List => ("job_list", "-"),
@@ -86,6 +92,12 @@ pub(super) fn signer(envelope: &Envelope, route: Route<'_>, body: &Object) -> Re
     } else {
         Err(Refusal::WalletMismatch { expected_message: text })
     }
+}
+
+/// The text that a call's signature must cover, if it is a signed call with its envelope.
+pub(super) fn rebuilt_message(action: &str, job_id: &str, mut body: Object) -> Option<String> {
+    let envelope = Envelope::take(&mut body).ok()?;
+    Some(expected_message(&envelope, Route::named(action, job_id)?, &body))
 }
 
 fn expected_message(envelope: &Envelope, route: Route<'_>, body: &Object) -> String {

@@ -31,7 +31,15 @@ pub(crate) struct TestProxy {
 impl TestProxy {
     /// A proxy in front of a sandbox with its usual times.
     pub(crate) async fn start() -> Self {
-        Self::start_with(Settings::default(), |router| router).await
+        let sandbox = Sandbox::new(Settings::default());
+        let upstream = serve_sandbox(&sandbox).await;
+        Self::in_front_of(sandbox, upstream).await
+    }
+
+    /// A proxy in front of a sandbox that is served at `upstream`.
+    pub(crate) async fn in_front_of(sandbox: Sandbox, upstream: SocketAddr) -> Self {
+        let address = serve(proxy_router(upstream.port(), |_| {})).await;
+        Self { address, sandbox, client: client() }
     }
 
     /// A proxy in front of a sandbox; `fault` may put something between the two.
@@ -41,8 +49,7 @@ impl TestProxy {
     ) -> Self {
         let sandbox = Sandbox::new(settings);
         let upstream = serve(fault(sandbox.router())).await;
-        let address = serve(proxy_router(upstream.port(), |_| {})).await;
-        Self { address, sandbox, client: client() }
+        Self::in_front_of(sandbox, upstream).await
     }
 
     /// The URL of a path here.
@@ -88,6 +95,15 @@ pub(crate) async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// Serves a sandbox on a free port until the test's runtime ends.
+pub(crate) async fn serve_sandbox(sandbox: &Sandbox) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sandbox = sandbox.clone();
+    tokio::spawn(async move { sandbox.serve(listener).await });
     address
 }
 

@@ -1,0 +1,46 @@
+//! The control path: faults armed and counts read by other programs, on the sandbox's own listener.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+
+use super::{Counts, Sandbox, fault::Fault};
+
+pub(super) fn router(sandbox: &Sandbox) -> Router {
+    Router::new()
+        .route("/sandbox/faults", get(list_faults).post(add_fault).delete(clear_faults))
+        .route("/sandbox/counts", get(counts))
+        .with_state(sandbox.clone())
+}
+
+async fn list_faults(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({"faults": sandbox.faults()}))
+}
+
+async fn add_fault(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
+    match serde_json::from_slice::<Fault>(&body) {
+        Ok(fault) => {
+            sandbox.inject(fault.clone());
+            (StatusCode::CREATED, Json(fault)).into_response()
+        }
+        Err(error) => {
+            let text = json!({"detail": format!("this is no fault: {error}")});
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(text)).into_response()
+        }
+    }
+}
+
+async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.clear_faults();
+    StatusCode::NO_CONTENT
+}
+
+async fn counts(State(sandbox): State<Sandbox>) -> Json<Counts> {
+    Json(sandbox.counts())
+}

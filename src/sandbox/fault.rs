@@ -1,0 +1,167 @@
+//! Trouble on demand: what goes wrong, at which calls, and how often.
+
+mod armed;
+mod kind;
+mod strike;
+
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ACTIONS, Action, SESSION_PATH};
+
+use super::duration;
+
+pub use self::kind::{KINDS, Kind};
+pub(super) use self::{armed::Armed, strike::strike};
+
+/// One fault. It is written `KIND[:ACTION[:TIMES]]`, as in `cut_after:job_complete:1`, or as a JSON
+/// object with `kind` and, if wanted, `action`, `times`, `delay` and `retry_after`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Draft", into = "Draft")]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: &'static Kind,
+    /// At which calls.
+    pub target: Target,
+    /// At how many calls; always if it is not said.
+    pub times: Option<NonZeroU32>,
+    /// How long the slow kinds wait.
+    pub delay: Duration,
+    /// The `Retry-After` of the kinds that send it, in seconds.
+    pub retry_after: u32,
+}
+
+impl Fault {
+    /// A fault at every call, always: one second slow, or with a `Retry-After` of 1.
+    pub fn new(kind: &'static Kind) -> Self {
+        let (target, times) = (Target::Any, None);
+        Self { kind, target, times, delay: Duration::from_secs(1), retry_after: 1 }
+    }
+}
+
+/// The calls at which a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Every call.
+    Any,
+    /// The opening of a session.
+    Session,
+    /// One row of the table of calls.
+    Action(&'static Action),
+}
+
+impl Target {
+    /// What a route leads to; a route that is none of the protocol is only part of `Any`.
+    pub(super) fn of_route(route: &str) -> Self {
+        let action = || ACTIONS.iter().find(|action| action.path == route);
+        if route == SESSION_PATH { Self::Session } else { action().map_or(Self::Any, Self::Action) }
+    }
+
+    fn includes(self, call: Self) -> bool {
+        self == Self::Any || self == call
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::Any, Self::Session].into_iter().chain(ACTIONS.iter().map(Self::Action))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any",
+            Self::Session => "session",
+            Self::Action(action) => action.name,
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = InvalidFault;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFault> {
+        let target = Self::all().find(|target| target.to_string() == text);
+        target.ok_or_else(|| InvalidFault::Action(text.to_owned()))
+    }
+}
+
+/// Why a text describes no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFault {
+    /// More parts than there are.
+    #[error("a fault is KIND[:ACTION[:TIMES]], as in cut_after:job_complete:1")]
+    Form,
+    /// No kind of fault.
+    #[error("there is no fault {0}; the kinds are {known}", known = listed(KINDS.iter().map(Kind::name)))]
+    Kind(String),
+    /// No action.
+    #[error("there is no action {0}; the actions are {known}", known = listed(Target::all()))]
+    Action(String),
+    /// Not a number of calls.
+    #[error("times is a whole number of at least 1; leave it out for always")]
+    Times,
+    /// Not a length of time.
+    #[error("delay is a duration with its unit, such as 500ms or 3s")]
+    Delay,
+}
+
+fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl FromStr for Fault {
+    type Err = InvalidFault;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFault> {
+        let mut parts = text.split(':').map(str::to_owned);
+        let kind = parts.next().unwrap_or_default();
+        let action = parts.next();
+        let times = parts.next().map(|times| times.parse().map_err(|_| InvalidFault::Times));
+        let draft = Draft { kind, action, times: times.transpose()?, ..Draft::default() };
+        if parts.next().is_some() { Err(InvalidFault::Form) } else { draft.try_into() }
+    }
+}
+
+/// A fault as it is written, with its words not yet looked up.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Draft {
+    kind: String,
+    action: Option<String>,
+    times: Option<u32>,
+    delay: Option<String>,
+    retry_after: Option<u32>,
+}
+
+impl TryFrom<Draft> for Fault {
+    type Error = InvalidFault;
+
+    fn try_from(draft: Draft) -> Result<Self, InvalidFault> {
+        let kind = Kind::named(&draft.kind).ok_or(InvalidFault::Kind(draft.kind))?;
+        let usual = Self::new(kind);
+        let times = draft.times.map(|times| NonZeroU32::new(times).ok_or(InvalidFault::Times));
+        let delay = draft.delay.map(|text| duration(&text).ok_or(InvalidFault::Delay));
+        Ok(Self {
+            kind,
+            target: draft.action.map_or(Ok(usual.target), |action| action.parse())?,
+            times: times.transpose()?,
+            delay: delay.transpose()?.unwrap_or(usual.delay),
+            retry_after: draft.retry_after.unwrap_or(usual.retry_after),
+        })
+    }
+}
+
+impl From<Fault> for Draft {
+    fn from(fault: Fault) -> Self {
+        let delay = SignedDuration::try_from(fault.delay).unwrap_or(SignedDuration::MAX);
+        Self {
+            kind: fault.kind.name().to_owned(),
+            action: Some(fault.target.to_string()),
+            times: fault.times.map(NonZeroU32::get),
+            delay: Some(format!("{delay:#}")),
+            retry_after: Some(fault.retry_after),
+        }
+    }
+}

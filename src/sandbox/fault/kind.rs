@@ -1,0 +1,163 @@
+//! The kinds of fault, a row each.
+
+use std::fmt;
+
+/// What goes wrong: a row of [`KINDS`].
+#[derive(PartialEq, Eq)]
+pub struct Kind {
+    name: &'static str,
+    about: &'static str,
+    pub(in crate::sandbox) effect: Effect,
+}
+
+impl Kind {
+    /// The row with this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// The word by which flags and requests name it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it does, in a few words.
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// When a fault strikes, and what it does then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum Effect {
+    CutBeforeBody,
+    CutInBody,
+    /// The body was read and nothing has happened yet.
+    Before(Before),
+    /// The call was processed and its answer is ready.
+    After(After),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum Before {
+    Delay,
+    Hang,
+    Cut,
+    ForgetSessions,
+    /// A status and its JSON body, in place of processing.
+    Answer(u16, &'static str),
+    /// A 401 with this code and another message than was signed.
+    WrongSignature(&'static str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum After {
+    Delay,
+    Hang,
+    Cut,
+    CutHalfway,
+    /// A status and a body, in place of the answer.
+    Answer(u16, &'static str),
+    Huge,
+}
+
+const fn row(name: &'static str, effect: Effect, about: &'static str) -> Kind {
+    Kind { name, about, effect }
+}
+
+const fn before(name: &'static str, effect: Before, about: &'static str) -> Kind {
+    row(name, Effect::Before(effect), about)
+}
+
+const fn after(name: &'static str, effect: After, about: &'static str) -> Kind {
+    row(name, Effect::After(effect), about)
+}
+
+/// A refusal in place of processing.
+const fn refusal(name: &'static str, status: u16, body: &'static str, about: &'static str) -> Kind {
+    before(name, Before::Answer(status, body), about)
+}
+
+/// Every kind of fault. In the refusals of protocol §8 only the place that the name tells shows
+/// what is meant; the texts beside a code say nothing.
+pub static KINDS: &[Kind] = &[
+    after("slow", After::Delay, "process at once, answer late"),
+    before("slow_before", Before::Delay, "process late, even if the client has gone by then"),
+    refusal("status_429", 429, r#"{"detail":"Too many requests"}"#, "429 with Retry-After"),
+    refusal("status_503", 503, r#"{"detail":"Service unavailable"}"#, "503 with Retry-After"),
+    refusal("status_500_before", 500, r#"{"detail":"Internal error"}"#, "500, not processed"),
+    refusal("status_502_before", 502, r#"{"detail":"Bad gateway"}"#, "502, not processed"),
+    after(
+        "status_500_after",
+        After::Answer(500, r#"{"detail":"Internal error"}"#),
+        "500 though it was processed",
+    ),
+    refusal(
+        "session_detail_code",
+        401,
+        r#"{"detail":{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_INVALID","message":"Refused"}}"#,
+        "401 for the session, its code at detail.code",
+    ),
+    refusal(
+        "session_error_code",
+        401,
+        r#"{"error":{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED","message":"Refused"}}"#,
+        "the same at error.code",
+    ),
+    refusal(
+        "session_code",
+        401,
+        r#"{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_INVALID","message":"Refused"}"#,
+        "the same at code",
+    ),
+    refusal(
+        "session_invalid_text",
+        401,
+        r#"{"detail":"Invalid session nonce"}"#,
+        "the same, only as text",
+    ),
+    refusal(
+        "session_expired_text",
+        401,
+        r#"{"detail":"Session nonce expired"}"#,
+        "the same, as the other text",
+    ),
+    before("forget_sessions", Before::ForgetSessions, "forget all sessions, then process"),
+    refusal(
+        "replay",
+        409,
+        r#"{"detail":{"code":"EXTERNAL_SIGNATURE_REQUEST_REPLAY","message":"Refused"}}"#,
+        "409 for a request id that was used",
+    ),
+    refusal(
+        "replay_text",
+        409,
+        r#"{"detail":"Duplicate request_id for this session_nonce"}"#,
+        "the same, only as text",
+    ),
+    before(
+        "wrong_signature",
+        Before::WrongSignature("EXTERNAL_SIGNATURE_WALLET_MISMATCH"),
+        "401 with an expected_message that differs in its payload",
+    ),
+    before(
+        "malformed_signature",
+        Before::WrongSignature("EXTERNAL_SIGNATURE_MALFORMED"),
+        "the same with the other code",
+    ),
+    row("cut_before_body", Effect::CutBeforeBody, "cut before the body is read"),
+    row("cut_in_body", Effect::CutInBody, "cut after the first part of the body"),
+    before("cut_before", Before::Cut, "cut after the body, not processed"),
+    after("cut_after", After::Cut, "process, then cut without an answer"),
+    after("cut_in_answer", After::CutHalfway, "process, then cut in the middle of the answer"),
+    before("hang_before", Before::Hang, "neither process nor answer"),
+    after("hang_after", After::Hang, "process, and never answer"),
+    after("not_json", After::Answer(200, "<p>Welcome</p>"), "process, and answer 200 without JSON"),
+    after("huge", After::Huge, "process, and answer 200 with 20 MiB"),
+];

@@ -8,6 +8,7 @@ mod log;
 mod password;
 mod sandbox;
 mod serve;
+mod signals;
 mod wallet;
 
 use std::{

@@ -7,7 +7,8 @@ mod common;
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action, Call, Proof},
+    action::{ACTIONS, Action},
+    call::Call,
     canonical::{CanonicalJson, Object},
     message::Message,
     sandbox::{Fault, KINDS, Sandbox, Settings},
@@ -95,11 +96,9 @@ impl Upstream {
         let body = json!({"proof_text": "done", "reservation_id": self.reservation}).to_string();
         let body = if action.name == "job_complete" { body } else { String::new() };
         let call = Call::new(action, ids, body.as_bytes()).unwrap();
-        let Proof::Signature(signed) = &action.proof else {
-            return (call.path(), "{}".to_owned());
-        };
+        let Some(signed) = call.signed() else { return (call.path(), "{}".to_owned()) };
         let (nonce, request) = (self.nonce.parse().unwrap(), RequestId::random());
-        let message = Message::new(&call, signed, self.signer.address(), &nonce, &request);
+        let message = Message::new(signed, self.signer.address(), &nonce, &request);
         let mut body: Object = call.body().clone();
         let mut set = |name, value: &str| body.insert(name, CanonicalJson::string(value));
         set("wallet_address", &self.signer.address().to_string());

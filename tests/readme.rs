@@ -1,6 +1,10 @@
 //! The README, as far as it repeats what the program knows.
 
-use agentpmt_proxy::{action::ACTIONS, config::Config};
+use agentpmt_proxy::{
+    action::ACTIONS,
+    config::Config,
+    sandbox::{Fault, KINDS},
+};
 
 const README: &str = include_str!("../README.md");
 
@@ -31,4 +35,16 @@ fn every_error_code_is_listed() {
     for code in codes {
         assert!(README.contains(&format!("`{code}`")), "missing: {code}");
     }
+}
+
+#[test]
+fn every_fault_is_listed_and_the_example_is_one() {
+    for kind in KINDS {
+        assert!(README.contains(&format!("`{}`", kind.name())), "missing: {kind:?}");
+    }
+    let example = README.split("/faults -d '").nth(1).and_then(|rest| rest.split('\'').next());
+    let fault: Fault = serde_json::from_str(example.unwrap()).unwrap();
+    assert_eq!(fault.kind.name(), "slow");
+    let flag = README.split("--fault ").find_map(|rest| rest.split('`').next()?.parse().ok());
+    assert_eq!(flag.map(|fault: Fault| fault.kind.name()), Some("cut_after"));
 }

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::SignedDuration;
 
-use super::{Failure, Settings, log, serve};
-use crate::sandbox;
+use super::{Failure, Settings, log, print, serve, signals::Signals};
+use crate::sandbox::{self, Fault};
 
 /// Start only the sandbox: an upstream for trying out
 ///
 /// It checks signatures, reserves and reviews like the AgentPMT API, and keeps everything in memory.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  agentpmt-proxy sandbox --session 10s\n  \
-                        agentpmt-proxy serve --upstream http://127.0.0.1:8403")]
+#[command(
+    after_help = "Examples:\n  agentpmt-proxy sandbox --session 10s --fault slow:job_list:3\n  \
+                        agentpmt-proxy serve --upstream http://127.0.0.1:8403"
+)]
 pub(super) struct Sandbox {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8403")]
@@ -27,6 +28,9 @@ pub(super) struct Sandbox {
     /// How long a submission awaits its review
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     review: Duration,
+    /// Make the sandbox misbehave; --help lists the kinds
+    #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", long_help = fault_help())]
+    faults: Vec<Fault>,
 }
 
 impl Sandbox {
@@ -40,19 +44,37 @@ impl Sandbox {
             reservation: self.reservation,
             review: self.review,
         });
+        self.faults.into_iter().for_each(|fault| sandbox.inject(fault));
         serve::runtime()?.block_on(async {
-            let text = format!(
+            let listener = serve::hand_over(listener)?;
+            let mut signals = Signals::catch()?;
+            print(&format!(
                 "the sandbox listens on http://{address}\n\
-                 use it with: agentpmt-proxy serve --upstream http://{address}\n"
-            );
-            serve::serve_router(listener, sandbox.router(), &text, async {}).await
+                 use it with: agentpmt-proxy serve --upstream http://{address}\n\
+                 faults: POST http://{address}/sandbox/faults\n"
+            ))?;
+            // What runs is not waited for: a call that hangs would never end.
+            tokio::select! {
+                () = sandbox.serve(listener) => {}
+                () = signals.next() => {}
+            }
+            Ok(())
         })
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: Option<SignedDuration> = text.parse().ok().filter(SignedDuration::is_positive);
-    duration
-        .map(|duration| duration.unsigned_abs())
-        .ok_or_else(|| "expected a duration with its unit, such as 10s or 15m".to_owned())
+/// The long help of `--fault`, here and for `serve`.
+pub(super) fn fault_help() -> String {
+    let kinds = sandbox::KINDS.iter();
+    let kinds = kinds.map(|kind| format!("\n  {:21} {}", kind.name(), kind.about()));
+    format!(
+        "Make the sandbox misbehave; may be given several times\n\n\
+         ACTION is the name of a call such as job_complete, session, or any (the default).\n\
+         With TIMES the fault strikes that often, else always.\n\nKINDS:{}",
+        kinds.collect::<String>()
+    )
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    sandbox::duration(text).ok_or("expected a duration with its unit, such as 10s or 15m")
 }

@@ -1,7 +1,6 @@
 //! `serve`: the proxy itself.
 
 use std::{
-    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     pin::pin,
     sync::Arc,
@@ -9,19 +8,15 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-    time::sleep,
-};
+use tokio::{runtime::Runtime, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Settings, log, password, print};
+use super::{Failure, Settings, log, password, print, signals::Signals};
 use crate::{
     config::{Config, UpstreamUrl},
     http,
     proxy::Proxy,
-    sandbox::{self, Sandbox},
+    sandbox::{self, Fault, Sandbox},
     signer::{Signer, keystore::Keys},
     types::Address,
     upstream::Upstream,
@@ -35,11 +30,16 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Unlocks the wallet, listens, and signs and forwards what it is sent, until it is interrupted.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy serve --sandbox\n  \
+                        agentpmt-proxy serve --sandbox --fault cut_after:job_complete:1\n  \
                         agentpmt-proxy serve --listen 127.0.0.1:9000")]
 pub(super) struct Serve {
     /// Use a sandbox inside this program and a throw-away wallet: nothing leaves this machine
     #[arg(long, conflicts_with_all = ["upstream", "wallet", "keys", "password_file"])]
     sandbox: bool,
+    /// Make the sandbox misbehave; --help lists the kinds
+    #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", requires = "sandbox")]
+    #[arg(long_help = super::sandbox::fault_help())]
+    faults: Vec<Fault>,
     /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
@@ -57,7 +57,7 @@ impl Serve {
         let listener = bind(config.listen)?;
         let runtime = runtime()?;
         if self.sandbox {
-            return runtime.block_on(serve_sandbox(config, listener));
+            return runtime.block_on(serve_sandbox(config, listener, self.faults));
         }
         let signer = unlock(&config)?;
         runtime.block_on(async {
@@ -91,8 +91,8 @@ pub(super) async fn serve_router(
     finish: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let failed = |cause| Failure::Runtime { cause };
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let mut signals = Signals::new().map_err(failed)?;
+    let listener = hand_over(listener)?;
+    let mut signals = Signals::catch()?;
     print(text)?;
     let stop = CancellationToken::new();
     let server =
@@ -113,23 +113,35 @@ pub(super) async fn serve_router(
     }
 }
 
+/// Gives a listener to the runtime.
+pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    tokio::net::TcpListener::from_std(listener).map_err(|cause| Failure::Runtime { cause })
+}
+
 fn unlock(config: &Config) -> Result<Signer, Failure> {
     let key = Keys::new(&config.keys).find(config.wallet)?.load()?;
     let password = password::Source::of(config).read()?;
     Ok(key.unlock(&password)?)
 }
 
-async fn serve_sandbox(mut config: Config, listener: TcpListener) -> Result<(), Failure> {
+async fn serve_sandbox(
+    mut config: Config,
+    listener: TcpListener,
+    faults: Vec<Fault>,
+) -> Result<(), Failure> {
     let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    config.upstream.url = UpstreamUrl::on_this_machine(local_address(&upstream)?.port());
+    let address = local_address(&upstream)?;
+    config.upstream.url = UpstreamUrl::on_this_machine(address.port());
     let sandbox = Sandbox::new(sandbox::Settings::default());
-    let upstream = tokio::net::TcpListener::from_std(upstream);
-    let upstream = upstream.map_err(|cause| Failure::Runtime { cause })?;
+    faults.into_iter().for_each(|fault| sandbox.inject(fault));
+    let upstream = hand_over(upstream)?;
     // It serves until the process ends: the proxy's last calls still need it.
-    tokio::spawn(async move { axum::serve(upstream, sandbox.router()).await });
+    tokio::spawn(async move { sandbox.serve(upstream).await });
     let signer = Signer::random();
     let upstream = "a sandbox inside this program; nothing leaves this machine";
-    let text = banner(&listener, upstream, signer.address())? + &examples(&listener)?;
+    let text = banner(&listener, upstream, signer.address())?
+        + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
+        + &examples(&listener)?;
     serve(config, signer, listener, &text).await
 }
 
@@ -167,24 +179,4 @@ fn examples(listener: &TcpListener) -> Result<String, Failure> {
 
 pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|cause| Failure::Runtime { cause })
-}
-
-/// What tells the process to end. It is caught from the start, not only once somebody waits.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -108,8 +108,6 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 }
 
 fn method_filter(action: &Action) -> MethodFilter {
-    match action.method {
-        Method::PUT => MethodFilter::PUT,
-        _ => MethodFilter::POST,
-    }
+    // A row with a method that axum cannot route would show in every test.
+    MethodFilter::try_from(action.method.clone()).expect("a method that can be routed")
 }

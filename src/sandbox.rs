@@ -2,9 +2,9 @@
 //! sockets.
 //!
 //! It imitates the server of the protocol: sessions that end, signatures checked by recovering the
-//! signer, reservations that expire, a review that pays. It keeps its state in memory and shares
-//! only the protocol's plain types with the proxy; what was signed it works out for itself, from
-//! the bytes that it received, so that a mistake of the proxy cannot agree with itself here.
+//! signer, reservations that expire, a review that pays. It keeps its state in memory. With the proxy
+//! it shares plain values and canonical JSON; the message it works out for itself, from the bytes
+//! that it received.
 
 mod board;
 mod control;

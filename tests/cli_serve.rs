@@ -124,6 +124,7 @@ fn the_sandbox_prints_requests_that_work() {
     let wallet = server.line();
     let (_, wallet) = wallet.split_once("wallet    ").unwrap();
     server.is_ready(wallet);
+    assert!(server.line().contains("/sandbox/faults"));
     assert_eq!(server.line(), "");
     assert!(server.line().starts_with("Try it"));
     for _ in 0..3 {

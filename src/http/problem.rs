@@ -40,6 +40,16 @@ impl Retry {
         if action.changes { Self::CheckFirst } else { Self::Safe }
     }
 
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Never => "it would fail again, so change it first",
+            Self::Safe => "it had no effect, so send it again later",
+            Self::CheckFirst => {
+                "it may have taken effect, so ask for the job's status before you send it again"
+            }
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Never => "never",
@@ -136,8 +146,8 @@ impl Problem {
                 Self::new(Kind::NoWorkflowToken, detail)
             }
             CallError::Aborted => {
-                let detail = format!("{failure}; {}", advice_after_sending(action));
-                Self::new(Kind::Internal, detail).retry(Retry::after_sending(action))
+                let retry = Retry::after_sending(action);
+                Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
         }
     }
@@ -152,17 +162,13 @@ impl Problem {
             SessionError::Refused { retry_after, .. } => retry_after.clone(),
             _ => None,
         };
-        let detail = format!("{error}; the call had no effect, so send it again later");
+        let detail = format!("{error}; {}", Retry::Safe.advice());
         Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
     }
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
-        let (retry, advice) = if error.was_sent() {
-            (Retry::after_sending(action), advice_after_sending(action))
-        } else {
-            (Retry::Safe, "the call was not sent, so send it again later")
-        };
-        Self::new(kind_of(error), format!("{error}; {advice}")).retry(retry)
+        let retry = if error.was_sent() { Retry::after_sending(action) } else { Retry::Safe };
+        Self::new(kind_of(error), format!("{error}; {}", retry.advice())).retry(retry)
     }
 }
 
@@ -191,13 +197,5 @@ fn kind_of(error: &UpstreamError) -> Kind {
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
         UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
         UpstreamError::TooLarge { .. } => Kind::AnswerTooLarge,
-    }
-}
-
-fn advice_after_sending(action: &Action) -> &'static str {
-    if action.changes {
-        "the call may have taken effect, so ask for the job's status before you send it again"
-    } else {
-        "the call changes nothing, so it may be sent again"
     }
 }

@@ -1,7 +1,8 @@
 //! Who signed a call: the envelope taken out, the text rebuilt, the signer recovered (protocol
 //! §2–§5).
 //!
-//! Nothing here is shared with the code that signs, so a mistake there shows here.
+//! The message and the recovery of the signer are written here a second time, so that a mistake of
+//! the code that signs shows. Canonical JSON is shared: vectors and a verifier in Python hold it.
 
 use std::str::FromStr;
 

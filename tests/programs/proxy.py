@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 ROOT = pathlib.Path(__file__).parents[2]
-BINARY = os.environ.get("AGENTPMT_PROXY_TEST_BINARY", ROOT / "target/debug/agentpmt-proxy")
+BINARY = ROOT / "target/debug/agentpmt-proxy"
 
 
 def command(*arguments, directory=ROOT, password=None, **options):

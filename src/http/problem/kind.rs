@@ -33,30 +33,50 @@ pub(super) struct Row {
 impl Kind {
     pub(super) fn row(self) -> Row {
         let (status, code, title) = match self {
-            Self::InvalidBody => (400, "invalid_body", "The body cannot be used"),
-            Self::InvalidField => (400, "invalid_field", "A field cannot be used"),
-            Self::InvalidId => (400, "invalid_id", "An id cannot be used"),
-            Self::QueryNotTaken => (400, "query_not_taken", "No query string is taken"),
-            Self::BodyUnreadable => (400, "body_unreadable", "The body broke off"),
-            Self::UnknownPath => (404, "unknown_path", "There is no such path"),
-            Self::WrongMethod => (405, "wrong_method", "The path takes another method"),
-            Self::NoWorkflowToken => (409, "no_workflow_token", "No workflow token is held"),
-            Self::BodyTooLarge => (413, "body_too_large", "The body is too large"),
-            Self::Internal => (500, "internal_error", "The proxy is at fault"),
+            Self::InvalidBody => {
+                (StatusCode::BAD_REQUEST, "invalid_body", "The body cannot be used")
+            }
+            Self::InvalidField => {
+                (StatusCode::BAD_REQUEST, "invalid_field", "A field cannot be used")
+            }
+            Self::InvalidId => (StatusCode::BAD_REQUEST, "invalid_id", "An id cannot be used"),
+            Self::QueryNotTaken => {
+                (StatusCode::BAD_REQUEST, "query_not_taken", "No query string is taken")
+            }
+            Self::BodyUnreadable => {
+                (StatusCode::BAD_REQUEST, "body_unreadable", "The body broke off")
+            }
+            Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path", "There is no such path"),
+            Self::WrongMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method")
+            }
+            Self::NoWorkflowToken => {
+                (StatusCode::CONFLICT, "no_workflow_token", "No workflow token is held")
+            }
+            Self::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
+            }
+            Self::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy is at fault")
+            }
             Self::UpstreamUnreachable => {
-                (502, "upstream_unreachable", "The upstream cannot be reached")
+                (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")
             }
-            Self::SessionFailed => (502, "session_failed", "The upstream began no session"),
+            Self::SessionFailed => {
+                (StatusCode::BAD_GATEWAY, "session_failed", "The upstream began no session")
+            }
             Self::UpstreamBrokeOff => {
-                (502, "upstream_broke_off", "The upstream's answer broke off")
+                (StatusCode::BAD_GATEWAY, "upstream_broke_off", "The upstream's answer broke off")
             }
-            Self::AnswerTooLarge => (502, "answer_too_large", "The upstream's answer is too large"),
-            Self::UpstreamTimeout => {
-                (504, "upstream_timeout", "The upstream did not answer in time")
+            Self::AnswerTooLarge => {
+                (StatusCode::BAD_GATEWAY, "answer_too_large", "The upstream's answer is too large")
             }
+            Self::UpstreamTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                "The upstream did not answer in time",
+            ),
         };
-        // Each number above is a status.
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Row { status, code, title }
     }
 }

@@ -90,7 +90,7 @@ impl fmt::Debug for Signer {
 
 /// The address that belongs to a public key: the last 20 bytes of the Keccak-256 of its 64
 /// uncompressed bytes.
-pub fn address_of(key: &VerifyingKey) -> Address {
+fn address_of(key: &VerifyingKey) -> Address {
     let point = key.to_sec1_point(false);
     // The first byte is SEC 1's tag for "uncompressed"; it is not hashed.
     let hash: [u8; 32] = Keccak256::digest(&point.as_bytes()[1..]).into();

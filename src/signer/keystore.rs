@@ -22,5 +22,5 @@ pub use self::{
     kdf::KdfError,
     key_file::{KeyFile, KeyFileError},
     keys::{Entry, Keys},
-    locked_key::{LockedKey, load, open},
+    locked_key::LockedKey,
 };

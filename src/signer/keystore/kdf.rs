@@ -37,9 +37,6 @@ pub enum KdfError {
     Rounds,
 }
 
-/// What a password becomes: a key for the cipher, and a key for the MAC.
-pub(super) type DerivedKeys = Zeroizing<[[u8; 16]; 2]>;
-
 /// A key derivation function with its parameters, as a key file states them.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kdf", content = "kdfparams", rename_all = "lowercase")]
@@ -84,10 +81,13 @@ impl Kdf {
         self.work().map(drop)
     }
 
-    /// The cipher's key and the MAC's. Takes up to some seconds and 1 GiB.
-    pub(super) fn derive(&self, password: &SecretString) -> Result<DerivedKeys, KdfError> {
+    /// The cipher's key, then the MAC's. Takes up to some seconds and 1 GiB.
+    pub(super) fn derive(
+        &self,
+        password: &SecretString,
+    ) -> Result<Zeroizing<[[u8; 16]; 2]>, KdfError> {
         let password = password.expose_secret().as_bytes();
-        let mut keys = DerivedKeys::default();
+        let mut keys = Zeroizing::new([[0; 16]; 2]);
         let output = keys.as_flattened_mut();
         match self.work()? {
             Work::Scrypt(params) => scrypt::scrypt(password, self.salt(), &params, output)
@@ -137,8 +137,6 @@ fn scrypt_params(n: u64, r: u64, p: u64) -> Result<scrypt::Params, KdfError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     fn scrypt(n: u64, r: u64, p: u64, dklen: u64) -> Kdf {
@@ -150,10 +148,8 @@ mod tests {
     }
 
     fn refusal(kdf: &Kdf) -> KdfError {
-        let begin = Instant::now();
         let error = kdf.derive(&"password".into()).unwrap_err();
         assert_eq!(kdf.check(), Err(error));
-        assert!(begin.elapsed() < Duration::from_millis(100));
         error
     }
 
@@ -166,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_costs_are_refused_at_once() {
+    fn absurd_costs_are_refused() {
         let (big, huge) = (1 << 32, 1 << 63);
         let scrypts = [
             (1 << 40, 8, 1),

@@ -109,16 +109,6 @@ struct CipherParams {
 struct Version3;
 
 impl KeyFile {
-    /// The key under a password, with the costs that geth takes: 256 MiB of memory and about a
-    /// second of time.
-    ///
-    /// # Panics
-    ///
-    /// When the operating system has no randomness to give.
-    pub fn encrypt(signer: &Signer, password: &SecretString) -> Self {
-        Self::encrypt_with(signer, password, STANDARD)
-    }
-
     /// The key file in this JSON, with a key derivation that [`KeyFile::decrypt`] will take.
     ///
     /// # Errors
@@ -154,7 +144,11 @@ impl KeyFile {
         self.check_wallet(signer.address()).map(|()| signer)
     }
 
-    /// [`KeyFile::encrypt`] at a chosen cost, which must be within the bounds of [`Kdf`].
+    /// The key under a password, at a cost within the bounds of [`Kdf`].
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
     pub(super) fn encrypt_with(
         signer: &Signer,
         password: &SecretString,

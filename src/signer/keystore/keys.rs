@@ -152,7 +152,7 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// As [`load`].
+    /// [`KeysError::Io`], [`KeysError::Exposed`], [`KeysError::File`].
     pub fn load(&self) -> Result<LockedKey, KeysError> {
         let locked = load(&self.path)?;
         Ok(match self.wallet {

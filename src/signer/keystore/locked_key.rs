@@ -60,21 +60,12 @@ impl LockedKey {
 ///
 /// [`KeysError::Io`]; [`KeysError::Exposed`] if group or others have any permission on the file;
 /// [`KeysError::File`] if it is no key file.
-pub fn load(path: &Path) -> Result<LockedKey, KeysError> {
+pub(super) fn load(path: &Path) -> Result<LockedKey, KeysError> {
     let source = File::open(path).map_err(io_error("open", path))?;
     if let Some(mode) = private::exposed_mode(&source).map_err(io_error("read", path))? {
         return Err(KeysError::Exposed { path: path.to_owned(), mode });
     }
     Ok(LockedKey { path: path.to_owned(), file: read(path, source)? })
-}
-
-/// [`load`] and [`LockedKey::unlock`] in one.
-///
-/// # Errors
-///
-/// Those of the two.
-pub fn open(path: &Path, password: &SecretString) -> Result<Signer, KeysError> {
-    load(path)?.unlock(password)
 }
 
 /// The key file behind an open file, whatever its mode.

@@ -64,7 +64,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn a_written_file_has_the_shape_that_geth_reads() {
-    let file = KeyFile::encrypt(&key_42(), &"secret".into());
+    let file = KeyFile::encrypt_with(&key_42(), &"secret".into(), STANDARD);
     let json = serde_json::to_value(&file).unwrap();
     assert_eq!(json["address"], "17c5185167401ed00cf5f5b2fc97d9bbfdb7d025");
     assert_eq!(json["version"], 3);

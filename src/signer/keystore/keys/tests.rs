@@ -95,7 +95,7 @@ fn a_wallet_is_not_saved_twice() {
     let error = keys.save_at_cost(&signer, &"two".into(), LIGHT).unwrap_err();
     assert!(matches!(&error, KeysError::Exists { path, .. } if *path == first));
     assert!(error.to_string().contains(first.to_str().unwrap()));
-    assert!(crate::signer::keystore::open(&first, &"one".into()).is_ok());
+    assert!(load(&first).unwrap().unlock(&"one".into()).is_ok());
 }
 
 #[test]

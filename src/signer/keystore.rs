@@ -9,7 +9,7 @@
 mod bare_address;
 mod error;
 mod kdf;
-mod private;
+mod permissions;
 
 mod key_file;
 

@@ -14,7 +14,7 @@ use super::{
     error::io_error,
     key_file::{KeyFile, STANDARD, ScryptCost},
     locked_key::{load, read},
-    private,
+    permissions,
 };
 use crate::{signer::Signer, types::Address};
 
@@ -103,7 +103,7 @@ impl Keys {
         if let Some(entry) = self.list()?.into_iter().flatten().find(|e| e.wallet == Some(wallet)) {
             return Err(KeysError::Exists { wallet, path: entry.path });
         }
-        private::create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
+        permissions::create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
         let file = KeyFile::encrypt_with(signer, password, cost);
         let path = self.dir.join(file_name(wallet));
         self.write(&path, &file).map_err(io_error("write", &path))?;
@@ -143,7 +143,8 @@ impl Keys {
         temporary.write_all(&serde_json::to_vec_pretty(file)?)?;
         temporary.as_file().sync_all()?;
         temporary.persist_noclobber(path)?;
-        private::sync_dir(&self.dir)
+        // The new name survives a loss of power only once the directory is on the disk.
+        File::open(&self.dir)?.sync_all()
     }
 }
 

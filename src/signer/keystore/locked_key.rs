@@ -12,7 +12,7 @@ use super::{
     KeysError,
     error::{file_error, io_error},
     key_file::KeyFile,
-    private,
+    permissions,
 };
 use crate::{signer::Signer, types::Address};
 
@@ -62,7 +62,7 @@ impl LockedKey {
 /// [`KeysError::File`] if it is no key file.
 pub(super) fn load(path: &Path) -> Result<LockedKey, KeysError> {
     let source = File::open(path).map_err(io_error("open", path))?;
-    if let Some(mode) = private::exposed_mode(&source).map_err(io_error("read", path))? {
+    if let Some(mode) = permissions::exposed_mode(&source).map_err(io_error("read", path))? {
         return Err(KeysError::Exposed { path: path.to_owned(), mode });
     }
     Ok(LockedKey { path: path.to_owned(), file: read(path, source)? })

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -19,25 +21,18 @@ fn saved(keys: &Keys) -> (Address, PathBuf) {
 }
 
 fn put(keys: &Keys, name: &str, content: &str) -> PathBuf {
-    private::create_dir(&keys.dir).unwrap();
+    permissions::create_dir(&keys.dir).unwrap();
     let path = keys.dir.join(name);
     fs::write(&path, content).unwrap();
-    #[cfg(unix)]
     set_mode(&path, 0o600);
     path
 }
 
-#[cfg(unix)]
 fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-#[cfg(unix)]
 fn mode(path: &Path) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
@@ -69,7 +64,6 @@ fn a_file_is_named_as_geth_names_it() {
     assert_eq!(format!("0x{address}"), wallet.to_string());
 }
 
-#[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_what_is_saved() {
     let (_dir, keys) = keys();
@@ -188,7 +182,6 @@ fn a_file_without_address_is_known_by_its_name() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_file_open_to_others_is_found_but_refused() {
     let (_dir, keys) = keys();

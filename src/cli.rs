@@ -19,7 +19,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 pub use self::failure::Failure;
-use crate::{config::Config, signer::keystore::KeysError};
+use crate::{config::Config, signer::keystore::KeystoreError};
 
 /// The heading of the options that every command takes.
 const COMMON: &str = "Options of every command";
@@ -116,6 +116,6 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Says on standard error what does not stop the command. Nobody may be listening.
-fn complain(error: &KeysError) {
+fn complain(error: &KeystoreError) {
     let _ = writeln!(stderr(), "agentpmt-proxy: {error}");
 }

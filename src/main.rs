@@ -8,7 +8,7 @@ use std::{
 use agentpmt_proxy::{
     call::InvalidCall,
     cli::{Cli, Failure},
-    signer::keystore::{KeyFileError, KeysError},
+    signer::keystore::{KeyFileError, KeystoreError},
 };
 use clap::Parser;
 
@@ -36,15 +36,16 @@ fn exit_code(failure: &Failure) -> ExitCode {
     ExitCode::from(match failure {
         Failure::KeyAsArgument | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Config(_) => EX_CONFIG,
-        Failure::Keys(error) => match error {
-            KeysError::Empty { .. } | KeysError::Several { .. } | KeysError::Missing { .. } => {
-                EX_NOINPUT
-            }
-            KeysError::Exposed { .. } => EX_NOPERM,
-            KeysError::File { cause: KeyFileError::WrongPassword, .. } => EX_NOPERM,
-            KeysError::File { .. } => EX_DATAERR,
-            KeysError::Exists { .. } => EX_CANTCREAT,
-            KeysError::Io { .. } => EX_IOERR,
+        Failure::Keystore(error) => match error {
+            KeystoreError::Empty { .. }
+            | KeystoreError::Several { .. }
+            | KeystoreError::Missing { .. } => EX_NOINPUT,
+            KeystoreError::Exposed { .. } => EX_NOPERM,
+            KeystoreError::File { cause: KeyFileError::WrongPassword, .. } => EX_NOPERM,
+            KeystoreError::File { .. } => EX_DATAERR,
+            KeystoreError::Exists { .. } => EX_CANTCREAT,
+            KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
+            KeystoreError::Io { .. } => EX_IOERR,
         },
         Failure::Call(_) | Failure::Key(_) => EX_DATAERR,
         Failure::NoPassword

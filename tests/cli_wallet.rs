@@ -144,6 +144,14 @@ fn a_file_that_is_no_key_file_is_told_beside_the_list() {
 }
 
 #[test]
+fn a_key_file_that_is_open_to_others_is_listed_but_not_used() {
+    let home = Home::with_wallet();
+    home.set_mode("keys/wallet.json", 0o644);
+    assert!(home.run(&["wallet", "list"]).ok().starts_with(WALLET));
+    home.run(&["wallet", "show"]).fails(77, &["mode 644", "chmod 600 keys/wallet.json"]);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, Settings, password, print};
-use crate::{config::Config, signer::keystore::Keys, upstream::Upstream};
+use crate::{config::Config, signer::keystore::Keystore, upstream::Upstream};
 
 /// Check the configuration and the key file, and print what `serve` would do
 ///
@@ -49,7 +49,7 @@ impl Check {
 
 fn rows(config: &Config) -> Result<[Row; 6], Failure> {
     Upstream::new(&config.upstream)?;
-    let key = Keys::new(&config.keys).find(config.wallet)?.load()?;
+    let key = Keystore::new(&config.keys).find(config.wallet)?;
     let password = password::Source::of(config);
     password.check()?;
     let source = config.source.as_ref().map(|path| path.display().to_string());

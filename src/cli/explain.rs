@@ -12,7 +12,7 @@ use crate::{
     call::{Call, SignedCall},
     config::Config,
     message::Message,
-    signer::keystore::Keys,
+    signer::keystore::Keystore,
     types::{Address, RequestId, SessionNonce},
 };
 
@@ -79,7 +79,7 @@ fn action_parser() -> impl TypedValueParser<Value = &'static Action> {
 
 /// The wallet of the configuration, if it is known without a password.
 fn wallet(config: &Config) -> Option<Address> {
-    let found = || Keys::new(&config.keys).find(None).ok()?.wallet;
+    let found = || Keystore::new(&config.keys).find(None).ok()?.wallet();
     config.wallet.or_else(found)
 }
 

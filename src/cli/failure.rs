@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use crate::{
     call::InvalidCall,
     config::Mistakes,
-    signer::{InvalidKey, keystore::KeysError},
+    signer::{InvalidKey, keystore::KeystoreError},
     upstream::ClientError,
 };
 
@@ -17,7 +17,7 @@ pub enum Failure {
     Config(#[from] Mistakes),
     /// There is no usable key file.
     #[error("{}", no_usable_key(.0))]
-    Keys(#[from] KeysError),
+    Keystore(#[from] KeystoreError),
     /// What was given as a private key is none.
     #[error("{0}; a key file is imported by its path: `agentpmt-proxy wallet import FILE`")]
     Key(#[from] InvalidKey),
@@ -81,13 +81,13 @@ pub enum Failure {
 }
 
 /// The text of the library, and what only the command line can add to it.
-fn no_usable_key(error: &KeysError) -> String {
+fn no_usable_key(error: &KeystoreError) -> String {
     match error {
-        KeysError::Empty { .. } => format!(
+        KeystoreError::Empty { .. } => format!(
             "there is no wallet yet: {error}, or try the proxy without one: \
              `agentpmt-proxy serve --sandbox`"
         ),
-        KeysError::Several { .. } => format!("{error}, as in --wallet ADDRESS"),
+        KeystoreError::Several { .. } => format!("{error}, as in --wallet ADDRESS"),
         _ => error.to_string(),
     }
 }

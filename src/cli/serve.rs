@@ -17,7 +17,7 @@ use crate::{
     http,
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
-    signer::{Signer, keystore::Keys},
+    signer::{Signer, keystore::Keystore},
     types::Address,
     upstream::Upstream,
 };
@@ -119,7 +119,7 @@ pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener
 }
 
 fn unlock(config: &Config) -> Result<Signer, Failure> {
-    let key = Keys::new(&config.keys).find(config.wallet)?.load()?;
+    let key = Keystore::new(&config.keys).find(config.wallet)?;
     let password = password::Source::of(config).read()?;
     Ok(key.unlock(&password)?)
 }

@@ -1,7 +1,6 @@
 //! `wallet`: key files, made, brought in and shown.
 
 use std::{
-    fs,
     io::{IsTerminal, Read, stdin},
     path::{Path, PathBuf},
 };
@@ -16,7 +15,7 @@ use crate::{
     config::Config,
     signer::{
         Signer,
-        keystore::{Entry, KeyFile, KeyFileError, Keys, KeysError},
+        keystore::{Keystore, KeystoreError, LockedKey},
     },
     types::Address,
 };
@@ -72,36 +71,36 @@ pub(super) struct Show {
 impl Wallet {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let config = settings.load([])?;
-        let keys = Keys::new(&config.keys);
+        let keystore = Keystore::new(&config.keys);
         match self {
-            Self::New(_) => new(&config, &keys),
-            Self::Import(import) => import.run(&config, &keys),
-            Self::List(list) => list.run(&config, &keys),
-            Self::Show(show) => show.run(&config, &keys),
+            Self::New(_) => new(&config, &keystore),
+            Self::Import(import) => import.run(&config, &keystore),
+            Self::List(list) => list.run(&config, &keystore),
+            Self::Show(show) => show.run(&config, &keystore),
         }
     }
 }
 
-fn new(config: &Config, keys: &Keys) -> Result<(), Failure> {
+fn new(config: &Config, keystore: &Keystore) -> Result<(), Failure> {
     let password = password::Source::of(config).choose()?;
     let signer = Signer::random();
-    let path = keys.save(&signer, &password)?;
+    let path = keystore.save(&signer, &password)?;
     print_saved(signer.address(), &path)
 }
 
 impl Import {
-    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
+    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
         let source = password::Source::of(config);
         let (signer, password) = match &self.file {
             // It is written anew under the same password, so that every key file here is alike.
             Some(path) => {
-                let file = read_key_file(path)?;
+                let key = read_key_file(path)?;
                 let password = source.read()?;
-                (file.decrypt(&password).map_err(|cause| not_usable(path, cause))?, password)
+                (key.unlock(&password)?, password)
             }
             None => (read_key()?, source.choose()?),
         };
-        let path = keys.save(&signer, &password)?;
+        let path = keystore.save(&signer, &password)?;
         print_saved(signer.address(), &path)
     }
 }
@@ -115,17 +114,11 @@ fn print_saved(wallet: Address, path: &Path) -> Result<(), Failure> {
 }
 
 /// A key file that comes from elsewhere; unlike those that are used, it may be open to others.
-fn read_key_file(path: &Path) -> Result<KeyFile, Failure> {
+fn read_key_file(path: &Path) -> Result<LockedKey, Failure> {
     if path.to_str().is_some_and(|text| Signer::from_hex(text).is_ok()) {
         return Err(Failure::KeyAsArgument);
     }
-    let io = |cause| Failure::Io { doing: "read the key file", path: path.to_owned(), cause };
-    let json = Zeroizing::new(fs::read(path).map_err(io)?);
-    KeyFile::from_json(&json).map_err(|cause| not_usable(path, cause))
-}
-
-fn not_usable(path: &Path, cause: KeyFileError) -> Failure {
-    KeysError::File { path: path.to_owned(), cause }.into()
+    Ok(LockedKey::read(path.to_owned())?)
 }
 
 /// The private key from standard input, or from a hidden prompt if that is a terminal.
@@ -144,11 +137,11 @@ fn read_key() -> Result<Signer, Failure> {
 }
 
 impl List {
-    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
+    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
         let mut rows = Vec::new();
-        for entry in keys.list()? {
-            match entry {
-                Ok(entry) => rows.push(entry),
+        for key in keystore.list()? {
+            match key {
+                Ok(key) => rows.push(key),
                 Err(error) => complain(&error),
             }
         }
@@ -157,27 +150,27 @@ impl List {
             return print(&format!("{}\n", json!(rows)));
         }
         if rows.is_empty() {
-            complain(&KeysError::Empty { dir: config.keys.clone() });
+            complain(&KeystoreError::Empty { dir: config.keys.clone() });
         }
-        rows.iter().try_for_each(|entry| print(&as_line(entry)))
+        rows.iter().try_for_each(|key| print(&as_line(key)))
     }
 }
 
 impl Show {
-    fn run(self, config: &Config, keys: &Keys) -> Result<(), Failure> {
-        let entry = keys.find(config.wallet)?;
-        if self.json { print(&format!("{}\n", as_json(&entry))) } else { print(&as_line(&entry)) }
+    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+        let key = keystore.find(config.wallet)?;
+        if self.json { print(&format!("{}\n", as_json(&key))) } else { print(&as_line(&key)) }
     }
 }
 
-fn as_json(entry: &Entry) -> Value {
+fn as_json(key: &LockedKey) -> Value {
     json!({
-        "wallet": entry.wallet.map(|wallet| wallet.to_string()),
-        "file": entry.path.display().to_string(),
+        "wallet": key.wallet().map(|wallet| wallet.to_string()),
+        "file": key.path().display().to_string(),
     })
 }
 
-fn as_line(entry: &Entry) -> String {
-    let wallet = entry.wallet.map_or("(address not stated)".to_owned(), |w| w.to_string());
-    format!("{wallet:42}  {}\n", entry.path.display())
+fn as_line(key: &LockedKey) -> String {
+    let wallet = key.wallet().map_or("(address not stated)".to_owned(), |w| w.to_string());
+    format!("{wallet:42}  {}\n", key.path().display())
 }

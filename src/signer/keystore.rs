@@ -1,7 +1,9 @@
 //! The directory of wallets: one file a private key, under a password.
 //!
 //! The files are those of geth, `cast wallet` and `eth_account`, so that a key moves in and out
-//! with known tools.
+//! with known tools. Their format is written here: the crates for it (eth-keystore, web3-keystore)
+//! need older versions of the same cryptography crates, which would come in twice, and neither
+//! writes a file with mode 0600.
 //!
 //! Nothing here is async. Whoever opens or saves a key on an async runtime does it on a thread for
 //! blocking work, since the key derivation takes about a second and 256 MiB.
@@ -15,12 +17,177 @@ mod key_file;
 
 mod locked_key;
 
-mod keys;
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
 
 pub use self::{
-    error::KeysError,
-    kdf::KdfError,
-    key_file::{KeyFile, KeyFileError},
-    keys::{Entry, Keys},
-    locked_key::LockedKey,
+    error::KeystoreError, kdf::KdfError, key_file::KeyFileError, locked_key::LockedKey,
 };
+use self::{
+    error::io_error,
+    key_file::{KeyFile, STANDARD, ScryptCost},
+};
+use crate::{signer::Signer, types::Address};
+
+/// A directory of key files.
+#[derive(Debug, Clone)]
+pub struct Keystore {
+    dir: PathBuf,
+}
+
+impl Keystore {
+    /// The directory at this path. It need not exist before [`Keystore::save`] creates it.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The keys of the directory by the names of their files; none if there is no such directory. A
+    /// file that is no key file stands there as its error, so that nobody misses a wallet without a
+    /// word; one that others may read is listed all the same. Names that begin with a dot, and
+    /// directories, are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Io`] if the directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Result<LockedKey, KeystoreError>>, KeystoreError> {
+        let files = self.files().map_err(io_error("read", &self.dir))?;
+        Ok(files.into_iter().map(LockedKey::read).collect())
+    }
+
+    /// The one key to use: the chosen wallet's, or without choice the only one.
+    ///
+    /// A file that says its address neither inside nor in its name is taken for the chosen wallet's
+    /// only if there is no other; [`LockedKey::unlock`] then finds out.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Empty`], [`KeystoreError::Several`], [`KeystoreError::Missing`];
+    /// [`KeystoreError::Exposed`] if group or others have any permission on the file; or, if the
+    /// directory holds nothing but files that are no key files, what is wrong with the first.
+    pub fn find(&self, wallet: Option<Address>) -> Result<LockedKey, KeystoreError> {
+        let mut keys = Vec::new();
+        let mut refused = None;
+        for key in self.list()? {
+            match key {
+                Ok(key) => keys.push(key),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if keys.is_empty() {
+            return Err(refused.unwrap_or_else(|| KeystoreError::Empty { dir: self.dir.clone() }));
+        }
+        self.choose(keys, wallet)?.for_owner_alone()
+    }
+
+    /// Whether the wallet can be saved, so that nobody is asked for a password in vain.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::Io`].
+    pub fn check_absent(&self, wallet: Address) -> Result<(), KeystoreError> {
+        match self.list()?.into_iter().flatten().find(|key| key.wallet() == Some(wallet)) {
+            Some(key) => Err(KeystoreError::Exists { wallet, path: key.path().to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Saves a key under a password, in a new file that only its owner may read, named as geth
+    /// names it. The file is whole on the disk or not there; no file is ever overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::Io`].
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn save(&self, signer: &Signer, password: &SecretString) -> Result<PathBuf, KeystoreError> {
+        self.save_at_cost(signer, password, STANDARD)
+    }
+
+    fn save_at_cost(
+        &self,
+        signer: &Signer,
+        password: &SecretString,
+        cost: ScryptCost,
+    ) -> Result<PathBuf, KeystoreError> {
+        let wallet = signer.address();
+        self.check_absent(wallet)?;
+        permissions::create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
+        let file = KeyFile::encrypt_with(signer, password, cost);
+        let path = self.dir.join(file_name(wallet));
+        self.write(&path, &file).map_err(io_error("write", &path))?;
+        Ok(path)
+    }
+
+    fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        let listing = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
+            listing => listing?,
+        };
+        for item in listing {
+            let item = item?;
+            if !item.file_name().as_encoded_bytes().starts_with(b".") {
+                paths.push(item.path());
+            }
+        }
+        // What cannot be looked at is kept: reading it tells why. A pipe is not: reading it waits.
+        paths.retain(|path| fs::metadata(path).map_or(true, |data| data.is_file()));
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// One of these keys, of which there is at least one.
+    fn choose(
+        &self,
+        mut keys: Vec<LockedKey>,
+        wallet: Option<Address>,
+    ) -> Result<LockedKey, KeystoreError> {
+        let dir = || self.dir.clone();
+        let alone = keys.len() == 1;
+        match wallet {
+            None if alone => Ok(keys.remove(0)),
+            None => Err(KeystoreError::Several { dir: dir(), wallets: names(&keys) }),
+            Some(wallet) => {
+                let fits = |key: &LockedKey| key.wallet().map_or(alone, |stated| stated == wallet);
+                let key = keys.into_iter().find(fits);
+                let key = key.ok_or_else(|| KeystoreError::Missing { dir: dir(), wallet })?;
+                Ok(key.expecting(wallet))
+            }
+        }
+    }
+
+    fn write(&self, path: &Path, file: &KeyFile) -> io::Result<()> {
+        // tempfile creates it new and with mode 0600; the dot hides it from `list`.
+        let mut temporary = tempfile::Builder::new().prefix(".").tempfile_in(&self.dir)?;
+        temporary.write_all(&serde_json::to_vec_pretty(file)?)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist_noclobber(path)?;
+        // The new name survives a loss of power only once the directory is on the disk.
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn names(keys: &[LockedKey]) -> String {
+    let name = |key: &LockedKey| match key.wallet() {
+        Some(wallet) => wallet.to_string(),
+        None => key.path().display().to_string(),
+    };
+    keys.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// As geth has it: `UTC--2016-03-22T12-57-55.920751759Z--` and the address.
+fn file_name(wallet: Address) -> String {
+    let time = Timestamp::now().strftime("UTC--%Y-%m-%dT%H-%M-%S.%9fZ");
+    format!("{time}--{}", bare_address::digits(wallet))
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::types::Address;
 /// Why a key was not found, read, opened or saved. Each text is complete: it names the file and
 /// says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum KeysError {
+pub enum KeystoreError {
     /// The operating system refused.
     #[error("cannot {doing} {path}: {cause}; check the path and its permissions")]
     Io {
@@ -78,10 +78,13 @@ pub enum KeysError {
     },
 }
 
-pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeysError {
-    move |cause| KeysError::Io { doing, path: path.to_owned(), cause }
+pub(super) fn io_error(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> KeystoreError {
+    move |cause| KeystoreError::Io { doing, path: path.to_owned(), cause }
 }
 
-pub(super) fn file_error(path: &Path) -> impl FnOnce(KeyFileError) -> KeysError {
-    move |cause| KeysError::File { path: path.to_owned(), cause }
+pub(super) fn file_error(path: &Path) -> impl FnOnce(KeyFileError) -> KeystoreError {
+    move |cause| KeystoreError::File { path: path.to_owned(), cause }
 }

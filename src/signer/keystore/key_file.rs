@@ -33,7 +33,7 @@ pub(super) const STANDARD: ScryptCost = ScryptCost { n: 262_144, r: 8, p: 1 };
 
 /// A private key under a password. Fields that the standard does not name are ignored.
 #[derive(Serialize, Deserialize)]
-pub struct KeyFile {
+pub(super) struct KeyFile {
     #[serde(default, with = "bare_address", skip_serializing_if = "Option::is_none")]
     address: Option<Address>,
     /// Capitalised in files of the format's first years.
@@ -114,7 +114,7 @@ impl KeyFile {
     /// # Errors
     ///
     /// [`KeyFileError::Format`] and [`KeyFileError::Kdf`].
-    pub fn from_json(json: &[u8]) -> Result<Self, KeyFileError> {
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, KeyFileError> {
         let file: Self = serde_json::from_slice(json).map_err(|_| KeyFileError::Format)?;
         file.crypto.kdf.check()?;
         Ok(file)
@@ -122,7 +122,7 @@ impl KeyFile {
 
     /// The wallet whose key this is, if the file says so. Nobody has checked it before
     /// [`KeyFile::decrypt`] has.
-    pub fn address(&self) -> Option<Address> {
+    pub(super) fn address(&self) -> Option<Address> {
         self.address
     }
 
@@ -131,7 +131,7 @@ impl KeyFile {
     /// # Errors
     ///
     /// All of [`KeyFileError`] but `Format`.
-    pub fn decrypt(&self, password: &SecretString) -> Result<Signer, KeyFileError> {
+    pub(super) fn decrypt(&self, password: &SecretString) -> Result<Signer, KeyFileError> {
         let Crypto { cipherparams: CipherParams { iv }, ciphertext, kdf, mac, .. } = &self.crypto;
         let keys = kdf.derive(password)?;
         let [cipher_key, mac_key] = &*keys;
@@ -171,9 +171,9 @@ impl KeyFile {
         }
     }
 
-    /// The same file, which opens only if the key is this wallet's, whatever the file says.
-    pub(super) fn expecting(self, wallet: Address) -> Self {
-        Self { address: Some(wallet), ..self }
+    /// The same file; if it does not say its wallet, it opens only if the key is this one's.
+    pub(super) fn expecting(self, wallet: Option<Address>) -> Self {
+        Self { address: self.address.or(wallet), ..self }
     }
 
     fn check_wallet(&self, found: Address) -> Result<(), KeyFileError> {

@@ -7,9 +7,10 @@ use std::{
 };
 
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use super::{
-    KeysError,
+    KeystoreError, bare_address,
     error::{file_error, io_error},
     key_file::KeyFile,
     permissions,
@@ -24,15 +25,35 @@ const MAX_FILE: u64 = 64 * 1024;
 pub struct LockedKey {
     path: PathBuf,
     file: KeyFile,
+    /// The file's mode, if group or others have any permission on it.
+    exposed: Option<u32>,
 }
 
 impl LockedKey {
+    /// Reads a key file, whoever else may read it; everything that can be checked without the
+    /// password is.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Io`]; [`KeystoreError::File`] if it is no key file.
+    pub fn read(path: PathBuf) -> Result<Self, KeystoreError> {
+        let source = File::open(&path).map_err(io_error("open the key file", &path))?;
+        let exposed = permissions::exposed_mode(&source).map_err(io_error("read", &path))?;
+        // Wiped, since a file in the wrong place may be a bare private key.
+        let mut json = Zeroizing::new(Vec::new());
+        source.take(MAX_FILE).read_to_end(&mut json).map_err(io_error("read", &path))?;
+        let file = KeyFile::from_json(&json).map_err(file_error(&path))?;
+        let file = file.expecting(bare_address::in_name(&path));
+        Ok(Self { path, file, exposed })
+    }
+
     /// Where the file is, for the question for its password.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The wallet that the key must turn out to be of, if anything says so.
+    /// The wallet that the key must turn out to be of, as the file, its name or the choice says.
+    /// `cast` writes it to neither file nor name.
     pub fn wallet(&self) -> Option<Address> {
         self.file.address()
     }
@@ -42,35 +63,22 @@ impl LockedKey {
     ///
     /// # Errors
     ///
-    /// [`KeysError::File`], with
+    /// [`KeystoreError::File`], with
     /// [`KeyFileError::WrongPassword`](super::KeyFileError::WrongPassword) if another password may help.
-    pub fn unlock(&self, password: &SecretString) -> Result<Signer, KeysError> {
+    pub fn unlock(&self, password: &SecretString) -> Result<Signer, KeystoreError> {
         self.file.decrypt(password).map_err(file_error(&self.path))
     }
 
-    /// The same, which unlocks only if the key is this wallet's, whatever the file says.
+    /// The same; if nothing says its wallet, it unlocks only if the key is this one's.
     pub(super) fn expecting(self, wallet: Address) -> Self {
-        Self { file: self.file.expecting(wallet), ..self }
+        Self { file: self.file.expecting(Some(wallet)), ..self }
     }
-}
 
-/// Reads a key file; everything that can be checked without the password is.
-///
-/// # Errors
-///
-/// [`KeysError::Io`]; [`KeysError::Exposed`] if group or others have any permission on the file;
-/// [`KeysError::File`] if it is no key file.
-pub(super) fn load(path: &Path) -> Result<LockedKey, KeysError> {
-    let source = File::open(path).map_err(io_error("open", path))?;
-    if let Some(mode) = permissions::exposed_mode(&source).map_err(io_error("read", path))? {
-        return Err(KeysError::Exposed { path: path.to_owned(), mode });
+    /// The same, or [`KeystoreError::Exposed`].
+    pub(super) fn for_owner_alone(self) -> Result<Self, KeystoreError> {
+        match self.exposed {
+            Some(mode) => Err(KeystoreError::Exposed { path: self.path, mode }),
+            None => Ok(self),
+        }
     }
-    Ok(LockedKey { path: path.to_owned(), file: read(path, source)? })
-}
-
-/// The key file behind an open file, whatever its mode.
-pub(super) fn read(path: &Path, source: File) -> Result<KeyFile, KeysError> {
-    let mut json = Vec::new();
-    source.take(MAX_FILE).read_to_end(&mut json).map_err(io_error("read", path))?;
-    KeyFile::from_json(&json).map_err(file_error(path))
 }

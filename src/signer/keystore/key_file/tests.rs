@@ -119,7 +119,7 @@ fn the_address_must_be_the_keys() {
     assert!(error.to_string().contains(&found.to_string()));
 
     let file = KeyFile::from_json(vector!("cast-shaped").as_bytes()).unwrap();
-    let error = file.expecting(expected).decrypt(&"correct horse".into()).unwrap_err();
+    let error = file.expecting(Some(expected)).decrypt(&"correct horse".into()).unwrap_err();
     assert_eq!(error, KeyFileError::OtherWallet { expected, found });
 }
 

@@ -1,0 +1,212 @@
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+
+use super::*;
+
+const LIGHT: ScryptCost = ScryptCost { n: 2, r: 8, p: 1 };
+/// Says its address neither inside nor in its name.
+const CAST: &str = include_str!("../../../tests/vectors/keystore/cast-shaped.json");
+
+fn keystore() -> (TempDir, Keystore) {
+    let dir = tempfile::tempdir().unwrap();
+    let keystore = Keystore::new(dir.path().join("made/keys"));
+    (dir, keystore)
+}
+
+fn saved(keystore: &Keystore) -> (Address, PathBuf) {
+    let signer = Signer::random();
+    (signer.address(), keystore.save_at_cost(&signer, &"secret".into(), LIGHT).unwrap())
+}
+
+fn put(keystore: &Keystore, name: &str, content: &str) -> PathBuf {
+    permissions::create_dir(&keystore.dir).unwrap();
+    let path = keystore.dir.join(name);
+    fs::write(&path, content).unwrap();
+    set_mode(&path, 0o600);
+    path
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn key_42() -> Address {
+    Signer::from_hex(&"42".repeat(32)).unwrap().address()
+}
+
+#[test]
+fn a_saved_key_is_found_and_opens() {
+    let (_dir, keystore) = keystore();
+    let signer = Signer::random();
+    let path = keystore.save(&signer, &"secret".into()).unwrap();
+    for choice in [None, Some(signer.address())] {
+        let locked = keystore.find(choice).unwrap();
+        assert_eq!((locked.path(), locked.wallet()), (&*path, Some(signer.address())));
+        assert_eq!(locked.unlock(&"secret".into()).unwrap().address(), signer.address());
+    }
+}
+
+#[test]
+fn a_file_is_named_as_geth_names_it() {
+    let (_dir, keystore) = keystore();
+    let (wallet, path) = saved(&keystore);
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let pattern = "UTC--0000-00-00T00-00-00.000000000Z--";
+    let (time, address) = name.split_at(pattern.len());
+    let digit_to_zero = |c: char| if c.is_ascii_digit() { '0' } else { c };
+    assert_eq!(time.chars().map(digit_to_zero).collect::<String>(), pattern);
+    assert_eq!(format!("0x{address}"), wallet.to_string());
+}
+
+#[test]
+fn only_the_owner_can_read_what_is_saved() {
+    let (_dir, keystore) = keystore();
+    let (_, path) = saved(&keystore);
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&keystore.dir), 0o700);
+    assert_eq!(mode(keystore.dir.parent().unwrap()), 0o700);
+}
+
+#[test]
+fn saving_leaves_no_other_file() {
+    let (_dir, keystore) = keystore();
+    let (_, path) = saved(&keystore);
+    let files: Vec<_> = fs::read_dir(&keystore.dir).unwrap().map(|f| f.unwrap().path()).collect();
+    assert_eq!(files, [path]);
+}
+
+#[test]
+fn a_wallet_is_not_saved_twice() {
+    let (_dir, keystore) = keystore();
+    let signer = Signer::random();
+    let first = keystore.save_at_cost(&signer, &"one".into(), LIGHT).unwrap();
+    let error = keystore.save_at_cost(&signer, &"two".into(), LIGHT).unwrap_err();
+    assert!(matches!(&error, KeystoreError::Exists { path, .. } if *path == first));
+    assert!(error.to_string().contains(first.to_str().unwrap()));
+    assert!(LockedKey::read(first).unwrap().unlock(&"one".into()).is_ok());
+}
+
+#[test]
+fn no_file_is_overwritten() {
+    let (_dir, keystore) = keystore();
+    let path = put(&keystore, "taken", "precious");
+    let file = KeyFile::encrypt_with(&Signer::random(), &"secret".into(), LIGHT);
+    assert!(keystore.write(&path, &file).is_err());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    assert_eq!(fs::read_dir(&keystore.dir).unwrap().count(), 1);
+}
+
+#[test]
+fn files_are_listed_by_name_with_those_that_are_no_key_files() {
+    let (_dir, keystore) = keystore();
+    assert!(keystore.list().unwrap().is_empty());
+    let (wallet, path) = saved(&keystore);
+    let note = put(&keystore, "README", "hello");
+    put(&keystore, ".gitignore", "*");
+    fs::create_dir(keystore.dir.join("backup")).unwrap();
+    let [broken, key] = <[_; 2]>::try_from(keystore.list().unwrap()).unwrap();
+    let key = key.unwrap();
+    assert_eq!((key.path(), key.wallet()), (&*path, Some(wallet)));
+    let cause = KeyFileError::Format;
+    let error = broken.unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: {cause}", note.display()));
+    assert_eq!(keystore.find(None).unwrap().wallet(), Some(wallet));
+}
+
+#[test]
+fn without_a_key_the_error_says_how_to_get_one() {
+    let (_dir, keystore) = keystore();
+    for choice in [None, Some(key_42())] {
+        let error = keystore.find(choice).unwrap_err();
+        assert!(matches!(error, KeystoreError::Empty { .. }));
+        assert!(error.to_string().contains("`agentpmt-proxy wallet new`"));
+    }
+    put(&keystore, "key.txt", &"42".repeat(32));
+    for choice in [None, Some(key_42())] {
+        let error = keystore.find(choice).unwrap_err();
+        assert!(matches!(error, KeystoreError::File { cause: KeyFileError::Format, .. }));
+        assert!(!format!("{error} {error:?}").contains("4242"));
+    }
+}
+
+#[test]
+fn of_several_wallets_one_must_be_chosen() {
+    let (_dir, keystore) = keystore();
+    let [(one, path), (two, _)] = [(); 2].map(|()| saved(&keystore));
+    let error = keystore.find(None).unwrap_err();
+    assert!(matches!(error, KeystoreError::Several { .. }));
+    for part in [one.to_string(), two.to_string(), "`wallet`".to_owned()] {
+        assert!(error.to_string().contains(&part), "{error}");
+    }
+    assert_eq!(keystore.find(Some(one)).unwrap().path(), path);
+    assert!(matches!(keystore.find(Some(key_42())), Err(KeystoreError::Missing { .. })));
+}
+
+#[test]
+fn a_file_without_address_is_the_chosen_one_if_alone() {
+    let (_dir, keystore) = keystore();
+    put(&keystore, "main", CAST);
+    assert_eq!(keystore.find(None).unwrap().wallet(), None);
+    let locked = keystore.find(Some(key_42())).unwrap();
+    assert!(locked.unlock(&"correct horse".into()).is_ok());
+
+    let other = Address::new([1; 20]);
+    let locked = keystore.find(Some(other)).unwrap();
+    let error = locked.unlock(&"correct horse".into()).unwrap_err();
+    let KeystoreError::File { cause, .. } = error else { panic!("{error}") };
+    assert_eq!(cause, KeyFileError::OtherWallet { expected: other, found: key_42() });
+
+    saved(&keystore);
+    assert!(matches!(keystore.find(Some(key_42())), Err(KeystoreError::Missing { .. })));
+}
+
+#[test]
+fn a_file_without_address_is_known_by_its_name() {
+    let (_dir, keystore) = keystore();
+    saved(&keystore);
+    let path = put(&keystore, &format!("{}.json", key_42()), CAST);
+    assert_eq!(keystore.find(Some(key_42())).unwrap().path(), path);
+    let digits = bare_address::digits(key_42()).to_uppercase();
+    for name in [digits.clone(), format!("UTC--2016-03-22--{digits}"), format!("a_0x{digits}")] {
+        assert_eq!(bare_address::in_name(Path::new(&name)), Some(key_42()), "{name}");
+    }
+    let longer = format!("a{digits}");
+    for name in ["3198bc9c-6672-5ab3-d995-4942343ae5b6.json", &digits[1..], &longer] {
+        assert_eq!(bare_address::in_name(Path::new(name)), None, "{name}");
+    }
+}
+
+#[test]
+fn a_file_open_to_others_is_listed_but_refused() {
+    let (_dir, keystore) = keystore();
+    let (_, path) = saved(&keystore);
+    for open in [0o604, 0o602, 0o640, 0o620, 0o644, 0o666] {
+        set_mode(&path, open);
+        assert!(keystore.list().unwrap()[0].is_ok());
+        let error = keystore.find(None).unwrap_err();
+        assert!(matches!(error, KeystoreError::Exposed { mode, .. } if mode == open));
+        let advice = format!("chmod 600 {}", path.display());
+        assert!(error.to_string().contains(&advice), "{error}");
+    }
+    set_mode(&path, 0o400);
+    assert!(keystore.find(None).is_ok());
+}
+
+#[test]
+fn a_file_that_is_too_big_is_not_read_to_its_end() {
+    let (_dir, keystore) = keystore();
+    let path = put(&keystore, "big", &format!("{}{CAST}", " ".repeat(64 * 1024)));
+    let error = LockedKey::read(path).unwrap_err();
+    assert!(matches!(error, KeystoreError::File { cause: KeyFileError::Format, .. }));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = LockedKey::read("/nowhere/key".into()).unwrap_err();
+    assert!(error.to_string().starts_with("cannot open the key file /nowhere/key: "), "{error}");
+}

@@ -27,16 +27,13 @@ const MAX_KEY_TEXT: u64 = 1024;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
 pub(super) enum Wallet {
-    New(New),
+    /// Make a new wallet and write it to a key file
+    #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
+    New,
     Import(Import),
     List(List),
     Show(Show),
 }
-
-/// Make a new wallet and write it to a key file
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
-pub(super) struct New {}
 
 /// Bring in a private key or a key file
 ///
@@ -73,7 +70,7 @@ impl Wallet {
         let config = settings.load([])?;
         let keystore = Keystore::new(&config.keys);
         match self {
-            Self::New(_) => new(&config, &keystore),
+            Self::New => new(&config, &keystore),
             Self::Import(import) => import.run(&config, &keystore),
             Self::List(list) => list.run(&config, &keystore),
             Self::Show(show) => show.run(&config, &keystore),

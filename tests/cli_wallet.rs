@@ -124,13 +124,21 @@ fn a_wallet_that_is_there_is_not_replaced() {
 }
 
 #[test]
+fn a_wallet_that_is_there_is_told_before_the_password_is_asked_for() {
+    let home = Home::with_wallet();
+    let args = ["wallet", "import", "--password-file", "none"];
+    home.run_with_input(&args, &key()).fails(73, &[WALLET, "already"]);
+    home.run(&[&args[..], &[KEY_FILE]].concat()).fails(73, &[WALLET, "already"]);
+}
+
+#[test]
 fn an_empty_list_says_how_to_get_a_wallet() {
     let home = Home::new();
     let ran = home.run(&["wallet", "list"]);
     assert_eq!((ran.code, &*ran.stdout), (Some(0), ""));
     assert!(ran.stderr.contains("wallet new"), "{ran:?}");
     assert_eq!(home.run(&["wallet", "list", "--json"]).json(), json!([]));
-    home.run(&["wallet", "show"]).fails(66, &["no wallet", "wallet new"]);
+    home.run(&["wallet", "show"]).fails(66, &["no wallet", "the folder keys holds", "wallet new"]);
 }
 
 #[test]

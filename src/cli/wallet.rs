@@ -92,10 +92,17 @@ impl Import {
             // It is written anew under the same password, so that every key file here is alike.
             Some(path) => {
                 let key = read_key_file(path)?;
+                if let Some(wallet) = key.wallet() {
+                    keystore.check_absent(wallet)?;
+                }
                 let password = source.read()?;
                 (key.unlock(&password)?, password)
             }
-            None => (read_key()?, source.choose()?),
+            None => {
+                let signer = read_key()?;
+                keystore.check_absent(signer.address())?;
+                (signer, source.choose()?)
+            }
         };
         let path = keystore.save(&signer, &password)?;
         print_saved(signer.address(), &path)

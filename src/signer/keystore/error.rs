@@ -42,7 +42,7 @@ pub enum KeystoreError {
     },
     /// There is no key file at all.
     #[error(
-        "{dir} holds no key file; make one with `agentpmt-proxy wallet new` or bring one with \
+        "the folder {dir} holds no key file; make one with `agentpmt-proxy wallet new` or bring one with \
          `agentpmt-proxy wallet import`"
     )]
     Empty {
@@ -50,7 +50,9 @@ pub enum KeystoreError {
         dir: PathBuf,
     },
     /// There are several key files, and none is chosen.
-    #[error("{dir} holds several wallets ({wallets}); set `wallet` to the address of one")]
+    #[error(
+        "the folder {dir} holds several wallets ({wallets}); set `wallet` to the address of one"
+    )]
     Several {
         /// The directory of keys.
         dir: PathBuf,
@@ -59,7 +61,7 @@ pub enum KeystoreError {
     },
     /// There are key files, but none of the chosen wallet.
     #[error(
-        "{dir} holds no key file of {wallet}; see `agentpmt-proxy wallet list`, or bring it with \
+        "the folder {dir} holds no key file of {wallet}; see `agentpmt-proxy wallet list`, or bring it with \
          `agentpmt-proxy wallet import`"
     )]
     Missing {

@@ -12,6 +12,7 @@ mod signals;
 mod wallet;
 
 use std::{
+    fmt::Display,
     io::{ErrorKind, Write, stderr},
     path::PathBuf,
 };
@@ -19,7 +20,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 pub use self::failure::Failure;
-use crate::{config::Config, signer::keystore::KeystoreError};
+use crate::config::Config;
 
 /// The heading of the options that every command takes.
 const COMMON: &str = "Options of every command";
@@ -116,6 +117,6 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Says on standard error what does not stop the command. Nobody may be listening.
-fn complain(error: &KeystoreError) {
-    let _ = writeln!(stderr(), "agentpmt-proxy: {error}");
+fn complain(what: impl Display) {
+    let _ = writeln!(stderr(), "agentpmt-proxy: {what}");
 }

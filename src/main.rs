@@ -8,7 +8,7 @@ use std::{
 use agentpmt_proxy::{
     call::InvalidCall,
     cli::{Cli, Failure},
-    signer::keystore::{KeyFileError, KeystoreError},
+    signer::keystore::KeystoreError,
 };
 use clap::Parser;
 
@@ -41,16 +41,17 @@ fn exit_code(failure: &Failure) -> ExitCode {
             | KeystoreError::Several { .. }
             | KeystoreError::Missing { .. } => EX_NOINPUT,
             KeystoreError::Exposed { .. } => EX_NOPERM,
-            KeystoreError::File { cause: KeyFileError::WrongPassword, .. } => EX_NOPERM,
             KeystoreError::File { .. } => EX_DATAERR,
             KeystoreError::Exists { .. } => EX_CANTCREAT,
             KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
             KeystoreError::Io { .. } => EX_IOERR,
         },
-        Failure::Call(_) | Failure::Key(_) => EX_DATAERR,
-        Failure::NoPassword
+        Failure::WrongPassword { .. } => EX_NOPERM,
+        Failure::Call(_) | Failure::Key(_) | Failure::PasswordNotUtf8 => EX_DATAERR,
+        Failure::NoPassword(_)
+        | Failure::NoKeyTyped(_)
         | Failure::NothingTyped
-        | Failure::EmptyPassword
+        | Failure::EmptyPassword { .. }
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
         Failure::Listen { .. } | Failure::Client(_) | Failure::Runtime { .. } => EX_UNAVAILABLE,

@@ -4,7 +4,12 @@
 
 mod binary;
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    process::Stdio,
+};
 
 use binary::{Home, KEY_FILE, PASSWORD, WALLET};
 use serde_json::json;
@@ -71,9 +76,15 @@ fn a_key_file_of_another_program_is_imported_under_its_password() {
 fn a_key_file_with_another_password_is_not_imported() {
     let home = Home::new().with_password("incorrect horse");
     let ran = home.run(&["wallet", "import", KEY_FILE]);
-    ran.fails(77, &[KEY_FILE, "the password does not open it"]);
+    let wrong = "the password does not open it";
+    ran.fails(77, &[KEY_FILE, wrong, "came from AGENTPMT_PROXY_PASSWORD"]);
     ran.keeps(&["incorrect horse"]);
     assert!(!home.path("keys").exists());
+
+    let home = Home::new();
+    home.write("secret", "incorrect horse\n");
+    let ran = home.run(&["wallet", "import", KEY_FILE, "--password-file", "secret"]);
+    ran.fails(77, &[KEY_FILE, wrong, "came from secret"]);
 }
 
 #[test]
@@ -107,9 +118,36 @@ fn an_import_of_nothing_says_what_is_expected() {
 #[test]
 fn a_new_key_file_needs_a_password() {
     let home = Home::new().with_password("");
-    home.run(&["wallet", "new"]).fails(66, &["the password is empty"]);
-    home.run_with_input(&["wallet", "import"], &key()).fails(66, &["the password is empty"]);
+    let empty = "the password from AGENTPMT_PROXY_PASSWORD is empty";
+    home.run(&["wallet", "new"]).fails(66, &[empty]);
+    home.run_with_input(&["wallet", "import"], &key()).fails(66, &[empty]);
     assert!(!home.path("keys").exists());
+}
+
+#[test]
+fn a_password_that_is_not_utf_8_is_refused_and_not_repeated() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["wallet", "new"]).env("AGENTPMT_PROXY_PASSWORD", OsStr::from_bytes(b"horse\xff"));
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(65), "{stderr}");
+    assert!(stderr.contains("AGENTPMT_PROXY_PASSWORD is not UTF-8"), "{stderr}");
+    assert!(!stderr.contains("horse") && !home.path("keys").exists(), "{stderr}");
+}
+
+#[test]
+fn a_password_file_that_others_may_read_is_used_with_a_warning() {
+    let home = Home::new();
+    home.write("secret", PASSWORD);
+    let args = ["wallet", "new", "--password-file", "secret"];
+    home.set_mode("secret", 0o440);
+    home.run(&args).ok();
+    home.set_mode("secret", 0o444);
+    let ran = home.run(&args);
+    assert_eq!((ran.code, ran.stderr.lines().count()), (Some(0), 1), "{ran:?}");
+    assert!(ran.stderr.contains("warning") && ran.stderr.contains("chmod 600 secret"), "{ran:?}");
+    ran.keeps(&[PASSWORD]);
 }
 
 #[test]

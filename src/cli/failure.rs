@@ -33,12 +33,29 @@ pub enum Failure {
          run `agentpmt-proxy wallet import` and paste it there"
     )]
     KeyAsArgument,
-    /// There is nobody to ask for a password.
+    /// The password did not open the key file.
+    #[error("{cause}; the password came from {origin}")]
+    WrongPassword {
+        /// What the key file says.
+        cause: KeystoreError,
+        /// Where the password came from.
+        origin: String,
+    },
+    /// The password in the variable is no text.
+    #[error("the password in AGENTPMT_PROXY_PASSWORD is not UTF-8; set it in UTF-8")]
+    PasswordNotUtf8,
+    /// Nobody could be asked for a password.
     #[error(
-        "the wallet's password is needed, and there is no terminal to ask for it; set \
+        "the wallet's password is needed, and no terminal can be asked for it ({0}); set \
          AGENTPMT_PROXY_PASSWORD, or name a file with --password-file"
     )]
-    NoPassword,
+    NoPassword(io::Error),
+    /// Nobody could be asked for a private key.
+    #[error(
+        "no terminal can be asked for the private key ({0}); pass it on standard input, as in \
+         `agentpmt-proxy wallet import < key.txt`"
+    )]
+    NoKeyTyped(io::Error),
     /// Whoever was asked ended the input.
     #[error("nothing was typed; run the command again")]
     NothingTyped,
@@ -46,8 +63,11 @@ pub enum Failure {
     #[error("the two passwords differ; run the command again")]
     PasswordsDiffer,
     /// A new key file needs a password.
-    #[error("the password is empty; a wallet needs one")]
-    EmptyPassword,
+    #[error("the password from {origin} is empty; a wallet needs one")]
+    EmptyPassword {
+        /// Where the password came from.
+        origin: String,
+    },
     /// The address cannot be listened on.
     #[error("{}", cannot_listen(.address, .cause))]
     Listen {

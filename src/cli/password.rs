@@ -2,16 +2,24 @@
 //! could read.
 
 use std::{
-    env, fs,
-    io::ErrorKind,
+    env,
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::Failure;
-use crate::config::Config;
+use super::{Failure, complain};
+use crate::{
+    config::Config,
+    signer::{
+        Signer,
+        keystore::{KeyFileError, KeystoreError, LockedKey},
+    },
+};
 
 /// The variable that may hold the password.
 const VARIABLE: &str = "AGENTPMT_PROXY_PASSWORD";
@@ -38,20 +46,21 @@ impl Source {
         file.or_else(|| credential().filter(|path| path.exists())).map_or(Self::Prompt, Self::File)
     }
 
-    /// The password of a wallet that there is.
-    pub(super) fn read(&self) -> Result<SecretString, Failure> {
-        self.ask("Password of the wallet: ")
+    /// The key of a wallet that there is, and the password that unlocked it.
+    pub(super) fn unlock(&self, key: &LockedKey) -> Result<(Signer, SecretString), Failure> {
+        let password = self.ask("Password of the wallet: ")?;
+        let signer = key.unlock(&password).map_err(|error| self.blame(error))?;
+        Ok((signer, password))
     }
 
     /// The password for a new key file: a person types it twice.
     pub(super) fn choose(&self) -> Result<SecretString, Failure> {
-        use secrecy::ExposeSecret;
         let password = self.ask("New password for the wallet: ")?;
         if password.expose_secret().is_empty() {
-            return Err(Failure::EmptyPassword);
+            return Err(Failure::EmptyPassword { origin: self.describe() });
         }
         if matches!(self, Self::Prompt) {
-            let again = prompt("The same again: ")?;
+            let again = prompt("The same again: ", Failure::NoPassword)?;
             if again.expose_secret() != password.expose_secret() {
                 return Err(Failure::PasswordsDiffer);
             }
@@ -62,8 +71,9 @@ impl Source {
     /// Whether there is something to read; nobody is asked anything.
     pub(super) fn check(&self) -> Result<(), Failure> {
         match self {
-            Self::Variable | Self::Prompt => Ok(()),
+            Self::Variable => variable().map(drop),
             Self::File(path) => first_line(path).map(drop),
+            Self::Prompt => Ok(()),
         }
     }
 
@@ -78,25 +88,54 @@ impl Source {
 
     fn ask(&self, question: &str) -> Result<SecretString, Failure> {
         match self {
-            // A text that is not UTF-8 opens nothing, and the error says so.
-            Self::Variable => Ok(env::var(VARIABLE).unwrap_or_default().into()),
+            Self::Variable => variable(),
             Self::File(path) => first_line(path),
-            Self::Prompt => prompt(question),
+            Self::Prompt => prompt(question, Failure::NoPassword),
+        }
+    }
+
+    /// Says of a wrong password where it came from.
+    fn blame(&self, error: KeystoreError) -> Failure {
+        match error {
+            KeystoreError::File { cause: KeyFileError::WrongPassword, .. } => {
+                Failure::WrongPassword { cause: error, origin: self.describe() }
+            }
+            _ => error.into(),
         }
     }
 }
 
-/// Asks at the terminal, even if standard input is something else.
-pub(super) fn prompt(text: &str) -> Result<SecretString, Failure> {
+/// Asks at the terminal, even if standard input is something else; `failed` is for a terminal that
+/// is not there or does not work.
+pub(super) fn prompt(
+    text: &str,
+    failed: impl FnOnce(io::Error) -> Failure,
+) -> Result<SecretString, Failure> {
     let typed = rpassword::prompt_password(text);
-    typed.map(SecretString::from).map_err(|error| match error.kind() {
+    typed.map(SecretString::from).map_err(|cause| match cause.kind() {
         ErrorKind::UnexpectedEof => Failure::NothingTyped,
-        _ => Failure::NoPassword,
+        _ => failed(cause),
     })
+}
+
+/// The password in the variable, which [`Source::of`] has seen to be set.
+fn variable() -> Result<SecretString, Failure> {
+    env::var(VARIABLE).map(SecretString::from).map_err(|_| Failure::PasswordNotUtf8)
 }
 
 fn first_line(path: &Path) -> Result<SecretString, Failure> {
     let io = |cause| Failure::Io { doing: "read the password from", path: path.to_owned(), cause };
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(io)?);
+    let mut file = File::open(path).map_err(io)?;
+    // No error, since containers mount their secrets so. The bits of the group say nothing: with an
+    // access list, as systemd gives a credential, they are the most that anybody on it may do.
+    if file.metadata().map_err(io)?.permissions().mode() & 0o004 != 0 {
+        let path = path.display();
+        complain(format_args!(
+            "warning: other users of this machine may read the wallet's password in {path}; \
+             unless that is meant, run: chmod 600 {path}"
+        ));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(io)?;
     Ok(text.lines().next().unwrap_or_default().into())
 }

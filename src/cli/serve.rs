@@ -120,8 +120,8 @@ pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener
 
 fn unlock(config: &Config) -> Result<Signer, Failure> {
     let key = Keystore::new(&config.keys).find(config.wallet)?;
-    let password = password::Source::of(config).read()?;
-    Ok(key.unlock(&password)?)
+    let (signer, _) = password::Source::of(config).unlock(&key)?;
+    Ok(signer)
 }
 
 async fn serve_sandbox(

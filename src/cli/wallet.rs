@@ -95,8 +95,7 @@ impl Import {
                 if let Some(wallet) = key.wallet() {
                     keystore.check_absent(wallet)?;
                 }
-                let password = source.read()?;
-                (key.unlock(&password)?, password)
+                source.unlock(&key)?
             }
             None => {
                 let signer = read_key()?;
@@ -128,7 +127,7 @@ fn read_key_file(path: &Path) -> Result<LockedKey, Failure> {
 /// The private key from standard input, or from a hidden prompt if that is a terminal.
 fn read_key() -> Result<Signer, Failure> {
     if stdin().is_terminal() {
-        let key = password::prompt("Private key (64 hexadecimal digits): ")?;
+        let key = password::prompt("Private key (64 hexadecimal digits): ", Failure::NoKeyTyped)?;
         return Ok(Signer::from_hex(key.expose_secret())?);
     }
     let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };

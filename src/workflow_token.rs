@@ -48,7 +48,7 @@ impl WorkflowTokens {
     }
 
     /// Keeps the token of a reserve answer. If there is one, returns the body with the token replaced
-    /// by [`HELD`] and everything else as it was.
+    /// by [`HELD_BY_PROXY`] and everything else as it was.
     pub fn keep(&self, job: &Slug, body: &Bytes) -> Option<Bytes> {
         let reserved = Reserved::parse(body)?;
         match reserved.header() {

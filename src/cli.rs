@@ -42,6 +42,9 @@ pub struct Cli {
     /// Folder with the key files
     #[arg(long, global = true, value_name = "FOLDER", help_heading = COMMON)]
     keys: Option<String>,
+    /// Folder for what must survive a restart
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = COMMON)]
+    state: Option<String>,
     /// Address of the wallet to use; needed only if there are several
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = COMMON)]
     wallet: Option<String>,
@@ -68,8 +71,12 @@ impl Cli {
     /// # Errors
     /// See [`Failure`].
     pub fn run(self) -> Result<(), Failure> {
-        let flags =
-            [("keys", self.keys), ("wallet", self.wallet), ("password_file", self.password_file)];
+        let flags = [
+            ("keys", self.keys),
+            ("state", self.state),
+            ("wallet", self.wallet),
+            ("password_file", self.password_file),
+        ];
         let settings = Settings { file: self.config, flags: given(flags).collect() };
         match self.command {
             Command::Serve(serve) => serve.run(settings),

@@ -26,6 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The folder with the key files.
     pub keys: PathBuf,
+    /// The folder for what must survive a restart.
+    pub state: PathBuf,
     /// The wallet to use; without it, `keys` must hold exactly one.
     pub wallet: Option<Address>,
     /// A file whose first line is the wallet's password.
@@ -61,6 +63,11 @@ pub struct LogConfig {
 }
 
 impl Config {
+    /// The file of the store, in the folder `state`.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("proxy.db")
+    }
+
     /// A configuration for the defaults to be written over: no value of it is ever used.
     fn blank() -> Self {
         // The text is a valid URL, as any test of this module shows.
@@ -70,6 +77,7 @@ impl Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             keys: PathBuf::new(),
+            state: PathBuf::new(),
             wallet: None,
             password_file: None,
             expose_workflow_token: false,

@@ -94,6 +94,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |config, given| value::path(given).map(|path| config.keys = path),
     },
     Setting {
+        key: "state",
+        flag: Some("--state"),
+        kind: Kind::String,
+        default: "state",
+        why: "Folder for what must survive a restart: journal, reservations and stored answers.",
+        set: |config, given| value::path(given).map(|path| config.state = path),
+    },
+    Setting {
         key: "wallet",
         flag: Some("--wallet"),
         kind: Kind::String,
@@ -213,6 +221,7 @@ mod tests {
         assert_eq!(config.source, Some("proxy.toml".into()));
         assert_eq!(config.listen, "127.0.0.1:8402".parse().unwrap());
         assert_eq!(config.keys, Path::new("keys"));
+        assert_eq!(config.database(), Path::new("state/proxy.db"));
         assert_eq!((config.wallet, config.password_file), (None, None));
         assert!(!config.expose_workflow_token);
         assert_eq!(config.upstream.url.to_string(), "https://www.agentpmt.com");

@@ -7,17 +7,22 @@ pub mod keystore;
 
 use std::fmt;
 
+use hkdf::Hkdf;
 use k256::{
     ecdsa::{SigningKey, VerifyingKey},
     elliptic_curve::Generate,
 };
+use sha2::Sha256;
 use sha3::{Digest, Keccak256};
 use zeroize::Zeroizing;
 
 use crate::{
     message::Message,
-    types::{Address, Signature},
+    types::{Address, SealKey, Signature},
 };
+
+/// What the derived key is for: another purpose needs another text.
+const SEAL_PURPOSE: &[u8] = b"agentpmt-proxy: seal what is stored, 1";
 
 /// A wallet's private key. It wipes itself when dropped, is not copied, and prints nothing but its
 /// address.
@@ -70,6 +75,18 @@ impl Signer {
         bytes[..64].copy_from_slice(&signature.to_bytes());
         bytes[64] = 27 + recovery_id.to_byte();
         Signature::new(bytes)
+    }
+
+    /// The key that seals what is stored for this wallet: HKDF-SHA256 (RFC 5869) of the private key,
+    /// without salt. It tells nothing about the private key, and whoever has that can make it again.
+    pub fn seal_key(&self) -> SealKey {
+        let secret = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        let mut bytes = Zeroizing::new([0; 32]);
+        // HKDF gives up to 255 times the 32 bytes of a SHA-256.
+        Hkdf::<Sha256>::new(None, secret.as_slice())
+            .expand(SEAL_PURPOSE, bytes.as_mut_slice())
+            .expect("32 bytes are few enough");
+        SealKey::new(bytes)
     }
 
     fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
@@ -140,6 +157,20 @@ mod tests {
             let error = Signer::from_hex(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("4242"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wallet_always_has_the_same_seal_key_and_another_wallet_another() {
+        let seal_key =
+            |digits: &str| *Signer::from_hex(&digits.repeat(32)).unwrap().seal_key().expose();
+        assert_eq!(seal_key("42"), seal_key("42"));
+        assert_ne!(seal_key("42"), seal_key("43"));
+        // Of OpenSSL: openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:4242…
+        // -kdfopt info:"agentpmt-proxy: seal what is stored, 1" HKDF
+        assert_eq!(
+            hex::encode(seal_key("42")),
+            "06a65e62ddd49a756919fc4c208f1361636550fc7afa752953cfbb876265a405"
+        );
     }
 
     #[test]

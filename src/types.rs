@@ -3,10 +3,14 @@
 //! A value that carried a line break could forge another line of the message, so every type here
 //! holds printable ASCII without space and nothing else (protocol §2).
 
+mod seal_key;
+
 use std::{fmt, str::FromStr};
 
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
+
+pub use self::seal_key::SealKey;
 
 /// The longest id of a path, in bytes.
 const MAX_SLUG: usize = 128;

@@ -31,6 +31,7 @@ pub mod call;
 pub mod message;
 
 pub mod signer;
+pub mod store;
 pub mod upstream;
 
 pub mod refusal;

@@ -1,0 +1,132 @@
+//! What must survive: the journal of what was signed, the answers to idempotency keys, and the
+//! reservations.
+//!
+//! It is an SQLite database. All SQL stands in this module, behind methods that say what they are
+//! for, so that another database can come behind the same methods. Several processes may use one
+//! file at the same time.
+//!
+//! A thread of its own has the database (`worker`): no method blocks the runtime, and the cost of a
+//! sync is shared by all who wait for one.
+//!
+//! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
+//! is over, without a restart. Reads go on meanwhile.
+
+mod error;
+mod file;
+mod schema;
+mod seal;
+
+mod held;
+mod run;
+mod worker;
+
+mod record;
+mod stored_answer;
+
+mod answers;
+mod audit;
+mod journal;
+mod reservations;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+pub use self::{
+    answers::Claim,
+    audit::{Breach, Broken, Journal, Verified, VerifyError},
+    error::{Fault, StoreError},
+    record::{Entry, Outcome, Record},
+    reservations::Reservation,
+    stored_answer::StoredAnswer,
+};
+use self::{held::Held, journal::Losses, run::Run, seal::Seal, worker::Worker};
+use crate::types::SealKey;
+
+/// The store. Clones share it.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    worker: Worker,
+    seal: Seal,
+    run: Run,
+    held: Held,
+    losses: Arc<Losses>,
+}
+
+impl Store {
+    /// Opens the database, and makes it, for its owner alone, if it is not there. One of an earlier
+    /// version is brought to this one. It blocks, but for no longer with a long history.
+    ///
+    /// A database that is there and of this version opens even if it cannot be written to at the
+    /// moment; writes then fail.
+    ///
+    /// # Errors
+    /// It cannot be opened, made or brought to this version; or a newer version has written it.
+    pub fn open(path: &Path, key: &SealKey) -> Result<Self, StoreError> {
+        let failed = |fault| StoreError::new(path, fault);
+        let connection = file::open(path).map_err(failed)?;
+        let worker = Worker::start(path.to_owned(), connection);
+        Ok(Self(Arc::new(Inner {
+            path: path.to_owned(),
+            worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
+            seal: Seal::new(key),
+            run: Run::new(file::folder(path)),
+            held: Held::default(),
+            losses: Arc::default(),
+        })))
+    }
+
+    /// Waits until all that was given to the store before, also in the background, is on the disk.
+    ///
+    /// # Errors
+    /// Nothing can be written.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
+    }
+
+    /// Finds out whether records can be written at the moment, by writing something.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let now = Timestamp::now().as_millisecond();
+        self.write(move |transaction| {
+            transaction.prepare_cached("UPDATE probe SET at = ?1")?.execute([now])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.worker.write(work).await.map_err(|fault| StoreError::new(&self.0.path, fault))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.worker.read(read).await.map_err(|fault| StoreError::new(&self.0.path, fault))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! What was answered to a client's `Idempotency-Key`.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Inner, Store, StoreError,
+    error::Fault,
+    held::{CallKey, Holder},
+    seal::Place,
+    stored_answer::StoredAnswer,
+};
+
+/// How long an answer is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many that are too old are removed when one is added.
+const PURGED: u32 = 4;
+
+/// How a call with an idempotency key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It was not seen before, and is now the caller's: to end with [`Store::settle`],
+    /// [`Store::release`] or [`Store::abandon`].
+    New,
+    /// It was answered.
+    Done(StoredAnswer),
+    /// Somebody works on it, in this process or in another that uses the same file.
+    Running,
+    /// Whoever worked on it has died or given up, so nobody knows whether it took effect. It is now
+    /// the caller's, and nobody else's, to find out and to end like a new one.
+    Interrupted,
+    /// The key was used for another call.
+    Mismatch,
+}
+
+impl Store {
+    /// Claims a client's key for the call with this fingerprint, a hash of all that makes it the
+    /// same call. Answers are known for 24 hours. When this returns, the claim is on the disk.
+    ///
+    /// # Errors
+    /// The claim could not be written, so it is nobody's; or the answer does not open.
+    pub async fn claim(
+        &self,
+        client: &str,
+        key: &str,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Claim, StoreError> {
+        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
+        let attempt =
+            Attempt { holder: self.0.held.holder(), call: call.clone(), fingerprint, now };
+        let holder = attempt.holder;
+        let inner = self.0.clone();
+        let claim = self.write(move |transaction| attempt.claim(&inner, transaction)).await;
+        if claim.is_err() {
+            self.0.held.end(&call, Some(holder));
+        }
+        claim
+    }
+
+    /// Keeps the answer of a claimed call, sealed, and ends the claim. When this returns, it is on
+    /// the disk.
+    ///
+    /// # Errors
+    /// It could not be written; the call then counts as interrupted.
+    pub async fn settle(
+        &self,
+        client: &str,
+        key: &str,
+        answer: &StoredAnswer,
+    ) -> Result<(), StoreError> {
+        let answer = answer.clone();
+        self.end(client, key, move |inner, transaction, call| {
+            let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
+            let settled = transaction
+                .prepare_cached(
+                    "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3",
+                )?
+                .execute(params![call.client, call.key, inner.run.name(), sealed])?;
+            if settled == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+        })
+        .await
+    }
+
+    /// Forgets a claimed call of which nothing was sent.
+    ///
+    /// # Errors
+    /// It could not be written; the call then counts as interrupted.
+    pub async fn release(&self, client: &str, key: &str) -> Result<(), StoreError> {
+        self.end(client, key, |inner, transaction, call| {
+            let sql = "DELETE FROM answers
+                       WHERE client = ?1 AND key = ?2 AND run = ?3 AND answer IS NULL";
+            let mut statement = transaction.prepare_cached(sql)?;
+            statement.execute(params![call.client, call.key, inner.run.name()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Leaves a claimed call that may have taken effect, or not: the next who claims it finds it
+    /// interrupted.
+    pub fn abandon(&self, client: &str, key: &str) {
+        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
+        self.0.held.end(&call, self.0.held.holder_of(&call));
+    }
+
+    /// Ends a claim with a change to its row; if that fails, with none.
+    async fn end(
+        &self,
+        client: &str,
+        key: &str,
+        change: impl FnOnce(&Inner, &Connection, &CallKey) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
+        let holder = self.0.held.holder_of(&call);
+        let inner = self.0.clone();
+        let ended = call.clone();
+        let result = self
+            .write(move |transaction| {
+                inner.held.end(&ended, holder);
+                change(&inner, transaction, &ended)
+            })
+            .await;
+        // Once more, for work that was refused before it began.
+        self.0.held.end(&call, holder);
+        result
+    }
+}
+
+/// One attempt to claim a key.
+struct Attempt {
+    holder: Holder,
+    call: CallKey,
+    fingerprint: [u8; 32],
+    now: Timestamp,
+}
+
+/// What the database says of a key.
+struct Found {
+    fingerprint: Vec<u8>,
+    run: String,
+    answer: Option<Vec<u8>>,
+}
+
+impl Attempt {
+    fn claim(self, inner: &Inner, transaction: &Connection) -> Result<Claim, Fault> {
+        inner.run.hold()?;
+        match self.find(transaction)? {
+            None => {
+                purge(transaction, self.oldest())?;
+                self.mark(inner, transaction)?;
+                Ok(Claim::New)
+            }
+            Some(found) if found.fingerprint != self.fingerprint => Ok(Claim::Mismatch),
+            Some(Found { answer: Some(sealed), .. }) => {
+                let opened = inner.seal.open(&place(&self.call), sealed)?;
+                let answer = StoredAnswer::from_bytes(&opened);
+                answer.map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
+            }
+            Some(found) if self.is_running(inner, &found)? => Ok(Claim::Running),
+            Some(_) => {
+                self.mark(inner, transaction)?;
+                Ok(Claim::Interrupted)
+            }
+        }
+    }
+
+    fn find(&self, transaction: &Connection) -> Result<Option<Found>, Fault> {
+        let sql = "SELECT fingerprint, run, answer FROM answers
+                   WHERE client = ?1 AND key = ?2 AND claimed > ?3";
+        let found = transaction
+            .prepare_cached(sql)?
+            .query_row(params![self.call.client, self.call.key, self.oldest()], |row| {
+                Ok(Found { fingerprint: row.get(0)?, run: row.get(1)?, answer: row.get(2)? })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    fn is_running(&self, inner: &Inner, found: &Found) -> Result<bool, Fault> {
+        if found.run == inner.run.name() {
+            Ok(inner.held.holder_of(&self.call).is_some())
+        } else {
+            inner.run.is_alive(&found.run)
+        }
+    }
+
+    /// Makes the call this holder's. One that is taken over is as old as it was.
+    fn mark(&self, inner: &Inner, transaction: &Connection) -> Result<(), Fault> {
+        let Self { call, fingerprint, now, .. } = self;
+        let sql = "INSERT INTO answers (client, key, fingerprint, run, claimed)
+                   VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (client, key) DO UPDATE SET
+                       fingerprint = excluded.fingerprint, run = excluded.run, answer = NULL,
+                       claimed = CASE WHEN claimed > ?6 THEN claimed ELSE excluded.claimed END";
+        transaction.prepare_cached(sql)?.execute(params![
+            call.client,
+            call.key,
+            fingerprint,
+            inner.run.name(),
+            now.as_millisecond(),
+            self.oldest(),
+        ])?;
+        inner.held.hold(call, self.holder);
+        Ok(())
+    }
+
+    /// When the oldest claim that is still known was made, in milliseconds of Unix time.
+    fn oldest(&self) -> i64 {
+        self.now.as_millisecond().saturating_sub(KEPT.as_millis() as i64)
+    }
+}
+
+/// What the errors call it.
+const ANSWER: &str = "answer";
+
+fn place(call: &CallKey) -> Place<'_> {
+    Place { what: ANSWER, row: [&call.client, &call.key] }
+}
+
+fn purge(transaction: &Connection, oldest: i64) -> Result<(), Fault> {
+    let sql = "DELETE FROM answers WHERE rowid IN
+                   (SELECT rowid FROM answers WHERE claimed <= ?1 ORDER BY claimed LIMIT ?2)";
+    transaction.prepare_cached(sql)?.execute(params![oldest, PURGED])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Reading the journal, without the wallet's key and while a proxy writes it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row, params};
+
+use super::{
+    error::{Fault, StoreError},
+    file,
+    record::{Record, START, chained},
+};
+
+/// The journal of a database, opened to be read.
+///
+/// Each record is chained to the one before by its hash. So a record that was changed, removed,
+/// put in or moved shows, unless all that follow were written anew with it; the hashes take no
+/// secret, so who can write the file can do that. Nor does it show when the last records are cut
+/// off. Against both, keep the hash that [`Journal::verify`] returns somewhere else: it must still
+/// be in a later journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// A journal that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// How many records there are.
+    pub records: u64,
+    /// The hash of the last one; zeros if there is none.
+    pub hash: [u8; 32],
+}
+
+/// Why reading the journal to its end did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A record is not as it was written.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The first record that is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the journal was altered: record {seq} {why}; the records before it hold")]
+pub struct Broken {
+    /// Its number.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub why: Breach,
+}
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Breach {
+    /// It is not there, but a later one is.
+    #[error("is missing")]
+    Missing,
+    /// It does not fit its hash and the one before.
+    #[error("or its hash was changed, or another record stands in its place")]
+    Changed,
+}
+
+impl Journal {
+    /// Opens the journal of the database at `path`.
+    ///
+    /// # Errors
+    /// There is no database, it cannot be read, or a newer version has written it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
+        Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// The last `count` records, in order.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn tail(&self, count: u32) -> Result<Vec<Record>, StoreError> {
+        let read = || -> Result<Vec<Record>, Fault> {
+            let sql = "SELECT * FROM (SELECT seq, record, hash FROM journal
+                       ORDER BY seq DESC LIMIT ?1) ORDER BY seq";
+            let mut statement = self.connection.prepare(sql)?;
+            let rows = statement.query_and_then(params![count], record)?;
+            rows.collect()
+        };
+        read().map_err(|fault| self.failed(fault))
+    }
+
+    /// Gives every record to `each`, in order, one at a time, until it fails. Records that are
+    /// written meanwhile are not among them.
+    ///
+    /// # Errors
+    /// Those of `each`, or the journal cannot be read.
+    pub fn for_each<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(Record) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let failed = |fault: Fault| self.failed(fault);
+        let sql = "SELECT seq, record, hash FROM journal ORDER BY seq";
+        let mut statement = self.connection.prepare(sql).map_err(|error| failed(error.into()))?;
+        let rows = statement.query_and_then([], record).map_err(|error| failed(error.into()))?;
+        for row in rows {
+            each(row.map_err(failed)?)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the whole journal and checks the chain, with no more than one record in memory.
+    ///
+    /// # Errors
+    /// The first record that does not hold, or the journal cannot be read.
+    pub fn verify(&self) -> Result<Verified, VerifyError> {
+        let mut so_far = Verified { records: 0, hash: START };
+        self.for_each(|record| {
+            so_far = so_far.and(&record)?;
+            Ok::<_, VerifyError>(())
+        })?;
+        Ok(so_far)
+    }
+
+    fn failed(&self, fault: Fault) -> StoreError {
+        StoreError::new(&self.path, fault)
+    }
+}
+
+impl Verified {
+    /// The same with one more record.
+    fn and(self, record: &Record) -> Result<Self, Broken> {
+        let seq = self.records + 1;
+        if record.seq != seq {
+            return Err(Broken { seq, why: Breach::Missing });
+        }
+        if chained(&self.hash, &record.text) != record.hash {
+            return Err(Broken { seq, why: Breach::Changed });
+        }
+        Ok(Self { records: seq, hash: record.hash })
+    }
+}
+
+fn record(row: &Row<'_>) -> Result<Record, Fault> {
+    let hash: Vec<u8> = row.get(2)?;
+    // A hash of another length, or a negative number, was altered; it need only be a wrong one.
+    let hash = hash.try_into().unwrap_or(START);
+    let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
+    Ok(Record { seq, text: row.get(1)?, hash })
+}
+
+#[cfg(test)]
+mod tests;

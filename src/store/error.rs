@@ -1,0 +1,145 @@
+//! What can go wrong with the store.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{ErrorCode, ffi};
+
+/// Why the store did not do what it was asked. Its text is complete: it names the file, says what
+/// happened, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {fault}", path.display())]
+pub struct StoreError {
+    path: PathBuf,
+    fault: Fault,
+}
+
+impl StoreError {
+    pub(super) fn new(path: &Path, fault: Fault) -> Self {
+        Self { path: path.to_owned(), fault }
+    }
+
+    /// What happened.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    /// Whether there is no such file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.fault, Fault::Missing)
+    }
+
+    /// Whether nothing can be written because the disk or a quota is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.fault, Fault::Full)
+    }
+}
+
+/// What happened to a store. None of these texts holds a value that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The file is to be read, and is not there.
+    #[error("there is no such file; `agentpmt-proxy serve` makes it, in the folder of --state")]
+    Missing,
+    /// The disk or a quota is full.
+    #[error(
+        "the disk is full, so nothing can be recorded; free some space, and the proxy goes on by \
+         itself"
+    )]
+    Full,
+    /// The file, its folder or its disk takes no writes.
+    #[error(
+        "it cannot be written to; make the file, its folder and its disk writable, and the proxy \
+         goes on by itself"
+    )]
+    ReadOnly,
+    /// Another process held the write lock for longer than a write may wait.
+    #[error("another process keeps it locked; end that process, or wait until it is done")]
+    Busy,
+    /// More is to be recorded than the disk takes.
+    #[error("the disk takes records more slowly than they come; use a faster one")]
+    Behind,
+    /// The content is no database, or a damaged one.
+    #[error(
+        "it is damaged or no database ({0}); move it away together with its -wal and -shm files, \
+         and start anew or from a copy"
+    )]
+    Corrupt(String),
+    /// A later version of this program has written it.
+    #[error(
+        "a newer agentpmt-proxy has written it (schema {found}; this one knows {known}); use that \
+         version, or another folder with --state"
+    )]
+    NewerSchema {
+        /// The version of the schema in the file.
+        found: usize,
+        /// The newest version that is known here.
+        known: usize,
+    },
+    /// A sealed value does not open.
+    #[error(
+        "a stored {0} does not open with this wallet's key: it was sealed for another wallet, or \
+         altered; use the wallet it was stored for, or another folder with --state"
+    )]
+    Sealed(&'static str),
+    /// A value in the file is not of its form.
+    #[error("a stored {0} has a form that this program does not write; the file was altered")]
+    Malformed(&'static str),
+    /// An answer is settled for a key that this run of the process has not claimed.
+    #[error("the answer's Idempotency-Key is not claimed by this process; this is a bug")]
+    NotClaimed,
+    /// The thread of the store has ended.
+    #[error("the store has stopped; restart the proxy")]
+    Stopped,
+    /// The operating system refused.
+    #[error("cannot {doing}: {cause}; check the path, its permissions and its disk")]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// What the operating system or SQLite said.
+        cause: String,
+    },
+    /// SQLite refused for a reason that should not arise.
+    #[error("SQLite says: {0}; this is a bug")]
+    Sqlite(String),
+}
+
+impl Fault {
+    /// What the operating system said about something that was tried.
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            _ => Self::Io { doing, cause: cause.to_string() },
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        let Some(failure) = error.sqlite_error() else {
+            return match error {
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..) => Self::Malformed("value"),
+                _ => Self::Sqlite(text),
+            };
+        };
+        match failure.code {
+            // What SQLite meets when it cannot make room for the index of its log.
+            _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
+            ErrorCode::DiskFull => Self::Full,
+            ErrorCode::ReadOnly => Self::ReadOnly,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(text),
+            ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
+                Self::Io { doing: "open it", cause: text }
+            }
+            ErrorCode::SystemIoFailure => Self::Io { doing: "read or write it", cause: text },
+            _ => Self::Sqlite(text),
+        }
+    }
+}

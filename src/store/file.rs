@@ -1,0 +1,118 @@
+//! The file of the database: made, opened for writing, opened for reading.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags};
+
+use super::{
+    error::Fault,
+    schema::{MIGRATIONS, migrate, version},
+};
+
+/// How long a write waits while another process writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// How long to pause before the next try to switch an empty file to its log.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Opens the database, made and brought to this version if need be. One that is up to date opens
+/// even if it cannot be written to at the moment.
+pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+    create(path)?;
+    let mut connection = open_to_write(path)?;
+    use_log(&connection)?;
+    migrate(&mut connection, MIGRATIONS)?;
+    Ok(connection)
+}
+
+/// Opens a database that is there and of this version.
+pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    // A commit has reached the disk before it returns.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The log and its index stay when the last connection closes: without them, a file in a folder
+    // that cannot be written to could not even be read.
+    connection.file_control(Some(MAIN_DB), FileControl::PersistWal(&mut 1))?;
+    Ok(connection)
+}
+
+/// Opens a database that is there, to read only.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
+    if !path.try_exists().map_err(Fault::io("open it"))? {
+        return Err(Fault::Missing);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    version(&connection, MIGRATIONS.len())?;
+    Ok(connection)
+}
+
+/// The folder that a path is in.
+pub(super) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes an empty file, and the folder for it, for their owner alone. SQLite gives the same
+/// permissions to the files that it puts beside it.
+///
+/// An existing file is not touched: closing it here would drop the locks that SQLite may hold on
+/// it elsewhere in this process.
+fn create(path: &Path) -> Result<(), Fault> {
+    if path.try_exists().map_err(Fault::io("open it"))? {
+        return Ok(());
+    }
+    create_folder(folder(path)).map_err(Fault::io("make its folder"))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(cause) => Err(Fault::io("make it")(cause)),
+        Ok(_) => sync(folder(path)).map_err(Fault::io("sync its folder")),
+    }
+}
+
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+/// Makes a new name in the folder survive a loss of power.
+fn sync(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// Switches a new file to a write-ahead log, which the file then remembers.
+///
+/// SQLite does not wait when two processes switch at the same moment, but refuses the second.
+fn use_log(connection: &Connection) -> Result<(), Fault> {
+    let begun = Instant::now();
+    let switch = || -> Result<(), Fault> {
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        if mode != "wal" {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+        }
+        Ok(())
+    };
+    loop {
+        match switch() {
+            Err(Fault::Busy) if begun.elapsed() < BUSY => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The tables, and how a file of an earlier version becomes one of this version.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::error::Fault;
+
+/// One text a version of the schema; the version of a file is the number of texts it has been
+/// through. A text that was ever released is not changed: a change is a new text at the end.
+pub(super) const MIGRATIONS: &[&str] = &["
+    -- The record's canonical JSON, and SHA-256 of the hash before it followed by that text.
+    CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY,
+        record TEXT NOT NULL,
+        hash BLOB NOT NULL
+    ) STRICT;
+
+    -- What was answered to a client's Idempotency-Key; no answer as long as its call runs.
+    CREATE TABLE answers (
+        client TEXT NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        run TEXT NOT NULL,
+        claimed INTEGER NOT NULL,
+        answer BLOB,
+        PRIMARY KEY (client, key)
+    ) STRICT;
+    CREATE INDEX answers_by_age ON answers (claimed);
+
+    CREATE TABLE reservations (
+        wallet TEXT NOT NULL,
+        job TEXT NOT NULL,
+        client TEXT NOT NULL,
+        reservation_id TEXT,
+        ends INTEGER NOT NULL,
+        workflow_token BLOB,
+        PRIMARY KEY (wallet, job)
+    ) STRICT;
+    CREATE INDEX reservations_by_end ON reservations (ends);
+
+    -- One row, written to find out whether anything can be written.
+    CREATE TABLE probe (at INTEGER NOT NULL) STRICT;
+    INSERT INTO probe VALUES (0);
+"];
+
+/// Brings the tables to the newest version, each step in a transaction of its own. Where that is
+/// done already, nothing is written.
+pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Fault> {
+    while version(connection, migrations.len())? < migrations.len() {
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have been faster, so the version is read again under the lock.
+        let version = version(&step, migrations.len())?;
+        if let Some(sql) = migrations.get(version) {
+            step.execute_batch(sql)?;
+            step.pragma_update(None, "user_version", version + 1)?;
+            step.commit()?;
+        }
+    }
+    Ok(())
+}
+
+/// The version of the file, which is at most `known`.
+pub(super) fn version(connection: &Connection, known: usize) -> Result<usize, Fault> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = found as usize;
+    if found > known { Err(Fault::NewerSchema { found, known }) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE one (a INTEGER); INSERT INTO one VALUES (7);";
+    const SECOND: &str = "ALTER TABLE one ADD COLUMN b INTEGER; UPDATE one SET b = a + 1;";
+
+    fn sum(connection: &Connection) -> i64 {
+        connection.query_row("SELECT a + b FROM one", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_keeps_its_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[FIRST]).unwrap();
+        assert_eq!(version(&connection, 1), Ok(1));
+        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
+        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
+        assert_eq!((version(&connection, 2), sum(&connection)), (Ok(2), 15));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let half = "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1);";
+        migrate(&mut connection, &[FIRST, half]).unwrap_err();
+        assert_eq!(version(&connection, 1), Ok(1));
+        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
+        assert!(!connection.table_exists(None, "two").unwrap());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
+        let refused = migrate(&mut connection, &[FIRST]);
+        assert_eq!(refused, Err(Fault::NewerSchema { found: 2, known: 1 }));
+    }
+
+    #[test]
+    fn the_migrations_of_this_version_apply() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        assert_eq!(version(&connection, MIGRATIONS.len()), Ok(MIGRATIONS.len()));
+    }
+}

@@ -1,0 +1,108 @@
+//! Sealing of secrets at rest: XChaCha20-Poly1305 under the key of the wallet.
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{AeadInOut, Generate},
+};
+use zeroize::Zeroizing;
+
+use super::error::Fault;
+use crate::types::SealKey;
+
+/// The length of a nonce, in bytes: long enough to be random for every value.
+const NONCE: usize = 24;
+
+/// Seals and opens. Every value is bound to its place, so that rows cannot be exchanged.
+pub(super) struct Seal(XChaCha20Poly1305);
+
+/// Where a sealed value stands.
+pub(super) struct Place<'a> {
+    /// What it is, as errors call it.
+    pub(super) what: &'static str,
+    /// The key of its row.
+    pub(super) row: [&'a str; 2],
+}
+
+impl Seal {
+    pub(super) fn new(key: &SealKey) -> Self {
+        Self(XChaCha20Poly1305::new(key.expose().into()))
+    }
+
+    /// The sealed form: cipher text, tag and nonce.
+    pub(super) fn seal(&self, place: &Place<'_>, mut value: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        let nonce = XNonce::try_generate().map_err(|error| Fault::Io {
+            doing: "get randomness to seal with",
+            cause: error.to_string(),
+        })?;
+        // The cipher refuses only values of more than 256 GiB.
+        let sealed = self.0.encrypt_in_place(&nonce, &place.to_bytes(), &mut value);
+        sealed.map_err(|_| Fault::Sealed(place.what))?;
+        value.extend_from_slice(&nonce);
+        Ok(value)
+    }
+
+    /// The value that was sealed at this place with this key.
+    pub(super) fn open(
+        &self,
+        place: &Place<'_>,
+        mut sealed: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let refused = Fault::Sealed(place.what);
+        let Some(length) = sealed.len().checked_sub(NONCE) else { return Err(refused) };
+        let nonce = XNonce::try_from(&sealed[length..]).map_err(|_| refused.clone())?;
+        sealed.truncate(length);
+        let opened = self.0.decrypt_in_place(&nonce, &place.to_bytes(), &mut sealed);
+        opened.map_err(|_| refused)?;
+        Ok(Zeroizing::new(sealed))
+    }
+}
+
+impl Place<'_> {
+    /// Each part with its length before it, so that no two places have the same bytes.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [self.what, self.row[0], self.row[1]] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal(byte: u8) -> Seal {
+        Seal::new(&SealKey::new(Zeroizing::new([byte; 32])))
+    }
+
+    const HERE: Place<'_> = Place { what: "token", row: ["ab", "c"] };
+
+    #[test]
+    fn a_value_opens_at_its_place_with_its_key_only() {
+        let sealed = seal(1).seal(&HERE, b"secret".to_vec()).unwrap();
+        assert_eq!(**seal(1).open(&HERE, sealed.clone()).unwrap(), *b"secret");
+        let refused = Err(Fault::Sealed("token"));
+        assert_eq!(seal(2).open(&HERE, sealed.clone()), refused);
+        let elsewhere = Place { what: "token", row: ["a", "bc"] };
+        assert_eq!(seal(1).open(&elsewhere, sealed.clone()), refused);
+    }
+
+    #[test]
+    fn no_altered_or_shortened_value_opens() {
+        let sealed = seal(1).seal(&HERE, b"secret".to_vec()).unwrap();
+        for at in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[at] ^= 1;
+            assert_eq!(seal(1).open(&HERE, altered), Err(Fault::Sealed("token")), "byte {at}");
+            assert!(seal(1).open(&HERE, sealed[..at].to_vec()).is_err(), "{at} bytes");
+        }
+    }
+
+    #[test]
+    fn equal_values_are_sealed_differently() {
+        let sealed = || seal(1).seal(&HERE, b"secret".to_vec()).unwrap();
+        assert_ne!(sealed(), sealed());
+    }
+}

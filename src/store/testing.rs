@@ -1,0 +1,95 @@
+//! What the tests of the store share.
+
+use std::{fs, path::PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::{Entry, Store};
+use crate::types::{RequestId, SealKey};
+
+pub(super) const WALLET: &str = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025";
+
+/// A folder with a database in it.
+pub(super) struct Folder(TempDir);
+
+impl Folder {
+    pub(super) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.path().join("state/proxy.db")
+    }
+
+    /// The store, as one more process would open it.
+    pub(super) fn open(&self) -> Store {
+        Store::open(&self.path(), &key(1)).unwrap()
+    }
+
+    /// The database, as somebody else would open it.
+    pub(super) fn sqlite(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+
+    /// Changes the database behind the store's back.
+    pub(super) fn tamper(&self, sql: &str) {
+        self.sqlite().execute_batch(sql).unwrap();
+    }
+
+    /// How many transactions stand in the write-ahead log: frames that end one carry the size of
+    /// the database (SQLite, "WAL Frame Header Format").
+    pub(super) fn commits(&self) -> usize {
+        let log = fs::read(self.path().with_extension("db-wal")).unwrap();
+        let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+        let frame = 24 + number(8) as usize;
+        (32..log.len()).step_by(frame).filter(|at| number(at + 4) != 0).count()
+    }
+
+    /// Every byte of every file, also of those that SQLite puts beside the database.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let files = fs::read_dir(self.path().parent().unwrap()).unwrap();
+        files.flat_map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+}
+
+pub(super) fn key(byte: u8) -> SealKey {
+    SealKey::new(Zeroizing::new([byte; 32]))
+}
+
+pub(super) fn id(number: u32) -> RequestId {
+    format!("request-{number}").parse().unwrap()
+}
+
+pub(super) fn entry(number: u32) -> Entry {
+    Entry {
+        request_id: id(number),
+        call_id: format!("call-{number}").parse().unwrap(),
+        client: "agent".into(),
+        wallet: WALLET.parse().unwrap(),
+        action: "job_complete",
+        product: Some("job1".parse().unwrap()),
+        payload_hash: None,
+    }
+}
+
+/// Lets the store grow the database by so many pages and no more, as a full disk would.
+pub(super) async fn limit_growth(store: &Store, pages: u32) {
+    let limit = move |connection: &Connection| {
+        let now: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(()))?;
+        Ok(())
+    };
+    store.write(limit).await.unwrap();
+}
+
+/// Some moment, and so many seconds later.
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap() + SignedDuration::from_secs(seconds)
+}
+
+pub(super) fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}

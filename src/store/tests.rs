@@ -1,0 +1,195 @@
+use std::{fs, pin::pin};
+
+use futures_util::{future::join_all, poll};
+use rusqlite::types::Value;
+
+use super::{
+    testing::{Folder, entry, id, key, limit_growth},
+    *,
+};
+
+fn verified(folder: &Folder) -> u64 {
+    Journal::open(&folder.path()).unwrap().verify().unwrap().records
+}
+
+#[tokio::test]
+async fn a_record_is_in_the_file_when_it_is_acknowledged() {
+    let folder = Folder::new();
+    let store = folder.open();
+    for number in 0..5 {
+        store.sign_record(&entry(number)).await.unwrap();
+        assert_eq!(verified(&folder), u64::from(number) + 1);
+    }
+}
+
+/// What "on the disk" rests on; a connection that was opened anew must have it too.
+#[tokio::test]
+async fn a_commit_is_synced_before_it_returns() {
+    let folder = Folder::new();
+    drop(folder.open());
+    let connections = [file::open(&folder.path()), file::open_to_write(&folder.path())];
+    for connection in connections.map(Result::unwrap) {
+        let pragma = |name| -> Value {
+            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        assert_eq!(pragma("synchronous"), Value::Integer(2));
+        assert_eq!(pragma("journal_mode"), Value::Text("wal".into()));
+    }
+}
+
+/// The writer is held up by the lock of another process until all others wait.
+#[tokio::test]
+async fn those_who_wait_together_share_a_commit() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let other = folder.sqlite();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let before = folder.commits();
+    // All can go to the queue in one poll: tokio lets a task do 128 things before it must pause.
+    let entries: Vec<_> = (0..50).map(entry).collect();
+    let mut all = pin!(join_all(entries.iter().map(|entry| store.sign_record(entry))));
+    assert!(poll!(&mut all).is_pending());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(all.await.iter().all(Result::is_ok));
+    assert_eq!(verified(&folder), 50);
+    // The first may have set out before the others came.
+    let commits = folder.commits() - before;
+    assert!((1..=2).contains(&commits), "{commits} commits");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_records_until_there_is_room() {
+    let folder = Folder::new();
+    let store = folder.open();
+    limit_growth(&store, 4).await;
+    let mut written = 0;
+    let refused = loop {
+        match store.sign_record(&entry(written)).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.is_full() && written > 0, "{refused}");
+    assert!(refused.to_string().contains("proxy.db: the disk is full"), "{refused}");
+    assert_eq!(verified(&folder), u64::from(written));
+    limit_growth(&store, 1000).await;
+    store.sign_record(&entry(written)).await.unwrap();
+    assert_eq!(verified(&folder), u64::from(written) + 1);
+}
+
+#[tokio::test]
+async fn lost_records_are_counted_and_the_chain_goes_on() {
+    let folder = Folder::new();
+    let store = folder.open();
+    limit_growth(&store, 0).await;
+    for number in 0..200 {
+        store.note(&entry(number)).await;
+    }
+    // A disk that is full ends the whole transaction, so this may fail with the last of them.
+    drop(store.flush().await);
+    let lost = store.lost_records();
+    assert!(lost > 0);
+    assert_eq!(verified(&folder) + lost, 200);
+    limit_growth(&store, 1000).await;
+    store.outcome(&id(1), Outcome::Unknown).await;
+    store.flush().await.unwrap();
+    assert_eq!((store.lost_records(), verified(&folder) + lost), (lost, 201));
+}
+
+#[tokio::test]
+async fn a_connection_that_turned_read_only_is_replaced() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let read_only =
+        |connection: &Connection| Ok(connection.pragma_update(None, "query_only", 1)?);
+    store.write(read_only).await.unwrap();
+    store.probe().await.unwrap();
+    store.sign_record(&entry(1)).await.unwrap();
+    assert_eq!(verified(&folder), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_cannot_be_written_opens_and_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let store = folder.open();
+    store.sign_record(&entry(1)).await.unwrap();
+    drop(store);
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let state = folder.path().parent().unwrap().to_owned();
+    let files: Vec<_> = fs::read_dir(&state).unwrap().map(|file| file.unwrap().path()).collect();
+    files.iter().for_each(|file| mode(file, 0o400));
+    mode(&state, 0o500);
+    // Permissions do not bind root: for root, this shows only that nothing else goes wrong.
+    let root = fs::OpenOptions::new().append(true).open(folder.path()).is_ok();
+    let store = folder.open();
+    assert_eq!(store.sign_record(&entry(2)).await.is_ok(), root);
+    assert!(store.reservations(Timestamp::now()).await.unwrap().is_empty());
+    mode(&state, 0o700);
+    files.iter().for_each(|file| mode(file, 0o600));
+    store.sign_record(&entry(3)).await.unwrap();
+    assert_eq!(verified(&folder), if root { 3 } else { 2 });
+}
+
+#[tokio::test]
+async fn two_stores_on_one_file_write_one_chain() {
+    let folder = Folder::new();
+    let stores = [folder.open(), folder.open()];
+    let entries: Vec<_> = (0..100).map(entry).collect();
+    let both = entries.iter().enumerate().map(|(at, entry)| stores[at % 2].sign_record(entry));
+    assert!(join_all(both).await.iter().all(Result::is_ok));
+    assert_eq!(verified(&folder), 100);
+}
+
+#[test]
+fn several_processes_may_make_the_file_at_once() {
+    let folder = Folder::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| drop(folder.open()))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let folder = Folder::new();
+    drop(folder.open());
+    folder.tamper("PRAGMA user_version = 99");
+    let refused = Store::open(&folder.path(), &key(1)).unwrap_err();
+    assert!(refused.to_string().contains("a newer agentpmt-proxy has written it"), "{refused}");
+    assert!(Journal::open(&folder.path()).is_err());
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().parent().unwrap()).unwrap();
+    fs::write(folder.path(), "this is not a database, ".repeat(100)).unwrap();
+    let refused = Store::open(&folder.path(), &key(1)).unwrap_err();
+    assert!(matches!(refused.fault(), Fault::Corrupt(_)), "{refused:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_folder_and_its_files_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let store = folder.open();
+    store.claim("agent", "key", [0; 32], Timestamp::now()).await.unwrap();
+    let state = folder.path().parent().unwrap().to_owned();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    let files: Vec<_> = fs::read_dir(&state).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    assert!(files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+}
+
+#[test]
+fn debug_shows_the_path_only() {
+    let folder = Folder::new();
+    let text = format!("{:?}", folder.open());
+    assert_eq!(text, format!("Store {{ path: {:?}, .. }}", folder.path()));
+}

@@ -4,6 +4,7 @@
 mod check;
 mod explain;
 mod failure;
+mod journal;
 mod log;
 mod password;
 mod sandbox;
@@ -63,6 +64,8 @@ enum Command {
     Wallet(wallet::Wallet),
     Explain(explain::Explain),
     Check(check::Check),
+    #[command(subcommand)]
+    Journal(journal::Journal),
 }
 
 impl Cli {
@@ -84,6 +87,7 @@ impl Cli {
             Command::Wallet(wallet) => wallet.run(settings),
             Command::Explain(explain) => explain.run(settings),
             Command::Check(check) => check.run(settings),
+            Command::Journal(journal) => journal.run(settings),
         }
     }
 }

@@ -34,6 +34,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_NOPERM: u8 = 77;
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
+        Failure::Journal(_) => 1,
         Failure::KeyAsArgument | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Config(_) => EX_CONFIG,
         Failure::Keystore(error) => match error {
@@ -55,7 +56,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
         Failure::Listen { .. } | Failure::Client(_) | Failure::Runtime { .. } => EX_UNAVAILABLE,
+        Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
-        Failure::Io { .. } => EX_IOERR,
+        Failure::Store(_) | Failure::Io { .. } => EX_IOERR,
     })
 }

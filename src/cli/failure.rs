@@ -6,6 +6,7 @@ use crate::{
     call::InvalidCall,
     config::Mistakes,
     signer::{InvalidKey, keystore::KeystoreError},
+    store::{Broken, StoreError, VerifyError},
     upstream::ClientError,
 };
 
@@ -79,6 +80,12 @@ pub enum Failure {
     /// The HTTPS client cannot start.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal is not as it was written.
+    #[error(transparent)]
+    Journal(#[from] Broken),
     /// What was given is no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),
@@ -109,6 +116,15 @@ fn no_usable_key(error: &KeystoreError) -> String {
         ),
         KeystoreError::Several { .. } => format!("{error}, as in --wallet ADDRESS"),
         _ => error.to_string(),
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Broken(broken) => Self::Journal(broken),
+            VerifyError::Store(error) => Self::Store(error),
+        }
     }
 }
 

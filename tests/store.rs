@@ -1,0 +1,205 @@
+//! The store as the rest of the program and a person at a shell see it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use agentpmt_proxy::{
+    signer::Signer,
+    store::{Claim, Entry, Journal, Outcome, Reservation, Store, StoredAnswer},
+};
+use http::{HeaderMap, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+/// A folder, and a wallet whose store is in it.
+struct Home {
+    folder: TempDir,
+    signer: Signer,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), signer: Signer::random() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn database(&self) -> PathBuf {
+        self.state().join("proxy.db")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.database(), &self.signer.seal_key()).unwrap()
+    }
+
+    fn entry(&self, number: u32) -> Entry {
+        Entry {
+            request_id: format!("request-{number}").parse().unwrap(),
+            call_id: format!("call-{number}").parse().unwrap(),
+            client: "agent".into(),
+            wallet: self.signer.address(),
+            action: "job_complete",
+            product: Some("job1".parse().unwrap()),
+            payload_hash: None,
+        }
+    }
+
+    /// Two calls, of which the second has no outcome.
+    async fn write_three_records(&self, store: &Store) {
+        let first = self.entry(1);
+        store.sign_record(&first).await.unwrap();
+        let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
+        store.outcome(&first.request_id, outcome).await;
+        store.sign_record(&self.entry(2)).await.unwrap();
+    }
+
+    /// What the program prints about the journal.
+    fn journal(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agentpmt-proxy"));
+        command.current_dir(self.folder.path()).arg("journal").args(arguments);
+        command.arg("--state").arg(self.state()).output().unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn tamper(database: &Path, sql: &str) {
+    rusqlite::Connection::open(database).unwrap().execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let home = Home::new();
+    let now = Timestamp::now();
+    let job = "job1".parse().unwrap();
+    let answer = StoredAnswer {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: "{\"success\":true}".into(),
+    };
+    let store = home.open();
+    home.write_three_records(&store).await;
+    assert_eq!(store.claim("agent", "done", [1; 32], now).await.unwrap(), Claim::New);
+    store.settle("agent", "done", &answer).await.unwrap();
+    assert_eq!(store.claim("agent", "cut off", [2; 32], now).await.unwrap(), Claim::New);
+    let reservation = Reservation {
+        job,
+        wallet: home.signer.address(),
+        client: "agent".into(),
+        reservation_id: Some("reservation-1".into()),
+        ends: now + SignedDuration::from_mins(30),
+        workflow_token: Some("the-token".into()),
+    };
+    store.keep_reservation(&reservation, now).await.unwrap();
+    drop(store);
+
+    let store = home.open();
+    let done = store.claim("agent", "done", [1; 32], now).await.unwrap();
+    assert_eq!(done, Claim::Done(answer));
+    let cut_off = store.claim("agent", "cut off", [2; 32], now).await.unwrap();
+    assert_eq!(cut_off, Claim::Interrupted);
+    let found = store.reservation(reservation.wallet, &reservation.job).await.unwrap().unwrap();
+    assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-token");
+    assert_eq!(store.reservations(now).await.unwrap().len(), 1);
+    assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 3);
+}
+
+#[tokio::test]
+async fn tail_shows_what_has_no_outcome_while_the_store_is_open() {
+    let home = Home::new();
+    let store = home.open();
+    home.write_three_records(&store).await;
+    let output = home.journal(&["tail"]);
+    assert!(output.status.success(), "{output:?}");
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].ends_with("signed   request-1  job_complete job1 for agent"), "{lines:?}");
+    assert!(lines[1].ends_with("outcome  request-1  200 in 12 ms"), "{lines:?}");
+    assert!(lines[2].ends_with("job_complete job1 for agent  NO OUTCOME"), "{lines:?}");
+    let last = home.journal(&["tail", "-n", "1", "--json"]);
+    let last: serde_json::Value = serde_json::from_slice(&last.stdout).unwrap();
+    assert_eq!((&last["record"]["seq"], &last["record"]["kind"]), (&3.into(), &"signed".into()));
+}
+
+#[tokio::test]
+async fn verify_counts_what_holds_and_names_what_does_not() {
+    let home = Home::new();
+    home.write_three_records(&home.open()).await;
+    let output = home.journal(&["verify"]);
+    let exported = home.journal(&["export"]);
+    let last = text(&exported.stdout).lines().last().unwrap().to_owned();
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    let hash = last["hash"].as_str().unwrap();
+    let expected = format!("3 records hold; the hash of the last is {hash}\n");
+    assert_eq!(text(&output.stdout), expected, "{output:?}");
+
+    tamper(&home.database(), "DELETE FROM journal WHERE seq = 2");
+    let output = home.journal(&["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "agentpmt-proxy: the journal was altered: record 2 is missing; the records \
+                    before it hold\n";
+    assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn without_a_store_the_commands_say_so() {
+    let home = Home::new();
+    for command in ["tail", "verify", "export"] {
+        let output = home.journal(&[command]);
+        assert_eq!(output.status.code(), Some(66), "{output:?}");
+        assert!(text(&output.stderr).contains("state/proxy.db: there is no such file"));
+        assert!(!home.state().exists());
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let home = Home::new();
+    for command in
+        [&["--help"][..], &["tail", "--help"], &["verify", "--help"], &["export", "--help"]]
+    {
+        let output = home.journal(command);
+        assert!(text(&output.stdout).contains("Example:\n  agentpmt-proxy journal"), "{output:?}");
+    }
+}
+
+/// A process that dies drops its lock, however it dies: here it is killed while it holds a claim.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_killed() {
+    if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
+        let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
+        let store = Store::open(Path::new(&database), &key).unwrap();
+        let claim = store.claim("agent", "key", [0; 32], Timestamp::now()).await.unwrap();
+        assert_eq!(claim, Claim::New);
+        println!("claimed");
+        return std::future::pending().await;
+    }
+    let home = Home { signer: Signer::from_hex(&"42".repeat(32)).unwrap(), ..Home::new() };
+    let name = "a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_killed";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("STORE_TEST_CLAIM_AND_HANG", home.database())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let claimed = std::io::BufRead::lines(output).any(|line| line.unwrap().contains("claimed"));
+    assert!(claimed);
+    let store = home.open();
+    let claim = || store.claim("agent", "key", [0; 32], Timestamp::now());
+    assert_eq!(claim().await.unwrap(), Claim::Running);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(claim().await.unwrap(), Claim::Interrupted);
+    assert_eq!(claim().await.unwrap(), Claim::Running);
+}

@@ -27,56 +27,49 @@ pub static ACTIONS: &[Action] = &[
                 Field::Integer { name: "skip", min: 0, default: 0 },
             ]),
         }),
-        changes: false,
-        reserves: false,
+        effect: Effect::None,
     },
     Action {
         name: "job_reserve",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/reserve",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
-        changes: true,
-        reserves: true,
+        effect: Effect::Reserves,
     },
     Action {
         name: "job_complete",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/complete",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Body }),
-        changes: true,
-        reserves: false,
+        effect: Effect::Submits,
     },
     Action {
         name: "job_status",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/status",
         proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
-        changes: false,
-        reserves: false,
+        effect: Effect::None,
     },
     Action {
         name: "job_workflow_create",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/workflow/create",
         proof: Proof::WorkflowToken,
-        changes: true,
-        reserves: false,
+        effect: Effect::Edits,
     },
     Action {
         name: "job_workflow_update",
         method: Method::PUT,
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}",
         proof: Proof::WorkflowToken,
-        changes: true,
-        reserves: false,
+        effect: Effect::Edits,
     },
     Action {
         name: "job_workflow_publish",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}/publish",
         proof: Proof::WorkflowToken,
-        changes: true,
-        reserves: false,
+        effect: Effect::Edits,
     },
 ];
 
@@ -91,13 +84,16 @@ pub struct Action {
     pub path: &'static str,
     /// What shows the upstream that the call may be made.
     pub proof: Proof,
-    /// Whether the call changes anything upstream.
-    pub changes: bool,
-    /// Whether the answer may hold the token of a reservation.
-    pub reserves: bool,
+    /// What the call changes upstream.
+    pub effect: Effect,
 }
 
 impl Action {
+    /// Whether the call changes anything upstream.
+    pub fn changes(&self) -> bool {
+        self.effect != Effect::None
+    }
+
     /// The row with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         ACTIONS.iter().find(|action| action.name == name)
@@ -117,6 +113,19 @@ impl Action {
         });
         segments.collect::<Vec<_>>().join("/")
     }
+}
+
+/// What a call changes upstream, which decides whether and how it may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it may be made as often as anyone likes.
+    None,
+    /// It reserves the job; `job_status` tells whether it did.
+    Reserves,
+    /// It submits the job's proof; `job_status` tells whether it did.
+    Submits,
+    /// It changes something that no other call shows.
+    Edits,
 }
 
 /// What shows the upstream that a call may be made.

@@ -84,6 +84,11 @@ impl Call {
         &self.body
     }
 
+    /// Sets a field that the client left out.
+    pub fn fill_in(&mut self, name: &str, value: CanonicalJson) {
+        self.body.insert(name, value);
+    }
+
     /// The path with its ids.
     pub fn path(&self) -> String {
         self.action.path_with(&self.ids)

@@ -10,12 +10,14 @@ mod password;
 mod sandbox;
 mod serve;
 mod signals;
+mod wait;
 mod wallet;
 
 use std::{
     fmt::Display,
     io::{ErrorKind, Write, stderr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -66,6 +68,7 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Journal(journal::Journal),
+    Wait(wait::Wait),
 }
 
 impl Cli {
@@ -88,6 +91,7 @@ impl Cli {
             Command::Explain(explain) => explain.run(settings),
             Command::Check(check) => check.run(settings),
             Command::Journal(journal) => journal.run(settings),
+            Command::Wait(wait) => wait.run(settings),
         }
     }
 }
@@ -114,6 +118,11 @@ fn given<const N: usize>(
     flags: [(&'static str, Option<String>); N],
 ) -> impl Iterator<Item = (&'static str, String)> {
     flags.into_iter().filter_map(|(key, value)| Some((key, value?)))
+}
+
+/// For options that are a length of time.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    crate::sandbox::duration(text).ok_or("expected a duration with its unit, such as 10s or 15m")
 }
 
 /// Prints to standard output. A reader that has gone away, as in `… | head`, is no failure.

@@ -34,6 +34,8 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Whether clients see a job's workflow token instead of a stand-in.
     pub expose_workflow_token: bool,
+    /// How many calls may be in flight at once: at least 1.
+    pub max_in_flight: usize,
     /// The API that calls are forwarded to.
     pub upstream: UpstreamConfig,
     /// What is logged, and how.
@@ -49,8 +51,10 @@ pub struct UpstreamConfig {
     pub url: UpstreamUrl,
     /// How long connecting may take: more than zero, at most an hour.
     pub connect_timeout: Duration,
-    /// How long a whole call may take: more than zero, at most an hour.
+    /// How long a call that only reads may take, tries included: more than zero, at most an hour.
     pub timeout: Duration,
+    /// The same for a call that changes something.
+    pub change_timeout: Duration,
 }
 
 /// The settings under `[log]`.
@@ -72,8 +76,12 @@ impl Config {
     fn blank() -> Self {
         // The text is a valid URL, as any test of this module shows.
         let url = "https://localhost".parse().expect("a valid upstream");
-        let upstream =
-            UpstreamConfig { url, connect_timeout: Duration::ZERO, timeout: Duration::ZERO };
+        let upstream = UpstreamConfig {
+            url,
+            connect_timeout: Duration::ZERO,
+            timeout: Duration::ZERO,
+            change_timeout: Duration::ZERO,
+        };
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             keys: PathBuf::new(),
@@ -81,6 +89,7 @@ impl Config {
             wallet: None,
             password_file: None,
             expose_workflow_token: false,
+            max_in_flight: 1,
             upstream,
             log: LogConfig { level: Level::INFO, format: LogFormat::Auto },
             source: None,

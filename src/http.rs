@@ -1,5 +1,7 @@
 //! The local surface: the upstream's paths, unsigned, and the proxy's own.
 
+mod head;
+mod load;
 mod log;
 mod problem;
 
@@ -12,22 +14,24 @@ use axum::{
         DefaultBodyLimit, RawPathParams, State,
         rejection::{BytesRejection, RawPathParamsRejection},
     },
-    http::{Method, Uri},
+    http::{Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on, post},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-use self::problem::Problem;
+use self::{head::Head, problem::Problem};
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     call::{Call, InvalidCall},
-    proxy::Proxy,
+    proxy::{Incoming, Proxy},
+    reservation::HELD_BY_PROXY,
+    store::Reservation,
     types::InvalidValue,
     upstream::Answer,
-    workflow_token::HELD_BY_PROXY,
 };
 
 /// The largest body that is taken, in bytes.
@@ -37,17 +41,22 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// that keep time are used to this number.
 const LOCAL_SESSION_SECONDS: i64 = 900;
 
-/// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
-pub fn router(proxy: Arc<Proxy>) -> Router {
-    let mut router = Router::new()
+/// Every route of the proxy; those of [`ACTIONS`] are made by looping over it. Of calls, at most
+/// `max_in_flight` run at once.
+pub fn router(proxy: Arc<Proxy>, max_in_flight: usize) -> Router {
+    let router = Router::new()
         .route(SESSION_PATH, post(session))
         .route("/healthz", get(healthy))
-        .route("/readyz", get(ready));
+        .route("/readyz", get(ready))
+        .route("/proxy/reservations", get(reservations));
+    let mut calls = Router::new();
     for action in ACTIONS {
-        let handler = move |state, uri, ids, body| call(action, state, uri, ids, body);
-        router = router.route(action.path, on(method_filter(action), handler));
+        let handler = move |state, head, ids, body| call(action, state, head, ids, body);
+        calls = calls.route(action.path, on(method_filter(action), handler));
     }
+    let places = Arc::new(Semaphore::new(max_in_flight));
     router
+        .merge(calls.route_layer(middleware::from_fn_with_state(places, load::admit)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -58,19 +67,18 @@ pub fn router(proxy: Arc<Proxy>) -> Router {
 async fn call(
     action: &'static Action,
     State(proxy): State<Arc<Proxy>>,
-    uri: Uri,
+    head: Head,
     ids: Result<RawPathParams, RawPathParamsRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    if uri.query().is_some() {
-        return Err(Problem::query_not_taken());
-    }
+    let Head { call_id, key } = head;
     let body = body.map_err(|rejection| Problem::unreadable_body(&rejection))?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
         ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    Ok(pass_on(proxy.call(call).await.map_err(|failure| Problem::failed(action, &failure))?))
+    let result = proxy.call(Incoming { call, call_id, key }).await;
+    Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
 fn pass_on(answer: Answer) -> Response {
@@ -93,10 +101,31 @@ async fn healthy() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The wallet is open before the listener is, so whoever is answered finds the proxy ready. The
-/// upstream's state is not asked for.
-async fn ready(State(proxy): State<Arc<Proxy>>) -> Json<Value> {
-    Json(json!({ "status": "ready", "wallet": proxy.wallet().to_string() }))
+/// The wallet is open before the listener is. The upstream's state is not asked for.
+async fn ready(State(proxy): State<Arc<Proxy>>) -> Response {
+    let (status, word) = match proxy.is_ready().await {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    (status, Json(json!({ "status": word, "wallet": proxy.wallet().to_string() }))).into_response()
+}
+
+async fn reservations(State(proxy): State<Arc<Proxy>>) -> Result<Json<Value>, Problem> {
+    let held = proxy.reservations().await.map_err(|error| Problem::store(&error))?;
+    let rows: Vec<_> = held.iter().map(|reservation| row(reservation, Timestamp::now())).collect();
+    Ok(Json(json!({ "reservations": rows })))
+}
+
+fn row(reservation: &Reservation, now: Timestamp) -> Value {
+    json!({
+        "job_id": reservation.job.as_str(),
+        "wallet": reservation.wallet.to_string(),
+        "client": reservation.client,
+        "reservation_id": reservation.reservation_id,
+        "reserved_until": reservation.ends.to_string(),
+        "seconds_left": reservation.ends.duration_since(now).as_secs().max(0),
+        "workflow_token": reservation.workflow_token.as_ref().map(|_| HELD_BY_PROXY),
+    })
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

@@ -5,11 +5,15 @@
 //!
 //! ```text
 //! local request
-//!   → Call       a row of ACTIONS + path values + body        call, action, canonical
+//!   → Call       a row of ACTIONS + path values + body        http, call, action, canonical
+//!   → claim      of its idempotency key, if it has one        proxy, store
 //!   → nonce      a live session of the wallet                 session
 //!   → Message    the text to sign; its Display is the text    message
-//!   → Signature  EIP-191                                      signer
+//!   → journal    about to sign                                store
+//!   → Signature  EIP-191                                      sender, signer
 //!   → upstream   one HTTP call, with a deadline               upstream
+//!   → journal    outcome                                      store
+//!   → again?     or ask what became of it                     retry, job_status
 //! local response: the upstream's status and body, unchanged
 //! ```
 //!
@@ -34,9 +38,15 @@ pub mod signer;
 pub mod store;
 pub mod upstream;
 
-pub mod refusal;
+mod refusal;
 pub mod session;
-pub mod workflow_token;
+mod turns;
+
+mod reservation;
+mod retry;
+
+mod job_status;
+mod sender;
 
 pub mod proxy;
 

@@ -18,9 +18,17 @@ pub(crate) fn parse(body: &[u8]) -> Option<&RawValue> {
 
 /// A field of an object; `null` is as good as absent.
 pub(crate) fn field<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    any_field(object, name).filter(|value| value.get() != "null")
+}
+
+/// Whether an object has a field, be it `null`.
+pub(crate) fn has(object: &RawValue, name: &str) -> bool {
+    any_field(object, name).is_some()
+}
+
+fn any_field<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     let mut json = serde_json::Deserializer::from_str(object.get());
-    let found = Field { name }.deserialize(&mut json).ok()?;
-    found.filter(|value| value.get() != "null")
+    Field { name }.deserialize(&mut json).ok()?
 }
 
 /// The field at the end of a path of names.

@@ -55,7 +55,10 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::EmptyPassword { .. }
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
-        Failure::Listen { .. } | Failure::Client(_) | Failure::Runtime { .. } => EX_UNAVAILABLE,
+        Failure::Listen { .. }
+        | Failure::NotReady { .. }
+        | Failure::Client(_)
+        | Failure::Runtime { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Store(_) | Failure::Io { .. } => EX_IOERR,

@@ -1,173 +1,462 @@
-//! The flow of one call, from an unsigned request to the upstream's answer.
+//! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use http::HeaderValue;
-use tokio::{sync::oneshot, time::Instant};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    action::{Action, Effect},
     call::{Call, SignedCall},
     canonical::CanonicalJson,
-    message::Message,
-    refusal::{Refusal, first_difference},
-    session::{SessionError, Sessions},
+    job_status::JobStatus,
+    reservation::{self, Reserved},
+    retry::{Next, Outcome, Tries},
+    sender::{Origin, Sender, Try},
+    session::SessionError,
     signer::Signer,
-    types::{Address, RequestId, SessionNonce, Slug},
-    upstream::{Answer, Request, Upstream, UpstreamError},
-    workflow_token::WorkflowTokens,
+    store::{Claim, Reservation, Store, StoreError, StoredAnswer},
+    turns::Turns,
+    types::{Address, IdempotencyKey, RequestId, Slug},
+    upstream::{Answer, Upstream, UpstreamError},
 };
+
+/// The name of the one client there is.
+const LOCAL: &str = "local";
+
+/// How often `job_status` has to show that a change did not take effect before it is made again: the
+/// upstream may still be at work on the first.
+const LOOKS: u32 = 2;
+
+/// A request of a client.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The call it asks for.
+    pub call: Call,
+    /// Its id, which is also in its answer.
+    pub call_id: RequestId,
+    /// The key under which a change is made at most once.
+    pub key: Option<IdempotencyKey>,
+}
 
 /// Why a call has no answer of the upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no session, so nothing was signed.
+    /// There is no session, so the call had no effect.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The upstream did not answer.
+    /// The upstream did not answer; the error knows whether the call may have had an effect.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// What has to be on record could not be written or read. Nothing was signed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
     /// A workflow call for a job whose workflow token is not held. Nothing was sent.
     #[error("no workflow token is held for job {job}")]
     NoWorkflowToken {
         /// The job.
         job: Slug,
     },
+    /// A completion after the end of its reservation. Nothing was sent.
+    #[error("the reservation of job {job} ended at {ended}")]
+    ReservationExpired {
+        /// The job.
+        job: Slug,
+        /// The end.
+        ended: Timestamp,
+    },
+    /// The key was used for another call. Nothing was sent.
+    #[error("the Idempotency-Key was used for another call")]
+    KeyReused,
+    /// Another process works on the call with this key.
+    #[error("the call with this Idempotency-Key is being made by another process")]
+    KeyInUse,
+    /// The answer to a change was lost.
+    #[error("the answer to the call was lost")]
+    OutcomeUnknown {
+        /// Whether it took effect; `None` if nobody can tell.
+        processed: Option<bool>,
+        /// What `job_status` shows.
+        seen: JobStatus,
+    },
     /// The call ended early through a fault of this program.
     #[error("the call ended early inside the proxy")]
     Aborted,
 }
 
-/// A wallet, its session, and the way to the upstream.
+impl CallError {
+    /// Whether the call may have had an effect.
+    fn may_have_had_effect(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.was_sent(),
+            Self::OutcomeUnknown { .. } | Self::Aborted => true,
+            _ => false,
+        }
+    }
+}
+
+/// A wallet, its session, what is on record, and the way to the upstream.
 #[derive(Debug)]
 pub struct Proxy {
-    signer: Signer,
-    sessions: Sessions,
-    workflow_tokens: WorkflowTokens,
-    upstream: Upstream,
+    sender: Sender,
+    store: Store,
+    turns: Turns,
     tasks: TaskTracker,
+    ending: AtomicBool,
     expose_workflow_token: bool,
 }
 
 impl Proxy {
     /// A proxy that signs with `signer`. Nothing is sent before the first call.
-    pub fn new(signer: Signer, upstream: Upstream, expose_workflow_token: bool) -> Self {
-        let sessions = Sessions::new(upstream.clone(), signer.address());
-        let workflow_tokens = WorkflowTokens::default();
-        let tasks = TaskTracker::new();
-        Self { signer, sessions, workflow_tokens, upstream, tasks, expose_workflow_token }
+    pub fn new(
+        signer: Signer,
+        upstream: Upstream,
+        store: Store,
+        expose_workflow_token: bool,
+    ) -> Self {
+        Self {
+            sender: Sender::new(signer, upstream, store.clone()),
+            store,
+            turns: Turns::default(),
+            tasks: TaskTracker::new(),
+            ending: AtomicBool::new(false),
+            expose_workflow_token,
+        }
     }
 
     /// The wallet that signs.
     pub fn wallet(&self) -> Address {
-        self.signer.address()
+        self.sender.wallet()
     }
 
-    /// Makes one call: proves it, sends it, and returns the upstream's answer.
+    /// Whether calls can be made: the process is not ending, and records can be written.
+    pub async fn is_ready(&self) -> bool {
+        !self.ending.load(Relaxed) && self.store.probe().await.is_ok()
+    }
+
+    /// The reservations that run.
     ///
-    /// It runs to its end even if the caller goes away, so that a change that was sent is not left
+    /// # Errors
+    /// They cannot be read.
+    pub async fn reservations(&self) -> Result<Vec<Reservation>, StoreError> {
+        self.store.reservations(Timestamp::now()).await
+    }
+
+    /// From now on the proxy is not ready.
+    pub fn end(&self) {
+        self.ending.store(true, Relaxed);
+    }
+
+    /// Waits for the calls that run without anyone waiting for them, and until everything is on
+    /// record. No call may begin afterwards.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Err(error) = self.store.flush().await {
+            tracing::error!(%error, "the last records are lost");
+        }
+    }
+
+    /// Makes one call and returns the upstream's answer.
+    ///
+    /// It runs to its end even if the client goes away, so that a change that was sent is not left
     /// without anyone to hear its outcome.
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
-    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Answer, CallError> {
+    pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
         let proxy = self.clone();
         let (reply, answer) = oneshot::channel();
         self.tasks.spawn(async move {
-            let deadline = proxy.upstream.deadline();
-            let result = match call.signed() {
-                Some(signed) => proxy.call_signed(signed, deadline).await,
-                None => proxy.call_with_token(&call, deadline).await,
-            };
+            let result = proxy.run(&incoming).await;
             if let Err(unheard) = reply.send(result) {
-                log_unheard(&call, &unheard);
+                log_unheard(&incoming.call, &unheard);
             }
         });
         answer.await.unwrap_or(Err(CallError::Aborted))
     }
 
-    /// Waits for the calls that run without anyone waiting for them. No call may begin afterwards.
-    pub async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+    async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
+        match &incoming.key {
+            Some(key) if incoming.call.action().changes() => self.run_once(incoming, key).await,
+            _ => self.perform(incoming, false).await,
+        }
     }
 
-    /// Signs and sends; once more if the upstream refused the session, and once more if it had seen
-    /// the request id. Each time with a fresh request id.
-    async fn call_signed(
+    /// A change under an idempotency key: made at most once, and answered the same every time.
+    async fn run_once(
         &self,
-        signed: SignedCall<'_>,
-        deadline: Instant,
+        incoming: &Incoming,
+        key: &IdempotencyKey,
     ) -> Result<Answer, CallError> {
-        let call = signed.call();
-        let mut may_renew = true;
-        let mut may_change_id = true;
+        let _turn = self.turns.take(key).await;
+        let fingerprint = fingerprint(&incoming.call);
+        let result =
+            match self.store.claim(LOCAL, key.as_str(), fingerprint, Timestamp::now()).await? {
+                Claim::Done(answer) => return Ok(replayed(answer)),
+                Claim::Mismatch => return Err(CallError::KeyReused),
+                Claim::Running => return Err(CallError::KeyInUse),
+                Claim::New => self.perform(incoming, false).await,
+                Claim::Interrupted => self.perform(incoming, true).await,
+            };
+        let kept = match &result {
+            Ok(answer) if is_final(answer) => {
+                self.store.settle(LOCAL, key.as_str(), &stored(answer)).await
+            }
+            Err(error) if error.may_have_had_effect() => {
+                // The next request with this key asks what became of it.
+                self.store.abandon(LOCAL, key.as_str());
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.store.release(LOCAL, key.as_str()).await,
+        };
+        if let Err(error) = kept {
+            tracing::error!(%error, "what became of an idempotency key is not on record");
+        }
+        result
+    }
+
+    /// Makes a call, with as many tries as it needs and may have. If it is `in_doubt`, an earlier
+    /// try may have taken effect.
+    async fn perform(&self, incoming: &Incoming, in_doubt: bool) -> Result<Answer, CallError> {
+        let origin = Origin { call_id: incoming.call_id.clone(), client: LOCAL };
+        let action = incoming.call.action();
+        let deadline = self.sender.upstream().deadline(action.changes());
+        if in_doubt {
+            self.settle(&incoming.call, &origin, deadline).await?;
+        }
+        let call = self.completed(&incoming.call).await?;
+        let proof = self.proof(&call).await?;
+        let mut tries = Tries::new(action.changes(), deadline);
         loop {
-            let nonce = self.sessions.nonce(deadline).await?;
-            let request_id = RequestId::random();
-            let message = Message::new(signed, self.wallet(), &nonce, &request_id);
-            let body = self.signed_body(call, &message, &nonce, &request_id);
-            let answer = self.send(call, body.into(), None, deadline).await?;
-            match Refusal::of(&answer) {
-                Some(Refusal::SessionOver) if may_renew => {
-                    self.sessions.forget(&nonce);
-                    may_renew = false;
+            let try_deadline = self.sender.upstream().try_deadline(action.changes(), deadline);
+            let tried = self.try_once(&call, &proof, &origin, try_deadline).await?;
+            match tries.next(&tried.outcome, Instant::now()) {
+                Next::Return => return self.answered(&call, tried.outcome).await,
+                Next::Again(pause) => sleep(pause).await,
+                Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
+                Next::Settle => {
+                    self.settle_lost(&call, &tried.outcome, &origin, deadline).await?;
+                    match tries.pause(Instant::now()) {
+                        Next::Again(pause) => sleep(pause).await,
+                        _ => return Err(unknown(None, JobStatus::default())),
+                    }
                 }
-                Some(Refusal::Replay) if may_change_id => may_change_id = false,
-                Some(Refusal::WrongSignature { expected_message }) => {
-                    log_difference(call, &message, expected_message.as_deref());
-                    return Ok(answer);
-                }
-                _ => return Ok(self.keep_workflow_token(call, answer)),
             }
         }
     }
 
-    async fn call_with_token(&self, call: &Call, deadline: Instant) -> Result<Answer, CallError> {
-        // The path of every such call begins with the job's id.
-        let job = call.id().ok_or(CallError::Aborted)?;
-        let token = self.workflow_tokens.header(job);
-        let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
-        self.send(call, call.body().to_canonical().into(), Some(token), deadline).await
-    }
-
-    /// The body with the envelope in it (protocol §3).
-    fn signed_body(
+    async fn try_once(
         &self,
         call: &Call,
-        message: &Message,
-        nonce: &SessionNonce,
-        request_id: &RequestId,
-    ) -> CanonicalJson {
-        let signature = self.signer.sign(message).to_hex();
-        let mut body = call.body().clone();
-        body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
-        body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
-        body.insert("request_id", CanonicalJson::string(request_id.as_str()));
-        body.insert("signature", CanonicalJson::string(&signature));
-        body.to_canonical()
-    }
-
-    async fn send(
-        &self,
-        call: &Call,
-        body: String,
-        workflow_token: Option<HeaderValue>,
+        proof: &Proof<'_>,
+        origin: &Origin,
         deadline: Instant,
-    ) -> Result<Answer, CallError> {
-        let method = call.action().method.clone();
-        let request = Request { method, path: call.path(), body, workflow_token };
-        Ok(self.upstream.send(request, deadline).await?)
+    ) -> Result<Try, StoreError> {
+        match proof {
+            Proof::Signature(signed) => self.sender.try_signed(*signed, origin, deadline).await,
+            Proof::WorkflowToken(token) => {
+                self.sender.try_with_token(call, token.clone(), origin, deadline).await
+            }
+        }
     }
 
-    fn keep_workflow_token(&self, call: &Call, mut answer: Answer) -> Answer {
-        if let Some(job) = call.id().filter(|_| call.action().reserves) {
-            let withheld = self.workflow_tokens.keep(job, &answer.body);
-            if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
-                answer.body = body;
+    /// What will show the upstream that the call may be made.
+    async fn proof<'a>(&self, call: &'a Call) -> Result<Proof<'a>, CallError> {
+        if let Some(signed) = call.signed() {
+            return Ok(Proof::Signature(signed));
+        }
+        // The path of every call that is not signed begins with the job's id.
+        let job = call.id().ok_or(CallError::Aborted)?;
+        let reservation = self.store.reservation(self.wallet(), job).await?;
+        let running = reservation.filter(|held| !reservation::is_over(held, Timestamp::now()));
+        let token = running.as_ref().and_then(reservation::token_header);
+        let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
+        Ok(Proof::WorkflowToken(token))
+    }
+
+    /// The call with what the proxy knows of its reservation: a completion that lacks its
+    /// `reservation_id` gets it, and one that comes too late is refused.
+    async fn completed(&self, call: &Call) -> Result<Call, CallError> {
+        let mut call = call.clone();
+        let Some(job) = call.id().filter(|_| call.action().effect == Effect::Submits).cloned()
+        else {
+            return Ok(call);
+        };
+        let Some(held) = self.store.reservation(self.wallet(), &job).await? else {
+            return Ok(call);
+        };
+        let id = held.reservation_id.as_deref().map(CanonicalJson::string);
+        let given = call.body().field("reservation_id").cloned();
+        // A client that names another reservation knows of one that was not made here.
+        let is_held = given.is_none() || given == id;
+        if is_held && reservation::is_over(&held, Timestamp::now()) {
+            return Err(CallError::ReservationExpired { job, ended: held.ends });
+        }
+        if let (None, Some(id)) = (given, id) {
+            call.fill_in("reservation_id", id);
+        }
+        Ok(call)
+    }
+
+    /// Finds out what became of a change whose answer was lost. It returns if the change surely did
+    /// not take effect, so that it may be made again.
+    async fn settle_lost(
+        &self,
+        call: &Call,
+        lost: &Outcome,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let settled = self.settle(call, origin, deadline).await;
+        // A silent upstream may still be at work, whatever it shows.
+        let silent = matches!(lost, Outcome::NoAnswer(UpstreamError::TimedOut { .. }));
+        if silent { settled.and(Err(unknown(None, JobStatus::default()))) } else { settled }
+    }
+
+    /// Asks for the job's status until it shows that a change took effect, or shows more than once
+    /// that it did not.
+    async fn settle(
+        &self,
+        call: &Call,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let effect = call.action().effect;
+        let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
+            return Err(unknown(None, JobStatus::default()));
+        };
+        let mut pauses = Tries::new(false, deadline);
+        for _ in 1..LOOKS {
+            self.look(job, effect, origin, deadline).await?;
+            if let Next::Again(pause) = pauses.pause(Instant::now()) {
+                sleep(pause).await;
             }
+        }
+        self.look(job, effect, origin, deadline).await
+    }
+
+    /// Asks for the job's status once. It returns if that shows that the change did not take effect.
+    async fn look(
+        &self,
+        job: &Slug,
+        effect: Effect,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let seen = self.job_status(job, origin, deadline).await;
+        match seen.took_effect(effect) {
+            Some(false) => Ok(()),
+            processed => Err(unknown(processed, seen)),
+        }
+    }
+
+    /// What `job_status` shows; nothing if it cannot be had.
+    async fn job_status(&self, job: &Slug, origin: &Origin, deadline: Instant) -> JobStatus {
+        let action = Action::named("job_status");
+        let call = action.and_then(|action| Call::new(action, [job.as_str()], b"").ok());
+        let Some((call, mut tries)) = call.map(|call| (call, Tries::new(false, deadline))) else {
+            return JobStatus::default();
+        };
+        let Some(signed) = call.signed() else { return JobStatus::default() };
+        loop {
+            let try_deadline = self.sender.upstream().try_deadline(false, deadline);
+            let Ok(tried) = self.sender.try_signed(signed, origin, try_deadline).await else {
+                return JobStatus::default();
+            };
+            match tries.next(&tried.outcome, Instant::now()) {
+                Next::Again(pause) => sleep(pause).await,
+                Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
+                Next::Return | Next::Settle => {
+                    return match tried.outcome {
+                        Outcome::Answered(answer, _) => JobStatus::of(&answer),
+                        _ => JobStatus::default(),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The end of a call, and what is remembered of it.
+    async fn answered(&self, call: &Call, outcome: Outcome) -> Result<Answer, CallError> {
+        let answer = match outcome {
+            Outcome::Answered(answer, _) => answer,
+            Outcome::NoSession(error) => return Err(error.into()),
+            Outcome::NoAnswer(error) => return Err(error.into()),
+        };
+        match (call.action().effect, call.id()) {
+            (Effect::Reserves, Some(job)) if answer.status.is_success() => {
+                Ok(self.keep_reservation(job, answer).await)
+            }
+            (Effect::Submits, Some(job)) if answer.status.is_success() => {
+                let ended = self.store.end_reservation(self.wallet(), job).await;
+                log_if_lost(job, ended);
+                Ok(answer)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Remembers a reservation and withholds its workflow token.
+    async fn keep_reservation(&self, job: &Slug, mut answer: Answer) -> Answer {
+        let Some(reserved) = Reserved::parse(&answer.body) else { return answer };
+        let reservation = reserved.reservation(job.clone(), self.wallet(), LOCAL.to_owned());
+        let withheld = reserved.without_token();
+        let kept = self.store.keep_reservation(&reservation, Timestamp::now()).await;
+        log_if_lost(job, kept);
+        if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
+            answer.body = body;
         }
         answer
+    }
+}
+
+/// What shows the upstream that a call may be made.
+enum Proof<'a> {
+    Signature(SignedCall<'a>),
+    WorkflowToken(HeaderValue),
+}
+
+fn unknown(processed: Option<bool>, seen: JobStatus) -> CallError {
+    CallError::OutcomeUnknown { processed, seen }
+}
+
+/// A hash of all that makes it the same call.
+fn fingerprint(call: &Call) -> [u8; 32] {
+    let body = call.body().to_canonical();
+    let parts = [call.action().name, &call.path(), body.as_str()];
+    Sha256::digest(parts.join("\n")).into()
+}
+
+/// Whether an answer says what became of the call. The others say that it was not looked at.
+fn is_final(answer: &Answer) -> bool {
+    let status = answer.status.as_u16();
+    status < 500 && ![401, 408, 425, 429].contains(&status)
+}
+
+fn stored(answer: &Answer) -> StoredAnswer {
+    let Answer { status, headers, body } = answer.clone();
+    StoredAnswer { status, headers, body }
+}
+
+/// An answer that was given before, marked as such.
+fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
+    headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    Answer { status, headers, body }
+}
+
+fn log_if_lost(job: &Slug, kept: Result<(), StoreError>) {
+    if let Err(error) = kept {
+        tracing::error!(%job, %error, "what is known of a reservation is not on record");
     }
 }
 
@@ -183,14 +472,4 @@ fn log_unheard(call: &Call, result: &Result<Answer, CallError>) {
             tracing::warn!(action, path, %error, "the client went away before its answer")
         }
     }
-}
-
-/// Names the line that differs, not what it holds: the upstream could have put anything there.
-fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>) {
-    let line = expected_message.and_then(|theirs| first_difference(message, theirs));
-    tracing::error!(
-        action = call.action().name,
-        first_line_that_differs = line.as_deref().unwrap_or("unknown"),
-        "the upstream rebuilt another message than was signed; this is a bug, please report it"
-    );
 }

@@ -10,7 +10,7 @@ const MAX_REFUSAL: usize = 64 * 1024;
 
 /// A refusal that the proxy acts on; every other answer is the client's to read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The nonce is unknown or over: a new session, a fresh request id, sign again, once.
     SessionOver,
     /// The request id was used: a fresh one, sign again, once.
@@ -63,7 +63,7 @@ impl Refusal {
 }
 
 /// The name of the first line in which two messages differ, as in `payload`.
-pub fn first_difference(ours: &Message, theirs: &str) -> Option<String> {
+pub(crate) fn first_difference(ours: &Message, theirs: &str) -> Option<String> {
     let ours = ours.to_string();
     let mut theirs = theirs.split('\n');
     let differs = ours.split('\n').find(|line| theirs.next() != Some(line));

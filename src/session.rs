@@ -163,7 +163,7 @@ impl Inner {
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             workflow_token: None,
         };
-        let answer = self.upstream.send(request, self.upstream.deadline()).await?;
+        let answer = self.upstream.send(request, self.upstream.deadline(false)).await?;
         let session = self.parse(&answer, begun)?;
         tracing::debug!(wallet = %self.wallet, "session begun");
         Ok(session)
@@ -233,7 +233,12 @@ mod tests {
     fn sessions() -> Sessions {
         let url = UpstreamUrl::on_this_machine(1);
         let second = Duration::from_secs(1);
-        let config = UpstreamConfig { url, connect_timeout: second, timeout: second };
+        let config = UpstreamConfig {
+            url,
+            connect_timeout: second,
+            timeout: second,
+            change_timeout: second,
+        };
         Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
     }
 

@@ -107,6 +107,27 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// The key under which a client wants a change to be made at most once: the header
+/// `Idempotency-Key` of the IETF's draft, with its quotes or, as many send it, without.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        if is_line_value(bare) { Ok(Self(bare.to_owned())) } else { Err(InvalidValue::Line) }
+    }
+}
+
 /// The nonce of a wallet's session. Whoever holds it and a signature can call as the wallet, so it
 /// does not print.
 #[derive(Debug, Clone)]

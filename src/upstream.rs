@@ -95,6 +95,7 @@ pub struct Upstream {
     client: Client,
     url: String,
     timeout: Duration,
+    change_timeout: Duration,
 }
 
 impl Upstream {
@@ -120,12 +121,27 @@ impl Upstream {
             if config.url.is_loopback() { builder.no_proxy() } else { builder.https_only(true) };
         check_proxy_variables(|name| std::env::var(name).ok())?;
         let client = builder.build().map_err(|error| ClientError(causes(&error)))?;
-        Ok(Self { client, url: config.url.to_string(), timeout: config.timeout })
+        Ok(Self {
+            client,
+            url: config.url.to_string(),
+            timeout: config.timeout,
+            change_timeout: config.change_timeout,
+        })
     }
 
-    /// When a call that begins now has to be over.
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+    /// When a call that begins now has to be over, with all its tries.
+    pub fn deadline(&self, changes: bool) -> Instant {
+        Instant::now() + if changes { self.change_timeout } else { self.timeout }
+    }
+
+    /// When one try that begins now has to be over: a read can be made again, and what became of a
+    /// change can be asked for, so neither waits for all the time there is.
+    pub fn try_deadline(&self, changes: bool, deadline: Instant) -> Instant {
+        if changes {
+            deadline.checked_sub(self.change_timeout / 4).unwrap_or(deadline)
+        } else {
+            deadline.min(Instant::now() + self.timeout / 3)
+        }
     }
 
     /// The upstream's address, without a slash at the end.

@@ -11,7 +11,7 @@ use binary::{Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -22,6 +22,11 @@ const COMMANDS: [&[&str]; 10] = [
     &["wallet", "show"],
     &["explain"],
     &["check"],
+    &["wait"],
+    &["journal"],
+    &["journal", "tail"],
+    &["journal", "verify"],
+    &["journal", "export"],
 ];
 
 #[test]
@@ -35,7 +40,9 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn every_command_is_among_the_tested_ones() {
-    for (above, below) in [(&[] as &[&str], COMMANDS.len() - 1 - 4), (&["wallet"], 4)] {
+    let groups: [(&[&str], usize); 3] =
+        [(&[], COMMANDS.len() - 1 - 7), (&["wallet"], 4), (&["journal"], 3)];
+    for (above, below) in groups {
         let help = Home::new().run(&[above, &["--help"]].concat()).ok();
         let (_, list) = help.split_once("\nCommands:\n").unwrap();
         let (list, _) = list.split_once("\n\n").unwrap();

@@ -124,19 +124,19 @@ async fn what_is_no_fault_is_a_422_that_says_what_there_is() {
 #[tokio::test]
 async fn the_counts_tell_what_was_processed_and_what_struck() {
     let control = Control::start().await;
-    let proxy = TestProxy::in_front_of(control.sandbox.clone(), control.address).await;
+    let proxy = TestProxy::in_front_of(control.sandbox.clone(), control.address, |_| {}).await;
     let job = format!("/jobs/{GENERAL_JOB}");
     let reserved = proxy.ok(&format!("{job}/reserve"), "").await;
     let proof = json!({
         "proof_text": "done", "reservation_id": reserved["job"]["reservation_id"],
     });
     control.sandbox.inject(parsed("status_500_after:job_complete:1"));
-    for status in [500, 409] {
+    for status in [504, 409] {
         let answer = proxy.post(&format!("{job}/complete"), proof.to_string()).await;
         assert_eq!(answer.status(), status);
     }
     let (_, counts) = control.send(Method::GET, "counts", "").await;
-    assert_eq!((&counts["requests"], &counts["sessions"]), (&4.into(), &1.into()));
+    assert_eq!((&counts["requests"], &counts["sessions"]), (&5.into(), &1.into()));
     assert_eq!(counts["submissions"][GENERAL_JOB], 2);
     assert_eq!(counts["accepted"][GENERAL_JOB], 1);
     assert_eq!(counts["faults"], json!({"status_500_after": 1}));
@@ -188,7 +188,14 @@ impl Drop for Running {
 #[tokio::test]
 async fn serve_takes_faults_and_prints_where_the_sandbox_is() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_agentpmt-proxy"))
-        .args(["serve", "--sandbox", "--listen", "127.0.0.1:0", "--fault", "status_503:job_list:1"])
+        .args([
+            "serve",
+            "--sandbox",
+            "--listen",
+            "127.0.0.1:0",
+            "--fault",
+            "malformed_signature:job_list:1",
+        ])
         .current_dir(std::env::temp_dir())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -207,9 +214,9 @@ async fn serve_takes_faults_and_prints_where_the_sandbox_is() {
     let list = async || {
         client().post(format!("{proxy}/api/external/jobs/list")).send().await.unwrap().status()
     };
-    assert_eq!((list().await.as_u16(), list().await.as_u16()), (503, 200));
-    let body = r#"{"kind": "status_429", "times": 1}"#;
+    assert_eq!((list().await.as_u16(), list().await.as_u16()), (401, 200));
+    let body = r#"{"kind": "wrong_signature", "times": 1}"#;
     let armed = client().post(format!("{sandbox}/sandbox/faults")).body(body).send().await.unwrap();
-    assert_eq!(json(armed).await["kind"], "status_429");
-    assert_eq!((list().await.as_u16(), list().await.as_u16()), (429, 200));
+    assert_eq!(json(armed).await["kind"], "wrong_signature");
+    assert_eq!((list().await.as_u16(), list().await.as_u16()), (401, 200));
 }

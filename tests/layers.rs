@@ -11,7 +11,8 @@ use std::{
 /// Each module with the number of its layer.
 fn layers() -> HashMap<String, usize> {
     let map = fs::read_to_string(source().join("lib.rs")).unwrap();
-    let groups = map.split("\n\n").filter(|group| group.contains("pub mod "));
+    let is_layer = |group: &&str| group.starts_with("pub mod ") || group.starts_with("mod ");
+    let groups = map.split("\n\n").filter(is_layer);
     let layer = |(number, group): (usize, &str)| {
         let lines = group.lines().map(|line| line.trim_start_matches("pub "));
         let modules = lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentpmt_proxy::sandbox::Settings;
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -18,7 +18,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use common::{GENERAL_JOB, TestProxy, json, problem};
+use common::{GENERAL_JOB, Options, TestProxy, json, problem, serve};
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::Value;
@@ -198,8 +198,11 @@ async fn no_session_is_an_error_that_says_nothing_was_signed() {
         (200, r#"{"session_nonce":""}"#),
         (302, ""),
     ] {
-        let fault = session_answer(status, body);
-        let proxy = TestProxy::start_with(Settings::default(), fault).await;
+        let sandbox = Sandbox::new(Settings::default());
+        let upstream = serve(session_answer(status, body)(sandbox.router())).await;
+        let short =
+            |options: &mut Options| options.upstream.change_timeout = Duration::from_secs(2);
+        let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
         let problem = problem(proxy.post(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await).await;
         assert_eq!(problem["code"], "session_failed", "{body}");
         assert_eq!(problem["status"], 502, "{body}");

@@ -4,16 +4,9 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use agentpmt_proxy::{
-    config::UpstreamConfig,
-    http::router,
-    proxy::Proxy,
-    sandbox::{Sandbox, Settings},
-    signer::Signer,
-    upstream::Upstream,
-};
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
     Router,
     body::Body,
@@ -21,10 +14,16 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use common::{GENERAL_JOB, TestProxy, client, problem, proxy_router, serve, upstream_config};
+use common::{GENERAL_JOB, Options, TestProxy, problem, serve};
 use http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+/// Little patience.
+fn short(options: &mut Options) {
+    options.upstream.timeout = Duration::from_secs(2);
+    options.upstream.change_timeout = Duration::from_secs(2);
+}
 
 /// Lets sessions through to the sandbox and answers every other call itself.
 fn answering(
@@ -42,7 +41,9 @@ fn answering(
 }
 
 async fn proxy_before(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> TestProxy {
-    TestProxy::start_with(Settings::default(), answering(answer)).await
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(answering(answer)(sandbox.router())).await;
+    TestProxy::in_front_of(sandbox, upstream, short).await
 }
 
 /// The problems of a read and of a change.
@@ -59,12 +60,14 @@ async fn an_upstream_that_is_down_leaves_the_proxy_ready_and_calls_safe_to_repea
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let address = serve(proxy_router(port, |_| {})).await;
-    let get = client().get(format!("http://{address}/readyz")).send().await.unwrap();
+    let sandbox = Sandbox::new(Settings::default());
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let proxy = TestProxy::in_front_of(sandbox, address, short).await;
+    let get = proxy.client.get(proxy.url("/readyz")).send().await.unwrap();
     assert_eq!(get.status(), StatusCode::OK);
 
-    let url = format!("http://{address}/api/external/jobs/{GENERAL_JOB}/complete");
-    let problem = problem(client().post(url).send().await.unwrap()).await;
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    let problem = problem(proxy.post(&path, "").await).await;
     assert_eq!(problem["code"], "upstream_unreachable");
     assert_eq!(problem["status"], 502);
     assert_eq!(problem["retry"], "safe");
@@ -81,13 +84,11 @@ async fn silence_ends_at_the_deadline_and_a_change_must_be_checked() {
         next.run(request).await
     });
     let upstream = serve(sandbox.router().layer(hang)).await;
-    let short = |config: &mut UpstreamConfig| config.timeout = Duration::from_secs(1);
-    let address = serve(proxy_router(upstream.port(), short)).await;
-    let proxy = TestProxy { address, sandbox, client: client() };
+    let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
     let [read, change] = problems(&proxy).await;
     assert_eq!((&read["status"], &read["code"]), (&504.into(), &"upstream_timeout".into()));
     assert_eq!(read["retry"], "safe");
-    assert_eq!((&change["status"], &change["code"]), (&504.into(), &"upstream_timeout".into()));
+    assert_eq!((&change["status"], &change["code"]), (&504.into(), &"outcome_unknown".into()));
     assert_eq!(change["retry"], "check_first");
 }
 
@@ -100,7 +101,7 @@ async fn an_answer_that_breaks_off_must_be_checked_if_it_was_a_change() {
     };
     let [read, change] = problems(&proxy_before(broken).await).await;
     assert_eq!((&read["code"], &read["retry"]), (&"upstream_broke_off".into(), &"safe".into()));
-    assert_eq!(change["code"], "upstream_broke_off");
+    assert_eq!(change["code"], "outcome_unknown");
     assert_eq!(change["retry"], "check_first");
 }
 
@@ -182,10 +183,7 @@ async fn a_change_runs_to_its_end_though_its_client_has_gone_away() {
     });
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve(sandbox.router().layer(slow)).await;
-    let upstream = Upstream::new(&upstream_config(upstream.port())).unwrap();
-    let served = Arc::new(Proxy::new(Signer::random(), upstream, false));
-    let address = serve(router(served.clone())).await;
-    let proxy = TestProxy { address, sandbox, client: client() };
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
 
     let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     let reservation = &reserved["job"]["reservation_id"];
@@ -196,7 +194,7 @@ async fn a_change_runs_to_its_end_though_its_client_has_gone_away() {
         arrival = arrivals.recv() => arrival.unwrap(),
     }
     gate.add_permits(1);
-    served.drained().await;
+    proxy.proxy.drained().await;
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     let status = proxy.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
     assert_eq!(status["submission"]["status"], "pending_review");

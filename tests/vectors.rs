@@ -9,7 +9,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{Action, Binds, Field, Payload, Proof, Signed},
+    action::{Action, Binds, Effect, Field, Payload, Proof, Signed},
     call::Call,
     canonical::{CanonicalJson, Object},
     message::Message,
@@ -91,7 +91,7 @@ static PATH_BOUND_ACTION: Action = later(
 
 const fn later(name: &'static str, path: &'static str, binds: Binds, payload: Payload) -> Action {
     let proof = Proof::Signature(Signed { binds, payload });
-    Action { name, method: Method::POST, path, proof, changes: false, reserves: false }
+    Action { name, method: Method::POST, path, proof, effect: Effect::None }
 }
 
 #[derive(Deserialize)]

@@ -6,18 +6,12 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use agentpmt_proxy::{
-    http::router,
-    proxy::Proxy,
-    sandbox::{Sandbox, Settings},
-    signer::Signer,
-    upstream::Upstream,
-};
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, client, json, problem, serve, upstream_config};
+use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve};
 use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
@@ -163,10 +157,8 @@ async fn the_token_is_found_at_either_depth_and_everything_else_stays() {
 async fn the_token_is_passed_on_if_the_configuration_says_so() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve(sandbox.router()).await;
-    let config = upstream_config(upstream.port());
-    let proxy = Proxy::new(Signer::random(), Upstream::new(&config).unwrap(), true);
-    let address = serve(router(Arc::new(proxy))).await;
-    let proxy = TestProxy { address, sandbox, client: client() };
+    let expose = |options: &mut Options| options.expose_workflow_token = true;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, expose).await;
     let reserved = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
     let token = reserved["workflow_access"]["access_token"].as_str().unwrap();
     assert!(token.len() > 16, "{token}");

@@ -77,6 +77,12 @@ pub enum Failure {
         /// What the system said.
         cause: io::Error,
     },
+    /// The proxy did not become ready in time.
+    #[error("no proxy was ready on {address} in time; start it with: agentpmt-proxy serve")]
+    NotReady {
+        /// Where it was looked for.
+        address: SocketAddr,
+    },
     /// The HTTPS client cannot start.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, Settings, log, print, serve, signals::Signals};
+use super::{Failure, Settings, duration, log, print, serve, signals::Signals};
 use crate::sandbox::{self, Fault};
 
 /// Start only the sandbox: an upstream for trying out
@@ -73,8 +73,4 @@ pub(super) fn fault_help() -> String {
          With TIMES the fault strikes that often, else always.\n\nKINDS:{}",
         kinds.collect::<String>()
     )
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    sandbox::duration(text).ok_or("expected a duration with its unit, such as 10s or 15m")
 }

@@ -18,6 +18,7 @@ use crate::{
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
     signer::{Signer, keystore::Keystore},
+    store::Store,
     types::Address,
     upstream::Upstream,
 };
@@ -80,15 +81,14 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
-/// Serves until the process is told to end, then lets what runs come to its end, `finish` included:
-/// for at most [`DRAIN`], or until it is told again.
+/// Serves until the process is told to end, then lets what runs come to its end: for at most [`DRAIN`], or until it is told again.
 ///
 /// The text is printed first: whoever has read it can connect, and can end the process in peace.
-pub(super) async fn serve_router(
+async fn serve_router(
     listener: TcpListener,
     router: axum::Router,
     text: &str,
-    finish: impl Future<Output = ()>,
+    proxy: &Proxy,
 ) -> Result<(), Failure> {
     let failed = |cause| Failure::Runtime { cause };
     let listener = hand_over(listener)?;
@@ -99,13 +99,15 @@ pub(super) async fn serve_router(
         axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let mut done = pin!(async {
         server.await.map_err(failed)?;
-        finish.await;
+        proxy.drained().await;
         Ok(())
     });
     tokio::select! {
         result = &mut done => return result,
-        () = signals.next() => stop.cancel(),
+        () = signals.next() => {}
     }
+    proxy.end();
+    stop.cancel();
     tokio::select! {
         result = &mut done => result,
         () = signals.next() => Ok(()),
@@ -131,6 +133,9 @@ async fn serve_sandbox(
 ) -> Result<(), Failure> {
     let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = local_address(&upstream)?;
+    // The wallet is thrown away, and so is what only its key opens.
+    let state = tempfile::tempdir().map_err(|cause| Failure::Runtime { cause })?;
+    config.state = state.path().to_owned();
     config.upstream.url = UpstreamUrl::on_this_machine(address.port());
     let sandbox = Sandbox::new(sandbox::Settings::default());
     faults.into_iter().for_each(|fault| sandbox.inject(fault));
@@ -152,9 +157,11 @@ async fn serve(
     text: &str,
 ) -> Result<(), Failure> {
     let upstream = Upstream::new(&config.upstream)?;
-    let proxy = Arc::new(Proxy::new(signer, upstream, config.expose_workflow_token));
-    let router = http::router(proxy.clone());
-    serve_router(listener, router, text, async move { proxy.drained().await }).await
+    let store = Store::open(&config.database(), &signer.seal_key())?;
+    let proxy = Proxy::new(signer, upstream, store, config.expose_workflow_token);
+    let proxy = Arc::new(proxy);
+    let router = http::router(proxy.clone(), config.max_in_flight);
+    serve_router(listener, router, text, &proxy).await
 }
 
 fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {

@@ -56,9 +56,11 @@ fn judge(key: &str, value: &DeValue<'_>) -> Result<(&'static Setting, String), P
     match (setting.kind, value) {
         (Kind::String, DeValue::String(text)) => Ok((setting, text.to_string())),
         (Kind::Boolean, DeValue::Boolean(on)) => Ok((setting, on.to_string())),
+        (Kind::Integer, DeValue::Integer(number)) => Ok((setting, number.to_string())),
         (Kind::String, _) if setting.default.is_empty() => wrong("a string in quotes".to_owned()),
         (Kind::String, _) => wrong(format!("a string such as \"{}\"", setting.default)),
         (Kind::Boolean, _) => wrong("true or false, without quotes".to_owned()),
+        (Kind::Integer, _) => wrong(format!("a number such as {}", setting.default)),
     }
 }
 

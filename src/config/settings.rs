@@ -66,6 +66,7 @@ pub(super) struct Setting {
 pub(super) enum Kind {
     String,
     Boolean,
+    Integer,
 }
 
 /// A value as somebody gave it.
@@ -128,6 +129,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "max_in_flight",
+        flag: None,
+        kind: Kind::Integer,
+        default: "1024",
+        why: "How many calls may be in flight at once; more are refused with 503 at once.",
+        set: |config, given| value::count(given.text).map(|count| config.max_in_flight = count),
+    },
+    Setting {
         key: "upstream.url",
         flag: Some("--upstream"),
         kind: Kind::String,
@@ -150,9 +159,19 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::String,
         default: "60s",
-        why: "How long a whole call may take, at most 1h; one cut short may still have an effect.",
+        why: "How long a call that only reads may take, with all its tries, at most 1h.",
         set: |config, given| {
             value::timeout(given.text).map(|limit| config.upstream.timeout = limit)
+        },
+    },
+    Setting {
+        key: "upstream.change_timeout",
+        flag: None,
+        kind: Kind::String,
+        default: "60s",
+        why: "The same for a call that changes something; a quarter is kept to ask what became of it.",
+        set: |config, given| {
+            value::timeout(given.text).map(|limit| config.upstream.change_timeout = limit)
         },
     },
     Setting {
@@ -188,7 +207,7 @@ impl Setting {
         let name = key.rsplit_once('.').map_or(*key, |(_, name)| name);
         match self.kind {
             Kind::String => format!("\n# {why}\n{name} = \"{default}\"\n"),
-            Kind::Boolean => format!("\n# {why}\n{name} = {default}\n"),
+            Kind::Boolean | Kind::Integer => format!("\n# {why}\n{name} = {default}\n"),
         }
     }
 }

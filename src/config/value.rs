@@ -64,6 +64,9 @@ pub enum InvalidSetting {
     /// A length of time that makes no sense here.
     #[error("a timeout is more than 0s and at most 1h")]
     DurationRange,
+    /// Not a number of 1 or more.
+    #[error("expected a whole number from 1 to 1000000")]
+    Count,
     /// Not one of these words.
     #[error("expected one of {0}")]
     Word(&'static str),
@@ -166,6 +169,11 @@ pub(super) fn wallet(text: &str) -> Result<Option<Address>, InvalidSetting> {
 
 pub(super) fn boolean(text: &str) -> Result<bool, InvalidSetting> {
     text.parse().map_err(|_| InvalidSetting::Boolean)
+}
+
+pub(super) fn count(text: &str) -> Result<usize, InvalidSetting> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.ok_or(InvalidSetting::Count)
 }
 
 pub(super) fn path(given: &Given<'_>) -> Result<PathBuf, InvalidSetting> {

@@ -15,12 +15,13 @@ use crate::types::RequestId;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Gives the request an id (the client's own, if it is usable), writes problems out, and logs.
-pub(super) async fn request(request: Request, next: Next) -> Response {
+pub(super) async fn request(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
     let path = printable(request.uri().path());
 
+    request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {

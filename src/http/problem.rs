@@ -7,15 +7,17 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use self::kind::{Kind, Row};
 use super::MAX_BODY;
 use crate::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Effect},
     call::InvalidCall,
+    job_status::JobStatus,
     proxy::CallError,
     session::SessionError,
+    store::StoreError,
     types::RequestId,
     upstream::UpstreamError,
 };
@@ -37,7 +39,7 @@ enum Retry {
 impl Retry {
     /// For a call that went out and was not answered.
     fn after_sending(action: &Action) -> Self {
-        if action.changes { Self::CheckFirst } else { Self::Safe }
+        if action.changes() { Self::CheckFirst } else { Self::Safe }
     }
 
     fn advice(self) -> &'static str {
@@ -68,11 +70,14 @@ pub(super) struct Problem {
     detail: String,
     retry: Retry,
     retry_after: Option<HeaderValue>,
+    /// Members that only this kind has.
+    more: Map<String, Value>,
 }
 
 impl Problem {
     fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry: Retry::Never, retry_after: None }
+        let (detail, more) = (detail.into(), Map::new());
+        Self { kind, detail, retry: Retry::Never, retry_after: None, more }
     }
 
     fn retry(self, retry: Retry) -> Self {
@@ -90,7 +95,7 @@ impl Problem {
     /// The whole response.
     pub(super) fn write(&self, request_id: &RequestId) -> Response {
         let Row { status, code, title } = self.kind.row();
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:agentpmt-proxy:error:{code}"),
             "title": title,
             "status": status.as_u16(),
@@ -99,6 +104,9 @@ impl Problem {
             "request_id": request_id.as_str(),
             "retry": self.retry.as_str(),
         });
+        for (name, value) in &self.more {
+            body[name] = value.clone();
+        }
         let mut headers = HeaderMap::new();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
@@ -138,18 +146,73 @@ impl Problem {
         match failure {
             CallError::Session(error) => Self::no_session(error),
             CallError::Upstream(error) => Self::no_answer(action, error),
+            CallError::Store(error) => Self::store(error),
+            CallError::OutcomeUnknown { processed, seen } => {
+                Self::outcome_unknown(action, *processed, seen)
+            }
             CallError::NoWorkflowToken { .. } => {
-                let detail = format!(
-                    "{failure}; reserve the job through this proxy first (a token is held until \
-                     its reservation ends or the proxy stops)"
-                );
-                Self::new(Kind::NoWorkflowToken, detail)
+                let advice = "reserve the job through this proxy first";
+                Self::new(Kind::NoWorkflowToken, format!("{failure}; {advice}"))
+            }
+            CallError::ReservationExpired { ended, .. } => {
+                let advice = "nothing was sent; reserve the job again if it is open";
+                let mut problem =
+                    Self::new(Kind::ReservationExpired, format!("{failure}; {advice}"));
+                problem.more.insert("reserved_until".to_owned(), ended.to_string().into());
+                problem
+            }
+            CallError::KeyReused => {
+                let advice = "nothing was sent; use a new key for each call";
+                Self::new(Kind::KeyReused, format!("{failure}; {advice}"))
+            }
+            CallError::KeyInUse => {
+                let detail = format!("{failure}; send it again later to get its answer");
+                let retry_after = Some(HeaderValue::from_static("1"));
+                Self { retry_after, ..Self::new(Kind::KeyInUse, detail).retry(Retry::Safe) }
             }
             CallError::Aborted => {
                 let retry = Retry::after_sending(action);
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
         }
+    }
+
+    /// What has to be on record cannot be written or read.
+    pub(super) fn store(error: &StoreError) -> Self {
+        let detail = format!("{error}; nothing was signed");
+        Self::new(Kind::JournalUnavailable, detail).retry(Retry::Safe)
+    }
+
+    pub(super) fn overloaded() -> Self {
+        let detail = "as many calls are in flight as max_in_flight allows; nothing was sent";
+        let retry_after = Some(HeaderValue::from_static("1"));
+        Self { retry_after, ..Self::new(Kind::Overloaded, detail).retry(Retry::Safe) }
+    }
+
+    pub(super) fn invalid_idempotency_key() -> Self {
+        let detail = "Idempotency-Key must be given once, as 1 to 1024 printable ASCII characters \
+                      without spaces; nothing was sent";
+        Self::new(Kind::InvalidKey, detail)
+    }
+
+    fn outcome_unknown(action: &Action, processed: Option<bool>, seen: &JobStatus) -> Self {
+        let (retry, what) = match (processed, action.effect) {
+            (Some(_), Effect::Reserves) => (
+                Retry::Never,
+                "job_status shows that the job is reserved, but its private instructions came only \
+                 with the lost answer: let the reservation end and reserve the job again",
+            ),
+            (Some(_), _) => {
+                (Retry::Never, "job_status shows that it took effect: do not send it again")
+            }
+            (None, _) => (Retry::CheckFirst, Retry::CheckFirst.advice()),
+        };
+        let mut problem =
+            Self::new(Kind::OutcomeUnknown, format!("the answer to {action} was lost; {what}"));
+        problem.more.insert("processed".to_owned(), processed.into());
+        problem.more.insert("job_status".to_owned(), seen.job.clone().into());
+        problem.more.insert("submission_status".to_owned(), seen.submission.clone().into());
+        problem.retry(retry)
     }
 
     fn no_session(error: &SessionError) -> Self {

@@ -10,22 +10,37 @@ use agentpmt_proxy::{
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::Signer,
+    store::Store,
     upstream::Upstream,
 };
 use axum::Router;
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 /// A general job of the sandbox, and one that asks for a workflow.
 pub(crate) const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
 pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 
+/// What a test may choose about its proxy.
+pub(crate) struct Options {
+    pub(crate) upstream: UpstreamConfig,
+    pub(crate) expose_workflow_token: bool,
+    pub(crate) max_in_flight: usize,
+    /// The private key, in hex.
+    pub(crate) key: String,
+    /// Where the store is.
+    pub(crate) folder: Arc<TempDir>,
+}
+
 /// A running proxy and the sandbox behind it.
 pub(crate) struct TestProxy {
     pub(crate) address: SocketAddr,
     pub(crate) sandbox: Sandbox,
     pub(crate) client: Client,
+    pub(crate) proxy: Arc<Proxy>,
+    folder: Arc<TempDir>,
 }
 
 impl TestProxy {
@@ -33,13 +48,31 @@ impl TestProxy {
     pub(crate) async fn start() -> Self {
         let sandbox = Sandbox::new(Settings::default());
         let upstream = serve_sandbox(&sandbox).await;
-        Self::in_front_of(sandbox, upstream).await
+        Self::in_front_of(sandbox, upstream, |_| {}).await
     }
 
     /// A proxy in front of a sandbox that is served at `upstream`.
-    pub(crate) async fn in_front_of(sandbox: Sandbox, upstream: SocketAddr) -> Self {
-        let address = serve(proxy_router(upstream.port(), |_| {})).await;
-        Self { address, sandbox, client: client() }
+    pub(crate) async fn in_front_of(
+        sandbox: Sandbox,
+        upstream: SocketAddr,
+        choose: impl FnOnce(&mut Options),
+    ) -> Self {
+        let mut options = Options {
+            upstream: upstream_config(upstream.port()),
+            expose_workflow_token: false,
+            max_in_flight: 1024,
+            key: "42".repeat(32),
+            folder: Arc::new(tempfile::tempdir().unwrap()),
+        };
+        choose(&mut options);
+        let signer = Signer::from_hex(&options.key).unwrap();
+        let database = options.folder.path().join("proxy.db");
+        let store = Store::open(&database, &signer.seal_key()).unwrap();
+        let upstream = Upstream::new(&options.upstream).unwrap();
+        let proxy = Proxy::new(signer, upstream, store, options.expose_workflow_token);
+        let proxy = Arc::new(proxy);
+        let address = serve(http::router(proxy.clone(), options.max_in_flight)).await;
+        Self { address, sandbox, client: client(), proxy, folder: options.folder }
     }
 
     /// A proxy in front of a sandbox; `fault` may put something between the two.
@@ -49,7 +82,12 @@ impl TestProxy {
     ) -> Self {
         let sandbox = Sandbox::new(settings);
         let upstream = serve(fault(sandbox.router())).await;
-        Self::in_front_of(sandbox, upstream).await
+        Self::in_front_of(sandbox, upstream, |_| {}).await
+    }
+
+    /// The folder of its store.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        self.folder.clone()
     }
 
     /// The URL of a path here.
@@ -73,20 +111,13 @@ impl TestProxy {
     }
 }
 
-/// The routes of a proxy whose upstream is a port of this machine, with a new wallet.
-pub(crate) fn proxy_router(upstream: u16, change: impl FnOnce(&mut UpstreamConfig)) -> Router {
-    let mut config = upstream_config(upstream);
-    change(&mut config);
-    let upstream = Upstream::new(&config).unwrap();
-    http::router(Arc::new(Proxy::new(Signer::random(), upstream, false)))
-}
-
 /// The settings of an upstream at a port of this machine.
 pub(crate) fn upstream_config(port: u16) -> UpstreamConfig {
     UpstreamConfig {
         url: UpstreamUrl::on_this_machine(port),
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(30),
+        change_timeout: Duration::from_secs(30),
     }
 }
 

@@ -13,8 +13,15 @@ pub(super) enum Kind {
     UnknownPath,
     WrongMethod,
     NoWorkflowToken,
+    ReservationExpired,
+    KeyInUse,
     BodyTooLarge,
+    KeyReused,
+    InvalidKey,
     Internal,
+    JournalUnavailable,
+    Overloaded,
+    OutcomeUnknown,
     UpstreamUnreachable,
     SessionFailed,
     UpstreamBrokeOff,
@@ -55,6 +62,31 @@ impl Kind {
             }
             Self::BodyTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
+            }
+            Self::InvalidKey => {
+                (StatusCode::BAD_REQUEST, "invalid_idempotency_key", "The key cannot be used")
+            }
+            Self::ReservationExpired => {
+                (StatusCode::CONFLICT, "reservation_expired", "The reservation is over")
+            }
+            Self::KeyInUse => {
+                (StatusCode::CONFLICT, "idempotency_key_in_use", "The call is being made")
+            }
+            Self::KeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "The key belongs to another call",
+            ),
+            Self::JournalUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal_unavailable",
+                "Nothing can be put on record",
+            ),
+            Self::Overloaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many calls are in flight")
+            }
+            Self::OutcomeUnknown => {
+                (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost")
             }
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy is at fault")

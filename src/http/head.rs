@@ -1,0 +1,42 @@
+//! What a call says before its body.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
+
+use super::problem::Problem;
+use crate::types::{IdempotencyKey, RequestId};
+
+/// The header of the IETF's draft for requests that must have their effect once.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The head of a call.
+pub(super) struct Head {
+    /// The id that the request has been given.
+    pub(super) call_id: RequestId,
+    pub(super) key: Option<IdempotencyKey>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Head {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if parts.uri.query().is_some() {
+            return Err(Problem::query_not_taken());
+        }
+        // The middleware gives every request one.
+        let call_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::random);
+        Ok(Self { call_id, key: key(&parts.headers)? })
+    }
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let key = value.to_str().ok().and_then(|text| text.parse().ok());
+    match (key, given.next()) {
+        (Some(key), None) => Ok(Some(key)),
+        _ => Err(Problem::invalid_idempotency_key()),
+    }
+}

@@ -1,0 +1,94 @@
+//! What a `job_status` answer says of a change whose own answer was lost (protocol §6).
+
+use serde_json::value::RawValue;
+
+use crate::{action::Effect, loose, upstream::Answer};
+
+/// What was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobStatus {
+    /// The job's status.
+    pub job: Option<String>,
+    /// The status of this wallet's submission.
+    pub submission: Option<String>,
+    has_active_reservation: Option<bool>,
+    /// Whether the answer speaks of submissions at all.
+    speaks_of_submission: bool,
+    can_submit: Option<bool>,
+}
+
+impl JobStatus {
+    /// Reads a good answer; of any other nothing is known.
+    pub(crate) fn of(answer: &Answer) -> Self {
+        let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
+        body.map(Self::read).unwrap_or_default()
+    }
+
+    fn read(body: &RawValue) -> Self {
+        let text = |path: &[&str]| loose::at(body, path).and_then(loose::text);
+        let flag = |name| loose::field(body, name).and_then(|value| value.get().parse().ok());
+        Self {
+            job: text(&["job", "status"]),
+            submission: text(&["submission", "status"]),
+            has_active_reservation: flag("has_active_reservation"),
+            speaks_of_submission: loose::has(body, "submission"),
+            can_submit: flag("can_submit"),
+        }
+    }
+
+    /// Whether a change took effect; `None` if nobody can tell.
+    pub(crate) fn took_effect(&self, effect: Effect) -> Option<bool> {
+        match effect {
+            Effect::Reserves => self.has_active_reservation,
+            // A rejected one may be of earlier: the job was open again since.
+            Effect::Submits if self.submission.as_deref() == Some("rejected") => None,
+            Effect::Submits if self.submission.is_some() => Some(true),
+            Effect::Submits if self.speaks_of_submission && self.can_submit == Some(true) => {
+                Some(false)
+            }
+            Effect::Submits | Effect::Edits | Effect::None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took_effect(effect: Effect, body: &str) -> Option<bool> {
+        JobStatus::read(loose::parse(body.as_bytes()).unwrap()).took_effect(effect)
+    }
+
+    #[test]
+    fn a_submission_shows_that_the_proof_arrived() {
+        let submits = |body| took_effect(Effect::Submits, body);
+        let pending = r#"{"submission":{"status":"pending_review"},"can_submit":false}"#;
+        assert_eq!(submits(pending), Some(true));
+        assert_eq!(submits(r#"{"submission":{"status":"approved"}}"#), Some(true));
+        assert_eq!(submits(r#"{"submission":null,"can_submit":true}"#), Some(false));
+        for unclear in [
+            r#"{"submission":{"status":"rejected"},"can_submit":true}"#,
+            r#"{"submission":null,"can_submit":false}"#,
+            r#"{"submission":null}"#,
+            r#"{"can_submit":true}"#,
+            "{}",
+            "[]",
+        ] {
+            assert_eq!(submits(unclear), None, "{unclear}");
+        }
+    }
+
+    #[test]
+    fn an_active_reservation_shows_that_the_job_was_reserved() {
+        let reserves = |body| took_effect(Effect::Reserves, body);
+        assert_eq!(reserves(r#"{"has_active_reservation":true}"#), Some(true));
+        assert_eq!(reserves(r#"{"has_active_reservation":false}"#), Some(false));
+        assert_eq!(reserves(r#"{"has_active_reservation":"yes"}"#), None);
+    }
+
+    #[test]
+    fn nothing_shows_what_became_of_an_edit() {
+        let body = r#"{"has_active_reservation":true,"submission":null,"can_submit":true}"#;
+        assert_eq!(took_effect(Effect::Edits, body), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Whether a call is made again (protocol §8), decided without doing anything.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use http::{StatusCode, header};
+use tokio::time::Instant;
+
+use crate::{
+    refusal::Refusal,
+    session::SessionError,
+    upstream::{Answer, UpstreamError},
+};
+
+/// The first pause before another try; each further one is twice as long, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The least time for a try: with less left, the client is told what the last one came to.
+const LEAST_TIME: Duration = Duration::from_millis(500);
+
+/// What one try came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The upstream answered.
+    Answered(Answer, Option<Refusal>),
+    /// There was no session, so nothing was signed.
+    NoSession(SessionError),
+    /// There was no answer; the error knows whether the call may have been processed.
+    NoAnswer(UpstreamError),
+}
+
+/// What to do after a try.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Tell the client.
+    Return,
+    /// Try again after this time.
+    Again(Duration),
+    /// Drop the session, then try again at once.
+    Renew,
+    /// It may have taken effect: find out.
+    Settle,
+}
+
+/// The tries of one call.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    changes: bool,
+    deadline: Instant,
+    pauses: ExponentialBackoff,
+    may_renew: bool,
+    may_change_id: bool,
+}
+
+impl Tries {
+    /// Before the first try of a call that has to be over at `deadline`.
+    pub(crate) fn new(changes: bool, deadline: Instant) -> Self {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .with_jitter()
+            .build();
+        Self { changes, deadline, pauses, may_renew: true, may_change_id: true }
+    }
+
+    /// What to do after a try that came to `outcome`.
+    pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
+        match outcome {
+            Outcome::Answered(_, Some(Refusal::SessionOver)) if take(&mut self.may_renew) => {
+                Next::Renew
+            }
+            Outcome::Answered(_, Some(Refusal::Replay)) if take(&mut self.may_change_id) => {
+                Next::Again(Duration::ZERO)
+            }
+            Outcome::Answered(_, Some(_)) => Next::Return,
+            Outcome::Answered(answer, None) => self.after_answer(answer, now),
+            Outcome::NoSession(error) => match error {
+                SessionError::Upstream(_) | SessionError::TimedOut { .. } => self.pause(now),
+                SessionError::Refused { status, .. } if status.is_server_error() => self.pause(now),
+                _ => Next::Return,
+            },
+            Outcome::NoAnswer(error) if !error.was_sent() => self.pause(now),
+            Outcome::NoAnswer(_) if self.changes => Next::Settle,
+            // It would be too large again.
+            Outcome::NoAnswer(UpstreamError::TooLarge { .. }) => Next::Return,
+            Outcome::NoAnswer(_) => self.pause(now),
+        }
+    }
+
+    /// Another try after the next pause, if there is time for it.
+    pub(crate) fn pause(&mut self, now: Instant) -> Next {
+        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
+        self.after(pause, now).unwrap_or(Next::Return)
+    }
+
+    fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
+        let not_processed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
+            .contains(&answer.status);
+        match retry_after(answer).filter(|_| not_processed) {
+            Some(wait) => self.after(wait, now).unwrap_or(Next::Return),
+            None if !answer.status.is_server_error() => Next::Return,
+            None if self.changes => Next::Settle,
+            None => self.pause(now),
+        }
+    }
+
+    fn after(&self, wait: Duration, now: Instant) -> Option<Next> {
+        (now.checked_add(wait)? + LEAST_TIME < self.deadline).then_some(Next::Again(wait))
+    }
+}
+
+/// The seconds that the upstream asks to wait; a date is left to the client.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The value of a right that can be used once.
+fn take(right: &mut bool) -> bool {
+    std::mem::take(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn answer(status: u16, retry_after: Option<&str>) -> Outcome {
+        let mut headers = HeaderMap::new();
+        headers.extend(retry_after.map(|after| (header::RETRY_AFTER, after.parse().unwrap())));
+        let status = StatusCode::from_u16(status).unwrap();
+        Outcome::Answered(Answer { status, headers, body: "{}".into() }, None)
+    }
+
+    fn next(changes: bool, outcome: &Outcome) -> Next {
+        let now = Instant::now();
+        Tries::new(changes, now + Duration::from_secs(60)).next(outcome, now)
+    }
+
+    fn is_again(next: Next) -> bool {
+        matches!(next, Next::Again(wait) if wait < Duration::from_millis(300))
+    }
+
+    const URL: fn() -> String = || "http://u".to_owned();
+
+    #[test]
+    fn what_was_not_sent_is_tried_again_whatever_it_is() {
+        let error = UpstreamError::Unreachable { url: URL(), cause: "refused".to_owned() };
+        for changes in [true, false] {
+            assert!(is_again(next(changes, &Outcome::NoAnswer(error.clone()))));
+            assert!(is_again(next(changes, &Outcome::NoSession(error.clone().into()))));
+        }
+    }
+
+    #[test]
+    fn what_was_sent_and_lost_is_tried_again_only_if_it_changes_nothing() {
+        let lost = Outcome::NoAnswer(UpstreamError::TimedOut { url: URL() });
+        assert_eq!(next(true, &lost), Next::Settle);
+        assert!(is_again(next(false, &lost)));
+        assert_eq!(next(true, &answer(500, None)), Next::Settle);
+        assert_eq!(next(true, &answer(503, None)), Next::Settle);
+        assert!(is_again(next(false, &answer(502, None))));
+        let large = Outcome::NoAnswer(UpstreamError::TooLarge { url: URL() });
+        assert_eq!(next(true, &large), Next::Settle);
+        assert_eq!(next(false, &large), Next::Return);
+    }
+
+    #[test]
+    fn the_upstreams_wish_to_wait_is_met_if_the_deadline_allows() {
+        for changes in [true, false] {
+            for status in [429, 503] {
+                let wait = Next::Again(Duration::from_secs(7));
+                assert_eq!(next(changes, &answer(status, Some("7"))), wait);
+                for long in ["60", "99999999999999999", "18446744073709551615"] {
+                    assert_eq!(next(changes, &answer(status, Some(long))), Next::Return, "{long}");
+                }
+            }
+            assert_eq!(next(changes, &answer(429, None)), Next::Return);
+            assert_eq!(next(changes, &answer(402, Some("1"))), Next::Return);
+        }
+    }
+
+    #[test]
+    fn a_session_is_renewed_once_and_a_request_id_changed_once() {
+        let now = Instant::now();
+        let mut tries = Tries::new(true, now + Duration::from_secs(60));
+        let refused = |refusal| match answer(401, None) {
+            Outcome::Answered(answer, _) => Outcome::Answered(answer, Some(refusal)),
+            other => other,
+        };
+        assert_eq!(tries.next(&refused(Refusal::SessionOver), now), Next::Renew);
+        assert_eq!(tries.next(&refused(Refusal::Replay), now), Next::Again(Duration::ZERO));
+        assert_eq!(tries.next(&refused(Refusal::SessionOver), now), Next::Return);
+        assert_eq!(tries.next(&refused(Refusal::Replay), now), Next::Return);
+        let wrong = Refusal::WrongSignature { expected_message: None };
+        assert_eq!(tries.next(&refused(wrong), now), Next::Return);
+    }
+
+    #[test]
+    fn nothing_is_tried_again_after_the_deadline() {
+        let now = Instant::now();
+        let mut tries = Tries::new(false, now);
+        assert_eq!(tries.next(&answer(500, None), now), Next::Return);
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        let now = Instant::now();
+        let mut tries = Tries::new(false, now + Duration::from_secs(3600));
+        let pauses: Vec<_> = (0..20)
+            .map(|_| match tries.pause(now) {
+                Next::Again(pause) => pause,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(pauses[0] < pauses[4] && pauses.iter().all(|pause| *pause <= LONGEST_PAUSE * 2));
+    }
+}

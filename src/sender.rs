@@ -1,0 +1,192 @@
+//! One try of one call: a nonce, a message, a record, a signature, a request.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use crate::{
+    call::{Call, SignedCall},
+    canonical::{CanonicalJson, Object, PayloadHash},
+    message::Message,
+    refusal::{Refusal, first_difference},
+    retry::Outcome,
+    session::Sessions,
+    signer::Signer,
+    store::{self, Entry, Store, StoreError},
+    types::{Address, RequestId, SessionNonce},
+    upstream::{Request, Upstream},
+};
+
+/// Who asks for a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The id of the local request.
+    pub(crate) call_id: RequestId,
+    /// The client.
+    pub(crate) client: &'static str,
+}
+
+/// What makes tries: the key, the session, the journal and the way to the upstream.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    signer: Signer,
+    sessions: Sessions,
+    upstream: Upstream,
+    store: Store,
+}
+
+impl Sender {
+    pub(crate) fn new(signer: Signer, upstream: Upstream, store: Store) -> Self {
+        let sessions = Sessions::new(upstream.clone(), signer.address());
+        Self { signer, sessions, upstream, store }
+    }
+
+    pub(crate) fn wallet(&self) -> Address {
+        self.signer.address()
+    }
+
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Signs a call and sends it, once. A change is on record before the key is used.
+    ///
+    /// # Errors
+    /// The record of a change could not be written; nothing was signed.
+    pub(crate) async fn try_signed(
+        &self,
+        call: SignedCall<'_>,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Try, StoreError> {
+        let nonce = match self.sessions.nonce(deadline).await {
+            Ok(nonce) => nonce,
+            Err(error) => return Ok(Try { outcome: Outcome::NoSession(error), nonce: None }),
+        };
+        let request_id = RequestId::random();
+        let message = Message::new(call, self.wallet(), &nonce, &request_id);
+        let payload = call.payload().map(|payload| payload.hash());
+        self.record(call.call(), payload, origin, &request_id).await?;
+        let body = self.signed_body(call.call().body().clone(), &message, &nonce, &request_id);
+        let outcome = self.send(call.call(), body, None, &request_id, deadline).await;
+        if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
+            log_difference(call.call(), &message, expected_message.as_deref());
+        }
+        Ok(Try { outcome, nonce: Some(nonce) })
+    }
+
+    /// Sends a call that is not signed but carries the token of a reservation, once.
+    ///
+    /// # Errors
+    /// The record could not be written; nothing was sent.
+    pub(crate) async fn try_with_token(
+        &self,
+        call: &Call,
+        token: HeaderValue,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Try, StoreError> {
+        let request_id = RequestId::random();
+        let body = call.body().to_canonical();
+        self.record(call, Some(body.hash()), origin, &request_id).await?;
+        let outcome = self.send(call, body, Some(token), &request_id, deadline).await;
+        Ok(Try { outcome, nonce: None })
+    }
+
+    /// Drops a session that the upstream no longer knows.
+    pub(crate) fn forget(&self, nonce: &SessionNonce) {
+        self.sessions.forget(nonce);
+    }
+
+    async fn record(
+        &self,
+        call: &Call,
+        payload_hash: Option<PayloadHash>,
+        origin: &Origin,
+        request_id: &RequestId,
+    ) -> Result<(), StoreError> {
+        let entry = Entry {
+            request_id: request_id.clone(),
+            call_id: origin.call_id.clone(),
+            client: origin.client.to_owned(),
+            wallet: self.wallet(),
+            action: call.action().name,
+            product: call.id().cloned(),
+            payload_hash,
+        };
+        if call.action().changes() {
+            return self.store.sign_record(&entry).await;
+        }
+        self.store.note(&entry).await;
+        Ok(())
+    }
+
+    /// The body with the envelope in it (protocol §3).
+    fn signed_body(
+        &self,
+        mut body: Object,
+        message: &Message,
+        nonce: &SessionNonce,
+        request_id: &RequestId,
+    ) -> CanonicalJson {
+        let signature = self.signer.sign(message).to_hex();
+        body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
+        body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
+        body.insert("request_id", CanonicalJson::string(request_id.as_str()));
+        body.insert("signature", CanonicalJson::string(&signature));
+        body.to_canonical()
+    }
+
+    async fn send(
+        &self,
+        call: &Call,
+        body: CanonicalJson,
+        workflow_token: Option<HeaderValue>,
+        request_id: &RequestId,
+        deadline: Instant,
+    ) -> Outcome {
+        let begun = Instant::now();
+        let method = call.action().method.clone();
+        let request = Request { method, path: call.path(), body: body.into(), workflow_token };
+        let result = self.upstream.send(request, deadline).await;
+        let recorded = match &result {
+            Ok(answer) => store::Outcome::Answered {
+                status: answer.status.as_u16(),
+                milliseconds: whole_milliseconds(begun.elapsed()),
+            },
+            Err(error) if error.was_sent() => store::Outcome::Unknown,
+            Err(_) => store::Outcome::NotSent,
+        };
+        self.store.outcome(request_id, recorded).await;
+        match result {
+            Ok(answer) => {
+                let refusal = Refusal::of(&answer);
+                Outcome::Answered(answer, refusal)
+            }
+            Err(error) => Outcome::NoAnswer(error),
+        }
+    }
+}
+
+/// One try, made.
+#[derive(Debug)]
+pub(crate) struct Try {
+    pub(crate) outcome: Outcome,
+    /// The nonce it was signed under.
+    pub(crate) nonce: Option<SessionNonce>,
+}
+
+fn whole_milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Names the line that differs, not what it holds: the upstream could have put anything there.
+fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>) {
+    let line = expected_message.and_then(|theirs| first_difference(message, theirs));
+    tracing::error!(
+        action = call.action().name,
+        first_line_that_differs = line.as_deref().unwrap_or("unknown"),
+        "the upstream rebuilt another message than was signed; this is a bug, please report it"
+    );
+}

@@ -19,7 +19,7 @@ pub enum InvalidCall {
         source: InvalidValue,
     },
     /// The number of ids is not that of the path.
-    #[error("{action} is a call to {}, and {given} is not the number of its ids", .action.path)]
+    #[error("{action} is a call to {}: it needs each id in that path, not {given}", .action.path)]
     IdCount {
         /// The action.
         action: &'static Action,

@@ -51,7 +51,7 @@ pub struct Cli {
     /// Address of the wallet to use; needed only if there are several
     #[arg(long, global = true, value_name = "ADDRESS", help_heading = COMMON)]
     wallet: Option<String>,
-    /// File whose first line is the wallet's password; AGENTPMT_PROXY_PASSWORD goes before it
+    /// File whose first line is the wallet's password; AGENTPMT_PROXY_PASSWORD overrides it
     #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]
     password_file: Option<String>,
     #[command(subcommand)]

@@ -233,7 +233,8 @@ fn causes(error: &dyn Error) -> String {
     let mut texts = Vec::new();
     let mut next = error.source().or(Some(error));
     while let Some(cause) = next {
-        texts.push(cause.to_string());
+        // What follows such a text says the same in more words.
+        texts.extend(Some(cause.to_string()).filter(|text| !text.starts_with("client error (")));
         next = cause.source();
     }
     texts.join(": ")

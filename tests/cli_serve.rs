@@ -32,7 +32,7 @@ fn a_key_file_that_is_open_to_others_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
     home.set_mode("keys/wallet.json", 0o640);
     let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
-    ran.fails(77, &["mode 640", "chmod 600 keys/wallet.json"]);
+    ran.fails(77, &["mode 640", "chmod 600 /", "/keys/wallet.json"]);
 }
 
 #[test]
@@ -80,6 +80,7 @@ fn a_port_in_use_is_told_before_the_password_is_asked_for() {
 #[test]
 fn it_is_ready_while_the_upstream_is_down() {
     let home = Home::with_wallet().with_password(PASSWORD);
+    let home = home.with("AGENTPMT_PROXY_UPSTREAM__TIMEOUT", "1s");
     let mut server = home.serve(&["serve", "--upstream", DOWN]);
     assert!(server.line().ends_with(DOWN));
     assert!(server.line().ends_with(WALLET));

@@ -1,10 +1,6 @@
 //! The README, as far as it repeats what the program knows.
 
-use agentpmt_proxy::{
-    action::ACTIONS,
-    config::Config,
-    sandbox::{Fault, KINDS},
-};
+use agentpmt_proxy::{action::ACTIONS, config::Config, sandbox::Fault};
 
 const README: &str = include_str!("../README.md");
 
@@ -38,10 +34,7 @@ fn every_error_code_is_listed() {
 }
 
 #[test]
-fn every_fault_is_listed_and_the_example_is_one() {
-    for kind in KINDS {
-        assert!(README.contains(&format!("`{}`", kind.name())), "missing: {kind:?}");
-    }
+fn the_examples_of_faults_are_faults() {
     let example = README.split("/faults -d '").nth(1).and_then(|rest| rest.split('\'').next());
     let fault: Fault = serde_json::from_str(example.unwrap()).unwrap();
     assert_eq!(fault.kind.name(), "slow");

@@ -106,6 +106,7 @@ async fn serve_router(
         result = &mut done => return result,
         () = signals.next() => {}
     }
+    tracing::info!("ending: the calls that run come to their end; a second signal ends them now");
     proxy.end();
     stop.cancel();
     tokio::select! {

@@ -82,7 +82,7 @@ fn new(config: &Config, keystore: &Keystore) -> Result<(), Failure> {
     let password = password::Source::of(config).choose()?;
     let signer = Signer::random();
     let path = keystore.save(&signer, &password)?;
-    print_saved(signer.address(), &path)
+    print_saved(signer.address(), &path, keystore)
 }
 
 impl Import {
@@ -104,14 +104,18 @@ impl Import {
             }
         };
         let path = keystore.save(&signer, &password)?;
-        print_saved(signer.address(), &path)
+        print_saved(signer.address(), &path, keystore)
     }
 }
 
-fn print_saved(wallet: Address, path: &Path) -> Result<(), Failure> {
+fn print_saved(wallet: Address, path: &Path, keystore: &Keystore) -> Result<(), Failure> {
+    let choice = match keystore.list()?.len() {
+        0 | 1 => String::new(),
+        _ => format!(" --wallet {wallet}"),
+    };
     print(&format!(
         "{wallet}\nThe key is in {}. Keep a copy of that file and of its password: without both, \
-         the wallet is lost.\nStart the proxy with: agentpmt-proxy serve\n",
+         the wallet is lost.\nStart the proxy from the same folder with: agentpmt-proxy serve{choice}\n",
         path.display()
     ))
 }

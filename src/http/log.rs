@@ -23,9 +23,12 @@ pub(super) async fn request(mut request: Request, next: Next) -> Response {
 
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
-    let problem = response.extensions_mut().remove::<Problem>();
+    let mut problem = response.extensions_mut().remove::<Problem>();
+    let allow = response.headers_mut().remove(header::ALLOW);
+    if let Some(methods) = allow.as_ref().and_then(|allow| allow.to_str().ok()) {
+        problem = problem.map(|problem| problem.allowing(methods));
+    }
     if let Some(problem) = &problem {
-        let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.write(&id);
         response.headers_mut().extend(allow.map(|allow| (header::ALLOW, allow)));
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use self::kind::{Kind, Row};
 use super::MAX_BODY;
 use crate::{
-    action::{ACTIONS, Action, Effect},
+    action::{ACTIONS, Action, Effect, SESSION_PATH},
     call::InvalidCall,
     job_status::JobStatus,
     proxy::CallError,
@@ -24,6 +24,9 @@ use crate::{
 
 /// The header that tells our errors from the upstream's; its value is the error's code.
 const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-error");
+
+/// What to do about an upstream that cannot be reached.
+const UNREACHABLE: &str = "the call had no effect: check upstream.url, the network and HTTPS_PROXY, or send it again later";
 
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,14 +119,21 @@ impl Problem {
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {
-        let calls: Vec<_> = ACTIONS.iter().map(|a| format!("{} {}", a.method, a.path)).collect();
+        let mut calls = vec![format!("POST {SESSION_PATH}")];
+        calls.extend(ACTIONS.iter().map(|action| format!("{} {}", action.method, action.path)));
         let detail = format!("there is nothing at {path}; the calls are: {}", calls.join(", "));
         Self::new(Kind::UnknownPath, detail)
     }
 
     pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
-        let detail = format!("{path} does not take {method}; the Allow header names what it takes");
-        Self::new(Kind::WrongMethod, detail)
+        Self::new(Kind::WrongMethod, format!("{path} does not take {method}"))
+    }
+
+    /// The same with the methods that would do.
+    pub(super) fn allowing(self, methods: &str) -> Self {
+        let first = methods.split(',').next().unwrap_or_default();
+        let detail = format!("{}, but {methods}; with curl: curl -X {first} …", self.detail);
+        Self { detail, ..self }
     }
 
     pub(super) fn query_not_taken() -> Self {
@@ -151,7 +161,8 @@ impl Problem {
                 Self::outcome_unknown(action, *processed, seen)
             }
             CallError::NoWorkflowToken { .. } => {
-                let advice = "reserve the job through this proxy first";
+                let advice = "reserve the job through this proxy first (if it is reserved \
+                              already, its token is lost: wait until the reservation ends)";
                 Self::new(Kind::NoWorkflowToken, format!("{failure}; {advice}"))
             }
             CallError::ReservationExpired { ended, .. } => {
@@ -225,13 +236,22 @@ impl Problem {
             SessionError::Refused { retry_after, .. } => retry_after.clone(),
             _ => None,
         };
-        let detail = format!("{error}; {}", Retry::Safe.advice());
+        let advice = match error {
+            SessionError::Upstream(UpstreamError::Unreachable { .. }) => UNREACHABLE,
+            _ => Retry::Safe.advice(),
+        };
+        let detail = format!("{error}; {advice}");
         Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
     }
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
         let retry = if error.was_sent() { Retry::after_sending(action) } else { Retry::Safe };
-        Self::new(kind_of(error), format!("{error}; {}", retry.advice())).retry(retry)
+        let advice = match error {
+            UpstreamError::Unreachable { .. } => UNREACHABLE,
+            UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
+            _ => retry.advice(),
+        };
+        Self::new(kind_of(error), format!("{error}; {advice}")).retry(retry)
     }
 }
 
@@ -242,7 +262,11 @@ impl From<InvalidCall> for Problem {
             InvalidCall::Body(_) => Kind::InvalidBody,
             InvalidCall::Field { .. } => Kind::InvalidField,
         };
-        Self::new(kind, format!("{error}; nothing was sent"))
+        let example = match &error {
+            InvalidCall::Body(_) => "; send an object such as {\"limit\": 10}",
+            _ => "",
+        };
+        Self::new(kind, format!("{error}{example}; nothing was sent"))
     }
 }
 

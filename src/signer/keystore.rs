@@ -43,8 +43,11 @@ pub struct Keystore {
 
 impl Keystore {
     /// The directory at this path. It need not exist before [`Keystore::save`] creates it.
+    ///
+    /// The path is made absolute, so that a message tells where the directory is.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        let dir = dir.into();
+        Self { dir: std::path::absolute(&dir).unwrap_or(dir) }
     }
 
     /// The keys of the directory by the names of their files; none if there is no such directory. A

@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 
+import requests
+
 ROOT = pathlib.Path(__file__).parents[2]
 BINARY = ROOT / "target/debug/agentpmt-proxy"
 
@@ -45,3 +47,10 @@ def serving(*arguments, directory=ROOT, password=None):
 def environment(password):
     given = {"AGENTPMT_PROXY_PASSWORD": password} if password else {}
     return {"PATH": os.environ["PATH"], **given}
+
+
+def local_session():
+    """A session that does not look for a proxy in the environment."""
+    session = requests.Session()
+    session.trust_env = False
+    return session

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from proxy import ROOT, serving
+from proxy import ROOT, local_session, serving
 
 README = (ROOT / "README.md").read_text()
 ADDRESS = "http://127.0.0.1:8402"
+FIRST_JOB = "68f0a1c27b3e4d5f60718201"
 
 
 def program(language, marker):
@@ -24,6 +25,9 @@ def program(language, marker):
 def run(command, text):
     """Runs a program of the README against a proxy of its own; gives what it prints."""
     with serving("--sandbox") as address:
+        # What somebody may have tried first: the lines that the start prints.
+        for path in ("list", f"{FIRST_JOB}/reserve", f"{FIRST_JOB}/status"):
+            assert local_session().post(f"{address}/api/external/jobs/{path}").ok
         done = subprocess.run(
             [*command, text.replace(ADDRESS, address)],
             env={"PATH": os.environ["PATH"]},

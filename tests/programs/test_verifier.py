@@ -4,10 +4,9 @@ import json
 import random
 
 import pytest
-import requests
 
 from bodies import random_body
-from proxy import command, serving
+from proxy import command, local_session, serving
 from verifier import ENVELOPE, verifying
 
 BODIES = 3000
@@ -53,13 +52,6 @@ def test_an_envelope_with_a_wrong_signature_is_replaced(jobs):
     for path in ("list", "j-1/complete"):
         answer = local_session().post(f"{jobs}/{path}", json={**envelope, "proof_text": "x"})
         assert answer.json() == {"ok": True}, path
-
-
-def local_session():
-    """A session that does not look for a proxy in the environment."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
 
 
 def expected(body):

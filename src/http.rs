@@ -71,13 +71,13 @@ async fn call(
     ids: Result<RawPathParams, RawPathParamsRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let Head { call_id, key } = head;
+    let Head { call_id, key, place } = head;
     let body = body.map_err(|rejection| Problem::unreadable_body(&rejection))?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
         ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    let result = proxy.call(Incoming { call, call_id, key }).await;
+    let result = proxy.call(Incoming { call, call_id, key, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 

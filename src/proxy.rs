@@ -9,7 +9,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, sleep},
 };
 use tokio_util::task::TaskTracker;
@@ -46,7 +46,13 @@ pub struct Incoming {
     pub call_id: RequestId,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
+    /// Its place among the calls in flight.
+    pub place: Option<Place>,
 }
+
+/// A place among the calls in flight, free again when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Place(pub Arc<OwnedSemaphorePermit>);
 
 /// Why a call has no answer of the upstream.
 #[derive(Debug, thiserror::Error)]
@@ -236,9 +242,10 @@ impl Proxy {
         }
         let call = self.completed(&incoming.call).await?;
         let proof = self.proof(&call).await?;
-        let mut tries = Tries::new(action.changes(), deadline);
+        let last_try = self.sender.upstream().last_try(action.changes(), deadline);
+        let mut tries = Tries::new(action.changes(), last_try);
         loop {
-            let try_deadline = self.sender.upstream().try_deadline(action.changes(), deadline);
+            let try_deadline = self.sender.upstream().one_try(action.changes(), last_try);
             let tried = self.try_once(&call, &proof, &origin, try_deadline).await?;
             match tries.next(&tried.outcome, Instant::now()) {
                 Next::Return => return self.answered(&call, tried.outcome).await,
@@ -369,7 +376,7 @@ impl Proxy {
         };
         let Some(signed) = call.signed() else { return JobStatus::default() };
         loop {
-            let try_deadline = self.sender.upstream().try_deadline(false, deadline);
+            let try_deadline = self.sender.upstream().one_try(false, deadline);
             let Ok(tried) = self.sender.try_signed(signed, origin, try_deadline).await else {
                 return JobStatus::default();
             };

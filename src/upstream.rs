@@ -134,14 +134,17 @@ impl Upstream {
         Instant::now() + if changes { self.change_timeout } else { self.timeout }
     }
 
-    /// When one try that begins now has to be over: a read can be made again, and what became of a
-    /// change can be asked for, so neither waits for all the time there is.
-    pub fn try_deadline(&self, changes: bool, deadline: Instant) -> Instant {
-        if changes {
-            deadline.checked_sub(self.change_timeout / 4).unwrap_or(deadline)
-        } else {
-            deadline.min(Instant::now() + self.timeout / 3)
-        }
+    /// When the last try of a call has to be over: for a change there has to be time left to ask what
+    /// became of it.
+    pub fn last_try(&self, changes: bool, deadline: Instant) -> Instant {
+        let reserve = if changes { self.change_timeout / 4 } else { Duration::ZERO };
+        deadline.checked_sub(reserve).unwrap_or(deadline)
+    }
+
+    /// When one try that begins now has to be over. A read can be made again, so it does not wait for
+    /// all the time there is.
+    pub fn one_try(&self, changes: bool, last_try: Instant) -> Instant {
+        if changes { last_try } else { last_try.min(Instant::now() + self.timeout / 3) }
     }
 
     /// The upstream's address, without a slash at the end.

@@ -6,7 +6,10 @@ use axum::{
 };
 
 use super::problem::Problem;
-use crate::types::{IdempotencyKey, RequestId};
+use crate::{
+    proxy::Place,
+    types::{IdempotencyKey, RequestId},
+};
 
 /// The header of the IETF's draft for requests that must have their effect once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -16,6 +19,7 @@ pub(super) struct Head {
     /// The id that the request has been given.
     pub(super) call_id: RequestId,
     pub(super) key: Option<IdempotencyKey>,
+    pub(super) place: Option<Place>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Head {
@@ -27,7 +31,8 @@ impl<S: Sync> FromRequestParts<S> for Head {
         }
         // The middleware gives every request one.
         let call_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::random);
-        Ok(Self { call_id, key: key(&parts.headers)? })
+        let place = parts.extensions.remove();
+        Ok(Self { call_id, key: key(&parts.headers)?, place })
     }
 }
 

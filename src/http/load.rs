@@ -10,16 +10,20 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
+use crate::proxy::Place;
 
 /// Lets a call in if there is a place for it; otherwise it is refused at once, before its body is
-/// read.
+/// read. The call keeps its place until its end, also if its client goes away.
 pub(super) async fn admit(
     State(places): State<Arc<Semaphore>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    match places.try_acquire() {
-        Ok(_place) => next.run(request).await,
+    match places.try_acquire_owned() {
+        Ok(place) => {
+            request.extensions_mut().insert(Place(Arc::new(place)));
+            next.run(request).await
+        }
         Err(_) => Problem::overloaded().into_response(),
     }
 }

@@ -1,0 +1,223 @@
+//! Every fault of the sandbox against every call: what is submitted, and what the client is told.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{net::SocketAddr, time::Duration};
+
+use agentpmt_proxy::{
+    action::{ACTIONS, Action},
+    sandbox::{KINDS, Sandbox, Settings},
+};
+use common::{Options, TestProxy, WORKFLOW_JOB, json, serve_sandbox};
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+
+/// How many cells are tried at once.
+const AT_ONCE: usize = 24;
+
+const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+
+/// What the client was told, and what the sandbox counted.
+#[derive(Debug)]
+struct Told {
+    status: u16,
+    /// The problem, if it was one of the proxy's.
+    problem: Value,
+    submissions: u64,
+    accepted: u64,
+}
+
+impl Told {
+    /// The status, or the code and what else a problem says.
+    fn short(&self) -> String {
+        let text = |name: &str| self.problem[name].as_str().unwrap_or("-").to_owned();
+        match &self.problem {
+            Value::Null => self.status.to_string(),
+            problem => format!(
+                "{} processed={} retry={}",
+                text("code"),
+                problem["processed"],
+                text("retry")
+            ),
+        }
+    }
+
+    /// What has to hold whatever happens.
+    fn check(&self, action: &str, cell: &str) {
+        assert!(self.submissions <= 1, "{cell}: submitted more than once: {self:?}");
+        let completes = action == "job_complete";
+        if completes && self.problem.is_null() && (200..300).contains(&self.status) {
+            assert_eq!(self.accepted, 1, "{cell}: told success: {self:?}");
+        }
+        if self.problem["retry"] == "safe" {
+            assert_eq!(self.submissions, 0, "{cell}: told that it is safe to repeat: {self:?}");
+        }
+        if self.problem["processed"] == true {
+            assert!(!completes || self.accepted == 1, "{cell}: told that it took effect: {self:?}");
+        }
+    }
+}
+
+fn patience(options: &mut Options) {
+    options.upstream.timeout = Duration::from_secs(4);
+    options.upstream.change_timeout = Duration::from_secs(4);
+}
+
+/// Does what an agent does before it makes a call; gives the call's path and body.
+async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String) {
+    let mut workflow = "none".to_owned();
+    if ["job_list", "job_reserve"].iter().all(|name| action.name != *name) {
+        proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    }
+    if ["job_complete", "job_workflow_update", "job_workflow_publish"].contains(&action.name) {
+        let path = format!("/jobs/{WORKFLOW_JOB}/workflow/create");
+        let created = proxy.ok(&path, WORKFLOW).await;
+        workflow = created["workflow_id"].as_str().unwrap().to_owned();
+    }
+    if action.name == "job_complete" {
+        proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/{workflow}/publish"), "").await;
+    }
+    let path = action.path.replace("{job_id}", WORKFLOW_JOB).replace("{workflow_id}", &workflow);
+    let body = match action.name {
+        "job_complete" => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
+        "job_workflow_create" | "job_workflow_update" => WORKFLOW.to_owned(),
+        _ => String::new(),
+    };
+    (path, body)
+}
+
+async fn tell(proxy: &TestProxy, action: &Action, path: &str, body: String) -> Told {
+    let request = proxy.client.request(action.method.clone(), proxy.url(path)).body(body);
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let ours = response.headers().contains_key("x-agentpmt-proxy-error");
+    let problem = if ours { json(response).await } else { Value::Null };
+    Told {
+        status,
+        problem,
+        submissions: proxy.sandbox.submissions(WORKFLOW_JOB),
+        accepted: proxy.sandbox.accepted(WORKFLOW_JOB),
+    }
+}
+
+/// One cell: a fresh sandbox and proxy, one fault, one call.
+async fn cell(fault: String, action: &'static Action) -> Told {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, patience).await;
+    let (path, body) = prepare(&proxy, action).await;
+    proxy.sandbox.inject(fault.parse().unwrap());
+    let told = tell(&proxy, action, &path, body).await;
+    told.check(action.name, &format!("{fault} × {action}"));
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_every_cell_a_job_is_submitted_at_most_once_and_what_is_told_is_true() {
+    let faults = KINDS.iter().flat_map(|kind| {
+        // Once at the call, always at the call, and always at every call.
+        ["1 of it", "all of it", "everything"].map(|much| (kind.name(), much))
+    });
+    let cells = faults.flat_map(|(kind, much)| {
+        ACTIONS.iter().map(move |action| match much {
+            "1 of it" => (format!("{kind}:{action}:1"), action),
+            "all of it" => (format!("{kind}:{action}"), action),
+            _ => (kind.to_owned(), action),
+        })
+    });
+    let cells: Vec<_> = cells.map(|(fault, action)| cell(fault, action)).collect();
+    let count = cells.len();
+    let told: Vec<_> = stream::iter(cells).buffer_unordered(AT_ONCE).collect().await;
+    assert_eq!((told.len(), count), (count, KINDS.len() * ACTIONS.len() * 3));
+}
+
+/// What a completion that meets a fault once leads to.
+const COMPLETION: &[(&str, &str)] = &[
+    ("slow", "200"),
+    ("slow_before", "200"),
+    ("status_429", "200"),
+    ("status_503", "200"),
+    ("status_500_before", "200"),
+    ("status_502_before", "200"),
+    ("status_500_after", "outcome_unknown processed=true retry=never"),
+    ("session_detail_code", "200"),
+    ("session_error_code", "200"),
+    ("session_code", "200"),
+    ("session_invalid_text", "200"),
+    ("session_expired_text", "200"),
+    ("forget_sessions", "200"),
+    ("replay", "200"),
+    ("replay_text", "200"),
+    ("wrong_signature", "401"),
+    ("malformed_signature", "401"),
+    ("cut_before_body", "200"),
+    ("cut_in_body", "200"),
+    ("cut_before", "200"),
+    ("cut_after", "outcome_unknown processed=true retry=never"),
+    ("cut_in_answer", "outcome_unknown processed=true retry=never"),
+    ("hang_before", "outcome_unknown processed=null retry=check_first"),
+    ("hang_after", "outcome_unknown processed=true retry=never"),
+    ("not_json", "200"),
+    ("huge", "outcome_unknown processed=true retry=never"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completion_that_meets_a_fault_once_ends_as_it_should() {
+    let names: Vec<_> = COMPLETION.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(names, KINDS.iter().map(|kind| kind.name()).collect::<Vec<_>>(), "every kind");
+    let action = Action::named("job_complete").unwrap();
+    let cells = COMPLETION.iter().map(|(kind, expected)| async move {
+        let told = cell(format!("{kind}:job_complete:1"), action).await;
+        assert_eq!(told.short(), *expected, "{kind}: {told:?}");
+    });
+    stream::iter(cells).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_no_tls_gets_nothing_and_the_call_is_safe_to_repeat() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let https = |options: &mut Options| {
+        patience(options);
+        options.upstream.url = format!("https://127.0.0.1:{}", upstream.port()).parse().unwrap();
+    };
+    let proxy = TestProxy::in_front_of(sandbox, upstream, https).await;
+    let action = Action::named("job_complete").unwrap();
+    let path = format!("/api/external/jobs/{WORKFLOW_JOB}/complete");
+    let told = tell(&proxy, action, &path, String::new()).await;
+    assert_eq!(told.short(), "upstream_unreachable processed=null retry=safe");
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_restarts_in_the_middle_is_waited_for() {
+    let sandbox = Sandbox::new(Settings::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    let served = sandbox.clone();
+    let first = tokio::spawn(async move { served.serve(listener).await });
+    let long = |options: &mut Options| options.upstream.change_timeout = Duration::from_secs(30);
+    let proxy = TestProxy::in_front_of(sandbox.clone(), address, long).await;
+    let action = Action::named("job_complete").unwrap();
+    let (path, body) = prepare(&proxy, action).await;
+    first.abort();
+    let _ = first.await;
+
+    let restart = async {
+        // The port is free again once the old connections are gone.
+        let listener = loop {
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        sandbox.serve(listener).await;
+    };
+    let told = tokio::select! {
+        told = tell(&proxy, action, &path, body) => told,
+        () = restart => panic!("the sandbox serves for ever"),
+    };
+    assert_eq!((told.short().as_str(), told.accepted), ("200", 1));
+}

@@ -1,0 +1,226 @@
+//! `Idempotency-Key`: a change is made once, and answered the same every time.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
+use axum::{
+    extract::Request,
+    middleware::{Next, from_fn},
+};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use http::StatusCode;
+use reqwest::{Response, header::HeaderMap};
+use tokio::sync::Semaphore;
+
+const PROOF: &str = r#"{"proof_text":"done"}"#;
+
+/// A proxy in front of a sandbox with its faults, with the general job reserved.
+async fn reserved() -> TestProxy {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        options.upstream.change_timeout = Duration::from_secs(3);
+    })
+    .await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    proxy
+}
+
+async fn send(proxy: &TestProxy, path: &str, key: &str, body: &str) -> Response {
+    let url = proxy.url(&format!("/api/external{path}"));
+    let request = proxy.client.post(url).header("idempotency-key", key);
+    request.body(body.to_owned()).send().await.unwrap()
+}
+
+async fn complete(proxy: &TestProxy, key: &str) -> Response {
+    send(proxy, &format!("/jobs/{GENERAL_JOB}/complete"), key, PROOF).await
+}
+
+fn is_replayed(headers: &HeaderMap) -> bool {
+    headers.get("idempotency-replayed").is_some_and(|value| value == "true")
+}
+
+/// The body of a good answer, and whether it was given before.
+async fn good(response: Response) -> (String, bool) {
+    assert_eq!(response.status(), StatusCode::OK);
+    let replayed = is_replayed(response.headers());
+    (response.text().await.unwrap(), replayed)
+}
+
+#[tokio::test]
+async fn the_same_call_is_made_once_and_answered_the_same_also_after_a_restart() {
+    let first = reserved().await;
+    let (answer, replayed) = good(complete(&first, "k").await).await;
+    assert!(!replayed);
+    for key in ["k", "\"k\""] {
+        assert_eq!(good(complete(&first, key).await).await, (answer.clone(), true), "{key}");
+    }
+
+    let (sandbox, folder) = (first.sandbox.clone(), first.folder());
+    first.proxy.drained().await;
+    drop(first);
+    let upstream = serve_sandbox(&sandbox).await;
+    let second = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    let before = second.sandbox.counts().requests;
+    assert_eq!(good(complete(&second, "k").await).await, (answer, true));
+    assert_eq!(second.sandbox.counts().requests, before, "nothing was sent");
+    assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_for_another_call_is_refused_and_nothing_is_sent() {
+    let proxy = reserved().await;
+    good(complete(&proxy, "k").await).await;
+    let before = proxy.sandbox.counts().requests;
+    let same_job = format!("/jobs/{GENERAL_JOB}");
+    for (path, body) in [
+        (format!("{same_job}/complete"), r#"{"proof_text":"other"}"#),
+        (format!("/jobs/{WORKFLOW_JOB}/complete"), PROOF),
+        (format!("{same_job}/reserve"), ""),
+    ] {
+        let response = send(&proxy, &path, "k", body).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path} {body}");
+        assert_eq!(problem(response).await["code"], "idempotency_key_reused");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before);
+}
+
+#[tokio::test]
+async fn a_second_request_waits_while_the_first_runs() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let layer = {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        from_fn(move |request: Request, next: Next| {
+            let (arrived, gate) = (arrived.clone(), gate.clone());
+            async move {
+                if request.uri().path().ends_with("/complete") {
+                    arrived.add_permits(1);
+                    gate.acquire().await.unwrap().forget();
+                }
+                next.run(request).await
+            }
+        })
+    };
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let release = async {
+        arrived.acquire().await.unwrap().forget();
+        // Another call goes through meanwhile.
+        proxy.ok("/jobs/list", "").await;
+        gate.add_permits(1);
+    };
+    let (first, second, ()) = tokio::join!(complete(&proxy, "k"), complete(&proxy, "k"), release);
+    let ((first, one), (second, other)) = (good(first).await, good(second).await);
+    assert_eq!(first, second);
+    assert!(one != other, "one of the two was made, the other was given the same");
+    assert_eq!((proxy.sandbox.submissions(GENERAL_JOB), arrived.available_permits()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_header_that_is_no_single_key_is_refused() {
+    let proxy = reserved().await;
+    let before = proxy.sandbox.counts().requests;
+    let long = "k".repeat(1025);
+    for keys in [&[""][..], &["\"\""], &["a b"], &["a\tb"], &[&long], &["a", "b"], &["a", "a"]] {
+        let url = proxy.url(&format!("/api/external/jobs/{GENERAL_JOB}/complete"));
+        let with =
+            |request: reqwest::RequestBuilder, key: &&str| request.header("idempotency-key", *key);
+        let request = keys.iter().fold(proxy.client.post(url), with).body(PROOF);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{keys:?}");
+        assert_eq!(problem(response).await["code"], "invalid_idempotency_key");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before);
+}
+
+#[tokio::test]
+async fn a_key_on_a_read_changes_nothing() {
+    let proxy = reserved().await;
+    let before = proxy.sandbox.counts().requests;
+    for body in ["", "", r#"{"limit":1}"#] {
+        assert!(!good(send(&proxy, "/jobs/list", "k", body).await).await.1);
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before + 3);
+    assert!(!good(complete(&proxy, "k").await).await.1, "nor does it use up the key");
+}
+
+#[tokio::test]
+async fn a_call_that_was_put_off_frees_its_key() {
+    let proxy = reserved().await;
+    let mut fault: agentpmt_proxy::sandbox::Fault = "status_429:job_complete:1".parse().unwrap();
+    fault.retry_after = 3600;
+    proxy.sandbox.inject(fault);
+    let response = complete(&proxy, "k").await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let other = r#"{"proof_text":"another"}"#;
+    let again = send(&proxy, &format!("/jobs/{GENERAL_JOB}/complete"), "k", other).await;
+    assert!(!good(again).await.1);
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_found_no_upstream_frees_its_key() {
+    let sandbox = Sandbox::new(Settings::default());
+    // A port of which the listener is gone.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let down = TestProxy::in_front_of(sandbox.clone(), nobody, |options| {
+        options.upstream.change_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let problem = problem(complete(&down, "k").await).await;
+    assert_eq!((&problem["status"], &problem["retry"]), (&502.into(), &"safe".into()));
+
+    let upstream = serve(sandbox.router()).await;
+    let folder = down.folder();
+    let up = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    up.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    assert!(!good(complete(&up, "k").await).await.1);
+    assert_eq!(up.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_and_the_call_is_never_made_twice() {
+    for (cut, processed) in [("cut_after", true), ("cut_before", false)] {
+        let proxy = reserved().await;
+        proxy.sandbox.inject(format!("{cut}:job_complete:1").parse().unwrap());
+        proxy.sandbox.inject("status_500_before:job_status".parse().unwrap());
+        let lost = problem(complete(&proxy, "k").await).await;
+        assert_eq!(lost["code"], "outcome_unknown", "{cut}");
+        assert!(lost["processed"].is_null());
+        assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), u64::from(processed));
+
+        proxy.sandbox.clear_faults();
+        for _ in 0..2 {
+            let again = complete(&proxy, "k").await;
+            if processed {
+                let again = problem(again).await;
+                assert_eq!(again["code"], "outcome_unknown");
+                assert_eq!((&again["processed"], &again["retry"]), (&true.into(), &"never".into()));
+            } else {
+                good(again).await;
+            }
+            assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1, "{cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_at_rest_cannot_be_read() {
+    let proxy = reserved().await;
+    let marker = "Job submitted for review";
+    assert!(good(complete(&proxy, "a-known-key").await).await.0.contains(marker));
+    proxy.proxy.drained().await;
+    let mut found_key = false;
+    for file in fs::read_dir(proxy.folder().path()).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!has(marker), "{}", path.display());
+        found_key |= has("a-known-key");
+    }
+    assert!(found_key, "the search finds what is there in the clear");
+}

@@ -1,0 +1,163 @@
+//! Reservations: remembered until their end, over restarts, and put to use.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use agentpmt_proxy::{
+    sandbox::{Sandbox, Settings},
+    signer::Signer,
+    store::{Reservation, Store},
+};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve};
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+const PROOF: &str = r#"{"proof_text":"done"}"#;
+const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+
+async fn reserve(proxy: &TestProxy, job: &str) -> String {
+    let reserved = proxy.ok(&format!("/jobs/{job}/reserve"), "").await;
+    reserved["job"]["reservation_id"].as_str().unwrap().to_owned()
+}
+
+/// What is held, as it is listed.
+async fn held(proxy: &TestProxy) -> Vec<Value> {
+    let response = proxy.client.get(proxy.url("/proxy/reservations")).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    json(response).await["reservations"].as_array().unwrap().clone()
+}
+
+/// Another proxy with the same wallet, folder and sandbox, after the first has ended.
+async fn restarted(first: TestProxy) -> TestProxy {
+    first.proxy.drained().await;
+    let (sandbox, folder) = (first.sandbox.clone(), first.folder());
+    drop(first);
+    let upstream = serve(sandbox.router()).await;
+    TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await
+}
+
+#[tokio::test]
+async fn a_completion_gets_the_reservation_id_that_it_lacks() {
+    let proxy = TestProxy::start().await;
+    reserve(&proxy, GENERAL_JOB).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 1);
+    assert!(held(&proxy).await.is_empty(), "what is completed is held no more");
+}
+
+#[tokio::test]
+async fn a_reservation_id_that_is_given_is_not_overwritten() {
+    let proxy = TestProxy::start().await;
+    reserve(&proxy, GENERAL_JOB).await;
+    let body = json!({"proof_text": "done", "reservation_id": "of-elsewhere"}).to_string();
+    let response = proxy.post(&format!("/jobs/{GENERAL_JOB}/complete"), body).await;
+    assert!(response.status().is_client_error());
+    assert!(response.headers().get("x-agentpmt-proxy-error").is_none(), "the upstream refused it");
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 0);
+    assert_eq!(held(&proxy).await.len(), 1, "what is refused is held still");
+}
+
+#[tokio::test]
+async fn what_is_held_is_listed_with_the_time_left_and_without_its_token() {
+    let proxy = TestProxy::start().await;
+    let ids = [reserve(&proxy, GENERAL_JOB).await, reserve(&proxy, WORKFLOW_JOB).await];
+    let rows = held(&proxy).await;
+    let wallet = proxy.proxy.wallet().to_string();
+    for (row, (job, id)) in rows.iter().zip([GENERAL_JOB, WORKFLOW_JOB].into_iter().zip(ids)) {
+        let expected = [("job_id", job), ("reservation_id", &id), ("client", "local")];
+        for (name, text) in expected.into_iter().chain([("wallet", wallet.as_str())]) {
+            assert_eq!(row[name], text, "{name}");
+        }
+        assert!((1700..=1800).contains(&row["seconds_left"].as_i64().unwrap()), "{row}");
+        assert!(row["reserved_until"].as_str().unwrap().parse::<Timestamp>().is_ok());
+    }
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["workflow_token"], Value::Null);
+    assert_eq!(rows[1]["workflow_token"], "held-by-proxy");
+}
+
+#[tokio::test]
+async fn a_completion_after_the_known_end_is_refused_here_unless_it_names_another_reservation() {
+    let proxy = TestProxy::start().await;
+    let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
+    let store = Store::open(&proxy.folder().path().join("proxy.db"), &signer.seal_key()).unwrap();
+    let ended = Timestamp::now() - SignedDuration::from_secs(6);
+    let ended = Timestamp::from_millisecond(ended.as_millisecond()).unwrap();
+    let over = Reservation {
+        job: GENERAL_JOB.parse().unwrap(),
+        wallet: signer.address(),
+        client: "local".to_owned(),
+        reservation_id: Some("r-1".to_owned()),
+        ends: ended,
+        workflow_token: None,
+    };
+    store.keep_reservation(&over, Timestamp::now()).await.unwrap();
+    assert!(held(&proxy).await.is_empty());
+    let before = proxy.sandbox.counts().requests;
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    for body in [PROOF, r#"{"proof_text":"done","reservation_id":"r-1"}"#] {
+        let response = proxy.post(&path, body).await;
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "reservation_expired");
+        assert_eq!(problem["reserved_until"], ended.to_string());
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before, "nothing was sent");
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 0);
+    proxy.post(&path, r#"{"proof_text":"done","reservation_id":"r-2"}"#).await;
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1, "that one was passed on");
+}
+
+#[tokio::test]
+async fn after_a_restart_everything_is_as_before() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router()).await;
+    let first = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    reserve(&first, WORKFLOW_JOB).await;
+    let without_time = |mut rows: Vec<Value>| {
+        rows.iter_mut().for_each(|row| row["seconds_left"] = Value::Null);
+        rows
+    };
+    let before = without_time(held(&first).await);
+    assert_eq!(before.len(), 1);
+
+    let second = restarted(first).await;
+    assert_eq!(without_time(held(&second).await), before);
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    let created = second.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
+    let workflow = created["workflow_id"].as_str().unwrap();
+    let url = second.url(&format!("/api/external{job}/workflow/{workflow}"));
+    let updated = second.client.put(url).body(WORKFLOW).send().await.unwrap();
+    assert_eq!(updated.status(), StatusCode::OK);
+    second.ok(&format!("{job}/workflow/{workflow}/publish"), "").await;
+    let proof = json!({"proof_text": "done", "workflow_id": workflow}).to_string();
+    second.ok(&format!("{job}/complete"), proof).await;
+    assert_eq!(second.sandbox.accepted(WORKFLOW_JOB), 1);
+    assert!(held(&restarted(second).await).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_workflow_token_is_not_in_the_files_of_the_store() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router()).await;
+    let expose = |options: &mut common::Options| options.expose_workflow_token = true;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, expose).await;
+    let reserved = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    let token = reserved["workflow_access"]["access_token"].as_str().unwrap();
+    let id = reserved["job"]["reservation_id"].as_str().unwrap();
+    proxy.proxy.drained().await;
+    let mut found_id = false;
+    for file in fs::read_dir(proxy.folder().path()).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!has(token.trim_start_matches("Bearer ")), "{}", path.display());
+        found_id |= has(id);
+    }
+    assert!(found_id, "the search finds what is there in the clear");
+}

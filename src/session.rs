@@ -225,6 +225,9 @@ fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod day;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{UpstreamConfig, UpstreamUrl};

@@ -1,0 +1,125 @@
+//! A disk that is full, and one that cannot be written to: nothing is signed without a record.
+//!
+//! They need a small disk of their own, which only root can mount; without that right a test says so
+//! and ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
+
+use agentpmt_proxy::{
+    sandbox::{Sandbox, Settings},
+    signer::Signer,
+    store::Store,
+};
+use common::{GENERAL_JOB, TestProxy, problem, serve_sandbox};
+use http::StatusCode;
+use tempfile::TempDir;
+
+/// A disk in memory, mounted on a folder until the value is dropped.
+struct Disk(Arc<TempDir>);
+
+impl Disk {
+    fn mount() -> Option<Self> {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"];
+        let mounted = Command::new("mount").args(options).arg(folder.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(folder));
+        }
+        eprintln!("skipped: a disk of its own can only be mounted by root");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Mounts it again, read-only or not. It cannot become read-only while a file is open for writing.
+    fn remount(&self, mode: &str) -> bool {
+        let options = format!("remount,{mode}");
+        let done = Command::new("mount").args(["-o", &options]).arg(self.path()).output();
+        done.unwrap().status.success()
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let mut file = File::create(self.path().join("filler")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily, since the store of the test's runtime still has it open.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+async fn proxy_on(disk: &Disk) -> TestProxy {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let folder = disk.0.clone();
+    TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await
+}
+
+/// While nothing can be written, changes are refused unsigned and reads go on.
+async fn refuses_changes_only(proxy: &TestProxy) {
+    // The session is there then, which needs no record.
+    proxy.ok("/jobs/list", "").await;
+    let ready = || async { proxy.client.get(proxy.url("/readyz")).send().await.unwrap().status() };
+    assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
+    for path in ["complete", "reserve"] {
+        let before = proxy.sandbox.counts().requests;
+        let response = proxy.post(&format!("/jobs/{GENERAL_JOB}/{path}"), "").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "journal_unavailable", "{path}: {problem}");
+        assert_eq!(problem["retry"], "safe");
+        assert_eq!(proxy.sandbox.counts().requests, before, "{path}");
+    }
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 0);
+}
+
+async fn completes(proxy: &TestProxy) {
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    proxy.ok(&path, r#"{"proof_text":"done"}"#).await;
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 1);
+    let ready = proxy.client.get(proxy.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_nothing_is_signed_and_service_returns_with_space() {
+    let Some(disk) = Disk::mount() else { return };
+    let proxy = proxy_on(&disk).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    disk.fill();
+    refuses_changes_only(&proxy).await;
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    completes(&proxy).await;
+}
+
+#[tokio::test]
+async fn while_the_store_is_read_only_nothing_is_signed_and_service_returns_by_itself() {
+    let Some(disk) = Disk::mount() else { return };
+    let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
+    drop(Store::open(&disk.path().join("proxy.db"), &key).unwrap());
+    // The thread of the store closes the file soon after.
+    while !disk.remount("ro") {
+        tokio::task::yield_now().await;
+    }
+    let proxy = proxy_on(&disk).await;
+    refuses_changes_only(&proxy).await;
+    assert!(disk.remount("rw"));
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    completes(&proxy).await;
+}

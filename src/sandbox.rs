@@ -36,7 +36,7 @@ pub use self::{
     fault::{Fault, InvalidFault, KINDS, Kind, Target},
 };
 
-/// How long things last.
+/// How long things last, and how much there is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// A session, from its opening.
@@ -45,15 +45,19 @@ pub struct Settings {
     pub reservation: Duration,
     /// The review of a submission, after which it is approved and paid.
     pub review: Duration,
+    /// How often each of the dozen jobs is there. Further copies have the id of the first with `-2`,
+    /// `-3` and so on behind it.
+    pub copies: u32,
 }
 
 impl Default for Settings {
-    /// 900 seconds, 30 minutes and 5 seconds.
+    /// 900 seconds, 30 minutes and 5 seconds; each job once.
     fn default() -> Self {
         Self {
             session: Duration::from_secs(900),
             reservation: Duration::from_secs(30 * 60),
             review: Duration::from_secs(5),
+            copies: 1,
         }
     }
 }
@@ -74,12 +78,12 @@ impl Sandbox {
     /// The id of the first job, a general one.
     pub const FIRST_JOB: &str = seed::JOBS[0].id;
 
-    /// An upstream with its dozen jobs open.
+    /// An upstream with all its jobs open.
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Mutex::new(Server {
             requests: 0,
             sessions: Sessions::new(settings.session),
-            board: Board::new(settings.reservation, settings.review),
+            board: Board::new(&settings),
             faults: Armed::default(),
         })))
     }

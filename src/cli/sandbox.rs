@@ -43,6 +43,7 @@ impl Sandbox {
             session: self.session,
             reservation: self.reservation,
             review: self.review,
+            ..sandbox::Settings::default()
         });
         self.faults.into_iter().for_each(|fault| sandbox.inject(fault));
         serve::runtime()?.block_on(async {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{canonical::Object, types::Address};
 
 use super::{
-    end_of,
+    Settings, end_of,
     form::Form,
     job::Job,
     refusal::Refusal,
@@ -41,18 +41,20 @@ impl Page {
 }
 
 impl Board {
-    pub(super) fn new(reservation: Duration, review: Duration) -> Self {
-        Self { reservation, review, jobs: JOBS.iter().map(Job::new).collect() }
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Settings { reservation, review, copies, .. } = *settings;
+        let jobs = (1..=copies).flat_map(|copy| JOBS.iter().map(move |seed| Job::new(seed, copy)));
+        Self { reservation, review, jobs: jobs.collect() }
     }
 
     /// How often a correctly signed proof arrived, by job.
-    pub(super) fn submissions(&self) -> BTreeMap<&'static str, u64> {
-        self.jobs.iter().map(|job| (job.id(), job.submissions())).collect()
+    pub(super) fn submissions(&self) -> BTreeMap<String, u64> {
+        self.jobs.iter().map(|job| (job.id().to_owned(), job.submissions())).collect()
     }
 
     /// How often a proof was taken, by job.
-    pub(super) fn accepted(&self) -> BTreeMap<&'static str, u64> {
-        self.jobs.iter().map(|job| (job.id(), job.accepted())).collect()
+    pub(super) fn accepted(&self) -> BTreeMap<String, u64> {
+        self.jobs.iter().map(|job| (job.id().to_owned(), job.accepted())).collect()
     }
 
     /// The open jobs.
@@ -133,7 +135,7 @@ mod tests {
     const REVIEW: Duration = Duration::from_secs(5);
 
     fn board() -> Board {
-        Board::new(RESERVATION, REVIEW)
+        Board::new(&Settings { reservation: RESERVATION, review: REVIEW, ..Settings::default() })
     }
 
     fn wallet(byte: u8) -> Address {

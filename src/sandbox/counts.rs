@@ -12,9 +12,9 @@ pub struct Counts {
     /// Sessions that were opened.
     pub sessions: u64,
     /// Correctly signed proofs that were processed, taken or refused.
-    pub submissions: BTreeMap<&'static str, u64>,
+    pub submissions: BTreeMap<String, u64>,
     /// Proofs that were taken.
-    pub accepted: BTreeMap<&'static str, u64>,
+    pub accepted: BTreeMap<String, u64>,
     /// Faults that struck, by their kind.
     pub faults: BTreeMap<&'static str, u64>,
 }

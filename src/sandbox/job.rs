@@ -25,6 +25,7 @@ const MAX_ID: usize = 128;
 /// A job and how far it has come.
 pub(super) struct Job {
     seed: &'static Seed,
+    id: String,
     stage: Stage,
     submissions: u64,
     accepted: u64,
@@ -52,12 +53,14 @@ struct Submission {
 }
 
 impl Job {
-    pub(super) fn new(seed: &'static Seed) -> Self {
-        Self { seed, stage: Stage::Open, submissions: 0, accepted: 0 }
+    /// The first copy of a job has the job's id itself.
+    pub(super) fn new(seed: &'static Seed, copy: u32) -> Self {
+        let id = if copy == 1 { seed.id.to_owned() } else { format!("{}-{copy}", seed.id) };
+        Self { seed, id, stage: Stage::Open, submissions: 0, accepted: 0 }
     }
 
-    pub(super) fn id(&self) -> &'static str {
-        self.seed.id
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// How often a correctly signed proof arrived, whether it was taken or refused.
@@ -84,7 +87,7 @@ impl Job {
     /// What everyone may know; the instructions are for the one who reserves.
     pub(super) fn listing(&self, now: Timestamp) -> Value {
         json!({
-            "job_id": self.seed.id,
+            "job_id": self.id,
             "title": self.seed.title,
             "public_description": self.seed.public_description,
             "reward_credits": self.seed.reward_credits,
@@ -131,7 +134,7 @@ impl Job {
             }
         }
         let reservation = Reservation::new(wallet, until, self.seed.job_type);
-        let answer = reservation.answer(self.seed);
+        let answer = reservation.answer(self.seed, &self.id);
         self.stage = Stage::Reserved(reservation);
         Ok(answer)
     }
@@ -152,7 +155,7 @@ impl Job {
         let submission = Submission { id, wallet, at: now, approval };
         let answer = json!({
             "message": "Job submitted for review",
-            "job": {"job_id": self.seed.id, "status": "submitted"},
+            "job": {"job_id": self.id, "status": "submitted"},
             "submission": {
                 "submission_id": submission.id,
                 "status": "pending_review",
@@ -207,12 +210,12 @@ impl Reservation {
         Self { id: Uuid::new_v4().simple().to_string(), wallet, until, workspace }
     }
 
-    fn answer(&self, seed: &Seed) -> Value {
+    fn answer(&self, seed: &Seed, job_id: &str) -> Value {
         let until = self.until.to_string();
         let mut answer = json!({
             "message": "Job reserved",
             "job": {
-                "job_id": seed.id,
+                "job_id": job_id,
                 "job_instructions": seed.job_instructions,
                 "reservation_id": self.id,
                 "reserved_until": until,

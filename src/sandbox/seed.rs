@@ -1,4 +1,4 @@
-//! The dozen jobs that are there from the start. Their ids never change, so that a script can name
+//! The dozen jobs that are there from the start, once or more often. Their ids never change, so that a script can name
 //! them.
 
 /// What a job asks for.

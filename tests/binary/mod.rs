@@ -240,6 +240,17 @@ impl Server {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// Ends it with SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.process.child.kill().unwrap();
+        self.process.child.wait().unwrap();
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Asserts that it is ready, with this wallet.
     #[track_caller]
     pub fn is_ready(&self, wallet: &str) {

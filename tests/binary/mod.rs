@@ -212,11 +212,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// The id of the process.
-    pub fn id(&self) -> u32 {
-        self.process.child.id()
-    }
-
     /// The next line that it prints, after the first.
     pub fn line(&mut self) -> String {
         self.process.line().unwrap()

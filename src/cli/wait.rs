@@ -29,6 +29,8 @@ impl Wait {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let address = settings.load([("listen", self.listen)])?.listen;
         let ready = async {
+            // Without a provider the client panics, though it speaks no TLS here.
+            let _ = rustls::crypto::ring::default_provider().install_default();
             // A proxy on this machine is spoken to directly, and without TLS.
             let client = Client::builder().no_proxy().timeout(self.timeout).build();
             let client = client.map_err(|_| Failure::NotReady { address })?;

@@ -241,6 +241,11 @@ impl Server {
         self.process.child.wait().unwrap();
     }
 
+    /// Waits for its end.
+    pub fn end(self) -> Ran {
+        self.process.end()
+    }
+
     /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.child.id()

@@ -1,0 +1,124 @@
+//! How the proxy begins and ends: `wait`, the first signal and the second.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+mod common;
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
+use binary::{Home, PASSWORD, Server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signal_lets_a_call_end_and_takes_no_more() {
+    let (_home, sandbox, server) = slow_upstream("slow:job_list", Duration::from_secs(3)).await;
+    let mut idle = connect(server.address);
+    assert_eq!(get(&mut idle, "/readyz"), 200);
+    let mut calling = connect(server.address);
+    write!(
+        calling,
+        "POST /api/external/jobs/list HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"
+    )
+    .unwrap();
+    until(|| sandbox.counts().faults.contains_key("slow"));
+    signal(server.id(), "TERM");
+    until(|| is_refused(server.address));
+    // The connection was open before: it is told, or closed, but never told that all is well.
+    assert_ne!(get(&mut idle, "/readyz"), 200);
+    assert_eq!(status(&mut calling), 200);
+    assert_eq!(server.end().code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signal_ends_it_at_once() {
+    let (_home, sandbox, server) =
+        slow_upstream("hang_before:job_list", Duration::from_secs(1)).await;
+    let mut calling = connect(server.address);
+    write!(
+        calling,
+        "POST /api/external/jobs/list HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"
+    )
+    .unwrap();
+    until(|| sandbox.counts().faults.contains_key("hang_before"));
+    signal(server.id(), "TERM");
+    until(|| is_refused(server.address));
+    signal(server.id(), "TERM");
+    assert_eq!(server.end().code, Some(0));
+    assert_eq!(status(&mut calling), 0, "there was nothing to answer");
+}
+
+#[test]
+fn wait_ends_when_the_proxy_is_ready() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
+    home.run(&["wait", "--listen", &server.address.to_string()]).ok();
+}
+
+#[test]
+fn wait_gives_up_after_its_time() {
+    // Whoever has the port says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let ran = Home::new().run(&["wait", "--listen", &address, "--timeout", "200ms"]);
+    ran.fails(69, &[&address]);
+}
+
+async fn slow_upstream(fault: &str, delay: Duration) -> (Home, Sandbox, Server) {
+    let sandbox = Sandbox::new(Settings::default());
+    let mut fault: agentpmt_proxy::sandbox::Fault = fault.parse().unwrap();
+    fault.delay = delay;
+    sandbox.inject(fault);
+    let upstream = common::serve_sandbox(&sandbox).await;
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve", "--upstream", &format!("http://{upstream}")]);
+    (home, sandbox, server)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+fn is_refused(address: SocketAddr) -> bool {
+    let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+    TcpStream::connect(address).is_err_and(refused)
+}
+
+fn get(stream: &mut TcpStream, path: &str) -> u16 {
+    // It may be closed already.
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nhost: p\r\n\r\n");
+    status(stream)
+}
+
+/// The status of the answer that comes next; 0 if the connection ends without one.
+fn status(stream: &mut TcpStream) -> u16 {
+    let mut answer = [0; 4096];
+    let length = stream.read(&mut answer).unwrap_or(0);
+    let text = String::from_utf8_lossy(&answer[..length]);
+    text.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+}
+
+fn signal(id: u32, name: &str) {
+    assert!(
+        Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap().success()
+    );
+}
+
+/// Asks until it is so; fails after a minute.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never came to be");
+}

@@ -12,8 +12,8 @@ pub struct JobStatus {
     /// The status of this wallet's submission.
     pub submission: Option<String>,
     has_active_reservation: Option<bool>,
-    /// Whether the answer speaks of submissions at all.
-    speaks_of_submission: bool,
+    /// Whether the answer says that there is no submission, as `null`.
+    no_submission: bool,
     can_submit: Option<bool>,
 }
 
@@ -31,7 +31,7 @@ impl JobStatus {
             job: text(&["job", "status"]),
             submission: text(&["submission", "status"]),
             has_active_reservation: flag("has_active_reservation"),
-            speaks_of_submission: loose::has(body, "submission"),
+            no_submission: loose::is_null(body, "submission"),
             can_submit: flag("can_submit"),
         }
     }
@@ -43,9 +43,7 @@ impl JobStatus {
             // A rejected one may be of earlier: the job was open again since.
             Effect::Submits if self.submission.as_deref() == Some("rejected") => None,
             Effect::Submits if self.submission.is_some() => Some(true),
-            Effect::Submits if self.speaks_of_submission && self.can_submit == Some(true) => {
-                Some(false)
-            }
+            Effect::Submits if self.no_submission && self.can_submit == Some(true) => Some(false),
             Effect::Submits | Effect::Edits | Effect::None => None,
         }
     }
@@ -70,6 +68,7 @@ mod tests {
             r#"{"submission":{"status":"rejected"},"can_submit":true}"#,
             r#"{"submission":null,"can_submit":false}"#,
             r#"{"submission":null}"#,
+            r#"{"submission":{"id":"s-1"},"can_submit":true}"#,
             r#"{"can_submit":true}"#,
             "{}",
             "[]",

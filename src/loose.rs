@@ -21,9 +21,9 @@ pub(crate) fn field<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue
     any_field(object, name).filter(|value| value.get() != "null")
 }
 
-/// Whether an object has a field, be it `null`.
-pub(crate) fn has(object: &RawValue, name: &str) -> bool {
-    any_field(object, name).is_some()
+/// Whether a field is there and `null`.
+pub(crate) fn is_null(object: &RawValue, name: &str) -> bool {
+    any_field(object, name).is_some_and(|value| value.get() == "null")
 }
 
 fn any_field<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {

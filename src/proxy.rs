@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +19,7 @@ use crate::{
     call::{Call, SignedCall},
     canonical::CanonicalJson,
     job_status::JobStatus,
+    refusal::Refusal,
     reservation::{self, Reserved},
     retry::{Next, Outcome, Tries},
     sender::{Origin, Sender, Try},
@@ -83,8 +84,8 @@ pub enum CallError {
     /// The key was used for another call. Nothing was sent.
     #[error("the Idempotency-Key was used for another call")]
     KeyReused,
-    /// Another process works on the call with this key.
-    #[error("the call with this Idempotency-Key is being made by another process")]
+    /// Somebody is at work on the call with this key.
+    #[error("the call with this Idempotency-Key is still being made")]
     KeyInUse,
     /// The answer to a change was lost.
     #[error("the answer to the call was lost")]
@@ -167,6 +168,11 @@ impl Proxy {
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.flush().await;
+    }
+
+    /// Waits until everything so far is on record.
+    pub async fn flush(&self) {
         if let Err(error) = self.store.flush().await {
             tracing::error!(%error, "the last records are lost");
         }
@@ -204,8 +210,10 @@ impl Proxy {
         incoming: &Incoming,
         key: &IdempotencyKey,
     ) -> Result<Answer, CallError> {
-        let _turn = self.turns.take(key).await;
-        let fingerprint = fingerprint(&incoming.call);
+        let deadline = self.sender.upstream().deadline(true);
+        let turn = timeout_at(deadline, self.turns.take(key)).await;
+        let _turn = turn.map_err(|_| CallError::KeyInUse)?;
+        let fingerprint = fingerprint(&incoming.call, self.wallet());
         let result =
             match self.store.claim(LOCAL, key.as_str(), fingerprint, Timestamp::now()).await? {
                 Claim::Done(answer) => return Ok(replayed(answer)),
@@ -237,8 +245,9 @@ impl Proxy {
         let origin = Origin { call_id: incoming.call_id.clone(), client: LOCAL };
         let action = incoming.call.action();
         let deadline = self.sender.upstream().deadline(action.changes());
+        let mut seen = None;
         if in_doubt {
-            self.settle(&incoming.call, &origin, deadline).await?;
+            seen = Some(self.settle(&incoming.call, &origin, deadline).await?);
         }
         let call = self.completed(&incoming.call).await?;
         let proof = self.proof(&call).await?;
@@ -248,15 +257,22 @@ impl Proxy {
             let try_deadline = self.sender.upstream().one_try(action.changes(), last_try);
             let tried = self.try_once(&call, &proof, &origin, try_deadline).await?;
             match tries.next(&tried.outcome, Instant::now()) {
-                Next::Return => return self.answered(&call, tried.outcome).await,
+                Next::Return => {
+                    let ended = self.answered(&call, tried.outcome).await;
+                    return match seen {
+                        Some(_) => self.undoubted(&call, ended, &origin, deadline).await,
+                        None => ended,
+                    };
+                }
                 Next::Again(pause) => sleep(pause).await,
                 Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
                 Next::Settle => {
-                    self.settle_lost(&call, &tried.outcome, &origin, deadline).await?;
+                    let found = self.settle_lost(&call, &tried.outcome, &origin, deadline).await?;
                     match tries.pause(Instant::now()) {
                         Next::Again(pause) => sleep(pause).await,
-                        _ => return Err(unknown(None, JobStatus::default())),
+                        _ => return Err(unknown(None, found)),
                     }
+                    seen = Some(found);
                 }
             }
         }
@@ -315,19 +331,34 @@ impl Proxy {
         Ok(call)
     }
 
-    /// Finds out what became of a change whose answer was lost. It returns if the change surely did
-    /// not take effect, so that it may be made again.
+    /// The end of a change of which an earlier try may still have taken effect: only a good answer is
+    /// taken for what it says.
+    async fn undoubted(
+        &self,
+        call: &Call,
+        ended: Result<Answer, CallError>,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        if ended.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+            return ended;
+        }
+        let found = self.settle(call, origin, deadline).await?;
+        ended.map_err(|_| unknown(None, found))
+    }
+
+    /// Finds out what became of a change whose answer was lost. It returns what was seen if the change
+    /// surely did not take effect, so that it may be made again.
     async fn settle_lost(
         &self,
         call: &Call,
         lost: &Outcome,
         origin: &Origin,
         deadline: Instant,
-    ) -> Result<(), CallError> {
-        let settled = self.settle(call, origin, deadline).await;
+    ) -> Result<JobStatus, CallError> {
+        let found = self.settle(call, origin, deadline).await?;
         // A silent upstream may still be at work, whatever it shows.
-        let silent = matches!(lost, Outcome::NoAnswer(UpstreamError::TimedOut { .. }));
-        if silent { settled.and(Err(unknown(None, JobStatus::default()))) } else { settled }
+        if is_silent(lost) { Err(unknown(None, found)) } else { Ok(found) }
     }
 
     /// Asks for the job's status until it shows that a change took effect, or shows more than once
@@ -337,34 +368,38 @@ impl Proxy {
         call: &Call,
         origin: &Origin,
         deadline: Instant,
-    ) -> Result<(), CallError> {
-        let effect = call.action().effect;
-        let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
+    ) -> Result<JobStatus, CallError> {
+        let Some(job) = call.id().filter(|_| call.action().effect != Effect::Edits) else {
             return Err(unknown(None, JobStatus::default()));
         };
         let mut pauses = Tries::new(false, deadline);
         for _ in 1..LOOKS {
-            self.look(job, effect, origin, deadline).await?;
+            self.look(job, call.action().effect, origin, deadline).await?;
             if let Next::Again(pause) = pauses.pause(Instant::now()) {
                 sleep(pause).await;
             }
         }
-        self.look(job, effect, origin, deadline).await
+        self.look(job, call.action().effect, origin, deadline).await
     }
 
-    /// Asks for the job's status once. It returns if that shows that the change did not take effect.
+    /// Asks for the job's status once. It returns what that shows if the change did not take effect.
     async fn look(
         &self,
         job: &Slug,
         effect: Effect,
         origin: &Origin,
         deadline: Instant,
-    ) -> Result<(), CallError> {
+    ) -> Result<JobStatus, CallError> {
         let seen = self.job_status(job, origin, deadline).await;
-        match seen.took_effect(effect) {
-            Some(false) => Ok(()),
-            processed => Err(unknown(processed, seen)),
+        let processed = seen.took_effect(effect);
+        if processed == Some(false) {
+            return Ok(seen);
         }
+        if processed == Some(true) {
+            // What is remembered is over with the proof, and older than a reservation that was made.
+            log_if_lost(job, self.store.end_reservation(self.wallet(), job).await);
+        }
+        Err(unknown(processed, seen))
     }
 
     /// What `job_status` shows; nothing if it cannot be had.
@@ -433,21 +468,31 @@ enum Proof<'a> {
     WorkflowToken(HeaderValue),
 }
 
+/// Whether the upstream may still be at work on a call, as far as its answer tells.
+fn is_silent(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
+        // A gateway's word that what is behind it said nothing.
+        Outcome::Answered(answer, _) => matches!(answer.status.as_u16(), 504 | 520..=527),
+        Outcome::NoSession(_) => false,
+    }
+}
+
 fn unknown(processed: Option<bool>, seen: JobStatus) -> CallError {
     CallError::OutcomeUnknown { processed, seen }
 }
 
 /// A hash of all that makes it the same call.
-fn fingerprint(call: &Call) -> [u8; 32] {
+fn fingerprint(call: &Call, wallet: Address) -> [u8; 32] {
     let body = call.body().to_canonical();
-    let parts = [call.action().name, &call.path(), body.as_str()];
+    let parts = [&wallet.to_string(), call.action().name, &call.path(), body.as_str()];
     Sha256::digest(parts.join("\n")).into()
 }
 
 /// Whether an answer says what became of the call. The others say that it was not looked at.
 fn is_final(answer: &Answer) -> bool {
     let status = answer.status.as_u16();
-    status < 500 && ![401, 408, 425, 429].contains(&status)
+    status < 500 && ![401, 408, 425, 429].contains(&status) && Refusal::of(answer).is_none()
 }
 
 fn stored(answer: &Answer) -> StoredAnswer {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -100,8 +100,8 @@ impl Tries {
     fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
         let not_processed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
             .contains(&answer.status);
-        match retry_after(answer).filter(|_| not_processed) {
-            Some(wait) => self.after(wait, now).unwrap_or(Next::Return),
+        match retry_after(&answer.headers).filter(|_| not_processed) {
+            Some(wait) => wait.and_then(|wait| self.after(wait, now)).unwrap_or(Next::Return),
             None if !answer.status.is_server_error() => Next::Return,
             None if self.changes => Next::Settle,
             None => self.pause(now),
@@ -113,10 +113,10 @@ impl Tries {
     }
 }
 
-/// The seconds that the upstream asks to wait; a date is left to the client.
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let seconds = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// Whether the upstream asks to wait, and for how many seconds; a date is left to the client.
+fn retry_after(headers: &HeaderMap) -> Option<Option<Duration>> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok();
+    Some(value.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs))
 }
 
 /// The value of a right that can be used once.
@@ -126,8 +126,6 @@ fn take(right: &mut bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
 
     fn answer(status: u16, retry_after: Option<&str>) -> Outcome {
@@ -176,7 +174,8 @@ mod tests {
             for status in [429, 503] {
                 let wait = Next::Again(Duration::from_secs(7));
                 assert_eq!(next(changes, &answer(status, Some("7"))), wait);
-                for long in ["60", "99999999999999999", "18446744073709551615"] {
+                let date = "Wed, 21 Oct 2026 07:28:00 GMT";
+                for long in ["60", "99999999999999999", "18446744073709551615", date] {
                     assert_eq!(next(changes, &answer(status, Some(long))), Next::Return, "{long}");
                 }
             }

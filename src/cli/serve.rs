@@ -112,7 +112,11 @@ async fn serve_router(
     tokio::select! {
         result = &mut done => result,
         () = signals.next() => Ok(()),
-        () = sleep(DRAIN) => Ok(()),
+        () = sleep(DRAIN) => {
+            tracing::warn!("calls were still running at the end; ask for the status of their jobs");
+            proxy.flush().await;
+            Ok(())
+        }
     }
 }
 

@@ -1,0 +1,127 @@
+//! What became of a change whose answer was lost (protocol §8).
+
+use tokio::time::{Instant, sleep};
+
+use super::{CallError, Proxy, log_if_lost, unknown};
+use crate::{
+    action::{Action, Effect},
+    call::Call,
+    job_status::JobStatus,
+    retry::{Next, Outcome, Tries},
+    sender::Origin,
+    types::Slug,
+    upstream::{Answer, UpstreamError},
+};
+
+/// How often `job_status` has to show that a change did not take effect before it is made again: the
+/// upstream may still be at work on the first.
+const LOOKS: u32 = 2;
+
+impl Proxy {
+    /// The end of a change of which an earlier try may still have taken effect: only a good answer is
+    /// taken for what it says.
+    pub(super) async fn undoubted(
+        &self,
+        call: &Call,
+        ended: Result<Answer, CallError>,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        if ended.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+            return ended;
+        }
+        let found = self.settle(call, origin, deadline).await?;
+        ended.map_err(|_| unknown(None, found))
+    }
+
+    /// Finds out what became of a change whose answer was lost. It returns what was seen if the change
+    /// surely did not take effect, so that it may be made again.
+    pub(super) async fn settle_lost(
+        &self,
+        call: &Call,
+        lost: &Outcome,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<JobStatus, CallError> {
+        let found = self.settle(call, origin, deadline).await?;
+        // A silent upstream may still be at work, whatever it shows.
+        if is_silent(lost) { Err(unknown(None, found)) } else { Ok(found) }
+    }
+
+    /// Asks for the job's status until it shows that a change took effect, or shows more than once
+    /// that it did not.
+    pub(super) async fn settle(
+        &self,
+        call: &Call,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<JobStatus, CallError> {
+        let Some(job) = call.id().filter(|_| call.action().effect != Effect::Edits) else {
+            return Err(unknown(None, JobStatus::default()));
+        };
+        let mut pauses = Tries::new(false, deadline);
+        for _ in 1..LOOKS {
+            self.look(job, call.action().effect, origin, deadline).await?;
+            if let Next::Again(pause) = pauses.pause(Instant::now()) {
+                sleep(pause).await;
+            }
+        }
+        self.look(job, call.action().effect, origin, deadline).await
+    }
+
+    /// Asks for the job's status once. It returns what that shows if the change did not take effect.
+    async fn look(
+        &self,
+        job: &Slug,
+        effect: Effect,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<JobStatus, CallError> {
+        let seen = self.job_status(job, origin, deadline).await;
+        let processed = seen.took_effect(effect);
+        if processed == Some(false) {
+            return Ok(seen);
+        }
+        if processed == Some(true) {
+            // What is remembered is over with the proof, and older than a reservation that was made.
+            log_if_lost(job, self.store.end_reservation(self.wallet(), job).await);
+        }
+        Err(unknown(processed, seen))
+    }
+
+    /// What `job_status` shows; nothing if it cannot be had.
+    async fn job_status(&self, job: &Slug, origin: &Origin, deadline: Instant) -> JobStatus {
+        let action = Action::named("job_status");
+        let call = action.and_then(|action| Call::new(action, [job.as_str()], b"").ok());
+        let Some((call, mut tries)) = call.map(|call| (call, Tries::new(false, deadline))) else {
+            return JobStatus::default();
+        };
+        let Some(signed) = call.signed() else { return JobStatus::default() };
+        loop {
+            let try_deadline = self.sender.upstream().one_try(false, deadline);
+            let Ok(tried) = self.sender.try_signed(signed, origin, try_deadline).await else {
+                return JobStatus::default();
+            };
+            match tries.next(&tried.outcome, Instant::now()) {
+                Next::Again(pause) => sleep(pause).await,
+                Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
+                Next::Return | Next::Settle => {
+                    return match tried.outcome {
+                        Outcome::Answered(answer, _) => JobStatus::of(&answer),
+                        _ => JobStatus::default(),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Whether the upstream may still be at work on a call, as far as its answer tells.
+fn is_silent(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
+        // A gateway's word that what is behind it said nothing.
+        Outcome::Answered(answer, _) => matches!(answer.status.as_u16(), 504 | 520..=527),
+        Outcome::NoSession(_) => false,
+    }
+}

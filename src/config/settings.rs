@@ -18,7 +18,8 @@ impl Config {
     }
 
     /// The text of `proxy.toml`: every setting with its default and the reason for it.
-    pub fn template() -> String {
+    #[cfg(test)]
+    fn template() -> String {
         let mut text = HEADER.to_owned();
         let mut section = None;
         for setting in SETTINGS {
@@ -35,6 +36,7 @@ impl Config {
 /// What the name of every environment variable for this program begins with.
 pub(super) const ENV_PREFIX: &str = "AGENTPMT_PROXY_";
 
+#[cfg(test)]
 const HEADER: &str = "\
 # The configuration of agentpmt-proxy: every setting with its default.
 #
@@ -202,6 +204,7 @@ impl Setting {
         self.key.rsplit_once('.').map(|(section, _)| section)
     }
 
+    #[cfg(test)]
     fn as_toml(&self) -> String {
         let Self { key, default, why, .. } = self;
         let name = key.rsplit_once('.').map_or(*key, |(_, name)| name);

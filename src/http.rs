@@ -4,15 +4,16 @@ mod head;
 mod load;
 mod log;
 mod problem;
+mod server;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{
-        DefaultBodyLimit, RawPathParams, State,
-        rejection::{BytesRejection, RawPathParamsRejection},
+        DefaultBodyLimit, FromRequest, RawPathParams, Request, State,
+        rejection::RawPathParamsRejection,
     },
     http::{Method, StatusCode, Uri},
     middleware,
@@ -21,8 +22,9 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
+pub use self::server::{Limits, serve};
 use self::{head::Head, problem::Problem};
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
@@ -41,9 +43,8 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// that keep time are used to this number.
 const LOCAL_SESSION_SECONDS: i64 = 900;
 
-/// Every route of the proxy; those of [`ACTIONS`] are made by looping over it. Of calls, at most
-/// `max_in_flight` run at once.
-pub fn router(proxy: Arc<Proxy>, max_in_flight: usize) -> Router {
+/// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
+pub fn router(proxy: Arc<Proxy>, limits: Limits) -> Router {
     let router = Router::new()
         .route(SESSION_PATH, post(session))
         .route("/healthz", get(healthy))
@@ -51,10 +52,12 @@ pub fn router(proxy: Arc<Proxy>, max_in_flight: usize) -> Router {
         .route("/proxy/reservations", get(reservations));
     let mut calls = Router::new();
     for action in ACTIONS {
-        let handler = move |state, head, ids, body| call(action, state, head, ids, body);
+        let handler = move |state, head, ids, request| async move {
+            call(action, limits.body, state, head, ids, request).await
+        };
         calls = calls.route(action.path, on(method_filter(action), handler));
     }
-    let places = Arc::new(Semaphore::new(max_in_flight));
+    let places = Arc::new(Semaphore::new(limits.in_flight));
     router
         .merge(calls.route_layer(middleware::from_fn_with_state(places, load::admit)))
         .fallback(unknown_path)
@@ -66,19 +69,26 @@ pub fn router(proxy: Arc<Proxy>, max_in_flight: usize) -> Router {
 
 async fn call(
     action: &'static Action,
+    body_time: Duration,
     State(proxy): State<Arc<Proxy>>,
     head: Head,
     ids: Result<RawPathParams, RawPathParamsRejection>,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, Problem> {
     let Head { call_id, key, place } = head;
-    let body = body.map_err(|rejection| Problem::unreadable_body(&rejection))?;
+    let body = read_body(request, body_time).await?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
         ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
     let result = proxy.call(Incoming { call, call_id, key, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
+}
+
+async fn read_body(request: Request, time: Duration) -> Result<Bytes, Problem> {
+    let read = timeout(time, Bytes::from_request(request, &())).await;
+    let read = read.map_err(|_| Problem::slow_body(time))?;
+    read.map_err(|rejection| Problem::unreadable_body(&rejection))
 }
 
 fn pass_on(answer: Answer) -> Response {

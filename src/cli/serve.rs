@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, Settings, log, password, print, signals::Signals};
 use crate::{
     config::{Config, UpstreamUrl},
-    http,
+    http::{self, Limits},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
     signer::{Signer, keystore::Keystore},
@@ -84,40 +84,38 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Serves until the process is told to end, then lets what runs come to its end: for at most [`DRAIN`], or until it is told again.
 ///
 /// The text is printed first: whoever has read it can connect, and can end the process in peace.
-async fn serve_router(
+async fn serve_proxy(
     listener: TcpListener,
-    router: axum::Router,
+    limits: Limits,
     text: &str,
-    proxy: &Proxy,
+    proxy: &Arc<Proxy>,
 ) -> Result<(), Failure> {
-    let failed = |cause| Failure::Runtime { cause };
     let listener = hand_over(listener)?;
     let mut signals = Signals::catch()?;
     print(text)?;
     let stop = CancellationToken::new();
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let router = http::router(proxy.clone(), limits);
+    let server = http::serve(listener, router, limits, stop.clone());
     let mut done = pin!(async {
-        server.await.map_err(failed)?;
+        server.await;
         proxy.drained().await;
-        Ok(())
     });
     tokio::select! {
-        result = &mut done => return result,
+        () = &mut done => return Ok(()),
         () = signals.next() => {}
     }
     tracing::info!("ending: the calls that run come to their end; a second signal ends them now");
     proxy.end();
     stop.cancel();
     tokio::select! {
-        result = &mut done => result,
-        () = signals.next() => Ok(()),
+        () = done => {}
+        () = signals.next() => {}
         () = sleep(DRAIN) => {
             tracing::warn!("calls were still running at the end; ask for the status of their jobs");
             proxy.flush().await;
-            Ok(())
         }
     }
+    Ok(())
 }
 
 /// Gives a listener to the runtime.
@@ -165,8 +163,8 @@ async fn serve(
     let store = Store::open(&config.database(), &signer.seal_key())?;
     let proxy = Proxy::new(signer, upstream, store, config.expose_workflow_token);
     let proxy = Arc::new(proxy);
-    let router = http::router(proxy.clone(), config.max_in_flight);
-    serve_router(listener, router, text, &proxy).await
+    let limits = Limits { in_flight: config.max_in_flight, ..Limits::default() };
+    serve_proxy(listener, limits, text, &proxy).await
 }
 
 fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {

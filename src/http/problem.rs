@@ -2,6 +2,8 @@
 
 mod kind;
 
+use std::time::Duration;
+
 use axum::{
     extract::rejection::BytesRejection,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -149,6 +151,14 @@ impl Problem {
         }
         let detail = "the body broke off before its end; send the request again";
         Self::new(Kind::BodyUnreadable, detail).retry(Retry::Safe)
+    }
+
+    pub(super) fn slow_body(time: Duration) -> Self {
+        let detail = format!(
+            "the body was not there {} s after the head; nothing was sent, so send the call again",
+            time.as_secs()
+        );
+        Self::new(Kind::BodySlow, detail).retry(Retry::Safe)
     }
 
     /// A call that has no answer of the upstream.

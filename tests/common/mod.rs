@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
-    http,
+    http::{self, Limits},
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::Signer,
@@ -18,6 +18,7 @@ use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// A general job of the sandbox, and one that asks for a workflow.
 pub(crate) const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
@@ -27,7 +28,7 @@ pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 pub(crate) struct Options {
     pub(crate) upstream: UpstreamConfig,
     pub(crate) expose_workflow_token: bool,
-    pub(crate) max_in_flight: usize,
+    pub(crate) limits: Limits,
     /// The private key, in hex.
     pub(crate) key: String,
     /// Where the store is.
@@ -60,7 +61,7 @@ impl TestProxy {
         let mut options = Options {
             upstream: upstream_config(upstream.port()),
             expose_workflow_token: false,
-            max_in_flight: 1024,
+            limits: Limits::default(),
             key: "42".repeat(32),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };
@@ -71,7 +72,10 @@ impl TestProxy {
         let upstream = Upstream::new(&options.upstream).unwrap();
         let proxy = Proxy::new(signer, upstream, store, options.expose_workflow_token);
         let proxy = Arc::new(proxy);
-        let address = serve(http::router(proxy.clone(), options.max_in_flight)).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = http::router(proxy.clone(), options.limits);
+        tokio::spawn(http::serve(listener, router, options.limits, CancellationToken::new()));
         Self { address, sandbox, client: client(), proxy, folder: options.folder }
     }
 

@@ -10,6 +10,7 @@ pub(super) enum Kind {
     InvalidId,
     QueryNotTaken,
     BodyUnreadable,
+    BodySlow,
     UnknownPath,
     WrongMethod,
     NoWorkflowToken,
@@ -53,6 +54,7 @@ impl Kind {
             Self::BodyUnreadable => {
                 (StatusCode::BAD_REQUEST, "body_unreadable", "The body broke off")
             }
+            Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "body_slow", "The body took too long"),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path", "There is no such path"),
             Self::WrongMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method")

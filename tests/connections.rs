@@ -1,0 +1,88 @@
+//! Connections that take too long or too much, and the end of all of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
+use common::{TestProxy, serve_sandbox};
+use http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// As short as a test wants it.
+const SOON: Duration = Duration::from_millis(50);
+
+/// A proxy that waits no longer than [`SOON`].
+async fn impatient() -> TestProxy {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    TestProxy::in_front_of(sandbox, upstream, |options| {
+        (options.limits.head, options.limits.body) = (SOON, SOON);
+    })
+    .await
+}
+
+/// Sends these bytes and reads until the other side closes.
+async fn told(proxy: &TestProxy, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_ask_in_time_is_closed() {
+    let proxy = impatient().await;
+    for beginning in ["", "P", "POST /api/external/jobs/list HTTP/1.1\r\nhost: localhost\r\n"] {
+        assert_eq!(told(&proxy, beginning).await, "", "{beginning:?}");
+    }
+    let head = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let answer = told(&proxy, head).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n"),
+        "and one that has asked, after that: {answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_in_time_is_refused_and_nothing_is_sent() {
+    let proxy = impatient().await;
+    let head = "POST /api/external/jobs/list HTTP/1.1\r\nhost: localhost\r\n";
+    for body in
+        ["content-length: 20\r\n\r\n{\"limit\":", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"]
+    {
+        let answer = told(&proxy, &format!("{head}{body}")).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("x-agentpmt-proxy-error: body_slow\r\n"), "{answer}");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let proxy = impatient().await;
+    let request =
+        |lines: String| format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n");
+    let many: String = (0..100).map(|number| format!("x-{number}: 1\r\n")).collect();
+    for lines in [many, format!("x: {}\r\n", "a".repeat(17_000))] {
+        let answer = told(&proxy, &request(lines)).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn once_the_end_has_begun_the_proxy_is_alive_but_not_ready() {
+    let proxy = TestProxy::start().await;
+    let status =
+        async |path: &str| proxy.client.get(proxy.url(path)).send().await.unwrap().status();
+    assert_eq!(status("/readyz").await, StatusCode::OK);
+    proxy.proxy.end();
+    assert_eq!(status("/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status("/healthz").await, StatusCode::OK);
+}

@@ -33,7 +33,7 @@ fn main() {
         let store = open();
         let recording = median((0..RECORDS).map(|_| {
             let entry = entry(&signer);
-            timed(|| runtime.block_on(store.sign_record(&entry)).unwrap())
+            timed(|| runtime.block_on(store.sign_record(&entry, None)).unwrap())
         }));
         println!("{size:>10} {opening:>12.1?} {recording:>12.1?}");
     }

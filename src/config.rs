@@ -55,6 +55,8 @@ pub struct UpstreamConfig {
     pub timeout: Duration,
     /// The same for a call that changes something.
     pub change_timeout: Duration,
+    /// How long the upstream may still be at work on a change whose answer was lost.
+    pub settle_time: Duration,
 }
 
 /// The settings under `[log]`.
@@ -81,6 +83,7 @@ impl Config {
             connect_timeout: Duration::ZERO,
             timeout: Duration::ZERO,
             change_timeout: Duration::ZERO,
+            settle_time: Duration::ZERO,
         };
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -18,6 +18,11 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
+    /// What was seen earlier.
+    pub(crate) fn seen(job: Option<String>, submission: Option<String>) -> Self {
+        Self { job, submission, ..Self::default() }
+    }
+
     /// Reads a good answer; of any other nothing is known.
     pub(crate) fn of(answer: &Answer) -> Self {
         let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());

@@ -16,6 +16,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use self::settle::is_silent;
 use crate::{
     action::Effect,
     call::{Call, SignedCall},
@@ -27,7 +28,7 @@ use crate::{
     sender::{Origin, Sender, Try},
     session::SessionError,
     signer::Signer,
-    store::{Claim, Reservation, Store, StoreError, StoredAnswer},
+    store::{Claim, Reservation, Settled, Store, StoreError, StoredAnswer},
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId, Slug},
     upstream::{Answer, Upstream, UpstreamError},
@@ -92,21 +93,12 @@ pub enum CallError {
         processed: Option<bool>,
         /// What `job_status` shows.
         seen: JobStatus,
+        /// Before that, the upstream may still be at work on it.
+        quiet: Option<Timestamp>,
     },
     /// The call ended early through a fault of this program.
     #[error("the call ended early inside the proxy")]
     Aborted,
-}
-
-impl CallError {
-    /// Whether the call may have had an effect.
-    fn may_have_had_effect(&self) -> bool {
-        match self {
-            Self::Upstream(error) => error.was_sent(),
-            Self::OutcomeUnknown { .. } | Self::Aborted => true,
-            _ => false,
-        }
-    }
 }
 
 /// A wallet, its session, what is on record, and the way to the upstream.
@@ -198,7 +190,7 @@ impl Proxy {
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
         match &incoming.key {
             Some(key) if incoming.call.action().changes() => self.run_once(incoming, key).await,
-            _ => self.perform(incoming, false).await,
+            _ => self.perform(incoming, None).await,
         }
     }
 
@@ -214,22 +206,17 @@ impl Proxy {
         let fingerprint = fingerprint(&incoming.call, self.wallet());
         let result =
             match self.store.claim(LOCAL, key.as_str(), fingerprint, Timestamp::now()).await? {
-                Claim::Done(answer) => return Ok(replayed(answer)),
+                Claim::Done(settled) => return told_again(settled),
                 Claim::Mismatch => return Err(CallError::KeyReused),
                 Claim::Running => return Err(CallError::KeyInUse),
-                Claim::New => self.perform(incoming, false).await,
-                Claim::Interrupted => self.perform(incoming, true).await,
+                Claim::New => self.perform(incoming, None).await,
+                Claim::Interrupted { quiet } => self.perform(incoming, Some(quiet)).await,
             };
-        let kept = match &result {
-            Ok(answer) if is_final(answer) => {
-                self.store.settle(LOCAL, key.as_str(), &stored(answer)).await
-            }
-            Err(error) if error.may_have_had_effect() => {
-                // The next request with this key asks what became of it.
-                self.store.abandon(LOCAL, key.as_str());
-                Ok(())
-            }
-            Ok(_) | Err(_) => self.store.release(LOCAL, key.as_str()).await,
+        let kept = match ended(&result) {
+            Ended::Known(settled) => self.store.settle(LOCAL, key.as_str(), &settled).await,
+            // The next request with this key asks what became of it.
+            Ended::Unknown { quiet } => self.store.abandon(LOCAL, key.as_str(), quiet).await,
+            Ended::NotMade => self.store.release(LOCAL, key.as_str()).await,
         };
         if let Err(error) = kept {
             tracing::error!(%error, "what became of an idempotency key is not on record");
@@ -238,14 +225,19 @@ impl Proxy {
     }
 
     /// Makes a call, with as many tries as it needs and may have. If it is `in_doubt`, an earlier
-    /// try may have taken effect.
-    async fn perform(&self, incoming: &Incoming, in_doubt: bool) -> Result<Answer, CallError> {
-        let origin = Origin { call_id: incoming.call_id.clone(), client: LOCAL };
+    /// try may have taken effect, on which the upstream may be at work until that time.
+    async fn perform(
+        &self,
+        incoming: &Incoming,
+        in_doubt: Option<Timestamp>,
+    ) -> Result<Answer, CallError> {
         let action = incoming.call.action();
+        let key = incoming.key.clone().filter(|_| action.changes());
+        let origin = Origin { call_id: incoming.call_id.clone(), client: LOCAL, key };
         let deadline = self.sender.upstream().deadline(action.changes());
-        let mut seen = None;
-        if in_doubt {
-            seen = Some(self.settle(&incoming.call, &origin, deadline).await?);
+        let mut in_doubt = in_doubt;
+        if let Some(quiet) = in_doubt {
+            self.settle(&incoming.call, &origin, quiet, deadline).await?;
         }
         let call = self.completed(&incoming.call).await?;
         let proof = self.proof(&call).await?;
@@ -257,20 +249,22 @@ impl Proxy {
             match tries.next(&tried.outcome, Instant::now()) {
                 Next::Return => {
                     let ended = self.answered(&call, tried.outcome).await;
-                    return match seen {
-                        Some(_) => self.undoubted(&call, ended, &origin, deadline).await,
+                    return match in_doubt {
+                        Some(quiet) => self.undoubted(&call, ended, &origin, quiet, deadline).await,
                         None => ended,
                     };
                 }
                 Next::Again(pause) => sleep(pause).await,
                 Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
                 Next::Settle => {
-                    let found = self.settle_lost(&call, &tried.outcome, &origin, deadline).await?;
+                    let quiet = Timestamp::now()
+                        + self.sender.upstream().settle_time(is_silent(&tried.outcome));
+                    let seen = self.settle(&call, &origin, quiet, deadline).await?;
                     match tries.pause(Instant::now()) {
                         Next::Again(pause) => sleep(pause).await,
-                        _ => return Err(unknown(None, found)),
+                        _ => return Err(unknown(None, seen, Some(quiet))),
                     }
-                    seen = Some(found);
+                    in_doubt = Some(quiet);
                 }
             }
         }
@@ -369,8 +363,41 @@ enum Proof<'a> {
     WorkflowToken(HeaderValue),
 }
 
-fn unknown(processed: Option<bool>, seen: JobStatus) -> CallError {
-    CallError::OutcomeUnknown { processed, seen }
+fn unknown(processed: Option<bool>, seen: JobStatus, quiet: Option<Timestamp>) -> CallError {
+    CallError::OutcomeUnknown { processed, seen, quiet }
+}
+
+/// How a call under an idempotency key has ended, for the next one with that key.
+enum Ended {
+    /// It is known what came of it.
+    Known(Settled),
+    /// It may have taken effect.
+    Unknown { quiet: Option<Timestamp> },
+    /// It surely did not, and may be made under the same key.
+    NotMade,
+}
+
+fn ended(result: &Result<Answer, CallError>) -> Ended {
+    match result {
+        Ok(answer) if is_final(answer) => Ended::Known(Settled::Answer(stored(answer))),
+        Err(CallError::OutcomeUnknown { processed: Some(true), seen, .. }) => {
+            let JobStatus { job, submission, .. } = seen.clone();
+            Ended::Known(Settled::TookEffect { job, submission })
+        }
+        Err(CallError::OutcomeUnknown { quiet, .. }) => Ended::Unknown { quiet: *quiet },
+        Err(CallError::Aborted) => Ended::Unknown { quiet: None },
+        Err(CallError::Upstream(error)) if error.was_sent() => Ended::Unknown { quiet: None },
+        Ok(_) | Err(_) => Ended::NotMade,
+    }
+}
+
+fn told_again(settled: Settled) -> Result<Answer, CallError> {
+    match settled {
+        Settled::Answer(answer) => Ok(replayed(answer)),
+        Settled::TookEffect { job, submission } => {
+            Err(unknown(Some(true), JobStatus::seen(job, submission), None))
+        }
+    }
 }
 
 /// A hash of all that makes it the same call.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
+use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
 use crate::{
@@ -78,11 +79,7 @@ impl Tries {
             }
             Outcome::Answered(_, Some(_)) => Next::Return,
             Outcome::Answered(answer, None) => self.after_answer(answer, now),
-            Outcome::NoSession(error) => match error {
-                SessionError::Upstream(_) | SessionError::TimedOut { .. } => self.pause(now),
-                SessionError::Refused { status, .. } if status.is_server_error() => self.pause(now),
-                _ => Next::Return,
-            },
+            Outcome::NoSession(error) => self.after_no_session(error, now),
             Outcome::NoAnswer(error) if !error.was_sent() => self.pause(now),
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.
@@ -97,15 +94,32 @@ impl Tries {
         self.after(pause, now).unwrap_or(Next::Return)
     }
 
-    fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
-        let not_processed = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE]
-            .contains(&answer.status);
-        match retry_after(&answer.headers).filter(|_| not_processed) {
-            Some(wait) => wait.and_then(|wait| self.after(wait, now)).unwrap_or(Next::Return),
-            None if !answer.status.is_server_error() => Next::Return,
-            None if self.changes => Next::Settle,
-            None => self.pause(now),
+    /// Nothing was signed, so it is only a question of time.
+    fn after_no_session(&mut self, error: &SessionError, now: Instant) -> Next {
+        match error {
+            SessionError::Refused { status, retry_after: Some(wish), .. }
+                if is_put_off(*status) =>
+            {
+                self.as_wished(wish, now)
+            }
+            SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
+            SessionError::NoNonce { .. } => Next::Return,
+            _ => self.pause(now),
         }
+    }
+
+    fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
+        match answer.headers.get(header::RETRY_AFTER) {
+            Some(wish) if is_put_off(answer.status) => self.as_wished(wish, now),
+            _ if !answer.status.is_server_error() => Next::Return,
+            _ if self.changes => Next::Settle,
+            _ => self.pause(now),
+        }
+    }
+
+    /// Another try when the upstream wants it, if there is time for it.
+    fn as_wished(&self, wish: &HeaderValue, now: Instant) -> Next {
+        wait(wish, Timestamp::now()).and_then(|wait| self.after(wait, now)).unwrap_or(Next::Return)
     }
 
     fn after(&self, wait: Duration, now: Instant) -> Option<Next> {
@@ -113,10 +127,19 @@ impl Tries {
     }
 }
 
-/// Whether the upstream asks to wait, and for how many seconds; a date is left to the client.
-fn retry_after(headers: &HeaderMap) -> Option<Option<Duration>> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok();
-    Some(value.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs))
+/// Whether a status, with the wish to come again later, says that the call was not looked at.
+fn is_put_off(status: StatusCode) -> bool {
+    [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status)
+}
+
+/// What `Retry-After` asks for: seconds or a date (RFC 9110 §10.2.3).
+fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
+    let text = wish.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = rfc2822::parse(text).ok()?.timestamp();
+    Some(date.duration_since(now).try_into().unwrap_or(Duration::ZERO))
 }
 
 /// The value of a right that can be used once.
@@ -126,6 +149,8 @@ fn take(right: &mut bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn answer(status: u16, retry_after: Option<&str>) -> Outcome {
@@ -174,14 +199,44 @@ mod tests {
             for status in [429, 503] {
                 let wait = Next::Again(Duration::from_secs(7));
                 assert_eq!(next(changes, &answer(status, Some("7"))), wait);
-                let date = "Wed, 21 Oct 2026 07:28:00 GMT";
-                for long in ["60", "99999999999999999", "18446744073709551615", date] {
+                let date = "Wed, 21 Oct 2099 07:28:00 GMT";
+                for long in ["60", "99999999999999999", "18446744073709551615", date, "soon"] {
                     assert_eq!(next(changes, &answer(status, Some(long))), Next::Return, "{long}");
                 }
             }
             assert_eq!(next(changes, &answer(429, None)), Next::Return);
             assert_eq!(next(changes, &answer(402, Some("1"))), Next::Return);
         }
+    }
+
+    #[test]
+    fn a_wish_is_seconds_or_a_date() {
+        let now: Timestamp = "2026-10-21T07:28:00Z".parse().unwrap();
+        let wait = |text: &str| wait(&HeaderValue::from_str(text).unwrap(), now);
+        assert_eq!(wait(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Wed, 21 Oct 2026 07:28:05 GMT"), Some(Duration::from_secs(5)));
+        assert_eq!(wait("Wed, 21 Oct 2026 07:27:00 GMT"), Some(Duration::ZERO));
+        for unusable in ["", "-1", "1.5", "Wed", "2026-10-21T07:28:05Z"] {
+            assert_eq!(wait(unusable), None, "{unusable}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_put_off_is_waited_for() {
+        let refused = |status, wish: Option<&str>| {
+            let retry_after = wish.map(|wish| wish.parse().unwrap());
+            let status = StatusCode::from_u16(status).unwrap();
+            Outcome::NoSession(SessionError::Refused { url: URL(), status, retry_after })
+        };
+        for status in [429, 503] {
+            let wait = Next::Again(Duration::from_secs(7));
+            assert_eq!(next(true, &refused(status, Some("7"))), wait);
+            assert_eq!(next(true, &refused(status, Some("3600"))), Next::Return);
+        }
+        assert!(is_again(next(true, &refused(500, Some("7")))));
+        assert!(is_again(next(true, &refused(503, None))));
+        assert_eq!(next(true, &refused(429, None)), Next::Return);
+        assert_eq!(next(true, &refused(403, Some("7"))), Next::Return);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderValue;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
@@ -13,8 +14,8 @@ use crate::{
     retry::Outcome,
     session::Sessions,
     signer::Signer,
-    store::{self, Entry, Store, StoreError},
-    types::{Address, RequestId, SessionNonce},
+    store::{self, Entry, Sending, Store, StoreError},
+    types::{Address, IdempotencyKey, RequestId, SessionNonce},
     upstream::{Request, Upstream},
 };
 
@@ -25,6 +26,8 @@ pub(crate) struct Origin {
     pub(crate) call_id: RequestId,
     /// The client.
     pub(crate) client: &'static str,
+    /// The idempotency key that it has claimed for the call.
+    pub(crate) key: Option<IdempotencyKey>,
 }
 
 /// What makes tries: the key, the session, the journal and the way to the upstream.
@@ -116,7 +119,9 @@ impl Sender {
             payload_hash,
         };
         if call.action().changes() {
-            return self.store.sign_record(&entry).await;
+            let quiet = Timestamp::now() + self.upstream.settle_time(false);
+            let sending = origin.key.as_ref().map(|key| Sending { key: key.as_str(), quiet });
+            return self.store.sign_record(&entry, sending).await;
         }
         self.store.note(&entry).await;
         Ok(())

@@ -241,6 +241,7 @@ mod tests {
             connect_timeout: second,
             timeout: second,
             change_timeout: second,
+            settle_time: second,
         };
         Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
     }

@@ -25,8 +25,9 @@ mod stored_answer;
 
 mod answers;
 mod audit;
-mod journal;
 mod reservations;
+
+mod journal;
 
 #[cfg(test)]
 mod testing;
@@ -43,12 +44,12 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use self::{
-    answers::Claim,
+    answers::{Claim, Sending},
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     error::{Fault, StoreError},
     record::{Entry, Outcome, Record},
     reservations::Reservation,
-    stored_answer::StoredAnswer,
+    stored_answer::{Settled, StoredAnswer},
 };
 use self::{held::Held, journal::Losses, run::Run, seal::Seal, worker::Worker};
 use crate::types::SealKey;

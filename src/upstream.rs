@@ -96,6 +96,7 @@ pub struct Upstream {
     url: String,
     timeout: Duration,
     change_timeout: Duration,
+    settle_time: Duration,
 }
 
 impl Upstream {
@@ -126,6 +127,7 @@ impl Upstream {
             url: config.url.to_string(),
             timeout: config.timeout,
             change_timeout: config.change_timeout,
+            settle_time: config.settle_time,
         })
     }
 
@@ -145,6 +147,12 @@ impl Upstream {
     /// all the time there is.
     pub fn one_try(&self, changes: bool, last_try: Instant) -> Instant {
         if changes { last_try } else { last_try.min(Instant::now() + self.timeout / 3) }
+    }
+
+    /// How long the upstream may still be at work on a change, counted from the moment in which it
+    /// was sent or its answer was lost. One that is silent takes as long as anyone would wait for it.
+    pub fn settle_time(&self, is_silent: bool) -> Duration {
+        if is_silent { self.settle_time.max(self.change_timeout) } else { self.settle_time }
     }
 
     /// The upstream's address, without a slash at the end.

@@ -8,8 +8,10 @@ use std::{fs, sync::Arc, time::Duration};
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
+    Router,
     extract::Request,
     middleware::{Next, from_fn},
+    response::IntoResponse,
 };
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
 use http::StatusCode;
@@ -205,6 +207,84 @@ async fn a_lost_answer_is_asked_for_again_and_the_call_is_never_made_twice() {
             }
             assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1, "{cut}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_to_have_taken_effect_is_not_asked_for_again() {
+    let proxy = reserved().await;
+    proxy.sandbox.inject("cut_after:job_complete:1".parse().unwrap());
+    let first = problem(complete(&proxy, "k").await).await;
+    assert_eq!(first["processed"], true);
+    let before = proxy.sandbox.counts().requests;
+    let again = problem(complete(&proxy, "k").await).await;
+    for member in ["code", "processed", "submission_status", "retry"] {
+        assert_eq!(again[member], first[member], "{member}");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before);
+}
+
+/// Answers a completion with 502 at once, and processes it once the gate is open.
+fn late(router: Router, gate: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let gate = gate.clone();
+        async move {
+            if !request.uri().path().ends_with("/complete") {
+                return next.run(request).await;
+            }
+            tokio::spawn(async move {
+                gate.acquire().await.unwrap().forget();
+                next.run(request).await
+            });
+            StatusCode::BAD_GATEWAY.into_response()
+        }
+    }))
+}
+
+#[tokio::test]
+async fn while_the_upstream_may_still_be_at_work_a_change_is_not_made_again() {
+    let gate = Arc::new(Semaphore::new(0));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(late(sandbox.router(), gate.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        options.upstream.settle_time = Duration::from_secs(20);
+    })
+    .await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let before = proxy.sandbox.counts().requests;
+    let open_after_some_looks = async {
+        while proxy.sandbox.counts().requests < before + 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 0);
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(complete(&proxy, "k"), open_after_some_looks);
+    let answer = problem(answer).await;
+    assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn who_asks_too_early_is_told_when_to_ask_again() {
+    let gate = Arc::new(Semaphore::new(0));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(late(sandbox.router(), gate.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        options.upstream.settle_time = Duration::from_secs(3600);
+        options.upstream.change_timeout = Duration::from_secs(1);
+    })
+    .await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    for _ in 0..2 {
+        let response = complete(&proxy, "k").await;
+        let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((3500..=3600).contains(&wait), "{wait}");
+        let problem = problem(response).await;
+        assert_eq!(
+            (&problem["code"], &problem["processed"]),
+            (&"outcome_unknown".into(), &().into())
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use agentpmt_proxy::{
     signer::Signer,
-    store::{Claim, Entry, Journal, Outcome, Reservation, Store, StoredAnswer},
+    store::{Claim, Entry, Journal, Outcome, Reservation, Sending, Settled, Store, StoredAnswer},
 };
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -54,10 +54,10 @@ impl Home {
     /// Two calls, of which the second has no outcome.
     async fn write_three_records(&self, store: &Store) {
         let first = self.entry(1);
-        store.sign_record(&first).await.unwrap();
+        store.sign_record(&first, None).await.unwrap();
         let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
         store.outcome(&first.request_id, outcome).await;
-        store.sign_record(&self.entry(2)).await.unwrap();
+        store.sign_record(&self.entry(2), None).await.unwrap();
     }
 
     /// What the program prints about the journal.
@@ -81,16 +81,19 @@ async fn everything_is_there_after_a_restart() {
     let home = Home::new();
     let now = Timestamp::now();
     let job = "job1".parse().unwrap();
-    let answer = StoredAnswer {
+    let answer = Settled::Answer(StoredAnswer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
         body: "{\"success\":true}".into(),
-    };
+    });
     let store = home.open();
     home.write_three_records(&store).await;
     assert_eq!(store.claim("agent", "done", [1; 32], now).await.unwrap(), Claim::New);
     store.settle("agent", "done", &answer).await.unwrap();
     assert_eq!(store.claim("agent", "cut off", [2; 32], now).await.unwrap(), Claim::New);
+    let quiet = Timestamp::from_second(now.as_second() + 10).unwrap();
+    let sending = Sending { key: "cut off", quiet };
+    store.sign_record(&home.entry(3), Some(sending)).await.unwrap();
     let reservation = Reservation {
         job,
         wallet: home.signer.address(),
@@ -106,11 +109,11 @@ async fn everything_is_there_after_a_restart() {
     let done = store.claim("agent", "done", [1; 32], now).await.unwrap();
     assert_eq!(done, Claim::Done(answer));
     let cut_off = store.claim("agent", "cut off", [2; 32], now).await.unwrap();
-    assert_eq!(cut_off, Claim::Interrupted);
+    assert_eq!(cut_off, Claim::Interrupted { quiet });
     let found = store.reservation(reservation.wallet, &reservation.job).await.unwrap().unwrap();
     assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-token");
     assert_eq!(store.reservations(now).await.unwrap().len(), 1);
-    assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 3);
+    assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 4);
 }
 
 #[tokio::test]
@@ -175,7 +178,7 @@ fn every_command_has_help_with_an_example() {
 /// A process that dies drops its lock, however it dies: here it is killed while it holds a claim.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_killed() {
+async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed() {
     if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
         let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
         let store = Store::open(Path::new(&database), &key).unwrap();
@@ -185,7 +188,7 @@ async fn a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_
         return std::future::pending().await;
     }
     let home = Home { signer: Signer::from_hex(&"42".repeat(32)).unwrap(), ..Home::new() };
-    let name = "a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_killed";
+    let name = "a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env("STORE_TEST_CLAIM_AND_HANG", home.database())
@@ -200,6 +203,6 @@ async fn a_claim_is_running_while_its_process_lives_and_interrupted_when_it_was_
     assert_eq!(claim().await.unwrap(), Claim::Running);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(claim().await.unwrap(), Claim::Interrupted);
+    assert_eq!(claim().await.unwrap(), Claim::New, "nothing was sent");
     assert_eq!(claim().await.unwrap(), Claim::Running);
 }

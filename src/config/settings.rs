@@ -177,6 +177,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "upstream.settle_time",
+        flag: None,
+        kind: Kind::String,
+        default: "10s",
+        why: "How long the API may still work on a change whose answer was lost: no new try before.",
+        set: |config, given| {
+            value::timeout(given.text).map(|time| config.upstream.settle_time = time)
+        },
+    },
+    Setting {
         key: "log.level",
         flag: None,
         kind: Kind::String,

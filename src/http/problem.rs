@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::kind::{Kind, Row};
@@ -167,8 +168,10 @@ impl Problem {
             CallError::Session(error) => Self::no_session(error),
             CallError::Upstream(error) => Self::no_answer(action, error),
             CallError::Store(error) => Self::store(error),
-            CallError::OutcomeUnknown { processed, seen } => {
-                Self::outcome_unknown(action, *processed, seen)
+            CallError::OutcomeUnknown { processed, seen, quiet } => {
+                let problem = Self::outcome_unknown(action, *processed, seen);
+                let wait = quiet.filter(|_| processed.is_none()).and_then(seconds_until);
+                Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
             CallError::NoWorkflowToken { .. } => {
                 let advice = "reserve the job through this proxy first (if it is reserved \
@@ -286,6 +289,12 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Whole seconds until then, if it has not come yet.
+fn seconds_until(time: Timestamp) -> Option<u64> {
+    let left = Duration::try_from(time.duration_since(Timestamp::now())).ok()?;
+    Some(left.as_secs() + 1)
 }
 
 fn kind_of(error: &UpstreamError) -> Kind {

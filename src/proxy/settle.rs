@@ -1,5 +1,6 @@
 //! What became of a change whose answer was lost (protocol §8).
 
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{CallError, Proxy, log_if_lost, unknown};
@@ -13,10 +14,6 @@ use crate::{
     upstream::{Answer, UpstreamError},
 };
 
-/// How often `job_status` has to show that a change did not take effect before it is made again: the
-/// upstream may still be at work on the first.
-const LOOKS: u32 = 2;
-
 impl Proxy {
     /// The end of a change of which an earlier try may still have taken effect: only a good answer is
     /// taken for what it says.
@@ -25,48 +22,42 @@ impl Proxy {
         call: &Call,
         ended: Result<Answer, CallError>,
         origin: &Origin,
+        quiet: Timestamp,
         deadline: Instant,
     ) -> Result<Answer, CallError> {
         if ended.as_ref().is_ok_and(|answer| answer.status.is_success()) {
             return ended;
         }
-        let found = self.settle(call, origin, deadline).await?;
-        ended.map_err(|_| unknown(None, found))
+        let seen = self.settle(call, origin, quiet, deadline).await?;
+        ended.map_err(|_| unknown(None, seen, Some(quiet)))
     }
 
-    /// Finds out what became of a change whose answer was lost. It returns what was seen if the change
-    /// surely did not take effect, so that it may be made again.
-    pub(super) async fn settle_lost(
-        &self,
-        call: &Call,
-        lost: &Outcome,
-        origin: &Origin,
-        deadline: Instant,
-    ) -> Result<JobStatus, CallError> {
-        let found = self.settle(call, origin, deadline).await?;
-        // A silent upstream may still be at work, whatever it shows.
-        if is_silent(lost) { Err(unknown(None, found)) } else { Ok(found) }
-    }
-
-    /// Asks for the job's status until it shows that a change took effect, or shows more than once
-    /// that it did not.
+    /// Asks for the job's status until it shows that a change took effect, or shows after `quiet` that
+    /// it did not: before, the upstream may still be at work on it. It returns what was seen if the
+    /// change surely did not take effect, so that it may be made again.
     pub(super) async fn settle(
         &self,
         call: &Call,
         origin: &Origin,
+        quiet: Timestamp,
         deadline: Instant,
     ) -> Result<JobStatus, CallError> {
-        let Some(job) = call.id().filter(|_| call.action().effect != Effect::Edits) else {
-            return Err(unknown(None, JobStatus::default()));
+        let effect = call.action().effect;
+        let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
+            return Err(unknown(None, JobStatus::default(), None));
         };
         let mut pauses = Tries::new(false, deadline);
-        for _ in 1..LOOKS {
-            self.look(job, call.action().effect, origin, deadline).await?;
-            if let Next::Again(pause) = pauses.pause(Instant::now()) {
-                sleep(pause).await;
+        loop {
+            let asked = Timestamp::now();
+            let seen = self.look(job, effect, origin, quiet, deadline).await?;
+            if asked >= quiet {
+                return Ok(seen);
+            }
+            match pauses.pause(Instant::now()) {
+                Next::Again(pause) => sleep(pause).await,
+                _ => return Err(unknown(None, seen, Some(quiet))),
             }
         }
-        self.look(job, call.action().effect, origin, deadline).await
     }
 
     /// Asks for the job's status once. It returns what that shows if the change did not take effect.
@@ -75,6 +66,7 @@ impl Proxy {
         job: &Slug,
         effect: Effect,
         origin: &Origin,
+        quiet: Timestamp,
         deadline: Instant,
     ) -> Result<JobStatus, CallError> {
         let seen = self.job_status(job, origin, deadline).await;
@@ -86,7 +78,7 @@ impl Proxy {
             // What is remembered is over with the proof, and older than a reservation that was made.
             log_if_lost(job, self.store.end_reservation(self.wallet(), job).await);
         }
-        Err(unknown(processed, seen))
+        Err(unknown(processed, seen, Some(quiet)))
     }
 
     /// What `job_status` shows; nothing if it cannot be had.
@@ -117,7 +109,7 @@ impl Proxy {
 }
 
 /// Whether the upstream may still be at work on a call, as far as its answer tells.
-fn is_silent(outcome: &Outcome) -> bool {
+pub(super) fn is_silent(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
         // A gateway's word that what is behind it said nothing.

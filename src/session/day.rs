@@ -72,6 +72,7 @@ async fn serve(server: Arc<Server>) -> Sessions {
         connect_timeout: second * 30,
         timeout: second * 30,
         change_timeout: second * 30,
+        settle_time: second,
     };
     let open = move || {
         let server = server.clone();

@@ -8,7 +8,7 @@ use super::{
     error::Fault,
     held::{CallKey, Holder},
     seal::Place,
-    stored_answer::StoredAnswer,
+    stored_answer::Settled,
 };
 
 /// How long an answer is kept.
@@ -23,15 +23,27 @@ pub enum Claim {
     /// It was not seen before, and is now the caller's: to end with [`Store::settle`],
     /// [`Store::release`] or [`Store::abandon`].
     New,
-    /// It was answered.
-    Done(StoredAnswer),
+    /// It is known what came of it.
+    Done(Settled),
     /// Somebody works on it, in this process or in another that uses the same file.
     Running,
-    /// Whoever worked on it has died or given up, so nobody knows whether it took effect. It is now
-    /// the caller's, and nobody else's, to find out and to end like a new one.
-    Interrupted,
+    /// Whoever worked on it has died or given up after it was sent, so nobody knows whether it took
+    /// effect. It is now the caller's, and nobody else's, to find out and to end like a new one.
+    Interrupted {
+        /// When the upstream is done with what was sent.
+        quiet: Timestamp,
+    },
     /// The key was used for another call.
     Mismatch,
+}
+
+/// A claimed call that is about to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending<'a> {
+    /// Its idempotency key.
+    pub key: &'a str,
+    /// When the upstream is done with it, whatever becomes of the answer.
+    pub quiet: Timestamp,
 }
 
 impl Store {
@@ -59,8 +71,8 @@ impl Store {
         claim
     }
 
-    /// Keeps the answer of a claimed call, sealed, and ends the claim. When this returns, it is on
-    /// the disk.
+    /// Keeps what came of a claimed call, sealed, and ends the claim. When this returns, it is on the
+    /// disk.
     ///
     /// # Errors
     /// It could not be written; the call then counts as interrupted.
@@ -68,17 +80,17 @@ impl Store {
         &self,
         client: &str,
         key: &str,
-        answer: &StoredAnswer,
+        settled: &Settled,
     ) -> Result<(), StoreError> {
-        let answer = answer.clone();
+        let settled = settled.clone();
         self.end(client, key, move |inner, transaction, call| {
-            let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
-            let settled = transaction
+            let sealed = inner.seal.seal(&place(call), settled.to_bytes())?;
+            let changed = transaction
                 .prepare_cached(
                     "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3",
                 )?
                 .execute(params![call.client, call.key, inner.run.name(), sealed])?;
-            if settled == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+            if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
         })
         .await
     }
@@ -99,10 +111,21 @@ impl Store {
     }
 
     /// Leaves a claimed call that may have taken effect, or not: the next who claims it finds it
-    /// interrupted.
-    pub fn abandon(&self, client: &str, key: &str) {
-        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
-        self.0.held.end(&call, self.0.held.holder_of(&call));
+    /// interrupted. `quiet` is when the upstream is done with it, if that is later than was known.
+    ///
+    /// # Errors
+    /// It could not be written; the call counts as interrupted all the same.
+    pub async fn abandon(
+        &self,
+        client: &str,
+        key: &str,
+        quiet: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.end(client, key, move |inner, transaction, call| match quiet {
+            Some(quiet) => mark_sent(inner, transaction, call, quiet),
+            None => Ok(()),
+        })
+        .await
     }
 
     /// Ends a claim with a change to its row; if that fails, with none.
@@ -140,6 +163,7 @@ struct Attempt {
 struct Found {
     fingerprint: Vec<u8>,
     run: String,
+    quiet: Option<i64>,
     answer: Option<Vec<u8>>,
 }
 
@@ -155,24 +179,31 @@ impl Attempt {
             Some(found) if found.fingerprint != self.fingerprint => Ok(Claim::Mismatch),
             Some(Found { answer: Some(sealed), .. }) => {
                 let opened = inner.seal.open(&place(&self.call), sealed)?;
-                let answer = StoredAnswer::from_bytes(&opened);
-                answer.map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
+                let settled = Settled::from_bytes(&opened);
+                settled.map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
             }
             Some(found) if self.is_running(inner, &found)? => Ok(Claim::Running),
-            Some(_) => {
+            Some(found) => {
                 self.mark(inner, transaction)?;
-                Ok(Claim::Interrupted)
+                let Some(quiet) = found.quiet else { return Ok(Claim::New) };
+                let quiet = Timestamp::from_millisecond(quiet);
+                Ok(Claim::Interrupted { quiet: quiet.map_err(|_| Fault::Malformed("time"))? })
             }
         }
     }
 
     fn find(&self, transaction: &Connection) -> Result<Option<Found>, Fault> {
-        let sql = "SELECT fingerprint, run, answer FROM answers
+        let sql = "SELECT fingerprint, run, quiet, answer FROM answers
                    WHERE client = ?1 AND key = ?2 AND claimed > ?3";
         let found = transaction
             .prepare_cached(sql)?
             .query_row(params![self.call.client, self.call.key, self.oldest()], |row| {
-                Ok(Found { fingerprint: row.get(0)?, run: row.get(1)?, answer: row.get(2)? })
+                Ok(Found {
+                    fingerprint: row.get(0)?,
+                    run: row.get(1)?,
+                    quiet: row.get(2)?,
+                    answer: row.get(3)?,
+                })
             })
             .optional()?;
         Ok(found)
@@ -193,6 +224,7 @@ impl Attempt {
                    VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT (client, key) DO UPDATE SET
                        fingerprint = excluded.fingerprint, run = excluded.run, answer = NULL,
+                       quiet = CASE WHEN claimed > ?6 THEN quiet END,
                        claimed = CASE WHEN claimed > ?6 THEN claimed ELSE excluded.claimed END";
         transaction.prepare_cached(sql)?.execute(params![
             call.client,
@@ -210,6 +242,26 @@ impl Attempt {
     fn oldest(&self) -> i64 {
         self.now.as_millisecond().saturating_sub(KEPT.as_millis() as i64)
     }
+}
+
+/// Notes that a claimed call is being sent, and when the upstream is done with it. What is known to
+/// take longer stays.
+pub(super) fn mark_sent(
+    inner: &Inner,
+    transaction: &Connection,
+    call: &CallKey,
+    quiet: Timestamp,
+) -> Result<(), Fault> {
+    let sql = "UPDATE answers SET quiet = max(coalesce(quiet, 0), ?4)
+               WHERE client = ?1 AND key = ?2 AND run = ?3";
+    let quiet = quiet.as_millisecond();
+    let marked = transaction.prepare_cached(sql)?.execute(params![
+        call.client,
+        call.key,
+        inner.run.name(),
+        quiet
+    ])?;
+    if marked == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
 }
 
 /// What the errors call it.

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
+    answers::{Sending, mark_sent},
     error::Fault,
+    held::CallKey,
     record::{Draft, Entry, Outcome},
 };
 use crate::types::RequestId;
@@ -22,14 +24,28 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Records a call that changes something, before the key is used: when this returns, the record
-    /// is on the disk.
+    /// is on the disk. If the call is made under a claimed idempotency key, so is that it was sent.
     ///
     /// # Errors
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
     /// there all the same, and then stays without outcome.
-    pub async fn sign_record(&self, entry: &Entry) -> Result<(), StoreError> {
+    pub async fn sign_record(
+        &self,
+        entry: &Entry,
+        sending: Option<Sending<'_>>,
+    ) -> Result<(), StoreError> {
         let draft = Draft::signed(entry, Timestamp::now());
-        self.write(move |transaction| draft.append(transaction)).await
+        let sending = sending.map(|Sending { key, quiet }| {
+            (CallKey { client: entry.client.clone(), key: key.to_owned() }, quiet)
+        });
+        let inner = self.0.clone();
+        self.write(move |transaction| {
+            if let Some((call, quiet)) = &sending {
+                mark_sent(&inner, transaction, call, *quiet)?;
+            }
+            draft.append(transaction)
+        })
+        .await
     }
 
     /// Records a call that only reads. It follows in the background: it waits for room in the

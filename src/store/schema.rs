@@ -6,7 +6,8 @@ use super::error::Fault;
 
 /// One text a version of the schema; the version of a file is the number of texts it has been
 /// through. A text that was ever released is not changed: a change is a new text at the end.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     -- The record's canonical JSON, and SHA-256 of the hash before it followed by that text.
     CREATE TABLE journal (
         seq INTEGER PRIMARY KEY,
@@ -40,7 +41,12 @@ pub(super) const MIGRATIONS: &[&str] = &["
     -- One row, written to find out whether anything can be written.
     CREATE TABLE probe (at INTEGER NOT NULL) STRICT;
     INSERT INTO probe VALUES (0);
-"];
+",
+    "
+    -- When the upstream is done with what was sent of a call, in milliseconds; null if nothing was.
+    ALTER TABLE answers ADD COLUMN quiet INTEGER;
+",
+];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is
 /// done already, nothing is written.

@@ -17,7 +17,7 @@ async fn a_record_is_in_the_file_when_it_is_acknowledged() {
     let folder = Folder::new();
     let store = folder.open();
     for number in 0..5 {
-        store.sign_record(&entry(number)).await.unwrap();
+        store.sign_record(&entry(number), None).await.unwrap();
         assert_eq!(verified(&folder), u64::from(number) + 1);
     }
 }
@@ -47,7 +47,7 @@ async fn those_who_wait_together_share_a_commit() {
     let before = folder.commits();
     // All can go to the queue in one poll: tokio lets a task do 128 things before it must pause.
     let entries: Vec<_> = (0..50).map(entry).collect();
-    let mut all = pin!(join_all(entries.iter().map(|entry| store.sign_record(entry))));
+    let mut all = pin!(join_all(entries.iter().map(|entry| store.sign_record(entry, None))));
     assert!(poll!(&mut all).is_pending());
     other.execute_batch("ROLLBACK").unwrap();
     assert!(all.await.iter().all(Result::is_ok));
@@ -64,7 +64,7 @@ async fn a_full_disk_refuses_records_until_there_is_room() {
     limit_growth(&store, 4).await;
     let mut written = 0;
     let refused = loop {
-        match store.sign_record(&entry(written)).await {
+        match store.sign_record(&entry(written), None).await {
             Ok(()) => written += 1,
             Err(error) => break error,
         }
@@ -73,7 +73,7 @@ async fn a_full_disk_refuses_records_until_there_is_room() {
     assert!(refused.to_string().contains("proxy.db: the disk is full"), "{refused}");
     assert_eq!(verified(&folder), u64::from(written));
     limit_growth(&store, 1000).await;
-    store.sign_record(&entry(written)).await.unwrap();
+    store.sign_record(&entry(written), None).await.unwrap();
     assert_eq!(verified(&folder), u64::from(written) + 1);
 }
 
@@ -104,7 +104,7 @@ async fn a_connection_that_turned_read_only_is_replaced() {
         |connection: &Connection| Ok(connection.pragma_update(None, "query_only", 1)?);
     store.write(read_only).await.unwrap();
     store.probe().await.unwrap();
-    store.sign_record(&entry(1)).await.unwrap();
+    store.sign_record(&entry(1), None).await.unwrap();
     assert_eq!(verified(&folder), 1);
 }
 
@@ -114,7 +114,7 @@ async fn a_file_that_cannot_be_written_opens_and_is_read() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let store = folder.open();
-    store.sign_record(&entry(1)).await.unwrap();
+    store.sign_record(&entry(1), None).await.unwrap();
     drop(store);
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -126,11 +126,11 @@ async fn a_file_that_cannot_be_written_opens_and_is_read() {
     // Permissions do not bind root: for root, this shows only that nothing else goes wrong.
     let root = fs::OpenOptions::new().append(true).open(folder.path()).is_ok();
     let store = folder.open();
-    assert_eq!(store.sign_record(&entry(2)).await.is_ok(), root);
+    assert_eq!(store.sign_record(&entry(2), None).await.is_ok(), root);
     assert!(store.reservations(Timestamp::now()).await.unwrap().is_empty());
     mode(&state, 0o700);
     files.iter().for_each(|file| mode(file, 0o600));
-    store.sign_record(&entry(3)).await.unwrap();
+    store.sign_record(&entry(3), None).await.unwrap();
     assert_eq!(verified(&folder), if root { 3 } else { 2 });
 }
 
@@ -139,7 +139,8 @@ async fn two_stores_on_one_file_write_one_chain() {
     let folder = Folder::new();
     let stores = [folder.open(), folder.open()];
     let entries: Vec<_> = (0..100).map(entry).collect();
-    let both = entries.iter().enumerate().map(|(at, entry)| stores[at % 2].sign_record(entry));
+    let both =
+        entries.iter().enumerate().map(|(at, entry)| stores[at % 2].sign_record(entry, None));
     assert!(join_all(both).await.iter().all(Result::is_ok));
     assert_eq!(verified(&folder), 100);
 }

@@ -3,16 +3,31 @@ use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 
 use super::*;
-use crate::store::testing::{Folder, at, holds, key, limit_growth};
+use crate::store::{
+    Journal, StoredAnswer,
+    testing::{Folder, at, entry, holds, key, limit_growth},
+};
 
 const FINGERPRINT: [u8; 32] = [7; 32];
 
-fn answer(body: &'static str) -> StoredAnswer {
+/// When the upstream is done with what [`sent`] has sent.
+const QUIET: i64 = 60;
+
+fn answer(body: impl Into<Bytes>) -> Settled {
     let headers = HeaderMap::from_iter([(
         http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     )]);
-    StoredAnswer { status: StatusCode::OK, headers, body: Bytes::from_static(body.as_bytes()) }
+    Settled::Answer(StoredAnswer { status: StatusCode::OK, headers, body: body.into() })
+}
+
+/// Records that a claimed call is being sent.
+async fn sent(store: &Store, quiet: i64) -> Result<(), StoreError> {
+    store.sign_record(&entry(1), Some(Sending { key: "key", quiet: at(quiet) })).await
+}
+
+fn interrupted(quiet: i64) -> Claim {
+    Claim::Interrupted { quiet: at(quiet) }
 }
 
 async fn claim(store: &Store, seconds: i64) -> Claim {
@@ -59,21 +74,47 @@ async fn what_a_dead_run_left_is_taken_over_once() {
     let folder = Folder::new();
     let dead = folder.open();
     assert_eq!(claim(&dead, 0).await, Claim::New);
+    sent(&dead, QUIET).await.unwrap();
     drop(dead);
     let stores = [folder.open(), folder.open()];
     let claims = join_all((0..40).map(|number| claim(&stores[number % 2], 1))).await;
-    assert_eq!(claims.iter().filter(|claim| **claim == Claim::Interrupted).count(), 1);
+    assert_eq!(claims.iter().filter(|claim| **claim == interrupted(QUIET)).count(), 1);
     assert_eq!(claims.iter().filter(|claim| **claim == Claim::Running).count(), 39);
 }
 
 #[tokio::test]
 async fn what_was_taken_over_is_settled_like_a_new_one() {
     let folder = Folder::new();
-    drop((claim(&folder.open(), 0).await, ()));
+    let dead = folder.open();
+    claim(&dead, 0).await;
+    sent(&dead, QUIET).await.unwrap();
+    drop(dead);
     let store = folder.open();
-    assert_eq!(claim(&store, 1).await, Claim::Interrupted);
+    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
     store.settle("agent", "key", &answer("{}")).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
+}
+
+#[tokio::test]
+async fn what_a_dead_run_had_not_sent_yet_is_new() {
+    let folder = Folder::new();
+    claim(&folder.open(), 0).await;
+    assert_eq!(claim(&folder.open(), 1).await, Claim::New);
+}
+
+#[tokio::test]
+async fn only_who_has_claimed_may_send_and_only_what_is_recorded_is_sent() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert_eq!(sent(&store, QUIET).await.unwrap_err().fault(), &Fault::NotClaimed);
+    assert_eq!(Journal::open(&folder.path()).unwrap().verify().unwrap().records, 0);
+    claim(&store, 0).await;
+    limit_growth(&store, 0).await;
+    let mut full = Ok(());
+    while full.is_ok() {
+        full = sent(&store, QUIET).await;
+    }
+    assert!(full.unwrap_err().is_full());
 }
 
 #[tokio::test]
@@ -94,9 +135,39 @@ async fn an_abandoned_call_is_taken_over_once() {
     let folder = Folder::new();
     let store = folder.open();
     assert_eq!(claim(&store, 0).await, Claim::New);
-    store.abandon("agent", "key");
-    assert_eq!(claim(&store, 1).await, Claim::Interrupted);
+    sent(&store, QUIET).await.unwrap();
+    store.abandon("agent", "key", None).await.unwrap();
+    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
     assert_eq!(claim(&store, 1).await, Claim::Running);
+}
+
+#[tokio::test]
+async fn the_upstream_is_done_at_the_latest_time_that_was_said() {
+    let folder = Folder::new();
+    let store = folder.open();
+    claim(&store, 0).await;
+    sent(&store, QUIET).await.unwrap();
+    for (said, known) in [(QUIET + 30, QUIET + 30), (QUIET - 30, QUIET + 30)] {
+        store.abandon("agent", "key", Some(at(said))).await.unwrap();
+        assert_eq!(claim(&store, 1).await, interrupted(known));
+    }
+    // After a day it is another call.
+    let day = 24 * 60 * 60;
+    store.abandon("agent", "key", None).await.unwrap();
+    assert_eq!(claim(&store, day).await, Claim::New);
+    sent(&store, day + 5).await.unwrap();
+    store.abandon("agent", "key", None).await.unwrap();
+    assert_eq!(claim(&store, day + 1).await, interrupted(day + 5));
+}
+
+#[tokio::test]
+async fn what_took_effect_is_known_from_then_on() {
+    let folder = Folder::new();
+    let store = folder.open();
+    claim(&store, 0).await;
+    let seen = Settled::TookEffect { job: None, submission: Some("pending_review".to_owned()) };
+    store.settle("agent", "key", &seen).await.unwrap();
+    assert_eq!(claim(&store, 1).await, Claim::Done(seen));
 }
 
 #[tokio::test]
@@ -104,10 +175,11 @@ async fn a_call_whose_answer_cannot_be_written_counts_as_interrupted() {
     let folder = Folder::new();
     let store = folder.open();
     assert_eq!(claim(&store, 0).await, Claim::New);
+    sent(&store, QUIET).await.unwrap();
     limit_growth(&store, 0).await;
-    let large = StoredAnswer { body: vec![b'x'; 100_000].into(), ..answer("") };
+    let large = answer("x".repeat(100_000));
     assert!(store.settle("agent", "key", &large).await.unwrap_err().is_full());
-    assert_eq!(claim(&store, 1).await, Claim::Interrupted);
+    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
     assert_eq!(claim(&store, 1).await, Claim::Running);
     limit_growth(&store, 1000).await;
     store.settle("agent", "key", &large).await.unwrap();

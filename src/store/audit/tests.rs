@@ -9,7 +9,7 @@ async fn six_records() -> Folder {
     let folder = Folder::new();
     let store = folder.open();
     for number in 0..3 {
-        store.sign_record(&entry(number)).await.unwrap();
+        store.sign_record(&entry(number), None).await.unwrap();
         store.outcome(&id(number), Outcome::Answered { status: 200, milliseconds: 7 }).await;
     }
     store.flush().await.unwrap();

@@ -1,11 +1,9 @@
 //! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
+mod reservations;
 mod settle;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -14,9 +12,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::settle::is_silent;
+use self::{reservations::Reservations, settle::is_silent};
 use crate::{
     action::Effect,
     call::{Call, SignedCall},
@@ -106,9 +104,10 @@ pub enum CallError {
 pub struct Proxy {
     sender: Sender,
     store: Store,
+    reservations: Reservations,
     turns: Turns,
     tasks: TaskTracker,
-    ending: AtomicBool,
+    ending: CancellationToken,
     expose_workflow_token: bool,
 }
 
@@ -122,10 +121,11 @@ impl Proxy {
     ) -> Self {
         Self {
             sender: Sender::new(signer, upstream, store.clone()),
+            reservations: Reservations::new(store.clone()),
             store,
             turns: Turns::default(),
             tasks: TaskTracker::new(),
-            ending: AtomicBool::new(false),
+            ending: CancellationToken::new(),
             expose_workflow_token,
         }
     }
@@ -137,7 +137,7 @@ impl Proxy {
 
     /// Whether calls can be made: the process is not ending, and records can be written.
     pub async fn is_ready(&self) -> bool {
-        !self.ending.load(Relaxed) && self.store.probe().await.is_ok()
+        !self.ending.is_cancelled() && self.store.probe().await.is_ok()
     }
 
     /// The reservations that run.
@@ -145,12 +145,12 @@ impl Proxy {
     /// # Errors
     /// They cannot be read.
     pub async fn reservations(&self) -> Result<Vec<Reservation>, StoreError> {
-        self.store.reservations(Timestamp::now()).await
+        self.reservations.running().await
     }
 
     /// From now on the proxy is not ready.
     pub fn end(&self) {
-        self.ending.store(true, Relaxed);
+        self.ending.cancel();
     }
 
     /// Waits for the calls that run without anyone waiting for them, and until everything is on
@@ -292,7 +292,7 @@ impl Proxy {
         }
         // The path of every call that is not signed begins with the job's id.
         let job = call.id().ok_or(CallError::Aborted)?;
-        let reservation = self.store.reservation(self.wallet(), job).await?;
+        let reservation = self.reservations.of(self.wallet(), job).await?;
         let running = reservation.filter(|held| !reservation::is_over(held, Timestamp::now()));
         let token = running.as_ref().and_then(reservation::token_header);
         let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
@@ -307,7 +307,7 @@ impl Proxy {
         else {
             return Ok(call);
         };
-        let Some(held) = self.store.reservation(self.wallet(), &job).await? else {
+        let Some(held) = self.reservations.of(self.wallet(), &job).await? else {
             return Ok(call);
         };
         let id = held.reservation_id.as_deref().map(CanonicalJson::string);
@@ -335,8 +335,7 @@ impl Proxy {
                 Ok(self.keep_reservation(job, answer).await)
             }
             (Effect::Submits, Some(job)) if answer.status.is_success() => {
-                let ended = self.store.end_reservation(self.wallet(), job).await;
-                log_if_lost(job, ended);
+                self.reservations.end(self.wallet(), job).await;
                 Ok(answer)
             }
             _ => Ok(answer),
@@ -348,8 +347,7 @@ impl Proxy {
         let Some(reserved) = Reserved::parse(&answer.body) else { return answer };
         let reservation = reserved.reservation(job.clone(), self.wallet(), LOCAL.to_owned());
         let withheld = reserved.without_token();
-        let kept = self.store.keep_reservation(&reservation, Timestamp::now()).await;
-        log_if_lost(job, kept);
+        self.reservations.keep(reservation, &self.tasks, &self.ending).await;
         if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
             answer.body = body;
         }
@@ -422,12 +420,6 @@ fn stored(answer: &Answer) -> StoredAnswer {
 fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
     headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
     Answer { status, headers, body }
-}
-
-fn log_if_lost(job: &Slug, kept: Result<(), StoreError>) {
-    if let Err(error) = kept {
-        tracing::error!(%job, %error, "what is known of a reservation is not on record");
-    }
 }
 
 /// A client that goes away gets no answer, and its request no log event: this one stands for both.

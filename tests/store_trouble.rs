@@ -20,7 +20,11 @@ use agentpmt_proxy::{
     signer::Signer,
     store::Store,
 };
-use common::{GENERAL_JOB, TestProxy, problem, serve_sandbox};
+use axum::{
+    extract::Request,
+    middleware::{Next, from_fn},
+};
+use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use tempfile::TempDir;
 
@@ -49,12 +53,12 @@ impl Disk {
         let done = Command::new("mount").args(["-o", &options]).arg(self.path()).output();
         done.unwrap().status.success()
     }
+}
 
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let mut file = File::create(self.path().join("filler")).unwrap();
-        while file.write_all(&[0; 512]).is_ok() {}
-    }
+/// Fills a disk to the last byte.
+fn fill(disk: &Path) {
+    let mut file = File::create(disk.join("filler")).unwrap();
+    while file.write_all(&[0; 512]).is_ok() {}
 }
 
 impl Drop for Disk {
@@ -112,10 +116,46 @@ async fn while_the_disk_is_full_nothing_is_signed_and_service_returns_with_space
     let Some(disk) = Disk::mount() else { return };
     let proxy = proxy_on(&disk).await;
     proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
-    disk.fill();
+    fill(disk.path());
     refuses_changes_only(&proxy).await;
     fs::remove_file(disk.path().join("filler")).unwrap();
     completes(&proxy).await;
+}
+
+#[tokio::test]
+async fn a_reservation_that_meets_a_full_disk_is_kept_and_written_when_there_is_space() {
+    let Some(disk) = Disk::mount() else { return };
+    let sandbox = Sandbox::new(Settings::default());
+    let path = disk.path().to_owned();
+    // The disk fills up between the record of the call and its answer.
+    let fill = from_fn(move |request: Request, next: Next| {
+        let full = request.uri().path().ends_with("/reserve").then(|| path.clone());
+        async move {
+            let answer = next.run(request).await;
+            full.iter().for_each(|path| fill(path));
+            answer
+        }
+    });
+    let upstream = serve(sandbox.router().layer(fill)).await;
+    let in_its_folder = |options: &mut Options| options.folder = disk.0.clone();
+    let proxy = TestProxy::in_front_of(sandbox.clone(), upstream, in_its_folder).await;
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    let held = |proxy: &TestProxy| {
+        let request = proxy.client.get(proxy.url("/proxy/reservations"));
+        async { json(request.send().await.unwrap()).await["reservations"].clone() }
+    };
+    assert_eq!(held(&proxy).await[0]["workflow_token"], "held-by-proxy");
+
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    is_ready_again(&proxy).await;
+    proxy.proxy.end();
+    proxy.proxy.drained().await;
+    drop(proxy);
+    let upstream = serve(sandbox.router()).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, in_its_folder).await;
+    assert_eq!(held(&proxy).await.as_array().unwrap().len(), 1);
+    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), workflow).await;
 }
 
 #[tokio::test]

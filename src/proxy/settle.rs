@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Proxy, log_if_lost, unknown};
+use super::{CallError, Proxy, unknown};
 use crate::{
     action::{Action, Effect},
     call::Call,
@@ -76,7 +76,7 @@ impl Proxy {
         }
         if processed == Some(true) {
             // What is remembered is over with the proof, and older than a reservation that was made.
-            log_if_lost(job, self.store.end_reservation(self.wallet(), job).await);
+            self.reservations.end(self.wallet(), job).await;
         }
         Err(unknown(processed, seen, Some(quiet)))
     }

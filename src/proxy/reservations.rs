@@ -1,0 +1,119 @@
+//! The reservations: in the store, and in memory as long as the store does not take them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    reservation,
+    store::{Reservation, Store, StoreError},
+    types::{Address, Slug},
+};
+
+/// How long between two tries to write what could not be written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Reservations {
+    store: Store,
+    /// What could not be written, as on a full disk: its workflow token comes only once.
+    unsaved: Arc<Mutex<HashMap<(Address, Slug), Reservation>>>,
+}
+
+impl Reservations {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, unsaved: Arc::default() }
+    }
+
+    /// Remembers a reservation. If that cannot be written now, a task tries again until it can, the
+    /// reservation is over, or `ending` is cancelled.
+    pub(super) async fn keep(
+        &self,
+        reservation: Reservation,
+        tasks: &TaskTracker,
+        ending: &CancellationToken,
+    ) {
+        let key = (reservation.wallet, reservation.job.clone());
+        self.unsaved().insert(key, reservation.clone());
+        if let Err(error) = self.save(&reservation).await {
+            let job = &reservation.job;
+            tracing::error!(%job, %error, "a reservation is not on record yet");
+            tasks.spawn(self.clone().save_later(reservation, ending.clone()));
+        }
+    }
+
+    /// The reservation of a job; also one that has ended, for a day.
+    pub(super) async fn of(
+        &self,
+        wallet: Address,
+        job: &Slug,
+    ) -> Result<Option<Reservation>, StoreError> {
+        let unsaved = self.unsaved().get(&(wallet, job.clone())).cloned();
+        if unsaved.is_some() { Ok(unsaved) } else { self.store.reservation(wallet, job).await }
+    }
+
+    /// Those that run, the first to end first.
+    pub(super) async fn running(&self) -> Result<Vec<Reservation>, StoreError> {
+        let now = Timestamp::now();
+        let mut running = self.store.reservations(now).await?;
+        for ((wallet, job), unsaved) in self.unsaved().iter() {
+            running.retain(|saved| (saved.wallet, &saved.job) != (*wallet, job));
+            running.extend(Some(unsaved.clone()).filter(|unsaved| unsaved.ends > now));
+        }
+        running.sort_by_key(|reservation| reservation.ends);
+        Ok(running)
+    }
+
+    /// Forgets a reservation, as its job is completed.
+    pub(super) async fn end(&self, wallet: Address, job: &Slug) {
+        self.unsaved().remove(&(wallet, job.clone()));
+        if let Err(error) = self.store.end_reservation(wallet, job).await {
+            tracing::error!(%job, %error, "the end of a reservation is not on record");
+        }
+    }
+
+    async fn save_later(self, reservation: Reservation, ending: CancellationToken) {
+        while self.is_unsaved(&reservation) {
+            if reservation::is_over(&reservation, Timestamp::now()) {
+                return self.no_longer_unsaved(&reservation);
+            }
+            let last = ending.is_cancelled();
+            if self.save(&reservation).await.is_ok() || last {
+                return;
+            }
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = ending.cancelled() => {}
+            }
+        }
+    }
+
+    async fn save(&self, reservation: &Reservation) -> Result<(), StoreError> {
+        self.store.keep_reservation(reservation, Timestamp::now()).await?;
+        self.no_longer_unsaved(reservation);
+        Ok(())
+    }
+
+    /// Whether it is this reservation that waits, and not a later one of the same job.
+    fn is_unsaved(&self, reservation: &Reservation) -> bool {
+        let key = (reservation.wallet, reservation.job.clone());
+        self.unsaved().get(&key).is_some_and(|unsaved| unsaved.ends == reservation.ends)
+    }
+
+    fn no_longer_unsaved(&self, reservation: &Reservation) {
+        let key = (reservation.wallet, reservation.job.clone());
+        self.unsaved().retain(|held, unsaved| *held != key || unsaved.ends != reservation.ends);
+    }
+
+    /// Nothing here panics while it holds the lock.
+    fn unsaved(&self) -> MutexGuard<'_, HashMap<(Address, Slug), Reservation>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

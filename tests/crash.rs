@@ -43,6 +43,9 @@ const LATEST: u64 = 150;
 /// The longest time that the upstream takes before it processes a change, and again after it.
 const SLOWEST: u64 = 50;
 
+/// What the proxy gives the upstream to end its work; ten times as much as that takes.
+const SETTLE_TIME: &str = "500ms";
+
 /// When a client that has no final answer gives up, which fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,6 +57,7 @@ async fn a_killed_proxy_loses_no_completion_and_makes_none_twice() {
     println!("CRASH_SEED={seed}");
     // All rounds share one store: what one leaves behind, the next has to live with.
     let home = Home::with_wallet().with_password(PASSWORD);
+    let home = home.with("AGENTPMT_PROXY_UPSTREAM__SETTLE_TIME", SETTLE_TIME);
     let mut totals = BTreeMap::new();
     for round in 0..rounds {
         let random = Random(seed.wrapping_mul(1_000_003).wrapping_add(round) | 1);

@@ -7,6 +7,7 @@ mod failure;
 mod journal;
 mod log;
 mod password;
+mod process;
 mod sandbox;
 mod serve;
 mod signals;
@@ -77,6 +78,7 @@ impl Cli {
     /// # Errors
     /// See [`Failure`].
     pub fn run(self) -> Result<(), Failure> {
+        process::close_memory()?;
         let flags = [
             ("keys", self.keys),
             ("state", self.state),

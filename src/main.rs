@@ -58,7 +58,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Listen { .. }
         | Failure::NotReady { .. }
         | Failure::Client(_)
-        | Failure::Runtime { .. } => EX_UNAVAILABLE,
+        | Failure::Runtime { .. }
+        | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Store(_) | Failure::Io { .. } => EX_IOERR,

@@ -95,6 +95,15 @@ pub enum Failure {
     /// What was given is no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),
+    /// The operating system does not let this process close its memory.
+    #[error(
+        "the memory of this process cannot be closed to other programs ({cause}); let it call \
+         setrlimit and prctl"
+    )]
+    OpenMemory {
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The operating system gave no thread, socket or signal to serve with.
     #[error("cannot serve: {cause}")]
     Runtime {

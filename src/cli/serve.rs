@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::{runtime::Runtime, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Settings, log, password, print, signals::Signals};
+use super::{Failure, Settings, log, password, print, process, signals::Signals};
 use crate::{
     config::{Config, UpstreamUrl},
     http::{self, Limits},
@@ -54,14 +54,14 @@ impl Serve {
         let flags = [("listen", self.listen), ("upstream.url", self.upstream)];
         let config = settings.load(flags)?;
         log::start(&config.log);
+        process::raise_descriptor_limit();
         // The port first: whoever has to type a password should not do it in vain.
         let listener = bind(config.listen)?;
-        let runtime = runtime()?;
         if self.sandbox {
-            return runtime.block_on(serve_sandbox(config, listener, self.faults));
+            return runtime()?.block_on(serve_sandbox(config, listener, self.faults));
         }
         let signer = unlock(&config)?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
             let text = banner(&listener, &config.upstream.url.to_string(), signer.address())?;
             serve(config, signer, listener, &text).await
         })
@@ -123,6 +123,8 @@ pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener
     tokio::net::TcpListener::from_std(listener).map_err(|cause| Failure::Runtime { cause })
 }
 
+/// Opens the wallet, once and before there is a runtime: the key derivation takes about a second, and
+/// no async thread waits for it.
 fn unlock(config: &Config) -> Result<Signer, Failure> {
     let key = Keystore::new(&config.keys).find(config.wallet)?;
     let (signer, _) = password::Source::of(config).unlock(&key)?;

@@ -2,6 +2,7 @@
 //! know; logs go to standard error.
 
 mod check;
+mod environment;
 mod explain;
 mod failure;
 mod journal;
@@ -9,6 +10,7 @@ mod log;
 mod password;
 mod process;
 mod sandbox;
+mod secret;
 mod serve;
 mod signals;
 mod wait;

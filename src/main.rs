@@ -48,7 +48,10 @@ fn exit_code(failure: &Failure) -> ExitCode {
             KeystoreError::Io { .. } => EX_IOERR,
         },
         Failure::WrongPassword { .. } => EX_NOPERM,
-        Failure::Call(_) | Failure::Key(_) | Failure::PasswordNotUtf8 => EX_DATAERR,
+        Failure::Call(_)
+        | Failure::Key(_)
+        | Failure::PasswordNotUtf8
+        | Failure::LongPassword { .. } => EX_DATAERR,
         Failure::NoPassword(_)
         | Failure::NoKeyTyped(_)
         | Failure::NothingTyped
@@ -59,6 +62,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::NotReady { .. }
         | Failure::Client(_)
         | Failure::Runtime { .. }
+        | Failure::Rerun { .. }
         | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,

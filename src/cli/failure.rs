@@ -69,6 +69,21 @@ pub enum Failure {
         /// Where the password came from.
         origin: String,
     },
+    /// The password is longer than any that is taken.
+    #[error("the password from {origin} is longer than 4096 bytes; give the wallet a shorter one")]
+    LongPassword {
+        /// Where the password came from.
+        origin: String,
+    },
+    /// The program could not be run again without the password in its environment.
+    #[error(
+        "the password cannot be taken out of the environment ({cause}); instead of setting \
+         AGENTPMT_PROXY_PASSWORD, name a file with --password-file"
+    )]
+    Rerun {
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("{}", cannot_listen(.address, .cause))]
     Listen {

@@ -4,7 +4,7 @@
 use std::{
     env,
     fs::File,
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -12,7 +12,11 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::{Failure, complain};
+use super::{
+    Failure, complain,
+    environment::{self, MAX_PASSWORD, VARIABLE},
+    secret,
+};
 use crate::{
     config::Config,
     signer::{
@@ -20,9 +24,6 @@ use crate::{
         keystore::{KeyFileError, KeystoreError, LockedKey},
     },
 };
-
-/// The variable that may hold the password.
-const VARIABLE: &str = "AGENTPMT_PROXY_PASSWORD";
 
 /// The name of the systemd credential that may hold the password.
 const CREDENTIAL: &str = "agentpmt-proxy.password";
@@ -39,7 +40,7 @@ impl Source {
     pub(super) fn of(config: &Config) -> Self {
         let credential =
             || Some(Path::new(&env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL));
-        if env::var_os(VARIABLE).is_some() {
+        if environment::has_password() {
             return Self::Variable;
         }
         let file = config.password_file.clone();
@@ -111,8 +112,8 @@ pub(super) fn prompt(
     text: &str,
     failed: impl FnOnce(io::Error) -> Failure,
 ) -> Result<SecretString, Failure> {
-    let typed = rpassword::prompt_password(text);
-    typed.map(SecretString::from).map_err(|cause| match cause.kind() {
+    let typed = rpassword::prompt_password(text).map(Zeroizing::new);
+    typed.map(|typed| typed.as_str().into()).map_err(|cause| match cause.kind() {
         ErrorKind::UnexpectedEof => Failure::NothingTyped,
         _ => failed(cause),
     })
@@ -120,12 +121,14 @@ pub(super) fn prompt(
 
 /// The password in the variable, which [`Source::of`] has seen to be set.
 fn variable() -> Result<SecretString, Failure> {
-    env::var(VARIABLE).map(SecretString::from).map_err(|_| Failure::PasswordNotUtf8)
+    let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
+    let bytes = environment::password().map_err(io)?;
+    str::from_utf8(&bytes).map(SecretString::from).map_err(|_| Failure::PasswordNotUtf8)
 }
 
 fn first_line(path: &Path) -> Result<SecretString, Failure> {
     let io = |cause| Failure::Io { doing: "read the password from", path: path.to_owned(), cause };
-    let mut file = File::open(path).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
     // No error, since containers mount their secrets so. The bits of the group say nothing: with an
     // access list, as systemd gives a credential, they are the most that anybody on it may do.
     if file.metadata().map_err(io)?.permissions().mode() & 0o004 != 0 {
@@ -135,7 +138,13 @@ fn first_line(path: &Path) -> Result<SecretString, Failure> {
              unless that is meant, run: chmod 600 {path}"
         ));
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(io)?;
-    Ok(text.lines().next().unwrap_or_default().into())
+    // Enough for the longest password with the end of its line.
+    let bytes = secret::read(file, MAX_PASSWORD + 2).map_err(io)?;
+    let line = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = str::from_utf8(line).map_err(|cause| io(io::Error::other(cause)))?;
+    let password = line.lines().next().unwrap_or_default();
+    if password.len() > MAX_PASSWORD {
+        return Err(Failure::LongPassword { origin: path.display().to_string() });
+    }
+    Ok(password.into())
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::{runtime::Runtime, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Settings, log, password, print, process, signals::Signals};
+use super::{Failure, Settings, environment, log, password, print, process, signals::Signals};
 use crate::{
     config::{Config, UpstreamUrl},
     http::{self, Limits},
@@ -51,6 +51,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        environment::move_password()?;
         let flags = [("listen", self.listen), ("upstream.url", self.upstream)];
         let config = settings.load(flags)?;
         log::start(&config.log);

@@ -1,16 +1,15 @@
 //! `wallet`: key files, made, brought in and shown.
 
 use std::{
-    io::{IsTerminal, Read, stdin},
+    io::{IsTerminal, stdin},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::{Failure, Settings, complain, password, print};
+use super::{Failure, Settings, complain, password, print, secret};
 use crate::{
     config::Config,
     signer::{
@@ -21,7 +20,7 @@ use crate::{
 };
 
 /// What is read of standard input for a private key, in bytes.
-const MAX_KEY_TEXT: u64 = 1024;
+const MAX_KEY_TEXT: usize = 1024;
 
 /// Make, import and show wallets
 #[derive(Debug, Subcommand)]
@@ -135,12 +134,12 @@ fn read_key() -> Result<Signer, Failure> {
         return Ok(Signer::from_hex(key.expose_secret())?);
     }
     let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
-    let mut text = Zeroizing::new(String::new());
-    stdin().take(MAX_KEY_TEXT).read_to_string(&mut text).map_err(io)?;
-    if text.trim().is_empty() {
+    let text = secret::input().and_then(|input| secret::read(input, MAX_KEY_TEXT)).map_err(io)?;
+    if text.trim_ascii().is_empty() {
         return Err(Failure::NoKey);
     }
-    Ok(Signer::from_hex(&text)?)
+    // What is no text is no key either.
+    Ok(Signer::from_hex(str::from_utf8(&text).unwrap_or_default())?)
 }
 
 impl List {

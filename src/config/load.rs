@@ -11,9 +11,10 @@ use super::{
 /// The file that is read when none is named.
 const FILE: &str = "proxy.toml";
 
-/// Variables with our prefix that are no settings: the wallet's password, which has no place among
-/// values that may be shown, and the path of the file, which is known before it is read.
-const OTHER_VARIABLES: [&str; 2] = ["password", "config"];
+/// Variables with our prefix that are no settings: the wallet's password and where it waits, which
+/// have no place among values that may be shown, and the path of the file, which is known before it
+/// is read.
+const OTHER_VARIABLES: [&str; 3] = ["password", "password_on_stdin", "config"];
 
 impl Config {
     /// Loads the configuration: the command line goes before the environment, that before the

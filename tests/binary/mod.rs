@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
@@ -51,6 +51,12 @@ impl Home {
         self.with("AGENTPMT_PROXY_PASSWORD", password)
     }
 
+    /// The same without the password in its variable.
+    pub fn without_password(mut self) -> Self {
+        self.environment.retain(|(name, _)| *name != "AGENTPMT_PROXY_PASSWORD");
+        self
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -91,9 +97,12 @@ impl Home {
 
     /// Runs the program until the value is dropped, on a free port.
     pub fn serve(&self, args: &[&str]) -> Server {
-        let command = &mut self.command();
-        command.args(args).args(["--listen", "127.0.0.1:0"]);
-        let mut process = self.start(command, "");
+        self.serve_by(self.command().args(args))
+    }
+
+    /// The same, by a command that lacks only its `--listen`.
+    pub fn serve_by(&self, command: &mut Command) -> Server {
+        let mut process = self.start(command.args(["--listen", "127.0.0.1:0"]), "");
         let Some(line) = process.line() else { panic!("it ended: {:?}", process.end()) };
         let (_, address) = line.split_once(" listens on http://").unwrap();
         Server { address: address.parse().unwrap(), process }
@@ -101,7 +110,12 @@ impl Home {
 
     /// The program, with nothing in its environment that this value does not hold.
     pub fn command(&self) -> Command {
-        self.clean(Command::new(env!("CARGO_BIN_EXE_agentpmt-proxy")))
+        self.command_of(env!("CARGO_BIN_EXE_agentpmt-proxy").as_ref())
+    }
+
+    /// The same for a copy of the program.
+    pub fn command_of(&self, program: &Path) -> Command {
+        self.clean(Command::new(program))
     }
 
     fn clean(&self, mut command: Command) -> Command {

@@ -18,7 +18,7 @@ use super::{
 use crate::{signer::Signer, types::Address};
 
 /// What is read of a key file, in bytes; one takes about 500.
-const MAX_FILE: u64 = 64 * 1024;
+const MAX_FILE: usize = 64 * 1024;
 
 /// A key file that has been read and waits for its password.
 #[derive(Debug)]
@@ -39,9 +39,10 @@ impl LockedKey {
     pub fn read(path: PathBuf) -> Result<Self, KeystoreError> {
         let source = File::open(&path).map_err(io_error("open the key file", &path))?;
         let exposed = permissions::exposed_mode(&source).map_err(io_error("read", &path))?;
-        // Wiped, since a file in the wrong place may be a bare private key.
-        let mut json = Zeroizing::new(Vec::new());
-        source.take(MAX_FILE).read_to_end(&mut json).map_err(io_error("read", &path))?;
+        // Wiped, since a file in the wrong place may be a bare private key; and with room to spare,
+        // since what has to move when it grows leaves a copy.
+        let mut json = Zeroizing::new(Vec::with_capacity(MAX_FILE + 64));
+        source.take(MAX_FILE as u64).read_to_end(&mut json).map_err(io_error("read", &path))?;
         let file = KeyFile::from_json(&json).map_err(file_error(&path))?;
         let file = file.expecting(bare_address::in_name(&path));
         Ok(Self { path, file, exposed })

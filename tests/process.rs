@@ -1,0 +1,125 @@
+//! What other programs can see of the process while it holds a key. As Linux shows it, in `/proc`.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::{
+    fs,
+    os::unix::{fs::chown, process::CommandExt},
+    process::Command,
+};
+
+use binary::{Home, PASSWORD, Server, WALLET};
+use rustix::process::geteuid;
+
+/// A user without rights, for tests that run as root.
+const NOBODY: u32 = 65534;
+
+/// A file of the process in `/proc`.
+fn proc(server: &Server, name: &str) -> String {
+    format!("/proc/{}/{name}", server.id())
+}
+
+/// Reads the environment of the process, as another program of this user does.
+fn environment_for_others(server: &Server) -> (bool, String) {
+    let mut cat = Command::new("cat");
+    if geteuid().is_root() {
+        cat.uid(NOBODY).gid(NOBODY);
+    }
+    let output = cat.arg(proc(server, "environ")).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A value of `/proc/PID/limits`: the soft and the hard limit.
+fn limit(server: &Server, name: &str) -> Vec<String> {
+    let limits = fs::read_to_string(proc(server, "limits")).unwrap();
+    let values = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    values.split_whitespace().take(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_password_leaves_the_environment() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
+    server.is_ready(WALLET);
+    let arguments = fs::read_to_string(proc(&server, "cmdline")).unwrap();
+    let arguments: Vec<_> = arguments.trim_end_matches('\0').split('\0').collect();
+    let expected = ["serve", "--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"];
+    assert_eq!(arguments[1..], expected);
+    assert_eq!(arguments[0], env!("CARGO_BIN_EXE_agentpmt-proxy"));
+    if !geteuid().is_root() {
+        return eprintln!("the environment is not looked at: only root can read it");
+    }
+    let environment = fs::read(proc(&server, "environ")).unwrap();
+    let environment = String::from_utf8(environment).unwrap();
+    assert!(environment.contains("PATH="), "{environment}");
+    assert!(!environment.contains("PASSWORD=") && !environment.contains(PASSWORD), "{environment}");
+    let waiting = Command::new("cat").arg(proc(&server, "fd/0")).output().unwrap();
+    assert_eq!(waiting.stdout, b"");
+}
+
+#[test]
+fn the_password_in_the_environment_goes_before_the_file() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("secret", "incorrect horse");
+    home.serve(&["serve", "--password-file", "secret"]).is_ready(WALLET);
+    let home = Home::with_wallet().with_password("incorrect horse");
+    home.write("secret", PASSWORD);
+    let args = ["serve", "--listen", "127.0.0.1:0", "--password-file", "secret"];
+    home.run(&args).fails(77, &["came from AGENTPMT_PROXY_PASSWORD"]);
+}
+
+#[test]
+fn a_password_that_no_pipe_holds_is_refused() {
+    let home = Home::with_wallet().with_password(&"horse".repeat(20_000));
+    let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
+    ran.fails(65, &["AGENTPMT_PROXY_PASSWORD", "longer than 4096 bytes"]);
+    ran.keeps(&["horse"]);
+    let home = Home::with_wallet();
+    home.write("secret", &"horse".repeat(1000));
+    home.run(&["wallet", "new", "--password-file", "secret"]).fails(65, &["secret", "longer"]);
+    assert_eq!(fs::read_dir(home.path("keys")).unwrap().count(), 1);
+}
+
+#[test]
+fn the_longest_password_goes_through() {
+    let password = "🐎".repeat(1024);
+    let home = Home::new().with_password(&password);
+    home.run_with_input(&["wallet", "import"], &"42".repeat(32)).ok();
+    home.serve(&["serve"]).is_ready(WALLET);
+    let home = home.without_password();
+    home.write("secret", &format!("{password}\r\nnot this line"));
+    home.serve(&["serve", "--password-file", "secret"]).is_ready(WALLET);
+}
+
+#[test]
+fn it_leaves_no_core_dump_and_takes_all_descriptors() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve"]);
+    assert_eq!(limit(&server, "Max core file size"), ["0", "0"]);
+    let files = limit(&server, "Max open files");
+    assert_eq!(files[0], files[1]);
+}
+
+#[test]
+fn other_programs_of_the_user_cannot_look_into_it() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let mut command = home.command();
+    if geteuid().is_root() {
+        // It has to find itself and its folder without root's rights.
+        let program = home.path("agentpmt-proxy");
+        fs::copy(env!("CARGO_BIN_EXE_agentpmt-proxy"), &program).unwrap();
+        home.set_mode("agentpmt-proxy", 0o755);
+        for name in ["", "keys", "keys/wallet.json"] {
+            chown(home.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        command = home.command_of(&program);
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let server = home.serve_by(command.arg("serve"));
+    server.is_ready(WALLET);
+    let (read, error) = environment_for_others(&server);
+    assert!(!read && error.contains("Permission denied"), "{error}");
+}

@@ -41,7 +41,9 @@ fn exit_code(failure: &Failure) -> ExitCode {
             KeystoreError::Empty { .. }
             | KeystoreError::Several { .. }
             | KeystoreError::Missing { .. } => EX_NOINPUT,
-            KeystoreError::Exposed { .. } => EX_NOPERM,
+            KeystoreError::Exposed { .. }
+            | KeystoreError::Foreign { .. }
+            | KeystoreError::ExposedFolder { .. } => EX_NOPERM,
             KeystoreError::File { .. } => EX_DATAERR,
             KeystoreError::Exists { .. } => EX_CANTCREAT,
             KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,

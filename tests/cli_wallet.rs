@@ -198,6 +198,38 @@ fn a_key_file_that_is_open_to_others_is_listed_but_not_used() {
 }
 
 #[test]
+fn a_folder_of_keys_that_is_open_to_others_is_listed_but_not_used() {
+    let home = Home::with_wallet();
+    home.set_mode("keys", 0o755);
+    assert!(home.run(&["wallet", "list"]).ok().starts_with(WALLET));
+    for command in [&["wallet", "show"], &["serve", "--listen=127.0.0.1:0"]] {
+        let ran = home.run(command);
+        ran.fails(
+            77,
+            &["folder", "mode 755", &format!("chmod 700 {}", home.path("keys").display())],
+        );
+    }
+}
+
+#[test]
+fn the_folder_of_a_clone_is_closed_by_its_first_key() {
+    let home = Home::new().with_password(PASSWORD);
+    home.write("keys/.gitignore", "*");
+    home.set_mode("keys", 0o775);
+    let text = home.run(&["wallet", "new"]).ok();
+    home.serve(&["serve"]).is_ready(text.lines().next().unwrap());
+}
+
+#[test]
+fn a_key_is_not_saved_in_an_open_folder_of_other_things() {
+    let home = Home::new().with_password(PASSWORD);
+    home.write("notes.txt", "remember the milk");
+    home.set_mode("", 0o755);
+    home.run(&["wallet", "new", "--keys", "."]).fails(77, &["mode 755", "chmod 700", "`keys`"]);
+    assert_eq!(fs::read_dir(home.path("")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -71,8 +71,10 @@ impl Keystore {
     /// # Errors
     ///
     /// [`KeystoreError::Empty`], [`KeystoreError::Several`], [`KeystoreError::Missing`];
-    /// [`KeystoreError::Exposed`] if group or others have any permission on the file; or, if the
-    /// directory holds nothing but files that are no key files, what is wrong with the first.
+    /// [`KeystoreError::Exposed`] or [`KeystoreError::ExposedFolder`] if group or others have any
+    /// permission on the file or the directory; [`KeystoreError::Foreign`] if neither this user nor
+    /// root owns the file; [`KeystoreError::Io`]; or, if the directory holds nothing but files that
+    /// are no key files, what is wrong with the first.
     pub fn find(&self, wallet: Option<Address>) -> Result<LockedKey, KeystoreError> {
         let mut keys = Vec::new();
         let mut refused = None;
@@ -85,7 +87,11 @@ impl Keystore {
         if keys.is_empty() {
             return Err(refused.unwrap_or_else(|| KeystoreError::Empty { dir: self.dir.clone() }));
         }
-        self.choose(keys, wallet)?.for_owner_alone()
+        let key = self.choose(keys, wallet)?.for_owner_alone()?;
+        match self.exposed_mode()? {
+            Some(mode) => Err(KeystoreError::ExposedFolder { dir: self.dir.clone(), mode }),
+            None => Ok(key),
+        }
     }
 
     /// Whether the wallet can be saved, so that nobody is asked for a password in vain.
@@ -103,9 +109,13 @@ impl Keystore {
     /// Saves a key under a password, in a new file that only its owner may read, named as geth
     /// names it. The file is whole on the disk or not there; no file is ever overwritten.
     ///
+    /// The directory is closed to group and others, as [`Keystore::find`] wants it, unless it is
+    /// there for more than keys: a clone of a repository has an empty one, open to all.
+    ///
     /// # Errors
     ///
-    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::Io`].
+    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::ExposedFolder`];
+    /// [`KeystoreError::Io`].
     ///
     /// # Panics
     ///
@@ -123,13 +133,39 @@ impl Keystore {
         let wallet = signer.address();
         self.check_absent(wallet)?;
         permissions::create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
+        self.close()?;
         let file = KeyFile::encrypt_with(signer, password, cost);
         let path = self.dir.join(file_name(wallet));
         self.write(&path, &file).map_err(io_error("write", &path))?;
         Ok(path)
     }
 
+    fn exposed_mode(&self) -> Result<Option<u32>, KeystoreError> {
+        permissions::exposed_mode(&self.dir).map_err(io_error("read", &self.dir))
+    }
+
+    /// Closes the directory to group and others, if it holds keys and hidden files alone.
+    fn close(&self) -> Result<(), KeystoreError> {
+        let Some(mode) = self.exposed_mode()? else { return Ok(()) };
+        let keys = self.list()?.into_iter().filter(Result::is_ok).count();
+        let all = self.entries().map_err(io_error("read", &self.dir))?.len();
+        let shared = permissions::is_shared(&self.dir).map_err(io_error("read", &self.dir))?;
+        if shared || keys < all {
+            return Err(KeystoreError::ExposedFolder { dir: self.dir.clone(), mode });
+        }
+        permissions::close(&self.dir).map_err(io_error("close", &self.dir))
+    }
+
     fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let mut paths = self.entries()?;
+        // What cannot be looked at is kept: reading it tells why. A pipe is not: reading it waits.
+        paths.retain(|path| fs::metadata(path).map_or(true, |data| data.is_file()));
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// What is in the directory, in no order; names that begin with a dot are left out.
+    fn entries(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         let listing = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(paths),
@@ -141,9 +177,6 @@ impl Keystore {
                 paths.push(item.path());
             }
         }
-        // What cannot be looked at is kept: reading it tells why. A pipe is not: reading it waits.
-        paths.retain(|path| fs::metadata(path).map_or(true, |data| data.is_file()));
-        paths.sort();
         Ok(paths)
     }
 

@@ -61,10 +61,12 @@ impl Home {
         self.folder.path().join(name)
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file, in a folder, that only their owner may read.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
         fs::write(&path, text).unwrap();
         self.set_mode(name, 0o600);
     }

@@ -32,6 +32,27 @@ pub enum KeystoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Another user owns the file, and may read and change it at any time.
+    #[error(
+        "{path} belongs to another user of this machine (uid {owner}); make it yours with chown"
+    )]
+    Foreign {
+        /// The key file.
+        path: PathBuf,
+        /// The user who owns it.
+        owner: u32,
+    },
+    /// Group or others may list the directory, or put files into it.
+    #[error(
+        "the folder {dir} is open to other users of this machine (mode {mode:03o}); \
+         run: chmod 700 {dir}, or set `keys` to a folder of its own"
+    )]
+    ExposedFolder {
+        /// The directory of keys.
+        dir: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The file is no key file, or does not open.
     #[error("{path}: {cause}")]
     File {

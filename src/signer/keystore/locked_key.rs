@@ -13,7 +13,7 @@ use super::{
     KeystoreError, bare_address,
     error::{file_error, io_error},
     key_file::KeyFile,
-    permissions,
+    permissions::{self, Opening},
 };
 use crate::{signer::Signer, types::Address};
 
@@ -25,8 +25,7 @@ const MAX_FILE: usize = 64 * 1024;
 pub struct LockedKey {
     path: PathBuf,
     file: KeyFile,
-    /// The file's mode, if group or others have any permission on it.
-    exposed: Option<u32>,
+    opening: Option<Opening>,
 }
 
 impl LockedKey {
@@ -38,14 +37,14 @@ impl LockedKey {
     /// [`KeystoreError::Io`]; [`KeystoreError::File`] if it is no key file.
     pub fn read(path: PathBuf) -> Result<Self, KeystoreError> {
         let source = File::open(&path).map_err(io_error("open the key file", &path))?;
-        let exposed = permissions::exposed_mode(&source).map_err(io_error("read", &path))?;
+        let metadata = source.metadata().map_err(io_error("read", &path))?;
         // Wiped, since a file in the wrong place may be a bare private key; and with room to spare,
         // since what has to move when it grows leaves a copy.
         let mut json = Zeroizing::new(Vec::with_capacity(MAX_FILE + 64));
         source.take(MAX_FILE as u64).read_to_end(&mut json).map_err(io_error("read", &path))?;
         let file = KeyFile::from_json(&json).map_err(file_error(&path))?;
         let file = file.expecting(bare_address::in_name(&path));
-        Ok(Self { path, file, exposed })
+        Ok(Self { path, file, opening: permissions::opening(&metadata) })
     }
 
     /// Where the file is, for the question for its password.
@@ -75,11 +74,12 @@ impl LockedKey {
         Self { file: self.file.expecting(Some(wallet)), ..self }
     }
 
-    /// The same, or [`KeystoreError::Exposed`].
+    /// The same, or [`KeystoreError::Exposed`] or [`KeystoreError::Foreign`].
     pub(super) fn for_owner_alone(self) -> Result<Self, KeystoreError> {
-        match self.exposed {
-            Some(mode) => Err(KeystoreError::Exposed { path: self.path, mode }),
+        match self.opening {
             None => Ok(self),
+            Some(Opening::Mode(mode)) => Err(KeystoreError::Exposed { path: self.path, mode }),
+            Some(Opening::Owner(owner)) => Err(KeystoreError::Foreign { path: self.path, owner }),
         }
     }
 }

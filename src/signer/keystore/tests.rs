@@ -1,4 +1,6 @@
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use rustix::process::geteuid;
 
 use tempfile::TempDir;
 
@@ -195,6 +197,67 @@ fn a_file_open_to_others_is_listed_but_refused() {
     }
     set_mode(&path, 0o400);
     assert!(keystore.find(None).is_ok());
+}
+
+#[test]
+fn a_file_of_another_user_is_refused() {
+    if !geteuid().is_root() {
+        return eprintln!("not tried: only root can give a file away");
+    }
+    let (_dir, keystore) = keystore();
+    let (_, path) = saved(&keystore);
+    chown(&path, Some(65534), None).unwrap();
+    let error = keystore.find(None).unwrap_err();
+    assert!(matches!(error, KeystoreError::Foreign { owner: 65534, .. }));
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(error.to_string().contains("chown"), "{error}");
+}
+
+#[test]
+fn a_directory_open_to_others_is_refused() {
+    let (_dir, keystore) = keystore();
+    saved(&keystore);
+    for open in [0o701, 0o702, 0o704, 0o710, 0o720, 0o740, 0o755, 0o777] {
+        set_mode(&keystore.dir, open);
+        assert!(keystore.list().unwrap()[0].is_ok());
+        let error = keystore.find(None).unwrap_err();
+        assert!(matches!(error, KeystoreError::ExposedFolder { mode, .. } if mode == open));
+        let advice = format!("chmod 700 {}", keystore.dir.display());
+        assert!(error.to_string().contains(&advice), "{error}");
+    }
+    set_mode(&keystore.dir, 0o500);
+    assert!(keystore.find(None).is_ok());
+    set_mode(&keystore.dir, 0o700);
+}
+
+#[test]
+fn saving_closes_a_directory_of_keys() {
+    let (_dir, keystore) = keystore();
+    put(&keystore, ".gitignore", "*");
+    for _ in 0..2 {
+        set_mode(&keystore.dir, 0o755);
+        saved(&keystore);
+        assert_eq!(mode(&keystore.dir), 0o700);
+    }
+}
+
+#[test]
+fn saving_leaves_an_open_directory_of_other_things_alone() {
+    let things: [fn(&Keystore); 3] = [
+        |keystore| drop(put(keystore, "notes.txt", "remember the milk")),
+        |keystore| fs::create_dir(keystore.dir.join("photos")).unwrap(),
+        |keystore| set_mode(&keystore.dir, 0o1755),
+    ];
+    for thing in things {
+        let (_dir, keystore) = keystore();
+        permissions::create_dir(&keystore.dir).unwrap();
+        set_mode(&keystore.dir, 0o755);
+        thing(&keystore);
+        let error = keystore.save_at_cost(&Signer::random(), &"secret".into(), LIGHT).unwrap_err();
+        assert!(matches!(error, KeystoreError::ExposedFolder { mode: 0o755, .. }), "{error}");
+        assert_eq!(mode(&keystore.dir), 0o755);
+        assert!(keystore.list().unwrap().iter().all(Result::is_err));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod explain;
 mod failure;
 mod journal;
 mod log;
+mod new_password;
 mod password;
 mod process;
 mod sandbox;

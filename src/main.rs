@@ -47,6 +47,9 @@ fn exit_code(failure: &Failure) -> ExitCode {
             KeystoreError::File { .. } => EX_DATAERR,
             KeystoreError::Exists { .. } => EX_CANTCREAT,
             KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
+            KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::AlreadyExists => {
+                EX_CANTCREAT
+            }
             KeystoreError::Io { .. } => EX_IOERR,
         },
         Failure::WrongPassword { .. } => EX_NOPERM,
@@ -55,6 +58,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::PasswordNotUtf8
         | Failure::LongPassword { .. } => EX_DATAERR,
         Failure::NoPassword(_)
+        | Failure::NoNewPassword(_)
+        | Failure::NotConfirmed { .. }
         | Failure::NoKeyTyped(_)
         | Failure::NothingTyped
         | Failure::EmptyPassword { .. }
@@ -68,6 +73,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
+        Failure::Io { cause, .. } if cause.kind() == ErrorKind::AlreadyExists => EX_CANTCREAT,
         Failure::Store(_) | Failure::Io { .. } => EX_IOERR,
     })
 }

@@ -7,6 +7,7 @@ use crate::{
     config::Mistakes,
     signer::{InvalidKey, keystore::KeystoreError},
     store::{Broken, StoreError, VerifyError},
+    types::Address,
     upstream::ClientError,
 };
 
@@ -51,6 +52,21 @@ pub enum Failure {
          AGENTPMT_PROXY_PASSWORD, or name a file with --password-file"
     )]
     NoPassword(io::Error),
+    /// Nobody could be asked for a new password.
+    #[error(
+        "a new password is needed, and no terminal can be asked for it ({0}); name a file that \
+         holds it with --new-password-file"
+    )]
+    NoNewPassword(io::Error),
+    /// Nobody confirmed that a key may leave.
+    #[error(
+        "nothing was exported, since the last 4 digits of {wallet} were not typed; type them when \
+         asked, or pass them on standard input"
+    )]
+    NotConfirmed {
+        /// The wallet.
+        wallet: Address,
+    },
     /// Nobody could be asked for a private key.
     #[error(
         "no terminal can be asked for the private key ({0}); pass it on standard input, as in \

@@ -56,15 +56,16 @@ impl Source {
 
     /// The password for a new key file: a person types it twice.
     pub(super) fn choose(&self) -> Result<SecretString, Failure> {
-        let password = self.ask("New password for the wallet: ")?;
+        const QUESTION: &str = "New password for the wallet: ";
+        match self {
+            Self::Prompt => choose_at_prompt(QUESTION, Failure::NoPassword),
+            _ => self.not_empty(self.ask(QUESTION)?),
+        }
+    }
+
+    fn not_empty(&self, password: SecretString) -> Result<SecretString, Failure> {
         if password.expose_secret().is_empty() {
             return Err(Failure::EmptyPassword { origin: self.describe() });
-        }
-        if matches!(self, Self::Prompt) {
-            let again = prompt("The same again: ", Failure::NoPassword)?;
-            if again.expose_secret() != password.expose_secret() {
-                return Err(Failure::PasswordsDiffer);
-            }
         }
         Ok(password)
     }
@@ -104,6 +105,19 @@ impl Source {
             _ => error.into(),
         }
     }
+}
+
+/// Asks twice for a new password.
+pub(super) fn choose_at_prompt(
+    question: &str,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<SecretString, Failure> {
+    let password = Source::Prompt.not_empty(prompt(question, &failed)?)?;
+    let again = prompt("The same again: ", failed)?;
+    if again.expose_secret() != password.expose_secret() {
+        return Err(Failure::PasswordsDiffer);
+    }
+    Ok(password)
 }
 
 /// Asks at the terminal, even if standard input is something else; `failed` is for a terminal that

@@ -1,4 +1,7 @@
-//! `wallet`: key files, made, brought in and shown.
+//! `wallet`: key files, made, brought in, shown and changed.
+
+mod export;
+mod passwd;
 
 use std::{
     io::{IsTerminal, stdin},
@@ -22,7 +25,7 @@ use crate::{
 /// What is read of standard input for a private key, in bytes.
 const MAX_KEY_TEXT: usize = 1024;
 
-/// Make, import and show wallets
+/// Make, import, show and export wallets
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
 pub(super) enum Wallet {
@@ -32,6 +35,8 @@ pub(super) enum Wallet {
     Import(Import),
     List(List),
     Show(Show),
+    Passwd(passwd::Passwd),
+    Export(export::Export),
 }
 
 /// Bring in a private key or a key file
@@ -73,6 +78,8 @@ impl Wallet {
             Self::Import(import) => import.run(&config, &keystore),
             Self::List(list) => list.run(&config, &keystore),
             Self::Show(show) => show.run(&config, &keystore),
+            Self::Passwd(passwd) => passwd.run(&config, &keystore),
+            Self::Export(export) => export.run(&config, &keystore),
         }
     }
 }

@@ -15,19 +15,19 @@ mod permissions;
 
 mod key_file;
 
+mod writing;
+
+mod export;
 mod locked_key;
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 pub use self::{
-    error::KeystoreError, kdf::KdfError, key_file::KeyFileError, locked_key::LockedKey,
+    error::KeystoreError, export::Export, kdf::KdfError, key_file::KeyFileError,
+    locked_key::LockedKey,
 };
 use self::{
     error::io_error,
@@ -136,7 +136,7 @@ impl Keystore {
         self.close()?;
         let file = KeyFile::encrypt_with(signer, password, cost);
         let path = self.dir.join(file_name(wallet));
-        self.write(&path, &file).map_err(io_error("write", &path))?;
+        writing::create(&path, &file).map_err(io_error("write", &path))?;
         Ok(path)
     }
 
@@ -198,16 +198,6 @@ impl Keystore {
                 Ok(key.expecting(wallet))
             }
         }
-    }
-
-    fn write(&self, path: &Path, file: &KeyFile) -> io::Result<()> {
-        // tempfile creates it new and with mode 0600; the dot hides it from `list`.
-        let mut temporary = tempfile::Builder::new().prefix(".").tempfile_in(&self.dir)?;
-        temporary.write_all(&serde_json::to_vec_pretty(file)?)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist_noclobber(path)?;
-        // The new name survives a loss of power only once the directory is on the disk.
-        File::open(&self.dir)?.sync_all()
     }
 }
 

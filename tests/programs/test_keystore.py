@@ -25,6 +25,16 @@ def test_a_file_of_ours_opens_there(tmp_path):
     assert opened.hex().removeprefix("0x") == KEY.removeprefix("0x")
 
 
+def test_an_export_opens_there(tmp_path):
+    command("wallet", "import", directory=tmp_path, password="secret", input=KEY)
+    (tmp_path / "new").write_text("pässwörd ✓\n")
+    arguments = ("wallet", "export", "--new-password-file", "new")
+    done = command(*arguments, directory=tmp_path, password="secret", input=ADDRESS[-4:])
+    assert done.returncode == 0, done.stderr
+    opened = Account.decrypt(json.loads(done.stdout), "pässwörd ✓")
+    assert opened.hex().removeprefix("0x") == KEY.removeprefix("0x")
+
+
 def test_files_of_theirs_open_here(tmp_path):
     for kdf, iterations in (("scrypt", 4096), ("pbkdf2", 1000)):
         directory = tmp_path / kdf

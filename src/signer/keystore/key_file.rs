@@ -171,6 +171,24 @@ impl KeyFile {
         }
     }
 
+    /// A file for the same key, which this one has given, under another password.
+    pub(super) fn with_password(
+        &self,
+        signer: &Signer,
+        password: &SecretString,
+        cost: ScryptCost,
+    ) -> Self {
+        Self { id: self.id, ..Self::encrypt_with(signer, password, cost) }
+    }
+
+    /// The text of the file.
+    pub(super) fn to_json(&self) -> String {
+        // Nothing in it is of a kind that JSON does not have.
+        let mut text = serde_json::to_string_pretty(self).expect("a key file is JSON");
+        text.push('\n');
+        text
+    }
+
     /// The same file; if it does not say its wallet, it opens only if the key is this one's.
     pub(super) fn expecting(self, wallet: Option<Address>) -> Self {
         Self { address: self.address.or(wallet), ..self }

@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use super::{
     KeystoreError, bare_address,
     error::{file_error, io_error},
-    key_file::KeyFile,
+    key_file::{KeyFile, STANDARD},
     permissions::{self, Opening},
+    writing,
 };
 use crate::{signer::Signer, types::Address};
 
@@ -67,6 +68,21 @@ impl LockedKey {
     /// [`KeyFileError::WrongPassword`](super::KeyFileError::WrongPassword) if another password may help.
     pub fn unlock(&self, password: &SecretString) -> Result<Signer, KeystoreError> {
         self.file.decrypt(password).map_err(file_error(&self.path))
+    }
+
+    /// Writes the file anew, with the key that it holds under another password. The file is the old
+    /// one or the new one at every moment, and only its owner may read it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Io`]: the file is as it was.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn rewrite(&self, signer: &Signer, password: &SecretString) -> Result<(), KeystoreError> {
+        let file = self.file.with_password(signer, password, STANDARD);
+        writing::replace(&self.path, &file).map_err(io_error("write", &self.path))
     }
 
     /// The same; if nothing says its wallet, it unlocks only if the key is this one's.

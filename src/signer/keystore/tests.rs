@@ -1,4 +1,7 @@
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::{
+    os::unix::fs::{PermissionsExt, chown, symlink},
+    path::Path,
+};
 
 use rustix::process::geteuid;
 
@@ -98,7 +101,7 @@ fn no_file_is_overwritten() {
     let (_dir, keystore) = keystore();
     let path = put(&keystore, "taken", "precious");
     let file = KeyFile::encrypt_with(&Signer::random(), &"secret".into(), LIGHT);
-    assert!(keystore.write(&path, &file).is_err());
+    assert!(writing::create(&path, &file).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     assert_eq!(fs::read_dir(&keystore.dir).unwrap().count(), 1);
 }
@@ -211,6 +214,29 @@ fn a_file_of_another_user_is_refused() {
     assert!(matches!(error, KeystoreError::Foreign { owner: 65534, .. }));
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert!(error.to_string().contains("chown"), "{error}");
+}
+
+#[test]
+fn a_file_written_anew_keeps_its_name_and_id_and_has_another_password() {
+    let (dir, keystore) = keystore();
+    put(&keystore, "main", CAST);
+    let real = dir.path().join("elsewhere");
+    fs::rename(keystore.dir.join("main"), &real).unwrap();
+    symlink(&real, keystore.dir.join("main")).unwrap();
+    let id = |path: &Path| {
+        serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap()["id"].clone()
+    };
+    let before = id(&real);
+
+    let locked = keystore.find(None).unwrap();
+    let signer = locked.unlock(&"correct horse".into()).unwrap();
+    locked.rewrite(&signer, &"secret".into()).unwrap();
+
+    let locked = keystore.find(Some(key_42())).unwrap();
+    assert!(locked.unlock(&"correct horse".into()).is_err());
+    assert_eq!(locked.unlock(&"secret".into()).unwrap().address(), key_42());
+    assert_eq!((id(&real), mode(&real)), (before, 0o600));
+    assert!(keystore.dir.join("main").is_symlink());
 }
 
 #[test]

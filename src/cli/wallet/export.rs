@@ -1,0 +1,72 @@
+//! `wallet export`: a copy of a key for another program, under a password of its own.
+
+use std::{
+    io::{ErrorKind, IsTerminal, stdin},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use crate::{
+    cli::{Failure, complain, new_password::NewPassword, password, print},
+    config::Config,
+    signer::keystore::{self, Keystore},
+    types::Address,
+};
+
+/// How many digits of the address confirm an export, at least.
+const DIGITS: usize = 4;
+
+/// Write a copy of a wallet's key file, under a password of its own
+///
+/// The copy is a V3 key file for geth, cast or eth_account. The last digits of the address have to be
+/// typed, since whoever has the copy and its password has the wallet; a script passes them on
+/// standard input.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy wallet export copy.json\n  \
+                        echo d025 | agentpmt-proxy wallet export --new-password-file new > copy.json")]
+pub(in crate::cli) struct Export {
+    /// The file to write, which must be new; standard output without it
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    new: NewPassword,
+}
+
+impl Export {
+    pub(super) fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+        self.file.as_deref().map_or(Ok(()), check_new)?;
+        let key = keystore.find(config.wallet)?;
+        let (signer, _) = password::Source::of(config).unlock(&key)?;
+        confirm(signer.address())?;
+        let password = self.new.choose("Password for the copy: ")?;
+        let copy = keystore::Export::new(&signer, &password);
+        match self.file {
+            Some(path) => Ok(copy.save(&path)?),
+            None => print(&copy.to_json()),
+        }
+    }
+}
+
+/// So that nobody types passwords in vain.
+fn check_new(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(_) => {
+            let cause = ErrorKind::AlreadyExists.into();
+            Err(Failure::Io { doing: "create", path: path.to_owned(), cause })
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Has the end of the address typed, by a person or a script that means it.
+fn confirm(wallet: Address) -> Result<(), Failure> {
+    if stdin().is_terminal() {
+        complain(format_args!("type the last {DIGITS} digits of {wallet} to export its key:"));
+    }
+    let mut typed = String::new();
+    let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
+    stdin().read_line(&mut typed).map_err(io)?;
+    let typed = typed.trim().to_lowercase();
+    let is_end = typed.len() >= DIGITS && wallet.to_string().ends_with(&typed);
+    if is_end { Ok(()) } else { Err(Failure::NotConfirmed { wallet }) }
+}

@@ -1,0 +1,36 @@
+//! `wallet passwd`: another password for a wallet.
+
+use clap::Args;
+
+use crate::{
+    cli::{Failure, new_password::NewPassword, password, print},
+    config::Config,
+    signer::keystore::Keystore,
+};
+
+/// Change the password of a wallet
+///
+/// With nobody at a prompt, the old password comes from where `serve` has it, the new one from
+/// --new-password-file.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy wallet passwd\n  \
+                        agentpmt-proxy wallet passwd --password-file old --new-password-file new")]
+pub(in crate::cli) struct Passwd {
+    #[command(flatten)]
+    new: NewPassword,
+}
+
+impl Passwd {
+    pub(super) fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+        let key = keystore.find(config.wallet)?;
+        let (signer, _) = password::Source::of(config).unlock(&key)?;
+        let password = self.new.choose("New password for the wallet: ")?;
+        key.rewrite(&signer, &password)?;
+        print(&format!(
+            "{}\nIts key file {} has the new password. Copies of it that were made before still \
+             open with the old one.\n",
+            signer.address(),
+            key.path().display()
+        ))
+    }
+}

@@ -1,0 +1,42 @@
+//! A key on its way to another program.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::{
+    KeystoreError,
+    error::io_error,
+    key_file::{KeyFile, STANDARD},
+    writing,
+};
+use crate::signer::Signer;
+
+/// A copy of a key under a password of its own, as a V3 key file.
+#[derive(Debug)]
+pub struct Export(KeyFile);
+
+impl Export {
+    /// The key under this password. It takes about a second and 256 MiB.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn new(signer: &Signer, password: &SecretString) -> Self {
+        Self(KeyFile::encrypt_with(signer, password, STANDARD))
+    }
+
+    /// The text of the file.
+    pub fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    /// Writes a new file that only its owner may read.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::Io`], also if there is a file at this path.
+    pub fn save(&self, path: &Path) -> Result<(), KeystoreError> {
+        writing::create(path, &self.0).map_err(io_error("create", path))
+    }
+}

@@ -1,8 +1,12 @@
-//! The values that enter a signed message, each parsed once and trusted from then on.
+//! The values that enter a signed message, and those by which a client is known, each parsed once
+//! and trusted from then on.
 //!
-//! A value that carried a line break could forge another line of the message, so every type here
+//! A value that carried a line break could forge another line of the message, so what enters it
 //! holds printable ASCII without space and nothing else (protocol §2).
 
+mod client_name;
+mod client_token;
+mod credential;
 mod seal_key;
 
 use std::{fmt, str::FromStr};
@@ -10,7 +14,12 @@ use std::{fmt, str::FromStr};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-pub use self::seal_key::SealKey;
+pub use self::{
+    client_name::ClientName,
+    client_token::{ClientToken, InvalidToken, TokenHash},
+    credential::{CertificateHash, Credential},
+    seal_key::SealKey,
+};
 
 /// The longest id of a path, in bytes.
 const MAX_SLUG: usize = 128;
@@ -30,6 +39,9 @@ pub enum InvalidValue {
     /// Not usable as one segment of a path.
     #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\"")]
     Slug,
+    /// Not the name of a client.
+    #[error("a client's name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
+    ClientName,
     /// Not `0x` and 130 hexadecimal digits.
     #[error("a signature is 0x and 130 hexadecimal digits")]
     Signature,

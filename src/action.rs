@@ -94,6 +94,11 @@ impl Action {
         self.effect != Effect::None
     }
 
+    /// Whether the call is one about jobs: the first id of its path, if it has any, is a job's.
+    pub fn is_about_jobs(&self) -> bool {
+        self.path.starts_with("/api/external/jobs/")
+    }
+
     /// The row with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         ACTIONS.iter().find(|action| action.name == name)

@@ -17,6 +17,7 @@ use tracing::Level;
 
 use crate::types::Address;
 pub use mistake::Mistakes;
+pub(crate) use mistake::nearest;
 pub use value::{InvalidSetting, LogFormat, UpstreamUrl};
 
 /// Every setting, checked. [`Config::load`] makes it.

@@ -32,6 +32,8 @@ pub mod action;
 
 pub mod call;
 
+pub mod policy;
+
 pub mod message;
 
 pub mod signer;

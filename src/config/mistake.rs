@@ -72,9 +72,9 @@ fn suggestion(near: Option<&str>) -> String {
     near.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
-/// The key that was probably meant: one with the same last part, in the wrong section, or one that
+/// The name that was probably meant: one with the same last part, in the wrong section, or one that
 /// a few letters tell apart.
-pub(super) fn nearest(
+pub(crate) fn nearest(
     wanted: &str,
     known: impl Iterator<Item = &'static str>,
 ) -> Option<&'static str> {

@@ -123,7 +123,8 @@ mod tests {
     use super::*;
 
     /// Of Python: t = "apmt_" + "42" * 24; t + sha256(t.encode()).hexdigest()[:8]
-    const TOKEN: &str = concat!("apmt_", "424242424242424242424242424242424242424242424242", "9ef01982");
+    const TOKEN: &str =
+        concat!("apmt_", "424242424242424242424242424242424242424242424242", "9ef01982");
 
     fn parse(text: &str) -> Result<String, InvalidToken> {
         text.parse::<ClientToken>().map(|token| token.expose().to_owned())
@@ -164,7 +165,10 @@ mod tests {
         let token: ClientToken = TOKEN.parse().unwrap();
         assert_eq!(token.hash(), TOKEN.parse::<ClientToken>().unwrap().hash());
         assert_ne!(token.hash(), ClientToken::random().hash());
-        assert_eq!(hex::encode(token.hash().as_bytes()), "9979e7f6abfe99c2ac3260097f9f9fa66cd6238b1252315c36aa69d82f69d147");
+        assert_eq!(
+            hex::encode(token.hash().as_bytes()),
+            "9979e7f6abfe99c2ac3260097f9f9fa66cd6238b1252315c36aa69d82f69d147"
+        );
     }
 
     #[test]

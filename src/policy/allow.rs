@@ -1,0 +1,149 @@
+//! The calls that a client may make.
+
+use std::{fmt, str::FromStr};
+
+use crate::{
+    action::{ACTIONS, Action},
+    config::nearest,
+};
+
+/// The word for every call that changes nothing.
+const READ: &str = "read";
+
+/// The word for every call about jobs.
+const JOBS: &str = "jobs";
+
+/// Calls, as a list of words with commas between: `read`, `jobs`, or the names of actions. A word
+/// keeps its meaning when an action is added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allow(Vec<Word>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Read,
+    Jobs,
+    Only(&'static Action),
+}
+
+/// Why a text is no list of calls.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAllow {
+    /// No word at all.
+    #[error("at least one word is needed; there are {}", words())]
+    Empty,
+    /// A word that stands for no call.
+    #[error("there is no action {word:?}; {}", advice(.word))]
+    Unknown {
+        /// The word.
+        word: String,
+    },
+}
+
+impl Allow {
+    /// Every call there is.
+    pub(super) fn everything() -> Self {
+        Self(ACTIONS.iter().map(Word::Only).collect())
+    }
+
+    /// Whether the list has this call.
+    pub fn has(&self, action: &Action) -> bool {
+        self.0.iter().any(|word| match word {
+            Word::Read => !action.changes(),
+            Word::Jobs => action.is_about_jobs(),
+            Word::Only(only) => *only == action,
+        })
+    }
+}
+
+impl FromStr for Allow {
+    type Err = InvalidAllow;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAllow> {
+        let mut words: Vec<Word> = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            let word = parse_word(word)?;
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        if words.is_empty() { Err(InvalidAllow::Empty) } else { Ok(Self(words)) }
+    }
+}
+
+impl fmt::Display for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.0.iter().map(|word| match word {
+            Word::Read => READ,
+            Word::Jobs => JOBS,
+            Word::Only(action) => action.name,
+        });
+        f.write_str(&words.collect::<Vec<_>>().join(","))
+    }
+}
+
+fn parse_word(word: &str) -> Result<Word, InvalidAllow> {
+    match word {
+        READ => Ok(Word::Read),
+        JOBS => Ok(Word::Jobs),
+        name => Action::named(name)
+            .map(Word::Only)
+            .ok_or_else(|| InvalidAllow::Unknown { word: name.to_owned() }),
+    }
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    [JOBS, READ].into_iter().chain(ACTIONS.iter().map(|action| action.name))
+}
+
+fn words() -> String {
+    known().collect::<Vec<_>>().join(", ")
+}
+
+fn advice(word: &str) -> String {
+    match nearest(word, known()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are {}", words()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of the calls that a list has.
+    fn allowed(text: &str) -> Vec<&'static str> {
+        let allow: Allow = text.parse().unwrap();
+        let allowed = ACTIONS.iter().filter(|action| allow.has(action));
+        allowed.map(|action| action.name).collect()
+    }
+
+    #[test]
+    fn a_list_has_what_its_words_stand_for_and_nothing_else() {
+        assert_eq!(allowed("read"), ["job_list", "job_status"]);
+        assert_eq!(allowed("job_reserve, job_list"), ["job_list", "job_reserve"]);
+        assert_eq!(allowed("read,job_complete"), ["job_list", "job_complete", "job_status"]);
+        let all_about_jobs = ACTIONS.iter().filter(|action| action.name.starts_with("job_"));
+        assert_eq!(allowed("jobs"), all_about_jobs.map(|action| action.name).collect::<Vec<_>>());
+        assert!(ACTIONS.iter().all(|action| Allow::everything().has(action)));
+    }
+
+    #[test]
+    fn a_list_displays_as_it_is_read() {
+        for (text, same) in [("jobs", "jobs"), (" read , job_reserve,read,", "read,job_reserve")] {
+            assert_eq!(text.parse::<Allow>().unwrap().to_string(), same);
+            assert_eq!(same.parse::<Allow>(), text.parse());
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_with_what_was_meant_or_all_there_are() {
+        let refused = |text: &str| text.parse::<Allow>().unwrap_err().to_string();
+        let near = "there is no action \"job_complet\"; did you mean job_complete?";
+        assert_eq!(refused("read,job_complet"), near);
+        let all = "there are jobs, read, job_list, job_reserve, job_complete, job_status, \
+                   job_workflow_create, job_workflow_update, job_workflow_publish";
+        assert_eq!(refused("everything"), format!("there is no action \"everything\"; {all}"));
+        assert_eq!(refused(" ,"), format!("at least one word is needed; {all}"));
+        assert!("Read".parse::<Allow>().is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a client may not make a call.
+
+use jiff::Timestamp;
+
+use crate::{
+    action::Action,
+    types::{Address, ClientName, Slug},
+};
+
+/// Why a client may not make a call. Nothing was signed or sent. Each text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The client's time is over.
+    #[error(
+        "the access of client {client} ended at {ended}; ask whoever runs the proxy to renew it, \
+         with `agentpmt-proxy client revoke {client}` and `agentpmt-proxy client add {client} …`"
+    )]
+    Expired {
+        /// The client.
+        client: ClientName,
+        /// When it ended.
+        ended: Timestamp,
+    },
+    /// The client may not make this call.
+    #[error(
+        "client {client} may not call {action}; ask whoever runs the proxy for a client that may, \
+         with `agentpmt-proxy client add … --allow {action}`"
+    )]
+    Action {
+        /// The client.
+        client: ClientName,
+        /// The call.
+        action: &'static Action,
+    },
+    /// The client may not use this wallet.
+    #[error(
+        "client {client} may not use wallet {wallet}; ask whoever runs the proxy for a client that \
+         may, with `agentpmt-proxy client add … --wallet {wallet}`"
+    )]
+    Wallet {
+        /// The client.
+        client: ClientName,
+        /// The wallet.
+        wallet: Address,
+    },
+    /// The job is another client's.
+    #[error(
+        "job {job} is reserved by another client of this proxy; take another job, or wait until \
+         that reservation ends"
+    )]
+    Holder {
+        /// The job.
+        job: Slug,
+    },
+    /// The call needs a reservation, and there is none.
+    #[error(
+        "job {job} has no running reservation that was made through this proxy; reserve it first"
+    )]
+    NotHeld {
+        /// The job.
+        job: Slug,
+    },
+}
+
+impl Denied {
+    /// The reason in a word, for the journal.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } => "expired",
+            Self::Action { .. } => "action",
+            Self::Wallet { .. } => "wallet",
+            Self::Holder { .. } => "holder",
+            Self::NotHeld { .. } => "not_held",
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The permission to make one call.
+
+use jiff::Timestamp;
+
+use super::{Client, Denied};
+use crate::{
+    action::{Action, Effect, Proof},
+    call::Call,
+    canonical::CanonicalJson,
+    types::{Address, ClientName, Slug},
+};
+
+/// A call that a client may make with a wallet. Only [`Client::permit`] makes one.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    call: Call,
+    wallet: Address,
+    client: ClientName,
+    admin: bool,
+    max_reservations: Option<u32>,
+}
+
+impl Client {
+    /// Permits a call with this wallet. `holder` is the client that holds a running reservation of
+    /// the call's job with this wallet through this proxy.
+    ///
+    /// Who does not hold a job may neither complete it nor use its workflow token. If another client
+    /// holds it, neither may it ask for the job or its status, since an answer may have the private
+    /// instructions in it.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn permit(
+        &self,
+        call: Call,
+        wallet: Address,
+        holder: Option<&ClientName>,
+        now: Timestamp,
+    ) -> Result<Permit, Denied> {
+        let client = || self.name.clone();
+        if let Some(ended) = self.expires.filter(|end| *end <= now) {
+            return Err(Denied::Expired { client: client(), ended });
+        }
+        if !self.allow.has(call.action()) {
+            return Err(Denied::Action { client: client(), action: call.action() });
+        }
+        if self.wallet.is_some_and(|own| own != wallet) {
+            return Err(Denied::Wallet { client: client(), wallet });
+        }
+        if let Some(job) = job(&call).filter(|_| !self.admin) {
+            self.check_holder(call.action(), job, holder)?;
+        }
+        let (admin, max_reservations) = (self.admin, self.max_reservations);
+        Ok(Permit { call, wallet, client: client(), admin, max_reservations })
+    }
+
+    fn check_holder(
+        &self,
+        action: &Action,
+        job: &Slug,
+        holder: Option<&ClientName>,
+    ) -> Result<(), Denied> {
+        match holder {
+            Some(holder) if *holder != self.name => Err(Denied::Holder { job: job.clone() }),
+            None if needs_reservation(action) => Err(Denied::NotHeld { job: job.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Permit {
+    /// The call.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// The wallet that signs it.
+    pub fn wallet(&self) -> Address {
+        self.wallet
+    }
+
+    /// The client that makes it.
+    pub fn client(&self) -> &ClientName {
+        &self.client
+    }
+
+    /// Whether the client may act on the reservations of others.
+    pub fn is_admin(&self) -> bool {
+        self.admin
+    }
+
+    /// How many reservations the client may hold at a time.
+    pub fn max_reservations(&self) -> Option<u32> {
+        self.max_reservations
+    }
+
+    /// Sets a field of the body that the client left out.
+    pub fn fill_in(&mut self, name: &str, value: CanonicalJson) {
+        self.call.fill_in(name, value);
+    }
+
+    /// The permission to ask what became of the call: the `job_status` of its job, if it is about
+    /// one. The proxy asks for itself, so the client need not have the right to.
+    pub fn look(&self) -> Option<Self> {
+        let status = Action::named("job_status")?;
+        let call = Call::new(status, [job(&self.call)?.as_str()], b"").ok()?;
+        Some(Self { call, ..self.clone() })
+    }
+}
+
+/// The job that a call is about.
+fn job(call: &Call) -> Option<&Slug> {
+    call.id().filter(|_| call.action().is_about_jobs())
+}
+
+/// Whether only the holder of the job's reservation may make the call.
+fn needs_reservation(action: &Action) -> bool {
+    action.effect == Effect::Submits || action.proof == Proof::WorkflowToken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::ACTIONS;
+
+    const WALLET: Address = Address::new([1; 20]);
+
+    fn name(text: &str) -> ClientName {
+        text.parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-02-16T00:00:00Z".parse().unwrap()
+    }
+
+    /// A client that may make every call and nothing else.
+    fn client(allow: &str) -> Client {
+        let allow = allow.parse().unwrap();
+        Client { name: name("ci"), allow, admin: false, ..Client::local() }
+    }
+
+    fn call(action: &'static Action) -> Call {
+        let ids = ["job1", "w1"].into_iter().take(action.id_names().count());
+        Call::new(action, ids, b"").unwrap()
+    }
+
+    fn named(action: &str) -> Call {
+        call(Action::named(action).unwrap())
+    }
+
+    /// Why each call on a job is denied, in the order of the table.
+    fn denials(client: &Client, holder: Option<&str>) -> Vec<Option<&'static str>> {
+        let holder = holder.map(name);
+        let about_a_job = ACTIONS.iter().filter(|action| action.id_names().count() > 0);
+        let permit = |action| client.permit(call(action), WALLET, holder.as_ref(), now());
+        about_a_job.map(|action| permit(action).err().map(|denied| denied.reason())).collect()
+    }
+
+    #[test]
+    fn only_the_calls_that_are_allowed_are_permitted() {
+        let reader = client("read");
+        let permit = reader.permit(named("job_list"), WALLET, None, now()).unwrap();
+        assert_eq!((permit.call().action().name, permit.wallet()), ("job_list", WALLET));
+        assert_eq!((permit.client(), permit.is_admin()), (&name("ci"), false));
+        let denied = reader.permit(named("job_reserve"), WALLET, None, now()).unwrap_err();
+        let action = Action::named("job_reserve").unwrap();
+        assert_eq!(denied, Denied::Action { client: name("ci"), action });
+        assert!(denied.to_string().contains("--allow job_reserve"), "{denied}");
+        // The right to act on the reservations of others is not one to make any call.
+        let admin = Client { admin: true, ..reader };
+        assert!(admin.permit(named("job_complete"), WALLET, None, now()).is_err());
+    }
+
+    #[test]
+    fn a_client_with_a_wallet_may_use_no_other() {
+        let own = Client { wallet: Some(WALLET), ..client("jobs") };
+        let other = Address::new([2; 20]);
+        assert!(own.permit(named("job_list"), WALLET, None, now()).is_ok());
+        let denied = own.permit(named("job_list"), other, None, now()).unwrap_err();
+        assert_eq!(denied, Denied::Wallet { client: name("ci"), wallet: other });
+    }
+
+    #[test]
+    fn a_client_may_do_nothing_from_its_end_on() {
+        let ends = |end: &str| Client { expires: Some(end.parse().unwrap()), ..client("jobs") };
+        let permit = |client: &Client| client.permit(named("job_list"), WALLET, None, now());
+        assert!(permit(&ends("2026-02-16T00:00:01Z")).is_ok());
+        assert_eq!(permit(&ends("2026-02-16T00:00:00Z")).unwrap_err().reason(), "expired");
+    }
+
+    #[test]
+    fn the_holder_of_a_job_may_make_every_call_on_it() {
+        assert_eq!(denials(&client("jobs"), Some("ci")), [None; 6]);
+    }
+
+    #[test]
+    fn a_job_of_another_client_is_out_of_reach() {
+        assert_eq!(denials(&client("jobs"), Some("other")), [Some("holder"); 6]);
+    }
+
+    #[test]
+    fn a_job_that_nobody_holds_is_reserved_and_looked_at_but_not_completed() {
+        let not_held = Some("not_held");
+        let expected = [None, not_held, None, not_held, not_held, not_held];
+        assert_eq!(denials(&client("jobs"), None), expected);
+    }
+
+    #[test]
+    fn an_admin_and_the_local_client_may_act_for_others() {
+        let admin = Client { admin: true, ..client("jobs") };
+        for client in [admin, Client::local()] {
+            assert_eq!(denials(&client, Some("other")), [None; 6]);
+            assert_eq!(denials(&client, None), [None; 6]);
+        }
+    }
+
+    #[test]
+    fn the_proxy_may_look_at_the_job_of_a_call_whose_client_may_not() {
+        let blind = client("job_complete");
+        let holder = name("ci");
+        let permit = blind.permit(named("job_complete"), WALLET, Some(&holder), now()).unwrap();
+        let look = permit.look().unwrap();
+        assert_eq!(look.call().path(), "/api/external/jobs/job1/status");
+        assert_eq!((look.client(), look.wallet()), (&holder, WALLET));
+        assert!(blind.permit(named("job_status"), WALLET, Some(&holder), now()).is_err());
+        let list = Client::local().permit(named("job_list"), WALLET, None, now()).unwrap();
+        assert!(list.look().is_none());
+    }
+}

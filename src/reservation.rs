@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     loose,
-    store::Reservation,
+    store::{CLOCK_DIFFERENCE, Reservation},
     types::{Address, Slug},
 };
 
@@ -21,9 +21,6 @@ const USUAL: SignedDuration = SignedDuration::from_mins(30);
 
 /// No reservation is taken to run longer, whatever the upstream says.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
-
-/// How far two clocks may differ before a reservation that one of them calls over is over.
-const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A text of this length, in bytes, is no word of an answer by chance.
 const UNMISTAKABLE: usize = 16;

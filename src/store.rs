@@ -1,5 +1,5 @@
-//! What must survive: the journal of what was signed, the answers to idempotency keys, and the
-//! reservations.
+//! What must survive: the journal of what was signed, the answers to idempotency keys, the
+//! reservations, and the clients.
 //!
 //! It is an SQLite database. All SQL stands in this module, behind methods that say what they are
 //! for, so that another database can come behind the same methods. Several processes may use one
@@ -20,11 +20,15 @@ mod held;
 mod run;
 mod worker;
 
+mod client_row;
 mod record;
 mod stored_answer;
 
 mod answers;
 mod audit;
+mod callers;
+mod clients;
+mod pending;
 mod reservations;
 
 mod journal;
@@ -43,10 +47,14 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub(crate) use self::reservations::CLOCK_DIFFERENCE;
 pub use self::{
     answers::{Claim, Sending},
     audit::{Breach, Broken, Journal, Verified, VerifyError},
+    callers::Admission,
+    clients::{ClientRecord, Clients, ClientsError},
     error::{Fault, StoreError},
+    pending::{Opening, Pending},
     record::{Entry, Outcome, Record},
     reservations::Reservation,
     stored_answer::{Settled, StoredAnswer},

@@ -46,14 +46,18 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
 
 /// Opens a database that is there, to read only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
-    if !path.try_exists().map_err(Fault::io("open it"))? {
-        return Err(Fault::Missing);
-    }
+    must_exist(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     version(&connection, MIGRATIONS.len())?;
     Ok(connection)
+}
+
+/// Refuses a path with no file.
+pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
+    let exists = path.try_exists().map_err(Fault::io("open it"))?;
+    if exists { Ok(()) } else { Err(Fault::Missing) }
 }
 
 /// The folder that a path is in.

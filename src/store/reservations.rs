@@ -14,6 +14,9 @@ use crate::types::{Address, Slug};
 /// How long a reservation is remembered after its end.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// How far two clocks may differ before a reservation that one of them calls over is over.
+pub(crate) const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
+
 /// How many that are too old are removed when one is added.
 const PURGED: u32 = 16;
 
@@ -98,18 +101,13 @@ impl Store {
         .await
     }
 
-    /// Forgets a reservation, as its job is completed.
+    /// Forgets the reservation that is remembered of a job, as it is over.
     ///
     /// # Errors
     /// It could not be written.
     pub async fn end_reservation(&self, wallet: Address, job: &Slug) -> Result<(), StoreError> {
-        let key = (wallet.to_string(), job.to_string());
-        self.write(move |transaction| {
-            let sql = "DELETE FROM reservations WHERE wallet = ?1 AND job = ?2";
-            transaction.prepare_cached(sql)?.execute(key)?;
-            Ok(())
-        })
-        .await
+        let (wallet, job) = (wallet.to_string(), job.to_string());
+        self.write(move |transaction| delete(transaction, &wallet, &job)).await
     }
 }
 
@@ -181,6 +179,12 @@ const TOKEN: &str = "workflow token";
 
 fn place<'a>(wallet: &'a str, job: &'a str) -> Place<'a> {
     Place { what: TOKEN, row: [wallet, job] }
+}
+
+pub(super) fn delete(transaction: &Connection, wallet: &str, job: &str) -> Result<(), Fault> {
+    let sql = "DELETE FROM reservations WHERE wallet = ?1 AND job = ?2";
+    transaction.prepare_cached(sql)?.execute([wallet, job])?;
+    Ok(())
 }
 
 fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {

@@ -7,8 +7,11 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::{Entry, Store};
-use crate::types::{RequestId, SealKey};
+use super::{Clients, Entry, Store};
+use crate::{
+    policy::Client,
+    types::{ClientName, ClientToken, Credential, RequestId, SealKey},
+};
 
 pub(super) const WALLET: &str = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025";
 
@@ -27,6 +30,18 @@ impl Folder {
     /// The store, as one more process would open it.
     pub(super) fn open(&self) -> Store {
         Store::open(&self.path(), &key(1)).unwrap()
+    }
+
+    /// The clients, as a command would open them.
+    pub(super) fn clients(&self) -> Clients {
+        Clients::create(&self.path()).unwrap()
+    }
+
+    /// Adds a client that is known by a token, and returns what it is known by.
+    pub(super) fn add(&self, client: &Client) -> Credential {
+        let credential = Credential::Token(ClientToken::random().hash());
+        self.clients().add(client, &credential, at(0)).unwrap();
+        credential
     }
 
     /// The database, as somebody else would open it.
@@ -57,6 +72,15 @@ impl Folder {
 
 pub(super) fn key(byte: u8) -> SealKey {
     SealKey::new(Zeroizing::new([byte; 32]))
+}
+
+pub(super) fn name(text: &str) -> ClientName {
+    text.parse().unwrap()
+}
+
+/// A client that may make every call and has no limits.
+pub(super) fn client(text: &str) -> Client {
+    Client { name: name(text), admin: false, ..Client::local() }
 }
 
 pub(super) fn id(number: u32) -> RequestId {

@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    store::testing::{Folder, at, client, name},
+    types::{CertificateHash, ClientToken},
+};
+
+/// A client with this rate, whose calls begin with a full burst.
+fn limited(rate: &str) -> Client {
+    Client { rate: Some(rate.parse().unwrap()), ..client("ci") }
+}
+
+/// How many of so many calls at one moment are admitted, made by as many tasks.
+async fn admitted(stores: &[Store], client: &Client, now: Timestamp, calls: usize) -> usize {
+    let client = Arc::new(client.clone());
+    let calls = (0..calls).map(|number| {
+        let (store, client) = (stores[number % stores.len()].clone(), client.clone());
+        tokio::spawn(async move { store.admit(&client, now).await.unwrap() })
+    });
+    let mut admitted = 0;
+    for call in calls.collect::<Vec<_>>() {
+        admitted += usize::from(call.await.unwrap() == Admission::Admitted);
+    }
+    admitted
+}
+
+fn last_used(folder: &Folder) -> Option<Timestamp> {
+    folder.clients().list().unwrap()[0].last_used
+}
+
+#[tokio::test]
+async fn a_client_is_found_by_what_it_is_known_by_and_nothing_else() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let hash = ClientToken::random().hash();
+    let known = [
+        Credential::Token(hash),
+        Credential::Certificate(CertificateHash::of(b"certificate")),
+        Credential::Uid(1000),
+    ];
+    for (number, credential) in known.iter().enumerate() {
+        folder.clients().add(&client(&format!("c{number}")), credential, at(0)).unwrap();
+    }
+    for (number, credential) in known.into_iter().enumerate() {
+        let found = store.client_by(credential, at(0)).await.unwrap();
+        assert_eq!(found, Some(client(&format!("c{number}"))));
+    }
+    for unknown in [
+        Credential::Token(ClientToken::random().hash()),
+        Credential::Certificate(CertificateHash::new(*hash.as_bytes())),
+        Credential::Uid(1001),
+    ] {
+        assert_eq!(store.client_by(unknown, at(0)).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_is_known_to_a_store_that_is_open() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let credential = folder.add(&client("ci"));
+    assert!(store.client_by(credential, at(0)).await.unwrap().is_some());
+    folder.clients().revoke(&name("ci"), at(1)).unwrap();
+    assert_eq!(store.client_by(credential, at(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_client_whose_time_is_over_is_found() {
+    let folder = Folder::new();
+    let ended = Client { expires: Some(at(0)), ..client("ci") };
+    let credential = folder.add(&ended);
+    assert_eq!(folder.open().client_by(credential, at(1)).await.unwrap(), Some(ended));
+}
+
+#[tokio::test]
+async fn callers_have_to_be_clients_until_the_last_one_is_removed() {
+    let folder = Folder::new();
+    let store = folder.open();
+    assert!(!store.has_clients().await.unwrap());
+    folder.add(&client("ci"));
+    assert!(store.has_clients().await.unwrap());
+    folder.clients().revoke(&name("ci"), at(0)).unwrap();
+    assert!(store.has_clients().await.unwrap());
+    folder.clients().remove(&name("ci")).unwrap();
+    assert!(!store.has_clients().await.unwrap());
+}
+
+#[tokio::test]
+async fn the_last_use_is_noted_once_a_minute() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let credential = folder.add(&client("ci"));
+    for (now, noted) in [(0, 0), (59, 0), (60, 60), (30, 60), (-30, -30)] {
+        store.client_by(credential, at(now)).await.unwrap().unwrap();
+        store.flush().await.unwrap();
+        assert_eq!(last_used(&folder), Some(at(noted)), "at {now}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rate_is_counted_once_for_all_and_survives_a_restart() {
+    let folder = Folder::new();
+    let stores = [folder.open(), folder.open()];
+    let client = limited("10/s");
+    folder.add(&client);
+    assert_eq!(admitted(&stores, &client, at(0), 32).await, 10);
+    drop(stores);
+    let stores = [folder.open()];
+    assert_eq!(admitted(&stores, &client, at(0), 32).await, 0);
+    assert_eq!(admitted(&stores, &client, at(1), 32).await, 10);
+    assert_eq!(admitted(&stores, &client, at(1000), 32).await, 10);
+}
+
+#[tokio::test]
+async fn who_comes_too_often_is_told_when_to_come_again() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let client = limited("2/m");
+    folder.add(&client);
+    for expected in [
+        Admission::Admitted,
+        Admission::Admitted,
+        Admission::Wait(Duration::from_secs(30)),
+        Admission::Wait(Duration::from_secs(30)),
+    ] {
+        assert_eq!(store.admit(&client, at(0)).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn clients_are_counted_apart_and_one_without_a_rate_not_at_all() {
+    let folder = Folder::new();
+    let stores = [folder.open()];
+    let (one, free) = (limited("5/h"), client("free"));
+    let other = Client { name: name("other"), ..one.clone() };
+    for client in [&one, &other, &free] {
+        folder.add(client);
+    }
+    let commits = folder.commits();
+    assert_eq!(admitted(&stores, &free, at(0), 20).await, 20);
+    assert_eq!(folder.commits(), commits);
+    assert_eq!(admitted(&stores, &one, at(0), 20).await, 5);
+    assert_eq!(admitted(&stores, &other, at(0), 20).await, 5);
+}

@@ -1,0 +1,281 @@
+//! The clients, for whoever runs the proxy: without the wallet's key and while a proxy runs.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::{
+    client_row,
+    error::{Fault, StoreError},
+    file,
+};
+use crate::{
+    policy::Client,
+    types::{ClientName, Credential},
+};
+
+/// The clients of a database.
+///
+/// As long as there was never one, everyone who reaches the proxy on its machine is the client
+/// `local`. From the first on, everyone has to be one that was added. That stays so when the last is
+/// revoked: the way back is to remove them all.
+#[derive(Debug)]
+pub struct Clients {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// A client as it was added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRecord {
+    /// The client and what it may do.
+    pub client: Client,
+    /// What it is known by; a revoked client by nothing.
+    pub credential: Option<Credential>,
+    /// When it was added.
+    pub created: Timestamp,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+    /// When it called the last time, to about a minute.
+    pub last_used: Option<Timestamp>,
+}
+
+/// Why the clients are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientsError {
+    /// The name has a meaning of its own.
+    #[error("{0} is the name of whoever calls while no client is configured; choose another")]
+    Reserved(ClientName),
+    /// There is a client of this name.
+    #[error(
+        "client {0} is there already; choose another name, or revoke that one first: \
+         `agentpmt-proxy client revoke {0}`"
+    )]
+    Exists(ClientName),
+    /// Another client is known by the same.
+    #[error("client {0} is known by the same already; a user id or certificate is of one client")]
+    Taken(ClientName),
+    /// There is no client of this name.
+    #[error("there is no client {0}; `agentpmt-proxy client list` shows those there are")]
+    Unknown(ClientName),
+    /// The client may still call.
+    #[error(
+        "client {0} may still call; revoke it before it is removed: \
+         `agentpmt-proxy client revoke {0}`"
+    )]
+    Active(ClientName),
+    /// They cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Clients {
+    /// Opens the clients of the database at `path`, which is made, for its owner alone, if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// As of [`Store::open`](super::Store::open).
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let connection = file::open(path).map_err(|fault| StoreError::new(path, fault))?;
+        Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// Opens the clients of the database at `path`, which must be there.
+    ///
+    /// # Errors
+    /// There is none, or as of [`Clients::create`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        file::must_exist(path).map_err(|fault| StoreError::new(path, fault))?;
+        Self::create(path)
+    }
+
+    /// Adds a client, in place of a revoked one of its name, whose reservations and stored answers
+    /// it then has. Tells whether it is the first.
+    ///
+    /// # Errors
+    /// See [`ClientsError`].
+    pub fn add(
+        &mut self,
+        client: &Client,
+        credential: &Credential,
+        now: Timestamp,
+    ) -> Result<bool, ClientsError> {
+        self.write(|transaction| {
+            let name = || client.name.clone();
+            if client.name.is_local() {
+                return Err(ClientsError::Reserved(name()).into());
+            }
+            if is_active(transaction, &client.name)? == Some(true) {
+                return Err(ClientsError::Exists(name()).into());
+            }
+            if let Some(other) = known_by(transaction, credential)? {
+                return Err(ClientsError::Taken(other).into());
+            }
+            let first = !has_any(transaction)?;
+            delete(transaction, &client.name)?;
+            insert(transaction, client, credential, now)?;
+            Ok(first)
+        })
+    }
+
+    /// All that were added, also those that are revoked, by name.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn list(&self) -> Result<Vec<ClientRecord>, StoreError> {
+        let read = || -> Result<Vec<_>, Fault> {
+            let mut statement = self.connection.prepare("SELECT * FROM clients ORDER BY name")?;
+            let rows = statement.query_and_then([], record)?;
+            rows.collect()
+        };
+        read().map_err(|fault| StoreError::new(&self.path, fault))
+    }
+
+    /// Lets a client do nothing any more, from its next call on. Its name stays on the list. Nothing
+    /// changes if it is revoked already.
+    ///
+    /// # Errors
+    /// There is no such client, or it could not be written.
+    pub fn revoke(&mut self, name: &ClientName, now: Timestamp) -> Result<(), ClientsError> {
+        self.write(|transaction| match is_active(transaction, name)? {
+            None => Err(ClientsError::Unknown(name.clone()).into()),
+            Some(true) => Ok(revoke(transaction, name, now)?),
+            Some(false) => Ok(()),
+        })
+    }
+
+    /// Takes a revoked client off the list. Tells whether it was the last one, so that everyone is
+    /// the client `local` again.
+    ///
+    /// # Errors
+    /// There is no such client, it is not revoked, or it could not be written.
+    pub fn remove(&mut self, name: &ClientName) -> Result<bool, ClientsError> {
+        self.write(|transaction| match is_active(transaction, name)? {
+            None => Err(ClientsError::Unknown(name.clone()).into()),
+            Some(true) => Err(ClientsError::Active(name.clone()).into()),
+            Some(false) => {
+                delete(transaction, name)?;
+                Ok(!has_any(transaction)?)
+            }
+        })
+    }
+
+    /// Does all of the work or nothing of it.
+    fn write<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, Stop>,
+    ) -> Result<T, ClientsError> {
+        let connection = &mut self.connection;
+        let done = (|| {
+            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let transaction = begun.map_err(Fault::from)?;
+            let value = work(&transaction)?;
+            transaction.commit().map_err(Fault::from)?;
+            Ok(value)
+        })();
+        done.map_err(|stop| match stop {
+            Stop::Refused(error) => error,
+            Stop::Failed(fault) => StoreError::new(&self.path, fault).into(),
+        })
+    }
+}
+
+/// Why a piece of work was not done, before it is known in which file.
+enum Stop {
+    Refused(ClientsError),
+    Failed(Fault),
+}
+
+impl From<ClientsError> for Stop {
+    fn from(error: ClientsError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// Whether there was ever a client that was not removed since.
+pub(super) fn has_any(connection: &Connection) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+/// Whether a client is not revoked; `None` if there is no such client.
+fn is_active(transaction: &Connection, name: &ClientName) -> Result<Option<bool>, Fault> {
+    let sql = "SELECT revoked IS NULL FROM clients WHERE name = ?1";
+    let mut statement = transaction.prepare(sql)?;
+    Ok(statement.query_row([name.as_str()], |row| row.get(0)).optional()?)
+}
+
+/// The client that has a credential.
+fn known_by(
+    transaction: &Connection,
+    credential: &Credential,
+) -> Result<Option<ClientName>, Fault> {
+    let (column, value) = client_row::stored(credential);
+    let mut statement =
+        transaction.prepare(&format!("SELECT * FROM clients WHERE {column} = ?1"))?;
+    let mut rows = statement.query_and_then([value], client_row::client)?;
+    Ok(rows.next().transpose()?.map(|client| client.name))
+}
+
+fn insert(
+    transaction: &Connection,
+    client: &Client,
+    credential: &Credential,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let (column, value) = client_row::stored(credential);
+    let sql = format!(
+        "INSERT INTO clients
+         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+    );
+    transaction.execute(
+        &sql,
+        params![
+            client.name.as_str(),
+            client.allow.to_string(),
+            client.wallet.map(|wallet| wallet.to_string()),
+            client.rate.map(|rate| rate.to_string()),
+            client.max_reservations,
+            client.admin,
+            client.expires.map(Timestamp::as_millisecond),
+            now.as_millisecond(),
+            value,
+        ],
+    )?;
+    Ok(())
+}
+
+/// What it was known by is forgotten, so that another client may be known by it.
+fn revoke(transaction: &Connection, name: &ClientName, now: Timestamp) -> Result<(), Fault> {
+    let sql = "UPDATE clients
+               SET revoked = ?2, token_hash = NULL, certificate = NULL, uid = NULL
+               WHERE name = ?1";
+    transaction.execute(sql, params![name.as_str(), now.as_millisecond()])?;
+    Ok(())
+}
+
+fn delete(transaction: &Connection, name: &ClientName) -> Result<(), Fault> {
+    transaction.execute("DELETE FROM clients WHERE name = ?1", [name.as_str()])?;
+    Ok(())
+}
+
+fn record(row: &Row<'_>) -> Result<ClientRecord, Fault> {
+    Ok(ClientRecord {
+        client: client_row::client(row)?,
+        credential: client_row::credential(row)?,
+        created: client_row::time(row, "created")?.ok_or(Fault::Malformed("created"))?,
+        revoked: client_row::time(row, "revoked")?,
+        last_used: client_row::time(row, "last_used")?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

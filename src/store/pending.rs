@@ -1,0 +1,203 @@
+//! Who holds a job, and how many a client holds: also those whose reserve is under way, or whose
+//! answer was lost.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Store, StoreError,
+    error::Fault,
+    reservations::{CLOCK_DIFFERENCE, delete},
+};
+use crate::{
+    policy::Permit,
+    types::{Address, ClientName, Slug},
+};
+
+/// How long a reserve counts of which nobody knows what came of it: as long as a reservation runs.
+const COUNTED: SignedDuration = SignedDuration::from_mins(30);
+
+/// How a reserve stands towards what its client and others hold.
+#[derive(Debug)]
+pub enum Opening {
+    /// It counts as a reservation from now on.
+    Opened(Pending),
+    /// Another client holds the job, or is about to.
+    Held,
+    /// The client holds as many as it may.
+    TooMany {
+        /// How many it holds.
+        running: u32,
+        /// When the first of them ends.
+        until: Timestamp,
+    },
+}
+
+/// A reserve that is counted: to end with [`Store::drop_pending`] when its outcome is known. If it
+/// never is, it counts for 30 minutes, as the reservation would that it may have made.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending(i64);
+
+impl Store {
+    /// Counts a reserve before it is sent, if the limit of its client allows that and no other client
+    /// holds the job. Both are decided in one step, for all processes on this file. When this
+    /// returns, it is on the disk.
+    ///
+    /// # Errors
+    /// It could not be written, so nothing may be sent.
+    pub async fn open_reservation(
+        &self,
+        permit: &Permit,
+        job: &Slug,
+        now: Timestamp,
+    ) -> Result<Opening, StoreError> {
+        let (permit, job) = (permit.clone(), job.clone());
+        self.write(move |transaction| open(transaction, &permit, &job, now)).await
+    }
+
+    /// Ends the count of a reserve whose outcome is known: after its reservation was kept, or when it
+    /// surely made none.
+    ///
+    /// # Errors
+    /// It could not be written, so it counts until its end.
+    pub async fn drop_pending(&self, pending: Pending) -> Result<(), StoreError> {
+        self.write(move |transaction| {
+            let sql = "DELETE FROM pending_reservations WHERE id = ?1";
+            transaction.prepare_cached(sql)?.execute([pending.0])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The client that holds a job: whose reservation of it runs, or whose reserve is under way or
+    /// may have succeeded.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn holder(
+        &self,
+        wallet: Address,
+        job: &Slug,
+        now: Timestamp,
+    ) -> Result<Option<ClientName>, StoreError> {
+        let job = job.clone();
+        self.read(move |connection| holder(connection, wallet, &job, now)).await
+    }
+
+    /// Forgets all reservations of a job, as its proof is submitted: the one that is remembered, and
+    /// those that may have been made.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn end_job(&self, wallet: Address, job: &Slug) -> Result<(), StoreError> {
+        let (wallet, job) = (wallet.to_string(), job.to_string());
+        self.write(move |transaction| {
+            delete(transaction, &wallet, &job)?;
+            let sql = "DELETE FROM pending_reservations WHERE wallet = ?1 AND job = ?2";
+            transaction.prepare_cached(sql)?.execute([wallet, job])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn open(
+    transaction: &Connection,
+    permit: &Permit,
+    job: &Slug,
+    now: Timestamp,
+) -> Result<Opening, Fault> {
+    let other = holder(transaction, permit.wallet(), job, now)?;
+    if other.is_some_and(|other| other != *permit.client()) && !permit.is_admin() {
+        return Ok(Opening::Held);
+    }
+    if let Some(max) = permit.max_reservations() {
+        let (running, until) = running(transaction, permit, job, now)?;
+        if running >= max {
+            return Ok(Opening::TooMany { running, until });
+        }
+    }
+    purge(transaction, now)?;
+    insert(transaction, permit, job, now + COUNTED).map(Opening::Opened)
+}
+
+fn holder(
+    connection: &Connection,
+    wallet: Address,
+    job: &Slug,
+    now: Timestamp,
+) -> Result<Option<ClientName>, Fault> {
+    let sql = "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+               UNION ALL
+               SELECT client FROM pending_reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+               LIMIT 1";
+    let name: Option<String> = connection
+        .prepare_cached(sql)?
+        .query_row(params![wallet.to_string(), job.as_str(), surely_over(now)], |row| row.get(0))
+        .optional()?;
+    name.map(|name| name.parse().map_err(|_| Fault::Malformed("client"))).transpose()
+}
+
+/// How many jobs the client of a permit holds besides this one, and when the first of them ends.
+fn running(
+    transaction: &Connection,
+    permit: &Permit,
+    job: &Slug,
+    now: Timestamp,
+) -> Result<(u32, Timestamp), Fault> {
+    // A job of which several reserves are under way is one job.
+    let sql = "SELECT count(*), min(ends) FROM (
+                   SELECT max(ends) AS ends FROM (
+                       SELECT wallet, job, ends FROM reservations WHERE client = ?1 AND ends > ?2
+                       UNION ALL
+                       SELECT wallet, job, ends FROM pending_reservations
+                       WHERE client = ?1 AND ends > ?2
+                   )
+                   WHERE NOT (wallet = ?3 AND job = ?4)
+                   GROUP BY wallet, job
+               )";
+    let (running, until): (u32, Option<i64>) = transaction.prepare_cached(sql)?.query_row(
+        params![
+            permit.client().as_str(),
+            now.as_millisecond(),
+            permit.wallet().to_string(),
+            job.as_str()
+        ],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let until = until.map_or(Ok(now), Timestamp::from_millisecond);
+    Ok((running, until.map_err(|_| Fault::Malformed("time"))?))
+}
+
+fn insert(
+    transaction: &Connection,
+    permit: &Permit,
+    job: &Slug,
+    ends: Timestamp,
+) -> Result<Pending, Fault> {
+    let sql = "INSERT INTO pending_reservations (wallet, job, client, ends)
+               VALUES (?1, ?2, ?3, ?4)";
+    let id = transaction.prepare_cached(sql)?.insert(params![
+        permit.wallet().to_string(),
+        job.as_str(),
+        permit.client().as_str(),
+        ends.as_millisecond()
+    ])?;
+    Ok(Pending(id))
+}
+
+/// There are no more than calls in flight and answers lost within half an hour.
+fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {
+    let sql = "DELETE FROM pending_reservations WHERE ends <= ?1";
+    transaction.prepare_cached(sql)?.execute([surely_over(now)])?;
+    Ok(())
+}
+
+/// What ended by then, in milliseconds, is over on any clock.
+fn surely_over(now: Timestamp) -> i64 {
+    now.as_millisecond().saturating_sub(CLOCK_DIFFERENCE.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests;

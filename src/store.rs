@@ -21,6 +21,7 @@ mod run;
 mod worker;
 
 mod client_row;
+mod denial;
 mod record;
 mod stored_answer;
 
@@ -53,6 +54,7 @@ pub use self::{
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     callers::Admission,
     clients::{ClientRecord, Clients, ClientsError},
+    denial::{Caller, Denial},
     error::{Fault, StoreError},
     pending::{Opening, Pending},
     record::{Entry, Outcome, Record},

@@ -9,7 +9,10 @@ use std::{
 
 use agentpmt_proxy::{
     signer::Signer,
-    store::{Claim, Entry, Journal, Outcome, Reservation, Sending, Settled, Store, StoredAnswer},
+    store::{
+        Caller, Claim, Denial, Entry, Journal, Outcome, Reservation, Sending, Settled, Store,
+        StoredAnswer,
+    },
 };
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -131,6 +134,30 @@ async fn tail_shows_what_has_no_outcome_while_the_store_is_open() {
     let last = home.journal(&["tail", "-n", "1", "--json"]);
     let last: serde_json::Value = serde_json::from_slice(&last.stdout).unwrap();
     assert_eq!((&last["record"]["seq"], &last["record"]["kind"]), (&3.into(), &"signed".into()));
+}
+
+#[tokio::test]
+async fn tail_shows_what_was_denied_to_whom_and_why() {
+    let home = Home::new();
+    let store = home.open();
+    let denial = Denial {
+        call_id: "call-1".parse().unwrap(),
+        caller: Caller::Client("ci".parse().unwrap()),
+        wallet: Some(home.signer.address()),
+        action: "job_complete",
+        product: Some("job1".parse().unwrap()),
+        reason: "holder",
+    };
+    store.denied(&denial).await;
+    let caller = Caller::Unknown("user id 7".to_owned());
+    store.denied(&Denial { caller, reason: "unknown", ..denial }).await;
+    store.flush().await.unwrap();
+    let output = home.journal(&["tail"]);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert_eq!(lines.len(), 2, "{output:?}");
+    assert!(lines[0].ends_with("denied   call-1  job_complete job1 for ci: holder"), "{lines:?}");
+    assert!(lines[1].ends_with("job_complete job1 for user id 7: unknown"), "{lines:?}");
+    assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 2);
 }
 
 #[tokio::test]

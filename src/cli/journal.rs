@@ -25,7 +25,7 @@ pub(super) enum Journal {
 /// Show the last records
 ///
 /// A call has one record before it is signed and one for its outcome. A call without outcome runs,
-/// or was cut off with the proxy.
+/// or was cut off with the proxy. A call that was denied has one record, with the reason.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal tail -n 50")]
 pub(super) struct Tail {
@@ -108,16 +108,23 @@ fn as_line(record: &Record, fields: &Object, open: bool) -> String {
     let time = number("time").parse().ok().and_then(|time| Timestamp::from_millisecond(time).ok());
     let time =
         time.map_or("-".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string());
-    let what = if is(fields, "signed") {
-        let open = if open { "  NO OUTCOME" } else { "" };
-        let [action, product, client] = ["action", "product", "client"].map(text);
-        format!("{action} {product} for {client}{open}")
-    } else {
-        match fields.text("outcome").as_deref() {
+    let [kind, action, product, client] = ["kind", "action", "product", "client"].map(text);
+    let what = match kind.as_str() {
+        "signed" => {
+            let open = if open { "  NO OUTCOME" } else { "" };
+            format!("{action} {product} for {client}{open}")
+        }
+        "denied" => {
+            let caller = fields.text("client").unwrap_or_else(|| text("from"));
+            format!("{action} {product} for {caller}: {}", text("reason"))
+        }
+        _ => match fields.text("outcome").as_deref() {
             Some("answered") => format!("{} in {} ms", number("status"), number("milliseconds")),
             Some("not_sent") => "not sent".to_owned(),
             _ => "unknown".to_owned(),
-        }
+        },
     };
-    format!("{:>7}  {time}  {:7}  {}  {what}\n", record.seq, text("kind"), text("request_id"))
+    // What was denied never got an id to go upstream under.
+    let id = fields.text("request_id").unwrap_or_else(|| text("call_id"));
+    format!("{:>7}  {time}  {kind:7}  {id}  {what}\n", record.seq)
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     answers::{Sending, mark_sent},
+    denial::Denial,
     error::Fault,
     held::CallKey,
     record::{Draft, Entry, Outcome},
@@ -57,6 +58,11 @@ impl Store {
     /// Records what came of a call, in the background as [`Store::note`].
     pub async fn outcome(&self, request_id: &RequestId, outcome: Outcome) {
         self.leave(Draft::outcome(request_id, outcome, Timestamp::now())).await;
+    }
+
+    /// Records a call that was denied, in the background as [`Store::note`].
+    pub async fn denied(&self, denial: &Denial) {
+        self.leave(Draft::denied(denial, Timestamp::now())).await;
     }
 
     /// How many records of the background were lost since the store was opened.

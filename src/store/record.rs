@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use super::error::Fault;
+use super::{denial::Denial, error::Fault};
 use crate::{
     canonical::{CanonicalJson, JsonError, Object, PayloadHash},
     types::{Address, RequestId, Slug},
@@ -97,6 +97,10 @@ impl Draft {
 
     pub(super) fn outcome(request_id: &RequestId, outcome: Outcome, at: Timestamp) -> Self {
         Self::new(outcome.fields(request_id), at)
+    }
+
+    pub(super) fn denied(denial: &Denial, at: Timestamp) -> Self {
+        Self::new(denial.fields(), at)
     }
 
     fn new(mut fields: Object, at: Timestamp) -> Self {

@@ -2,6 +2,7 @@
 //! know; logs go to standard error.
 
 mod check;
+mod client;
 mod environment;
 mod explain;
 mod failure;
@@ -72,6 +73,8 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Journal(journal::Journal),
+    #[command(subcommand)]
+    Client(client::Client),
     Wait(wait::Wait),
 }
 
@@ -96,6 +99,7 @@ impl Cli {
             Command::Explain(explain) => explain.run(settings),
             Command::Check(check) => check.run(settings),
             Command::Journal(journal) => journal.run(settings),
+            Command::Client(client) => client.run(settings),
             Command::Wait(wait) => wait.run(settings),
         }
     }

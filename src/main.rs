@@ -9,6 +9,7 @@ use agentpmt_proxy::{
     call::InvalidCall,
     cli::{Cli, Failure},
     signer::keystore::KeystoreError,
+    store::ClientsError,
 };
 use clap::Parser;
 
@@ -35,7 +36,9 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
         Failure::Journal(_) => 1,
-        Failure::KeyAsArgument | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
+        Failure::KeyAsArgument | Failure::NoAllow | Failure::Call(InvalidCall::IdCount { .. }) => {
+            EX_USAGE
+        }
         Failure::Config(_) => EX_CONFIG,
         Failure::Keystore(error) => match error {
             KeystoreError::Empty { .. }
@@ -52,8 +55,17 @@ fn exit_code(failure: &Failure) -> ExitCode {
             }
             KeystoreError::Io { .. } => EX_IOERR,
         },
+        Failure::Clients(error) => match error {
+            ClientsError::Reserved(_) => EX_USAGE,
+            ClientsError::Exists(_) | ClientsError::Taken(_) | ClientsError::Active(_) => {
+                EX_CANTCREAT
+            }
+            ClientsError::Unknown(_) => EX_NOINPUT,
+            ClientsError::Store(_) => EX_IOERR,
+        },
         Failure::WrongPassword { .. } => EX_NOPERM,
-        Failure::Call(_)
+        Failure::NoCertificate { .. }
+        | Failure::Call(_)
         | Failure::Key(_)
         | Failure::PasswordNotUtf8
         | Failure::LongPassword { .. } => EX_DATAERR,

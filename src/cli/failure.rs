@@ -5,8 +5,9 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use crate::{
     call::InvalidCall,
     config::Mistakes,
+    policy::InvalidAllow,
     signer::{InvalidKey, keystore::KeystoreError},
-    store::{Broken, StoreError, VerifyError},
+    store::{Broken, ClientsError, StoreError, VerifyError},
     types::Address,
     upstream::ClientError,
 };
@@ -123,6 +124,21 @@ pub enum Failure {
     /// The journal is not as it was written.
     #[error(transparent)]
     Journal(#[from] Broken),
+    /// The clients stay as they are.
+    #[error(transparent)]
+    Clients(ClientsError),
+    /// A client was to be added, and nothing said what it may call.
+    #[error(
+        "say with --allow what the client may call, as in --allow jobs: {}",
+        InvalidAllow::Empty
+    )]
+    NoAllow,
+    /// A file holds no certificate.
+    #[error("{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", .path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
     /// What was given is no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),
@@ -170,6 +186,15 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Broken(broken) => Self::Journal(broken),
             VerifyError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<ClientsError> for Failure {
+    fn from(error: ClientsError) -> Self {
+        match error {
+            ClientsError::Store(error) => Self::Store(error),
+            error => Self::Clients(error),
         }
     }
 }

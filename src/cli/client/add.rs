@@ -1,0 +1,128 @@
+//! `client add`.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use jiff::{Span, Timestamp, tz::TimeZone};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use super::{Failure, print};
+use crate::{
+    config::Config,
+    policy::{Allow, Client, Rate},
+    store::Clients,
+    types::{CertificateHash, ClientName, ClientToken, Credential},
+};
+
+/// Add a client, and print its token
+///
+/// The token is printed once: only its hash is kept. With --uid or --certificate, the client is known
+/// by that instead. A name that was revoked may be added again, as for a new token: the client then
+/// has the reservations that it had.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  agentpmt-proxy client add ci --allow jobs --rate 10/s \
+                        --max-reservations 3 --expires 30d\n  \
+                        agentpmt-proxy client add board --allow read --uid 1001")]
+pub(in crate::cli) struct Add {
+    /// Its name, as it stands in the journal: 1 to 64 of A-Z a-z 0-9 . _ -
+    name: ClientName,
+    /// What it may call, with commas between: jobs (every call about jobs), read (every call that
+    /// changes nothing), or names of actions such as job_list,job_status
+    #[arg(long, value_name = "jobs|read|ACTION,…")]
+    allow: Option<Allow>,
+    /// The one wallet it may use; without it, any
+    #[arg(long, value_name = "ADDRESS")]
+    wallet: Option<String>,
+    /// How often it may call: 10/s, 600/m, 5/h or 100/d, and so many at once after a pause
+    #[arg(long, value_name = "COUNT/PERIOD")]
+    rate: Option<Rate>,
+    /// How many jobs it may hold at a time
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    max_reservations: Option<u32>,
+    /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
+    expires: Option<Timestamp>,
+    /// Let it act on the reservations of other clients
+    #[arg(long)]
+    admin: bool,
+    /// Know it by its user id, at the proxy's unix socket
+    #[arg(long, value_name = "UID", conflicts_with = "certificate")]
+    uid: Option<u32>,
+    /// Know it by this certificate, a PEM file, of its TLS connections
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+}
+
+impl Add {
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        let (credential, text) = self.credential()?;
+        let client = self.client(config)?;
+        let first =
+            Clients::create(&config.database())?.add(&client, &credential, Timestamp::now())?;
+        print(&text)?;
+        if first {
+            print(
+                "It is the first client: from now on every caller needs a token, or what else a \
+                 client is known by.\n",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn client(self, config: &Config) -> Result<Client, Failure> {
+        Ok(Client {
+            name: self.name,
+            allow: self.allow.ok_or(Failure::NoAllow)?,
+            // The option stands for that of every command, so the configuration has it, checked. A
+            // wallet that is only configured says nothing of this client.
+            wallet: config.wallet.filter(|_| self.wallet.is_some()),
+            rate: self.rate,
+            max_reservations: self.max_reservations,
+            admin: self.admin,
+            expires: self.expires,
+        })
+    }
+
+    /// What the client will be known by, and what to tell of it.
+    fn credential(&self) -> Result<(Credential, String), Failure> {
+        let name = &self.name;
+        if let Some(uid) = self.uid {
+            let text = format!("{name} is who calls with the user id {uid}.\n");
+            return Ok((Credential::Uid(uid), text));
+        }
+        if let Some(path) = &self.certificate {
+            let text = format!("{name} is who calls with the certificate {}.\n", path.display());
+            return Ok((Credential::Certificate(certificate(path)?), text));
+        }
+        let token = ClientToken::random();
+        let text = format!(
+            "{token}\nThis is the token of {name}. It is not shown again. {name} sends it with \
+             every call, in the header\nAuthorization: Bearer {token}\n",
+            token = token.expose()
+        );
+        Ok((Credential::Token(token.hash()), text))
+    }
+}
+
+/// The hash of the first certificate of a PEM file, which is the end entity's.
+fn certificate(path: &PathBuf) -> Result<CertificateHash, Failure> {
+    let io = |cause| Failure::Io { doing: "read the certificate", path: path.clone(), cause };
+    let pem = fs::read(path).map_err(io)?;
+    let certificate = CertificateDer::from_pem_slice(&pem);
+    let certificate = certificate.map_err(|_| Failure::NoCertificate { path: path.clone() })?;
+    Ok(CertificateHash::of(&certificate))
+}
+
+fn expiry(text: &str) -> Result<Timestamp, &'static str> {
+    let now = Timestamp::now();
+    let end = match text.parse::<Span>() {
+        Ok(span) => {
+            now.to_zoned_datetime(TimeZone::UTC).checked_add(span).map(|end| end.timestamp())
+        }
+        Err(_) => text.parse(),
+    };
+    end.ok().filter(|end| *end > now).ok_or(
+        "expected a length of time such as 30d, or a time that is to come, such as \
+         2027-01-31T00:00:00Z",
+    )
+}

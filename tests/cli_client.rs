@@ -1,0 +1,231 @@
+//! `client`: who may call, said at the command line.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use agentpmt_proxy::{
+    signer::Signer,
+    store::Store,
+    types::{ClientToken, Credential},
+};
+use binary::{Home, Ran, WALLET};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// Made with `openssl req -x509`, and its hash with `openssl x509 -fingerprint -sha256`.
+const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBcDCCARegAwIBAgIUT9dpTlzs+OhvSXOks/v//W21NrUwCgYIKoZIzj0EAwIw
+DTELMAkGA1UEAwwCY2kwIBcNMjYxMTI0MTg1MjUzWhgPMjEyNjEwMzExODUyNTNa
+MA0xCzAJBgNVBAMMAmNpMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEUIXeHzsn
+PPdEBs+7SvxZeCO9CpR8ilUrVU5UN0D+sULuioJjAjhDYpWSoacumgvoTX9nWXOI
+kSk/UPeNzK+ZmKNTMFEwHQYDVR0OBBYEFE687Zd0hNoqAeHNLtPIKNvxMSffMB8G
+A1UdIwQYMBaAFE687Zd0hNoqAeHNLtPIKNvxMSffMA8GA1UdEwEB/wQFMAMBAf8w
+CgYIKoZIzj0EAwIDRwAwRAIgGQEphOS8jDjRt+WokDaNC25B3YePq3fkfB0ZnZZs
+yxUCIHKf8clthQC6V8BuIXRZS/TW6MdWA0M3rQtx/di+CvoJ
+-----END CERTIFICATE-----
+";
+const CERTIFICATE_HASH: &str = "654b6c02eb3e33ce940b686993032396ffbdb372ccde680df9414ee211f6779e";
+
+fn add(home: &Home, name: &str, more: &[&str]) -> Ran {
+    home.run(&[&["client", "add", name, "--allow", "jobs"], more].concat())
+}
+
+/// The token that an output begins with.
+fn token(text: &str) -> ClientToken {
+    text.lines().next().unwrap().parse().unwrap()
+}
+
+/// The row of the list with this name.
+fn row(home: &Home, name: &str) -> Value {
+    let rows = home.run(&["client", "list", "--json"]).json();
+    rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone()
+}
+
+fn time(value: &Value) -> Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_printed_once_and_is_the_clients() {
+    let home = Home::new();
+    let text = add(&home, "ci", &[]).ok();
+    let token = token(&text);
+    assert!(text.contains(&format!("\nAuthorization: Bearer {}\n", token.expose())), "{text}");
+    home.run(&["client", "list"]).keeps(&[token.expose()]);
+    home.run(&["client", "list", "--json"]).keeps(&[token.expose()]);
+    let store = Store::open(&home.path("state/proxy.db"), &Signer::random().seal_key()).unwrap();
+    let credential = Credential::Token(token.hash());
+    let found = store.client_by(credential, Timestamp::now()).await.unwrap().unwrap();
+    assert_eq!((found.name.as_str(), found.allow.to_string()), ("ci", "jobs".to_owned()));
+}
+
+#[test]
+fn the_first_client_is_told_what_changes_with_it() {
+    let home = Home::new();
+    let changes = "from now on every caller needs a token";
+    assert!(add(&home, "first", &[]).ok().contains(changes));
+    assert!(!add(&home, "second", &[]).ok().contains(changes));
+}
+
+#[test]
+fn a_client_is_listed_with_its_limits() {
+    let home = Home::new();
+    let limits = ["--wallet", &WALLET.to_uppercase().replace("0X", "0x"), "--rate", "10/s"];
+    let more = ["--max-reservations", "3", "--admin", "--expires", "2999-01-31T00:00:00Z"];
+    let before = Timestamp::now();
+    add(&home, "ci", &[&limits[..], &more].concat()).ok();
+    let row = row(&home, "ci");
+    let created = time(&row["created"]);
+    assert!(created >= before - SignedDuration::from_millis(1) && created <= Timestamp::now());
+    let expected = json!({
+        "name": "ci",
+        "allow": "jobs",
+        "wallet": WALLET,
+        "rate": "10/s",
+        "max_reservations": 3,
+        "admin": true,
+        "known_by": "token",
+        "created": row["created"],
+        "expires": "2999-01-31T00:00:00Z",
+        "revoked": null,
+        "last_used": null,
+    });
+    assert_eq!(row, expected);
+    let line = format!(
+        "ci                    jobs; admin; wallet {WALLET}; 10/s; at most 3 reservations; \
+         by token; expires 2999-01-31T00:00:00Z; never used\n"
+    );
+    assert_eq!(home.run(&["client", "list"]).ok(), line);
+}
+
+#[test]
+fn a_wallet_that_is_configured_does_not_bind_a_client() {
+    let home = Home::new().with("AGENTPMT_PROXY_WALLET", WALLET);
+    add(&home, "ci", &[]).ok();
+    assert_eq!(row(&home, "ci")["wallet"], Value::Null);
+}
+
+#[test]
+fn a_length_of_time_ends_that_much_later() {
+    let home = Home::new();
+    let days = |days: i64| Timestamp::now() + SignedDuration::from_hours(24 * days);
+    let earliest = days(30) - SignedDuration::from_millis(1);
+    add(&home, "ci", &["--expires", "30d"]).ok();
+    let end = time(&row(&home, "ci")["expires"]);
+    assert!(earliest <= end && end <= days(30), "{end}");
+}
+
+#[test]
+fn a_user_id_or_a_certificate_stands_in_for_a_token() {
+    let home = Home::new();
+    let chain = format!("A comment.\n{CERTIFICATE}{}", CERTIFICATE.replace("MII", "AAA"));
+    home.write("ci.pem", &chain);
+    let text = add(&home, "uid", &["--uid", "1001"]).ok()
+        + &add(&home, "cert", &["--certificate", "ci.pem"]).ok();
+    assert!(text.contains("user id 1001") && text.contains("certificate ci.pem"), "{text}");
+    assert!(!text.contains("apmt_"), "{text}");
+    assert_eq!(row(&home, "uid")["known_by"], "uid 1001");
+    assert_eq!(row(&home, "cert")["known_by"], format!("certificate {CERTIFICATE_HASH}"));
+    let both = add(&home, "both", &["--uid", "7", "--certificate", "ci.pem"]);
+    both.fails_at_length(2, &["--uid", "--certificate", "cannot be used with"]);
+    add(&home, "other", &["--uid", "1001"]).fails(73, &["client uid", "already"]);
+}
+
+#[test]
+fn a_file_without_a_certificate_is_refused() {
+    let home = Home::new();
+    home.write("notes.pem", "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----\n");
+    let ran = add(&home, "ci", &["--certificate", "notes.pem"]);
+    ran.fails(65, &["notes.pem holds no certificate"]);
+    add(&home, "ci", &["--certificate", "none.pem"]).fails(66, &["none.pem", "No such file"]);
+    assert!(!home.path("state").exists());
+}
+
+#[test]
+fn nothing_is_allowed_that_is_not_said() {
+    let home = Home::new();
+    let ran = home.run(&["client", "add", "ci"]);
+    ran.fails(2, &["--allow jobs", "job_complete", "read"]);
+    let ran = home.run(&["client", "add", "ci", "--allow", "job_lst"]);
+    ran.fails_at_length(2, &["job_lst", "did you mean job_list?"]);
+    assert!(!home.path("state").exists());
+}
+
+#[test]
+fn what_makes_no_sense_is_wrong_usage() {
+    let home = Home::new();
+    for (option, value, words) in [
+        ("--rate", "fast", "10/s"),
+        ("--rate", "0/s", "10/s"),
+        ("--max-reservations", "0", "1.."),
+        ("--expires", "soon", "30d"),
+        ("--expires", "-30d", "30d"),
+        ("--expires", "2001-01-01T00:00:00Z", "to come"),
+        ("--uid", "root", "invalid digit"),
+    ] {
+        let option = format!("{option}={value}");
+        add(&home, "ci", &[&option]).fails_at_length(2, &[value, words]);
+    }
+    add(&home, "a b", &[]).fails_at_length(2, &["1 to 64 of the characters"]);
+    add(&home, "local", &[]).fails(2, &["local is the name of"]);
+    add(&home, "ci", &["--wallet", "0x12"]).fails_at_length(78, &["--wallet", "40 hexadecimal"]);
+}
+
+#[test]
+fn a_revoked_client_stays_on_the_list_and_may_be_added_again() {
+    let home = Home::new();
+    let old = token(&add(&home, "ci", &[]).ok());
+    add(&home, "ci", &[]).fails(73, &["client ci is there already", "client revoke ci"]);
+    assert!(home.run(&["client", "revoke", "ci"]).ok().contains("ci is revoked"));
+    home.run(&["client", "revoke", "ci"]).ok();
+    let list = home.run(&["client", "list"]).ok();
+    assert!(list.contains("never used; REVOKED 20") && !list.contains("by token"), "{list}");
+    assert!(time(&row(&home, "ci")["revoked"]) <= Timestamp::now());
+    let text = add(&home, "ci", &[]).ok();
+    assert!(!text.contains("first client"), "{text}");
+    assert_ne!(token(&text).hash(), old.hash());
+    assert_eq!(row(&home, "ci")["revoked"], Value::Null);
+}
+
+#[test]
+fn the_last_client_that_is_removed_is_told_what_changes_with_it() {
+    let home = Home::new();
+    add(&home, "a", &[]).ok();
+    add(&home, "b", &[]).ok();
+    home.run(&["client", "remove", "a"]).fails(73, &["may still call", "client revoke a"]);
+    for (name, last) in [("a", false), ("b", true)] {
+        home.run(&["client", "revoke", name]).ok();
+        let text = home.run(&["client", "remove", name]).ok();
+        assert!(text.contains(&format!("{name} is removed")), "{text}");
+        assert_eq!(text.contains("may do everything again"), last, "{text}");
+    }
+    let ran = home.run(&["client", "list"]);
+    assert_eq!((ran.code, &*ran.stdout), (Some(0), ""));
+    assert!(ran.stderr.contains("client add NAME --allow jobs"), "{ran:?}");
+}
+
+#[test]
+fn a_client_that_is_not_there_is_told() {
+    let home = Home::new();
+    for command in ["revoke", "remove"] {
+        home.run(&["client", command, "ci"]).fails(66, &["proxy.db: there is no such file"]);
+    }
+    home.run(&["client", "list"]).fails(66, &["proxy.db: there is no such file"]);
+    assert!(!home.path("state").exists());
+    add(&home, "ci", &[]).ok();
+    for command in ["revoke", "remove"] {
+        let ran = home.run(&["client", command, "cd"]);
+        ran.fails(66, &["there is no client cd", "client list"]);
+    }
+}
+
+#[test]
+fn clients_are_added_and_revoked_while_the_proxy_runs() {
+    let home = Home::with_wallet().with_password(binary::PASSWORD);
+    let server = home.serve(&["serve"]);
+    add(&home, "ci", &[]).ok();
+    home.run(&["client", "revoke", "ci"]).ok();
+    server.is_ready(WALLET);
+}

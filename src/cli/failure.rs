@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 use crate::{
     call::InvalidCall,
     config::Mistakes,
-    policy::InvalidAllow,
+    policy::Allow,
     signer::{InvalidKey, keystore::KeystoreError},
     store::{Broken, ClientsError, StoreError, VerifyError},
     types::Address,
@@ -129,8 +129,8 @@ pub enum Failure {
     Clients(ClientsError),
     /// A client was to be added, and nothing said what it may call.
     #[error(
-        "say with --allow what the client may call, as in --allow jobs: {}",
-        InvalidAllow::Empty
+        "say with --allow what the client may call, as in --allow jobs; there are {}",
+        Allow::words()
     )]
     NoAllow,
     /// A file holds no certificate.

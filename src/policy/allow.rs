@@ -29,7 +29,7 @@ enum Word {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAllow {
     /// No word at all.
-    #[error("at least one word is needed; there are {}", words())]
+    #[error("at least one word is needed; there are {}", Allow::words())]
     Empty,
     /// A word that stands for no call.
     #[error("there is no action {word:?}; {}", advice(.word))]
@@ -43,6 +43,11 @@ impl Allow {
     /// Every call there is.
     pub(super) fn everything() -> Self {
         Self(ACTIONS.iter().map(Word::Only).collect())
+    }
+
+    /// The words that a list may have, for people.
+    pub fn words() -> String {
+        known().collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the list has this call.
@@ -95,14 +100,10 @@ fn known() -> impl Iterator<Item = &'static str> {
     [JOBS, READ].into_iter().chain(ACTIONS.iter().map(|action| action.name))
 }
 
-fn words() -> String {
-    known().collect::<Vec<_>>().join(", ")
-}
-
 fn advice(word: &str) -> String {
     match nearest(word, known()) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("there are {}", words()),
+        None => format!("there are {}", Allow::words()),
     }
 }
 

@@ -142,6 +142,7 @@ mod tests {
     fn a_burst_of_its_count_is_admitted_and_then_one_an_interval() {
         for (text, count, interval) in [
             ("10/s", 10, SECOND / 10),
+            ("3/s", 3, 333_333_334),
             ("600/m", 600, SECOND / 10),
             ("5/h", 5, 720 * SECOND),
             ("100/d", 100, 864 * SECOND),

@@ -66,11 +66,9 @@ impl Store {
     /// It waits for nothing: when there is much to do, the next call will do.
     async fn note_use(&self, name: ClientName, now: Timestamp) {
         let note = move |transaction: &Connection| {
-            let sql = "UPDATE clients SET last_used = ?2
-                       WHERE name = ?1 AND (last_used IS NULL OR abs(?2 - last_used) >= ?3)";
-            let noted = USE_NOTED.as_millis() as i64;
-            let mut statement = transaction.prepare_cached(sql)?;
-            statement.execute(params![name.as_str(), now.as_millisecond(), noted])?;
+            transaction
+                .prepare_cached("UPDATE clients SET last_used = ?2 WHERE name = ?1")?
+                .execute(params![name.as_str(), now.as_millisecond()])?;
             Ok(())
         };
         self.0.worker.leave(Duration::ZERO, note, |_| ()).await;

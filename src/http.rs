@@ -29,6 +29,7 @@ use self::{head::Head, problem::Problem};
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     call::{Call, InvalidCall},
+    policy::Client,
     proxy::{Incoming, Proxy},
     reservation::HELD_BY_PROXY,
     store::Reservation,
@@ -81,7 +82,7 @@ async fn call(
     let ids =
         ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    let result = proxy.call(Incoming { call, call_id, key, place }).await;
+    let result = proxy.call(Incoming { call, call_id, client: Client::local(), key, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
@@ -101,7 +102,7 @@ async fn session(State(proxy): State<Arc<Proxy>>) -> Json<Value> {
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Json(json!({
         "session_nonce": HELD_BY_PROXY,
-        "wallet_address": proxy.wallet().to_string(),
+        "wallet_address": proxy.wallet_of(&Client::local()).to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     }))
@@ -117,11 +118,12 @@ async fn ready(State(proxy): State<Arc<Proxy>>) -> Response {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    (status, Json(json!({ "status": word, "wallet": proxy.wallet().to_string() }))).into_response()
+    (status, Json(json!({ "status": word }))).into_response()
 }
 
 async fn reservations(State(proxy): State<Arc<Proxy>>) -> Result<Json<Value>, Problem> {
-    let held = proxy.reservations().await.map_err(|error| Problem::store(&error))?;
+    let held =
+        proxy.reservations(&Client::local()).await.map_err(|error| Problem::store(&error))?;
     let rows: Vec<_> = held.iter().map(|reservation| row(reservation, Timestamp::now())).collect();
     Ok(Json(json!({ "reservations": rows })))
 }

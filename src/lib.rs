@@ -7,6 +7,7 @@
 //! local request
 //!   → Call       a row of ACTIONS + path values + body        http, call, action, canonical
 //!   → claim      of its idempotency key, if it has one        proxy, store
+//!   → Permit     may this client make this call               policy
 //!   → nonce      a live session of the wallet                 session
 //!   → Message    the text to sign; its Display is the text    message
 //!   → journal    about to sign                                store

@@ -7,22 +7,19 @@ use sha3::{Digest, Keccak256};
 use crate::{
     action::Binds,
     call::SignedCall,
-    types::{Address, RequestId, SessionNonce, Slug},
+    policy::SignedPermit,
+    types::{RequestId, SessionNonce, Slug},
 };
 
 /// The text to sign: seven lines, joined by line feeds, none at the end. Its `Display` is the text.
 ///
-/// It can only be made of a [`SignedCall`] and of values that cannot hold a line break.
+/// It can only be made of a [`SignedPermit`] and of values that cannot hold a line break.
 pub struct Message(String);
 
 impl Message {
-    /// The message that shows that `wallet` makes `call` in the session of `nonce`.
-    pub fn new(
-        call: SignedCall<'_>,
-        wallet: Address,
-        nonce: &SessionNonce,
-        request: &RequestId,
-    ) -> Self {
+    /// The message that shows that the permitted wallet makes the call in the session of `nonce`.
+    pub fn new(permit: SignedPermit<'_>, nonce: &SessionNonce, request: &RequestId) -> Self {
+        let (call, wallet) = (permit.call(), permit.permit().wallet());
         let nonce = nonce.expose();
         let bound = bound_lines(call);
         let payload = call.payload().map(|json| json.hash().to_string());

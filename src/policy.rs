@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub use self::{
     allow::{Allow, InvalidAllow},
     denied::Denied,
-    permit::Permit,
+    permit::{Permit, SignedPermit},
     rate::{InvalidRate, Rate},
 };
 use crate::types::{Address, ClientName};

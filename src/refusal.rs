@@ -153,11 +153,12 @@ mod tests {
 
     #[test]
     fn the_first_line_that_differs_is_named() {
-        use crate::{action::Action, call::Call, types::Address};
+        use crate::{action::Action, call::Call, policy::Client, types::Address};
         let call = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
         let (nonce, request) = ("n".parse().unwrap(), "r".parse().unwrap());
         let wallet = Address::new([0; 20]);
-        let ours = Message::new(call.signed().unwrap(), wallet, &nonce, &request);
+        let permit = Client::local().permit(call, wallet, None, jiff::Timestamp::now()).unwrap();
+        let ours = Message::new(permit.signed().unwrap(), &nonce, &request);
         let text = ours.to_string();
         let named = |theirs: &str| first_difference(&ours, theirs);
         assert_eq!(named(&text), None);

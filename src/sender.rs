@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Call, SignedCall},
+    call::Call,
     canonical::{CanonicalJson, Object, PayloadHash},
     message::Message,
+    policy::{Permit, SignedPermit},
     refusal::{Refusal, first_difference},
     retry::Outcome,
     session::Sessions,
@@ -19,13 +20,11 @@ use crate::{
     upstream::{Request, Upstream},
 };
 
-/// Who asks for a call.
+/// The local request that asks for a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     /// The id of the local request.
     pub(crate) call_id: RequestId,
-    /// The client.
-    pub(crate) client: &'static str,
     /// The idempotency key that it has claimed for the call.
     pub(crate) key: Option<IdempotencyKey>,
 }
@@ -59,7 +58,7 @@ impl Sender {
     /// The record of a change could not be written; nothing was signed.
     pub(crate) async fn try_signed(
         &self,
-        call: SignedCall<'_>,
+        permit: SignedPermit<'_>,
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
@@ -68,13 +67,14 @@ impl Sender {
             Err(error) => return Ok(Try { outcome: Outcome::NoSession(error), nonce: None }),
         };
         let request_id = RequestId::random();
-        let message = Message::new(call, self.wallet(), &nonce, &request_id);
-        let payload = call.payload().map(|payload| payload.hash());
-        self.record(call.call(), payload, origin, &request_id).await?;
-        let body = self.signed_body(call.call().body().clone(), &message, &nonce, &request_id);
-        let outcome = self.send(call.call(), body, None, &request_id, deadline).await;
+        let message = Message::new(permit, &nonce, &request_id);
+        let payload = permit.call().payload().map(|payload| payload.hash());
+        self.record(permit.permit(), payload, origin, &request_id).await?;
+        let call = permit.permit().call();
+        let body = self.signed_body(call.body().clone(), &message, &nonce, &request_id);
+        let outcome = self.send(call, body, None, &request_id, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
-            log_difference(call.call(), &message, expected_message.as_deref());
+            log_difference(call, &message, expected_message.as_deref());
         }
         Ok(Try { outcome, nonce: Some(nonce) })
     }
@@ -85,15 +85,15 @@ impl Sender {
     /// The record could not be written; nothing was sent.
     pub(crate) async fn try_with_token(
         &self,
-        call: &Call,
+        permit: &Permit,
         token: HeaderValue,
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
         let request_id = RequestId::random();
-        let body = call.body().to_canonical();
-        self.record(call, Some(body.hash()), origin, &request_id).await?;
-        let outcome = self.send(call, body, Some(token), &request_id, deadline).await;
+        let body = permit.call().body().to_canonical();
+        self.record(permit, Some(body.hash()), origin, &request_id).await?;
+        let outcome = self.send(permit.call(), body, Some(token), &request_id, deadline).await;
         Ok(Try { outcome, nonce: None })
     }
 
@@ -104,16 +104,17 @@ impl Sender {
 
     async fn record(
         &self,
-        call: &Call,
+        permit: &Permit,
         payload_hash: Option<PayloadHash>,
         origin: &Origin,
         request_id: &RequestId,
     ) -> Result<(), StoreError> {
+        let call = permit.call();
         let entry = Entry {
             request_id: request_id.clone(),
             call_id: origin.call_id.clone(),
-            client: origin.client.to_owned(),
-            wallet: self.wallet(),
+            client: permit.client().to_string(),
+            wallet: permit.wallet(),
             action: call.action().name,
             product: call.id().cloned(),
             payload_hash,

@@ -11,12 +11,14 @@ use agentpmt_proxy::{
     call::Call,
     canonical::{CanonicalJson, Object},
     message::Message,
+    policy,
     sandbox::{Fault, KINDS, Sandbox, Settings},
     signer::Signer,
     types::RequestId,
 };
 use common::{GENERAL_JOB, client, json, serve_sandbox};
 use http::StatusCode;
+use jiff::Timestamp;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::{
@@ -96,9 +98,13 @@ impl Upstream {
         let body = json!({"proof_text": "done", "reservation_id": self.reservation}).to_string();
         let body = if action.name == "job_complete" { body } else { String::new() };
         let call = Call::new(action, ids, body.as_bytes()).unwrap();
-        let Some(signed) = call.signed() else { return (call.path(), "{}".to_owned()) };
+        let permit =
+            policy::Client::local().permit(call, self.signer.address(), None, Timestamp::now());
+        let permit = permit.unwrap();
+        let call = permit.call();
+        let Some(signed) = permit.signed() else { return (call.path(), "{}".to_owned()) };
         let (nonce, request) = (self.nonce.parse().unwrap(), RequestId::random());
-        let message = Message::new(signed, self.signer.address(), &nonce, &request);
+        let message = Message::new(signed, &nonce, &request);
         let mut body: Object = call.body().clone();
         let mut set = |name, value: &str| body.insert(name, CanonicalJson::string(value));
         set("wallet_address", &self.signer.address().to_string());

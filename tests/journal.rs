@@ -13,6 +13,7 @@ use std::{
 
 use agentpmt_proxy::{
     canonical::{CanonicalJson, Object},
+    policy::Client,
     sandbox::{Sandbox, Settings},
     store::Journal,
 };
@@ -119,7 +120,7 @@ async fn every_call_is_on_record_with_the_request_id_that_arrived_and_its_outcom
         let (entry, call) = (&signed[index], calls[index]);
         let text = |name: &str| entry.text(name);
         assert_eq!(text("client").unwrap(), "local");
-        assert_eq!(text("wallet").unwrap(), proxy.proxy.wallet().to_string());
+        assert_eq!(text("wallet").unwrap(), proxy.proxy.wallet_of(&Client::local()).to_string());
         assert_eq!(text("action").unwrap(), action);
         assert_eq!(text("product").as_deref(), product);
         let id = text("request_id").unwrap();

@@ -7,8 +7,10 @@ use agentpmt_proxy::{
     call::Call,
     canonical::CanonicalJson,
     message::Message,
+    policy::Client,
     types::{Address, RequestId, SessionNonce},
 };
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -114,8 +116,10 @@ fn check_seven_lines(
 ) -> Result<(), TestCaseError> {
     let ids = action.id_names().map(|_| id);
     let Ok(call) = Call::new(action, ids, body.as_bytes()) else { return Ok(()) };
-    let Some(signed) = call.signed() else { return Ok(()) };
-    let text = Message::new(signed, Address::new([7; 20]), nonce, request).to_string();
+    let permit = Client::local().permit(call, Address::new([7; 20]), None, Timestamp::now());
+    let permit = permit.unwrap();
+    let Some(signed) = permit.signed() else { return Ok(()) };
+    let text = Message::new(signed, nonce, request).to_string();
     let lines: Vec<_> = text.split(|c: char| c.is_control() || c == '\u{2028}').collect();
     prop_assert_eq!(lines.len(), 7, "{:?}", text);
     let names =

@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 
 use agentpmt_proxy::{
+    policy::Client,
     sandbox::{Sandbox, Settings},
     signer::Signer,
     store::{Reservation, Store},
@@ -67,7 +68,7 @@ async fn what_is_held_is_listed_with_the_time_left_and_without_its_token() {
     let proxy = TestProxy::start().await;
     let ids = [reserve(&proxy, GENERAL_JOB).await, reserve(&proxy, WORKFLOW_JOB).await];
     let rows = held(&proxy).await;
-    let wallet = proxy.proxy.wallet().to_string();
+    let wallet = proxy.proxy.wallet_of(&Client::local()).to_string();
     for (row, (job, id)) in rows.iter().zip([GENERAL_JOB, WORKFLOW_JOB].into_iter().zip(ids)) {
         let expected = [("job_id", job), ("reservation_id", &id), ("client", "local")];
         for (name, text) in expected.into_iter().chain([("wallet", wallet.as_str())]) {

@@ -13,10 +13,12 @@ use agentpmt_proxy::{
     call::Call,
     canonical::{CanonicalJson, Object},
     message::Message,
+    policy::{Client, Permit},
     signer::Signer,
     types::Address,
 };
 use http::Method;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 fn cases(kind: &str) -> Vec<PathBuf> {
@@ -129,10 +131,11 @@ fn messages_and_signatures_are_those_of_the_vectors() {
         assert_eq!(hash.unwrap_or_default(), read(&case, "hash.txt"), "{case:?}: hash");
 
         let signer = Signer::from_hex(&vector.private_key).unwrap();
+        let permit = permit(call, signer.address());
         assert_eq!(signer.address(), vector.address.parse().unwrap(), "{case:?}: address");
         let nonce = vector.session_nonce.parse().unwrap();
         let request_id = vector.request_id.parse().unwrap();
-        let message = Message::new(signed, signer.address(), &nonce, &request_id);
+        let message = Message::new(permit.signed().unwrap(), &nonce, &request_id);
         assert_eq!(message.to_string(), read(&case, "message.txt"), "{case:?}: message");
 
         let signature = signer.sign(&message).to_hex();
@@ -140,12 +143,17 @@ fn messages_and_signatures_are_those_of_the_vectors() {
     }
 }
 
+fn permit(call: Call, wallet: Address) -> Permit {
+    Client::local().permit(call, wallet, None, Timestamp::now()).unwrap()
+}
+
 /// No vector covers this shape; the lines are those of protocol §2.
 #[test]
 fn a_path_bound_message_names_method_and_path() {
     let call = Call::new(&PATH_BOUND_ACTION, ["weather", "now"], b"{\"x\":1}").unwrap();
     let (nonce, request_id) = ("n".parse().unwrap(), "r".parse().unwrap());
-    let message = Message::new(call.signed().unwrap(), Address::new([0; 20]), &nonce, &request_id);
+    let permit = permit(call, Address::new([0; 20]));
+    let message = Message::new(permit.signed().unwrap(), &nonce, &request_id);
     let text = message.to_string();
     let lines: Vec<_> = text.split('\n').collect();
     assert_eq!(lines.len(), 7);

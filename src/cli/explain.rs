@@ -4,14 +4,16 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Failure, Settings, print};
 use crate::{
     action::{ACTIONS, Action},
-    call::{Call, SignedCall},
+    call::Call,
     config::Config,
     message::Message,
+    policy::{Client, SignedPermit},
     signer::keystore::Keystore,
     types::{Address, RequestId, SessionNonce},
 };
@@ -53,11 +55,15 @@ impl Explain {
         let (ids, body) = self.split();
         let call = Call::new(self.action, ids, body.as_bytes())?;
         let wallet = wallet(&config);
-        let proven = call.signed().map(|signed| prove(signed, wallet.unwrap_or(UNKNOWN)));
+        let permit =
+            Client::local().permit(call, wallet.unwrap_or(UNKNOWN), None, Timestamp::now());
+        let permit = permit.expect("the local client may do everything");
+        let proven = permit.signed().map(prove);
+        let call = permit.call();
         if self.json {
-            return print(&as_json(&call, wallet, proven));
+            return print(&as_json(call, wallet, proven));
         }
-        print(&as_text(&call, wallet, proven))
+        print(&as_text(call, wallet, proven))
     }
 
     /// The ids that the path needs come first; what follows is the body.
@@ -83,15 +89,15 @@ fn wallet(config: &Config) -> Option<Address> {
     config.wallet.or_else(found)
 }
 
-fn prove(call: SignedCall<'_>, wallet: Address) -> Proven {
-    let payload = call.payload();
+fn prove(permit: SignedPermit<'_>) -> Proven {
+    let payload = permit.call().payload();
     // Both texts are printable and have no space, which is all that is asked of them.
     let nonce: SessionNonce = "<session_nonce>".parse().expect("a nonce");
     let request_id: RequestId = "<request_id>".parse().expect("a request id");
     Proven {
         hash: payload.as_ref().map(|payload| payload.hash().to_string()).unwrap_or_default(),
         payload: payload.map(String::from).unwrap_or_default(),
-        message: Message::new(call, wallet, &nonce, &request_id).to_string(),
+        message: Message::new(permit, &nonce, &request_id).to_string(),
     }
 }
 

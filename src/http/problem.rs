@@ -18,6 +18,7 @@ use crate::{
     action::{ACTIONS, Action, Effect, SESSION_PATH},
     call::InvalidCall,
     job_status::JobStatus,
+    policy::Denied,
     proxy::CallError,
     session::SessionError,
     store::StoreError,
@@ -173,6 +174,27 @@ impl Problem {
                 let wait = quiet.filter(|_| processed.is_none()).and_then(seconds_until);
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
+            CallError::Denied(denied) => Self::denied(denied),
+            CallError::WalletNotHeld { .. } => {
+                let advice = "ask whoever runs the proxy to add its key file, or for a client with \
+                              another wallet";
+                Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
+            }
+            CallError::TooFast { wait } => {
+                let detail = format!("{failure}; nothing was signed, so send it again later");
+                Self::too_many(Kind::TooFast, detail, wait.as_secs() + 1)
+            }
+            CallError::TooManyReservations { until, .. } => {
+                let detail = format!(
+                    "{failure}; nothing was signed: complete one, or wait until {until}, when the \
+                     first of them ends"
+                );
+                Self::too_many(
+                    Kind::TooManyReservations,
+                    detail,
+                    seconds_until(*until).unwrap_or(1),
+                )
+            }
             CallError::NoWorkflowToken { .. } => {
                 let advice = "reserve the job through this proxy first (if it is reserved \
                               already, its token is lost: wait until the reservation ends)";
@@ -199,6 +221,16 @@ impl Problem {
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
         }
+    }
+
+    /// The client may not make the call.
+    fn denied(denied: &Denied) -> Self {
+        Self::new(Kind::NotAllowed, format!("{denied}; nothing was signed"))
+    }
+
+    fn too_many(kind: Kind, detail: String, seconds: u64) -> Self {
+        let retry_after = Some(HeaderValue::from(seconds));
+        Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
     }
 
     /// What has to be on record cannot be written or read.

@@ -7,19 +7,23 @@ use crate::{
     config::nearest,
 };
 
+/// The word for every call there is.
+const ALL: &str = "all";
+
 /// The word for every call that changes nothing.
 const READ: &str = "read";
 
 /// The word for every call about jobs.
 const JOBS: &str = "jobs";
 
-/// Calls, as a list of words with commas between: `read`, `jobs`, or the names of actions. A word
+/// Calls, as a list of words with commas between: `all`, `read`, `jobs`, or the names of actions. A word
 /// keeps its meaning when an action is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow(Vec<Word>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
+    All,
     Read,
     Jobs,
     Only(&'static Action),
@@ -42,7 +46,7 @@ pub enum InvalidAllow {
 impl Allow {
     /// Every call there is.
     pub(super) fn everything() -> Self {
-        Self(ACTIONS.iter().map(Word::Only).collect())
+        Self(vec![Word::All])
     }
 
     /// The words that a list may have, for people.
@@ -53,6 +57,7 @@ impl Allow {
     /// Whether the list has this call.
     pub fn has(&self, action: &Action) -> bool {
         self.0.iter().any(|word| match word {
+            Word::All => true,
             Word::Read => !action.changes(),
             Word::Jobs => action.is_about_jobs(),
             Word::Only(only) => *only == action,
@@ -78,6 +83,7 @@ impl FromStr for Allow {
 impl fmt::Display for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.0.iter().map(|word| match word {
+            Word::All => ALL,
             Word::Read => READ,
             Word::Jobs => JOBS,
             Word::Only(action) => action.name,
@@ -88,6 +94,7 @@ impl fmt::Display for Allow {
 
 fn parse_word(word: &str) -> Result<Word, InvalidAllow> {
     match word {
+        ALL => Ok(Word::All),
         READ => Ok(Word::Read),
         JOBS => Ok(Word::Jobs),
         name => Action::named(name)
@@ -97,7 +104,7 @@ fn parse_word(word: &str) -> Result<Word, InvalidAllow> {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    [JOBS, READ].into_iter().chain(ACTIONS.iter().map(|action| action.name))
+    [JOBS, READ, ALL].into_iter().chain(ACTIONS.iter().map(|action| action.name))
 }
 
 fn advice(word: &str) -> String {
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(allowed("read,job_complete"), ["job_list", "job_complete", "job_status"]);
         let all_about_jobs = ACTIONS.iter().filter(|action| action.name.starts_with("job_"));
         assert_eq!(allowed("jobs"), all_about_jobs.map(|action| action.name).collect::<Vec<_>>());
+        assert_eq!(allowed("all").len(), ACTIONS.len());
         assert!(ACTIONS.iter().all(|action| Allow::everything().has(action)));
     }
 
@@ -141,7 +149,7 @@ mod tests {
         let refused = |text: &str| text.parse::<Allow>().unwrap_err().to_string();
         let near = "there is no action \"job_complet\"; did you mean job_complete?";
         assert_eq!(refused("read,job_complet"), near);
-        let all = "there are jobs, read, job_list, job_reserve, job_complete, job_status, \
+        let all = "there are jobs, read, all, job_list, job_reserve, job_complete, job_status, \
                    job_workflow_create, job_workflow_update, job_workflow_publish";
         assert_eq!(refused("everything"), format!("there is no action \"everything\"; {all}"));
         assert_eq!(refused(" ,"), format!("at least one word is needed; {all}"));

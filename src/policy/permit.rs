@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Client, Denied};
 use crate::{
     action::{Action, Effect, Proof},
-    call::Call,
+    call::{Call, SignedCall},
     canonical::CanonicalJson,
     types::{Address, ClientName, Slug},
 };
@@ -37,21 +37,35 @@ impl Client {
         holder: Option<&ClientName>,
         now: Timestamp,
     ) -> Result<Permit, Denied> {
+        self.check(call.action(), wallet, now)?;
+        if let Some(job) = job(&call).filter(|_| !self.admin) {
+            self.check_holder(call.action(), job, holder)?;
+        }
+        let (client, admin) = (self.name.clone(), self.admin);
+        Ok(Permit { call, wallet, client, admin, max_reservations: self.max_reservations })
+    }
+
+    /// Whether the client may make such a call at all, whoever holds the job.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check(
+        &self,
+        action: &'static Action,
+        wallet: Address,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
         let client = || self.name.clone();
         if let Some(ended) = self.expires.filter(|end| *end <= now) {
             return Err(Denied::Expired { client: client(), ended });
         }
-        if !self.allow.has(call.action()) {
-            return Err(Denied::Action { client: client(), action: call.action() });
+        if !self.allow.has(action) {
+            return Err(Denied::Action { client: client(), action });
         }
         if self.wallet.is_some_and(|own| own != wallet) {
             return Err(Denied::Wallet { client: client(), wallet });
         }
-        if let Some(job) = job(&call).filter(|_| !self.admin) {
-            self.check_holder(call.action(), job, holder)?;
-        }
-        let (admin, max_reservations) = (self.admin, self.max_reservations);
-        Ok(Permit { call, wallet, client: client(), admin, max_reservations })
+        Ok(())
     }
 
     fn check_holder(
@@ -72,6 +86,12 @@ impl Permit {
     /// The call.
     pub fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// The call as one to sign, if a signature is its proof.
+    pub fn signed(&self) -> Option<SignedPermit<'_>> {
+        let call = self.call.signed()?;
+        Some(SignedPermit { call, permit: self })
     }
 
     /// The wallet that signs it.
@@ -105,6 +125,25 @@ impl Permit {
         let status = Action::named("job_status")?;
         let call = Call::new(status, [job(&self.call)?.as_str()], b"").ok()?;
         Some(Self { call, ..self.clone() })
+    }
+}
+
+/// A permitted call whose proof is a signature: only such a one becomes a message.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedPermit<'a> {
+    call: SignedCall<'a>,
+    permit: &'a Permit,
+}
+
+impl<'a> SignedPermit<'a> {
+    /// The call.
+    pub fn call(self) -> SignedCall<'a> {
+        self.call
+    }
+
+    /// The permission for it.
+    pub fn permit(self) -> &'a Permit {
+        self.permit
     }
 }
 

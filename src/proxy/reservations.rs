@@ -71,12 +71,16 @@ impl Reservations {
         Ok(running)
     }
 
-    /// Forgets a reservation, as its job is completed.
-    pub(super) async fn end(&self, wallet: Address, job: &Slug) {
+    /// Forgets all reservations of a job, as its proof is submitted.
+    pub(super) async fn submitted(&self, wallet: Address, job: &Slug) {
         self.unsaved().remove(&(wallet, job.clone()));
-        if let Err(error) = self.store.end_reservation(wallet, job).await {
-            tracing::error!(%job, %error, "the end of a reservation is not on record");
-        }
+        log_if_lost(job, self.store.end_job(wallet, job).await);
+    }
+
+    /// Forgets the reservation that is remembered, as there is a later one whose answer was lost.
+    pub(super) async fn outdated(&self, wallet: Address, job: &Slug) {
+        self.unsaved().remove(&(wallet, job.clone()));
+        log_if_lost(job, self.store.end_reservation(wallet, job).await);
     }
 
     async fn save_later(self, reservation: Reservation, ending: CancellationToken) {
@@ -115,5 +119,11 @@ impl Reservations {
     /// Nothing here panics while it holds the lock.
     fn unsaved(&self) -> MutexGuard<'_, HashMap<(Address, Slug), Reservation>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_if_lost(job: &Slug, ended: Result<(), StoreError>) {
+    if let Err(error) = ended {
+        tracing::error!(%job, %error, "the end of a reservation is not on record");
     }
 }

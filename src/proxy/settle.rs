@@ -3,13 +3,11 @@
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Proxy, unknown};
+use super::{CallError, Proxy, exchange::Exchange};
 use crate::{
-    action::{Action, Effect},
-    call::Call,
+    action::Effect,
     job_status::JobStatus,
     retry::{Next, Outcome, Tries},
-    sender::Origin,
     types::Slug,
     upstream::{Answer, UpstreamError},
 };
@@ -19,17 +17,15 @@ impl Proxy {
     /// taken for what it says.
     pub(super) async fn undoubted(
         &self,
-        call: &Call,
+        exchange: &Exchange<'_>,
         ended: Result<Answer, CallError>,
-        origin: &Origin,
         quiet: Timestamp,
-        deadline: Instant,
     ) -> Result<Answer, CallError> {
         if ended.as_ref().is_ok_and(|answer| answer.status.is_success()) {
             return ended;
         }
-        let seen = self.settle(call, origin, quiet, deadline).await?;
-        ended.map_err(|_| unknown(None, seen, Some(quiet)))
+        let seen = self.settle(exchange, quiet).await?;
+        ended.map_err(|_| CallError::unknown(None, seen, Some(quiet)))
     }
 
     /// Asks for the job's status until it shows that a change took effect, or shows after `quiet` that
@@ -37,61 +33,60 @@ impl Proxy {
     /// change surely did not take effect, so that it may be made again.
     pub(super) async fn settle(
         &self,
-        call: &Call,
-        origin: &Origin,
+        exchange: &Exchange<'_>,
         quiet: Timestamp,
-        deadline: Instant,
     ) -> Result<JobStatus, CallError> {
+        let call = exchange.permit.call();
         let effect = call.action().effect;
         let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
-            return Err(unknown(None, JobStatus::default(), None));
+            return Err(CallError::unknown(None, JobStatus::default(), None));
         };
-        let mut pauses = Tries::new(false, deadline);
+        let mut pauses = Tries::new(false, exchange.deadline);
         loop {
             let asked = Timestamp::now();
-            let seen = self.look(job, effect, origin, quiet, deadline).await?;
+            let seen = exchange.job_status().await;
+            if seen.took_effect(effect) != Some(false) {
+                return Err(self.settled(exchange, job, seen, quiet).await);
+            }
             if asked >= quiet {
                 return Ok(seen);
             }
             match pauses.pause(Instant::now()) {
                 Next::Again(pause) => sleep(pause).await,
-                _ => return Err(unknown(None, seen, Some(quiet))),
+                _ => return Err(CallError::unknown(None, seen, Some(quiet))),
             }
         }
     }
 
-    /// Asks for the job's status once. It returns what that shows if the change did not take effect.
-    async fn look(
+    /// The end of a change that took effect, or of which nobody can tell.
+    async fn settled(
         &self,
+        exchange: &Exchange<'_>,
         job: &Slug,
-        effect: Effect,
-        origin: &Origin,
+        seen: JobStatus,
         quiet: Timestamp,
-        deadline: Instant,
-    ) -> Result<JobStatus, CallError> {
-        let seen = self.job_status(job, origin, deadline).await;
+    ) -> CallError {
+        let effect = exchange.permit.call().action().effect;
         let processed = seen.took_effect(effect);
-        if processed == Some(false) {
-            return Ok(seen);
+        let wallet = exchange.permit.wallet();
+        match (processed, effect) {
+            (Some(true), Effect::Submits) => self.reservations.submitted(wallet, job).await,
+            (Some(true), Effect::Reserves) => self.reservations.outdated(wallet, job).await,
+            _ => {}
         }
-        if processed == Some(true) {
-            // What is remembered is over with the proof, and older than a reservation that was made.
-            self.reservations.end(self.wallet(), job).await;
-        }
-        Err(unknown(processed, seen, Some(quiet)))
+        CallError::unknown(processed, seen, Some(quiet))
     }
+}
 
+impl Exchange<'_> {
     /// What `job_status` shows; nothing if it cannot be had.
-    async fn job_status(&self, job: &Slug, origin: &Origin, deadline: Instant) -> JobStatus {
-        let action = Action::named("job_status");
-        let call = action.and_then(|action| Call::new(action, [job.as_str()], b"").ok());
-        let Some((call, mut tries)) = call.map(|call| (call, Tries::new(false, deadline))) else {
-            return JobStatus::default();
-        };
-        let Some(signed) = call.signed() else { return JobStatus::default() };
+    async fn job_status(&self) -> JobStatus {
+        let Some(look) = self.permit.look() else { return JobStatus::default() };
+        let Some(signed) = look.signed() else { return JobStatus::default() };
+        let mut tries = Tries::new(false, self.deadline);
         loop {
-            let try_deadline = self.sender.upstream().one_try(false, deadline);
-            let Ok(tried) = self.sender.try_signed(signed, origin, try_deadline).await else {
+            let try_deadline = self.sender.upstream().one_try(false, self.deadline);
+            let Ok(tried) = self.sender.try_signed(signed, &self.origin, try_deadline).await else {
                 return JobStatus::default();
             };
             match tries.next(&tried.outcome, Instant::now()) {

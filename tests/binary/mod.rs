@@ -270,7 +270,8 @@ impl Server {
     /// Asserts that it is ready, with this wallet.
     #[track_caller]
     pub fn is_ready(&self, wallet: &str) {
-        let (status, body) = self.request("GET", "/readyz");
+        assert_eq!(self.request("GET", "/readyz").0, 200);
+        let (status, body) = self.request("POST", "/api/external/auth/session");
         assert!(status == 200 && body.contains(wallet), "{status} {body}");
     }
 

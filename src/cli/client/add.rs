@@ -27,8 +27,8 @@ pub(in crate::cli) struct Add {
     /// Its name, as it stands in the journal: 1 to 64 of A-Z a-z 0-9 . _ -
     name: ClientName,
     /// What it may call, with commas between: jobs (every call about jobs), read (every call that
-    /// changes nothing), or names of actions such as job_list,job_status
-    #[arg(long, value_name = "jobs|read|ACTION,…")]
+    /// changes nothing), all (every call), or names of actions such as job_list,job_status
+    #[arg(long, value_name = "all|jobs|read|ACTION,…")]
     allow: Option<Allow>,
     /// The one wallet it may use; without it, any
     #[arg(long, value_name = "ADDRESS")]

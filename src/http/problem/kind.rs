@@ -23,6 +23,9 @@ pub(super) enum Kind {
     JournalUnavailable,
     Overloaded,
     OutcomeUnknown,
+    NotAllowed,
+    TooFast,
+    TooManyReservations,
     UpstreamUnreachable,
     SessionFailed,
     UpstreamBrokeOff,
@@ -90,6 +93,17 @@ impl Kind {
             Self::OutcomeUnknown => {
                 (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost")
             }
+            Self::NotAllowed => {
+                (StatusCode::FORBIDDEN, "not_allowed", "The client may not do that")
+            }
+            Self::TooFast => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often")
+            }
+            Self::TooManyReservations => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_reservations",
+                "The client holds too many jobs",
+            ),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy is at fault")
             }

@@ -1,0 +1,114 @@
+//! Why a call has no answer of the upstream.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    job_status::JobStatus,
+    policy::Denied,
+    session::SessionError,
+    store::StoreError,
+    types::{Address, Slug},
+    upstream::UpstreamError,
+};
+
+/// Why a call has no answer of the upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no session, so the call had no effect.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The upstream did not answer; the error knows whether the call may have had an effect.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// What has to be on record could not be written or read. Nothing was signed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The client may not make the call. Nothing was sent.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The client is bound to a wallet whose key is not here. Nothing was sent.
+    #[error("this proxy does not hold the key of wallet {wallet}, to which the client is bound")]
+    WalletNotHeld {
+        /// The wallet.
+        wallet: Address,
+    },
+    /// The client calls more often than it may. Nothing was sent.
+    #[error("the client has used up its rate")]
+    TooFast {
+        /// When it may call again.
+        wait: Duration,
+    },
+    /// The client holds as many reservations as it may. Nothing was sent.
+    #[error("the client holds {running} reservations, which is as many as it may")]
+    TooManyReservations {
+        /// How many it holds.
+        running: u32,
+        /// When the first of them ends.
+        until: Timestamp,
+    },
+    /// A workflow call for a job whose workflow token is not held. Nothing was sent.
+    #[error("no workflow token is held for job {job}")]
+    NoWorkflowToken {
+        /// The job.
+        job: Slug,
+    },
+    /// A completion after the end of its reservation. Nothing was sent.
+    #[error("the reservation of job {job} ended at {ended}")]
+    ReservationExpired {
+        /// The job.
+        job: Slug,
+        /// The end.
+        ended: Timestamp,
+    },
+    /// The key was used for another call. Nothing was sent.
+    #[error("the Idempotency-Key was used for another call")]
+    KeyReused,
+    /// Somebody is at work on the call with this key.
+    #[error("the call with this Idempotency-Key is still being made")]
+    KeyInUse,
+    /// The answer to a change was lost.
+    #[error("the answer to the call was lost")]
+    OutcomeUnknown {
+        /// Whether it took effect; `None` if nobody can tell.
+        processed: Option<bool>,
+        /// What `job_status` shows.
+        seen: JobStatus,
+        /// Before that, the upstream may still be at work on it.
+        quiet: Option<Timestamp>,
+    },
+    /// The call ended early through a fault of this program.
+    #[error("the call ended early inside the proxy")]
+    Aborted,
+}
+
+impl CallError {
+    pub(super) fn unknown(
+        processed: Option<bool>,
+        seen: JobStatus,
+        quiet: Option<Timestamp>,
+    ) -> Self {
+        Self::OutcomeUnknown { processed, seen, quiet }
+    }
+
+    /// Whether the call may have taken effect upstream.
+    pub(super) fn may_have_had_effect(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.was_sent(),
+            Self::OutcomeUnknown { .. } | Self::Aborted => true,
+            _ => false,
+        }
+    }
+
+    /// Why the client was not let through, in a word, if it was not.
+    pub(super) fn denial(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied(denied) => Some(denied.reason()),
+            Self::WalletNotHeld { .. } => Some("wallet_not_held"),
+            Self::TooFast { .. } => Some("rate"),
+            Self::TooManyReservations { .. } => Some("max_reservations"),
+            _ => None,
+        }
+    }
+}

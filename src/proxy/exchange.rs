@@ -1,0 +1,219 @@
+//! One call with the upstream, with as many tries as it needs and may have.
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{CallError, Incoming, Proxy, settle::is_silent};
+use crate::{
+    action::Effect,
+    canonical::CanonicalJson,
+    policy::{Denied, Permit, SignedPermit},
+    reservation::{self, Reserved},
+    retry::{Next, Outcome, Tries},
+    sender::{Origin, Sender, Try},
+    store::{Opening, Pending, StoreError},
+    types::Slug,
+    upstream::Answer,
+};
+
+/// A permitted call on its way.
+pub(super) struct Exchange<'a> {
+    pub(super) permit: Permit,
+    pub(super) sender: &'a Sender,
+    pub(super) origin: Origin,
+    /// When it has to be over.
+    pub(super) deadline: Instant,
+}
+
+/// What will show the upstream that the call may be made.
+enum Proof<'a> {
+    Signature(SignedPermit<'a>),
+    WorkflowToken(HeaderValue),
+}
+
+impl Proxy {
+    /// Makes a call if the client may. If it is `in_doubt`, an earlier try may have taken effect, on
+    /// which the upstream may be at work until that time.
+    pub(super) async fn perform(
+        &self,
+        incoming: &Incoming,
+        sender: &Sender,
+        in_doubt: Option<Timestamp>,
+    ) -> Result<Answer, CallError> {
+        let Incoming { call, client, call_id, key, .. } = incoming;
+        let changes = call.action().changes();
+        let key = key.clone().filter(|_| changes);
+        let origin = Origin { call_id: call_id.clone(), key };
+        let deadline = sender.upstream().deadline(changes);
+        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
+        let (wallet, now) = (sender.wallet(), Timestamp::now());
+        if let Some(quiet) = in_doubt {
+            // The earlier try was permitted, so the client held the job then.
+            let permit = client.permit(call.clone(), wallet, Some(&client.name), now)?;
+            self.settle(&exchange(permit), quiet).await?;
+        }
+        let holder = match call.id() {
+            Some(job) if !client.admin => self.store.holder(wallet, job, now).await?,
+            _ => None,
+        };
+        let mut permit = client.permit(call.clone(), wallet, holder.as_ref(), now)?;
+        self.complete(&mut permit).await?;
+        let pending = self.open(&permit, now).await?;
+        let result = self.exchange(exchange(permit), in_doubt).await;
+        if let Some(pending) = pending {
+            self.close(pending, &result).await;
+        }
+        result
+    }
+
+    /// Tries until there is an answer, or no time left.
+    async fn exchange(
+        &self,
+        exchange: Exchange<'_>,
+        mut in_doubt: Option<Timestamp>,
+    ) -> Result<Answer, CallError> {
+        let Exchange { permit, sender, deadline, .. } = &exchange;
+        let changes = permit.call().action().changes();
+        let proof = self.proof(permit).await?;
+        let last_try = sender.upstream().last_try(changes, *deadline);
+        let mut tries = Tries::new(changes, last_try);
+        loop {
+            let tried = exchange.try_once(&proof, last_try).await?;
+            match tries.next(&tried.outcome, Instant::now()) {
+                Next::Return => {
+                    let ended = self.answered(permit, tried.outcome).await;
+                    return match in_doubt {
+                        Some(quiet) => self.undoubted(&exchange, ended, quiet).await,
+                        None => ended,
+                    };
+                }
+                Next::Again(pause) => sleep(pause).await,
+                Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
+                Next::Settle => {
+                    let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
+                    let quiet = Timestamp::now() + settle_time;
+                    let seen = self.settle(&exchange, quiet).await?;
+                    match tries.pause(Instant::now()) {
+                        Next::Again(pause) => sleep(pause).await,
+                        _ => return Err(CallError::unknown(None, seen, Some(quiet))),
+                    }
+                    in_doubt = Some(quiet);
+                }
+            }
+        }
+    }
+
+    /// Adds what the proxy knows of the reservation: a completion that lacks its `reservation_id` gets
+    /// it, and one that comes too late is refused.
+    async fn complete(&self, permit: &mut Permit) -> Result<(), CallError> {
+        let call = permit.call();
+        let Some(job) = call.id().filter(|_| call.action().effect == Effect::Submits).cloned()
+        else {
+            return Ok(());
+        };
+        let Some(held) = self.reservations.of(permit.wallet(), &job).await? else { return Ok(()) };
+        let id = held.reservation_id.as_deref().map(CanonicalJson::string);
+        let given = call.body().field("reservation_id").cloned();
+        // A client that names another reservation knows of one that was not made here.
+        let is_held = given.is_none() || given == id;
+        if is_held && reservation::is_over(&held, Timestamp::now()) {
+            return Err(CallError::ReservationExpired { job, ended: held.ends });
+        }
+        if let (None, Some(id)) = (given, id) {
+            permit.fill_in("reservation_id", id);
+        }
+        Ok(())
+    }
+
+    /// Counts a reserve before it is sent, where there are clients to count for.
+    async fn open(&self, permit: &Permit, now: Timestamp) -> Result<Option<Pending>, CallError> {
+        let call = permit.call();
+        let Some(job) = call.id().filter(|_| call.action().effect == Effect::Reserves) else {
+            return Ok(None);
+        };
+        if permit.client().is_local() {
+            return Ok(None);
+        }
+        match self.store.open_reservation(permit, job, now).await? {
+            Opening::Opened(pending) => Ok(Some(pending)),
+            Opening::Held => Err(Denied::Holder { job: job.clone() }.into()),
+            Opening::TooMany { running, until } => {
+                Err(CallError::TooManyReservations { running, until })
+            }
+        }
+    }
+
+    /// Ends the count of a reserve, unless it may have succeeded without a reservation to show for it.
+    async fn close(&self, pending: Pending, result: &Result<Answer, CallError>) {
+        if result.as_ref().is_err_and(CallError::may_have_had_effect) {
+            return;
+        }
+        if let Err(error) = self.store.drop_pending(pending).await {
+            tracing::warn!(%error, "a reserve that has ended still counts");
+        }
+    }
+
+    /// What will show the upstream that the call may be made.
+    async fn proof<'a>(&self, permit: &'a Permit) -> Result<Proof<'a>, CallError> {
+        if let Some(signed) = permit.signed() {
+            return Ok(Proof::Signature(signed));
+        }
+        // The path of every call that is not signed begins with the job's id.
+        let job = permit.call().id().ok_or(CallError::Aborted)?;
+        let reservation = self.reservations.of(permit.wallet(), job).await?;
+        let running = reservation.filter(|held| !reservation::is_over(held, Timestamp::now()));
+        let token = running.as_ref().and_then(reservation::token_header);
+        let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
+        Ok(Proof::WorkflowToken(token))
+    }
+
+    /// The end of a call, and what is remembered of it.
+    async fn answered(&self, permit: &Permit, outcome: Outcome) -> Result<Answer, CallError> {
+        let answer = match outcome {
+            Outcome::Answered(answer, _) => answer,
+            Outcome::NoSession(error) => return Err(error.into()),
+            Outcome::NoAnswer(error) => return Err(error.into()),
+        };
+        let call = permit.call();
+        match (call.action().effect, call.id()) {
+            (Effect::Reserves, Some(job)) if answer.status.is_success() => {
+                Ok(self.keep_reservation(permit, job, answer).await)
+            }
+            (Effect::Submits, Some(job)) if answer.status.is_success() => {
+                self.reservations.submitted(permit.wallet(), job).await;
+                Ok(answer)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Remembers a reservation and withholds its workflow token.
+    async fn keep_reservation(&self, permit: &Permit, job: &Slug, mut answer: Answer) -> Answer {
+        let Some(reserved) = Reserved::parse(&answer.body) else { return answer };
+        let client = permit.client().to_string();
+        let reservation = reserved.reservation(job.clone(), permit.wallet(), client);
+        let withheld = reserved.without_token();
+        self.reservations.keep(reservation, &self.tasks, &self.ending).await;
+        if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
+            answer.body = body;
+        }
+        answer
+    }
+}
+
+impl Exchange<'_> {
+    async fn try_once(&self, proof: &Proof<'_>, last_try: Instant) -> Result<Try, StoreError> {
+        let changes = self.permit.call().action().changes();
+        let deadline = self.sender.upstream().one_try(changes, last_try);
+        match proof {
+            Proof::Signature(signed) => {
+                self.sender.try_signed(*signed, &self.origin, deadline).await
+            }
+            Proof::WorkflowToken(token) => {
+                let token = token.clone();
+                self.sender.try_with_token(&self.permit, token, &self.origin, deadline).await
+            }
+        }
+    }
+}

@@ -6,7 +6,13 @@ mod exchange;
 mod reservations;
 mod settle;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -62,7 +68,7 @@ pub struct Proxy {
     turns: Turns,
     tasks: TaskTracker,
     ending: CancellationToken,
-    expose_workflow_token: bool,
+    expose_workflow_token: AtomicBool,
 }
 
 impl Proxy {
@@ -83,8 +89,13 @@ impl Proxy {
             turns: Turns::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
-            expose_workflow_token,
+            expose_workflow_token: AtomicBool::new(expose_workflow_token),
         }
+    }
+
+    /// Whether clients see a job's workflow token from now on.
+    pub fn expose_workflow_token(&self, expose: bool) {
+        self.expose_workflow_token.store(expose, Relaxed);
     }
 
     /// The wallet that signs for a client.

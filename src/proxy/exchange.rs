@@ -1,5 +1,7 @@
 //! One call with the upstream, with as many tries as it needs and may have.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -195,7 +197,8 @@ impl Proxy {
         let reservation = reserved.reservation(job.clone(), permit.wallet(), client);
         let withheld = reserved.without_token();
         self.reservations.keep(reservation, &self.tasks, &self.ending).await;
-        if let Some(body) = withheld.filter(|_| !self.expose_workflow_token) {
+        let exposes = self.expose_workflow_token.load(Relaxed);
+        if let Some(body) = withheld.filter(|_| !exposes) {
             answer.body = body;
         }
         answer

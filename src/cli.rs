@@ -7,10 +7,12 @@ mod environment;
 mod explain;
 mod failure;
 mod journal;
+mod listen;
 mod log;
 mod new_password;
 mod password;
 mod process;
+mod reload;
 mod sandbox;
 mod secret;
 mod serve;
@@ -106,20 +108,26 @@ impl Cli {
 }
 
 /// What the command line says about the configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Settings {
     file: Option<PathBuf>,
     flags: Vec<(&'static str, String)>,
 }
 
 impl Settings {
+    /// The same with more flags of one command.
+    fn with<const N: usize>(mut self, flags: [(&'static str, Option<String>); N]) -> Self {
+        self.flags.extend(given(flags));
+        self
+    }
+
     /// The configuration, with more flags of one command.
     fn load<const N: usize>(
-        mut self,
+        self,
         flags: [(&'static str, Option<String>); N],
     ) -> Result<Config, Failure> {
-        self.flags.extend(given(flags));
-        Ok(Config::load(self.file.as_deref(), std::env::vars_os(), &self.flags)?)
+        let Self { file, flags } = self.with(flags);
+        Ok(Config::load(file.as_deref(), std::env::vars_os(), &flags)?)
     }
 }
 
@@ -127,6 +135,11 @@ fn given<const N: usize>(
     flags: [(&'static str, Option<String>); N],
 ) -> impl Iterator<Item = (&'static str, String)> {
     flags.into_iter().filter_map(|(key, value)| Some((key, value?)))
+}
+
+/// The value of an option that may be given several times, as the environment would have it.
+fn joined(values: &[String]) -> Option<String> {
+    (!values.is_empty()).then(|| values.join(","))
 }
 
 /// For options that are a length of time.

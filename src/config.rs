@@ -2,20 +2,19 @@
 //! it derives from; [`Config::load`] reads it.
 
 mod file;
+mod listen;
 mod load;
 mod mistake;
 mod settings;
 mod value;
+mod whole;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use tracing::Level;
 
 use crate::types::Address;
+pub use listen::ListenAddress;
 pub use mistake::Mistakes;
 pub(crate) use mistake::nearest;
 pub use value::{InvalidSetting, LogFormat, UpstreamUrl};
@@ -23,8 +22,10 @@ pub use value::{InvalidSetting, LogFormat, UpstreamUrl};
 /// Every setting, checked. [`Config::load`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen: always a loopback address. Port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// Where to listen: at least one place. Without TLS here or in front, other machines reach none.
+    pub listen: Vec<ListenAddress>,
+    /// Whether a proxy in front ends TLS, so that nobody counts as local.
+    pub behind_tls_proxy: bool,
     /// The folder with the key files.
     pub keys: PathBuf,
     /// The folder for what must survive a restart.
@@ -37,12 +38,38 @@ pub struct Config {
     pub expose_workflow_token: bool,
     /// How many calls may be in flight at once: at least 1.
     pub max_in_flight: usize,
+    /// How many connections one address may have that is not loopback: at least 1.
+    pub max_connections_per_peer: usize,
+    /// Unix sockets.
+    pub socket: SocketConfig,
+    /// TLS on the ports.
+    pub tls: TlsConfig,
     /// The API that calls are forwarded to.
     pub upstream: UpstreamConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// The file that was read, if any.
     pub source: Option<PathBuf>,
+}
+
+/// The settings under `[socket]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// The permission bits of a unix socket.
+    pub mode: u32,
+    /// The name or number of its group; without one, that of the process.
+    pub group: Option<String>,
+}
+
+/// The settings under `[tls]`: certificate and key, or neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The file with the certificate and those above it, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// The file with its private key, in PEM.
+    pub key: Option<PathBuf>,
+    /// The file with the certificates, in PEM, that certificates of clients are checked against.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The settings under `[upstream]`.
@@ -87,13 +114,17 @@ impl Config {
             settle_time: Duration::ZERO,
         };
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: Vec::new(),
+            behind_tls_proxy: false,
             keys: PathBuf::new(),
             state: PathBuf::new(),
             wallet: None,
             password_file: None,
             expose_workflow_token: false,
             max_in_flight: 1,
+            max_connections_per_peer: 1,
+            socket: SocketConfig { mode: 0, group: None },
+            tls: TlsConfig { certificate: None, key: None, client_ca: None },
             upstream,
             log: LogConfig { level: Level::INFO, format: LogFormat::Auto },
             source: None,

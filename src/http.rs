@@ -1,15 +1,22 @@
 //! The local surface: the upstream's paths, unsigned, and the proxy's own.
 
+mod crowd;
 mod head;
+mod instance;
+mod listener;
 mod load;
 mod log;
+mod peer;
 mod problem;
 mod server;
+mod socket_file;
+mod status;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, FromRequest, RawPathParams, Request, State,
@@ -22,9 +29,17 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-pub use self::server::{Limits, serve};
+pub use self::{
+    crowd::Exempt,
+    instance::{Instance, Live},
+    listener::Listener,
+    peer::Peer,
+    server::{Limits, serve},
+    socket_file::{SocketError, SocketFile},
+    tls::{Tls, TlsError},
+};
 use self::{head::Head, problem::Problem};
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
@@ -45,12 +60,14 @@ pub const MAX_BODY: usize = 256 * 1024;
 const LOCAL_SESSION_SECONDS: i64 = 900;
 
 /// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
-pub fn router(proxy: Arc<Proxy>, limits: Limits) -> Router {
+pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Router {
     let router = Router::new()
         .route(SESSION_PATH, post(session))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .route("/proxy/reservations", get(reservations));
+        .route("/proxy/reservations", get(reservations))
+        .route("/proxy/status", get(status::status))
+        .route("/proxy/reload", post(status::reload));
     let mut calls = Router::new();
     for action in ACTIONS {
         let handler = move |state, head, ids, request| async move {
@@ -58,13 +75,13 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits) -> Router {
         };
         calls = calls.route(action.path, on(method_filter(action), handler));
     }
-    let places = Arc::new(Semaphore::new(limits.in_flight));
     router
-        .merge(calls.route_layer(middleware::from_fn_with_state(places, load::admit)))
+        .merge(calls.route_layer(middleware::from_fn_with_state(instance.clone(), load::admit)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(log::request))
+        .layer(Extension(instance))
         .with_state(proxy)
 }
 

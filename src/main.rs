@@ -8,6 +8,7 @@ use std::{
 use agentpmt_proxy::{
     call::InvalidCall,
     cli::{Cli, Failure},
+    http::{SocketError, TlsError},
     signer::keystore::KeystoreError,
     store::ClientsError,
 };
@@ -77,7 +78,20 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::EmptyPassword { .. }
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
-        Failure::Listen { .. }
+        Failure::Socket(SocketError::NoSocket { .. }) => EX_CANTCREAT,
+        Failure::Socket(SocketError::NoGroup { .. })
+        | Failure::Exposed { .. }
+        | Failure::NoClient { .. }
+        | Failure::NowhereToAsk => EX_CONFIG,
+        Failure::Tls(error) => match error {
+            TlsError::Exposed { .. } => EX_NOPERM,
+            TlsError::Io { .. } => EX_NOINPUT,
+            _ => EX_DATAERR,
+        },
+        Failure::Socket(_)
+        | Failure::Passed(_)
+        | Failure::NonePassed
+        | Failure::Listen { .. }
         | Failure::NotReady { .. }
         | Failure::Client(_)
         | Failure::Runtime { .. }

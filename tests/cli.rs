@@ -90,10 +90,25 @@ fn a_sandbox_has_no_other_upstream_and_no_other_wallet() {
 fn an_address_that_others_reach_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["sandbox"], &["check"]] {
+        for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["check"]] {
             let ran = home.run(&[command, &["--listen", address]].concat());
-            ran.fails_at_length(78, &["--listen: ", "loopback only"]);
+            let ways = ["tls.certificate and tls.key", "behind_tls_proxy = true", "loopback only"];
+            ran.fails_at_length(78, &[&["--listen: "], &ways[..]].concat());
         }
+        let ran = home.run(&["sandbox", "--listen", address]);
+        ran.fails_at_length(2, &["--listen", "loopback only"]);
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused_without_a_client_even_where_a_proxy_has_tls() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let home = home.with("AGENTPMT_PROXY_BEHIND_TLS_PROXY", "true");
+    for command in ["serve", "check"] {
+        let ran = home.run(&[command, "--listen", "127.0.0.1:0", "--listen", "0.0.0.0:0"]);
+        ran.fails(78, &["0.0.0.0:", "no client", "agentpmt-proxy client add NAME --allow jobs"]);
+        let ran = home.run(&[command, "--listen", "127.0.0.1:0"]);
+        ran.fails(78, &["behind_tls_proxy", "no client", "client add"]);
     }
 }
 
@@ -229,6 +244,9 @@ fn check_shows_what_serve_would_do() {
     for row in expected {
         assert_eq!(checked[row[0]], row[1]);
     }
+    let listen = ["--listen", "[::1]:0,unix:p.sock", "--listen", "systemd"];
+    let checked = home.run(&[&["check", "--json"], &listen[..]].concat()).json();
+    assert_eq!(checked["listen"], "http://[::1]:0, unix:p.sock, systemd");
 }
 
 #[test]

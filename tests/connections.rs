@@ -6,7 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use agentpmt_proxy::sandbox::{Sandbox, Settings};
+use agentpmt_proxy::{
+    http::Exempt,
+    sandbox::{Sandbox, Settings},
+};
 use common::{TestProxy, serve_sandbox};
 use http::StatusCode;
 use tokio::{
@@ -85,4 +88,31 @@ async fn once_the_end_has_begun_the_proxy_is_alive_but_not_ready() {
     proxy.proxy.end();
     assert_eq!(status("/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status("/healthz").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_peer_has_its_connections_and_not_one_more() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        (options.limits.connections_per_peer, options.limits.exempt) = (1, Exempt::Nobody);
+    })
+    .await;
+    let mut first = TcpStream::connect(proxy.address).await.unwrap();
+    let mut answer = [0; 12];
+    let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    first.write_all(request.as_bytes()).await.unwrap();
+    first.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut second = TcpStream::connect(proxy.address).await.unwrap();
+    assert_eq!(second.read(&mut answer).await.unwrap(), 0, "it is closed at once");
+    drop(first);
+    // Nothing tells when the proxy has seen the end.
+    loop {
+        let mut third = TcpStream::connect(proxy.address).await.unwrap();
+        let _ = third.write_all(request.as_bytes()).await;
+        if third.read_exact(&mut answer).await.is_ok() {
+            break;
+        }
+    }
 }

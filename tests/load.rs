@@ -37,7 +37,7 @@ const MOST_MEMORY: u64 = 150_000_000;
 async fn beyond_its_places_a_call_is_refused_at_once_and_nothing_is_signed() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
-    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.limits.in_flight = 1).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.in_flight = 1).await;
     proxy.ok("/jobs/list", "").await;
     proxy.sandbox.inject("hang_before:job_list".parse().unwrap());
     let mut held = Box::pin(proxy.post("/jobs/list", ""));

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Settings, password, print};
-use crate::{config::Config, signer::keystore::Keystore, upstream::Upstream};
+use super::{Failure, Settings, joined, listen, password, print};
+use crate::{config::Config, http::Tls, signer::keystore::Keystore, upstream::Upstream};
 
 /// Check the configuration and the key file, and print what `serve` would do
 ///
@@ -12,9 +12,9 @@ use crate::{config::Config, signer::keystore::Keystore, upstream::Upstream};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy check --config proxy.toml")]
 pub(super) struct Check {
-    /// Address and port to listen on
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<String>,
+    /// Where to listen: ADDRESS:PORT, unix:PATH or systemd; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
     /// Scheme, host and port of the API
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
@@ -34,7 +34,8 @@ struct Row {
 
 impl Check {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([("listen", self.listen), ("upstream.url", self.upstream)])?;
+        let config =
+            settings.load([("listen", joined(&self.listen)), ("upstream.url", self.upstream)])?;
         let rows = rows(&config)?;
         if self.json {
             let row = |Row { name, value, .. }| (name.to_owned(), json!(value));
@@ -49,16 +50,20 @@ impl Check {
 
 fn rows(config: &Config) -> Result<[Row; 6], Failure> {
     Upstream::new(&config.upstream)?;
+    Tls::load(&config.tls)?;
+    listen::require_client(config, &config.listen, false)?;
     let key = Keystore::new(&config.keys).find(config.wallet)?;
     let password = password::Source::of(config);
     password.check()?;
     let source = config.source.as_ref().map(|path| path.display().to_string());
     let wallet = key.wallet().map(|wallet| wallet.to_string());
+    let listeners = config.listen.iter().map(|address| listen::describe(address, config));
+    let listeners: Vec<_> = listeners.collect();
     let row = |name, value, otherwise| Row { name, value, otherwise };
     let known = |name, value| row(name, Some(value), "");
     Ok([
         row("configuration", source, "no file; defaults"),
-        known("listen", format!("http://{}", config.listen)),
+        known("listen", listeners.join(", ")),
         known("upstream", config.upstream.url.to_string()),
         row("wallet", wallet, "known once it is unlocked"),
         known("key_file", key.path().display().to_string()),

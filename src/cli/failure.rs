@@ -4,7 +4,8 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
     call::InvalidCall,
-    config::Mistakes,
+    config::{ListenAddress, Mistakes},
+    http::{SocketError, TlsError},
     policy::Allow,
     signer::{InvalidKey, keystore::KeystoreError},
     store::{Broken, ClientsError, StoreError, VerifyError},
@@ -109,12 +110,51 @@ pub enum Failure {
         /// What the system said.
         cause: io::Error,
     },
+    /// The unix socket cannot be listened on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Systemd passed something that cannot be listened on.
+    #[error(
+        "systemd passed something that is no listening stream socket: {0}; use ListenStream= in the \
+         .socket unit"
+    )]
+    Passed(io::Error),
+    /// Systemd passed nothing.
+    #[error(
+        "systemd passed no socket; `listen = \"systemd\"` is for a service that a .socket unit starts"
+    )]
+    NonePassed,
+    /// A socket that systemd passed is open to other machines, without TLS.
+    #[error(
+        "systemd passed a socket on {address}, which other machines reach, and whoever reaches it \
+         can sign with the wallet, so it needs TLS: set tls.certificate and tls.key, or \
+         behind_tls_proxy = true if a proxy in front ends TLS"
+    )]
+    Exposed {
+        /// The address.
+        address: ListenAddress,
+    },
+    /// Calls may come from other machines, and nobody is known who may make them.
+    #[error(
+        "{place} is reached from other machines, and there is no client that may call; add one with: \
+         agentpmt-proxy client add NAME --allow jobs"
+    )]
+    NoClient {
+        /// The address, or what passes calls on.
+        place: String,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The proxy did not become ready in time.
     #[error("no proxy was ready on {address} in time; start it with: agentpmt-proxy serve")]
     NotReady {
         /// Where it was looked for.
-        address: SocketAddr,
+        address: ListenAddress,
     },
+    /// Only systemd knows where the proxy listens.
+    #[error("only systemd knows where the proxy listens; name the place with --listen")]
+    NowhereToAsk,
     /// The HTTPS client cannot start.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -1,11 +1,14 @@
 //! `sandbox`: the upstream for trying out, by itself.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, Settings, duration, log, print, serve, signals::Signals};
-use crate::sandbox::{self, Fault};
+use super::{Failure, Settings, duration, listen, log, print, serve, signals::Signals};
+use crate::{
+    config::ListenAddress,
+    sandbox::{self, Fault},
+};
 
 /// Start only the sandbox: an upstream for trying out
 ///
@@ -18,7 +21,8 @@ use crate::sandbox::{self, Fault};
 pub(super) struct Sandbox {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8403")]
-    listen: String,
+    #[arg(value_parser = loopback)]
+    listen: SocketAddr,
     /// How long a session lives
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15m")]
     session: Duration,
@@ -35,10 +39,10 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([("listen", Some(self.listen))])?;
+        let config = settings.load([])?;
         log::start(&config.log);
-        let listener = serve::bind(config.listen)?;
-        let address = serve::local_address(&listener)?;
+        let listener = listen::bind(self.listen)?;
+        let address = listen::local_address(&listener)?;
         let sandbox = sandbox::Sandbox::new(sandbox::Settings {
             session: self.session,
             reservation: self.reservation,
@@ -47,7 +51,7 @@ impl Sandbox {
         });
         self.faults.into_iter().for_each(|fault| sandbox.inject(fault));
         serve::runtime()?.block_on(async {
-            let listener = serve::hand_over(listener)?;
+            let listener = listen::hand_over(listener)?;
             let mut signals = Signals::catch()?;
             print(&format!(
                 "the sandbox listens on http://{address}\n\
@@ -61,6 +65,14 @@ impl Sandbox {
             }
             Ok(())
         })
+    }
+}
+
+/// For a port that other machines do not reach.
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    match text.parse() {
+        Ok(ListenAddress::Tcp(address)) if address.ip().is_loopback() => Ok(address),
+        _ => Err("the sandbox listens on loopback only, as on 127.0.0.1:8403"),
     }
 }
 

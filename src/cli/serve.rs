@@ -1,9 +1,10 @@
 //! `serve`: the proxy itself.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::Ipv4Addr,
+    path::Path,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,10 +12,17 @@ use clap::Args;
 use tokio::{runtime::Runtime, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Settings, environment, log, password, print, process, signals::Signals};
+use super::{
+    Failure, Settings, environment, joined,
+    listen::{self, Listening},
+    log::{self, Log},
+    password, print, process,
+    reload::Reload,
+    signals::{self, Signals},
+};
 use crate::{
-    config::{Config, UpstreamUrl},
-    http::{self, Limits},
+    config::{Config, ListenAddress, UpstreamConfig, UpstreamUrl},
+    http::{self, Instance, Limits, Live, Tls},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
     signer::{Signer, keystore::Keystore},
@@ -41,30 +49,44 @@ pub(super) struct Serve {
     #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", requires = "sandbox")]
     #[arg(long_help = super::sandbox::fault_help())]
     faults: Vec<Fault>,
-    /// Address and port to listen on
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<String>,
+    /// Where to listen: ADDRESS:PORT, unix:PATH or systemd; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
     /// Scheme, host and port of the API
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 }
 
+/// What is there before there is a runtime.
+struct Start {
+    settings: Settings,
+    config: Config,
+    log: Log,
+    tls: Option<Tls>,
+    listening: Listening,
+}
+
 impl Serve {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         environment::move_password()?;
-        let flags = [("listen", self.listen), ("upstream.url", self.upstream)];
-        let config = settings.load(flags)?;
-        log::start(&config.log);
+        let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
+        let settings = settings.with(flags);
+        let config = settings.clone().load([])?;
+        let log = log::start(&config.log);
         process::raise_descriptor_limit();
+        let tls = Tls::load(&config.tls)?;
         // The port first: whoever has to type a password should not do it in vain.
-        let listener = bind(config.listen)?;
+        let listening = Listening::bind(&config)?;
+        listen::require_client(&config, listening.addresses(), false)?;
+        let start = Start { settings, config, log, tls, listening };
         if self.sandbox {
-            return runtime()?.block_on(serve_sandbox(config, listener, self.faults));
+            return runtime()?.block_on(serve_sandbox(start, self.faults));
         }
-        let signer = unlock(&config)?;
+        let signer = unlock(&start.config)?;
         runtime()?.block_on(async {
-            let text = banner(&listener, &config.upstream.url.to_string(), signer.address())?;
-            serve(config, signer, listener, &text).await
+            let (upstream, database) = (start.config.upstream.clone(), start.config.database());
+            let text = banner(&start, &upstream.url.to_string(), signer.address());
+            serve(start, &upstream, &database, signer, &text).await
         })
     }
 }
@@ -74,36 +96,34 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     Runtime::new().map_err(|cause| Failure::Runtime { cause })
 }
 
-/// Listens before anything else is done, in a way that the runtime can take over.
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed = |cause| Failure::Listen { address, cause };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Serves until the process is told to end, then lets what runs come to its end: for at most [`DRAIN`], or until it is told again.
+/// Serves until the process is told to end, then lets what runs come to its end: for at most
+/// [`DRAIN`], or until it is told again.
 ///
 /// The text is printed first: whoever has read it can connect, and can end the process in peace.
 async fn serve_proxy(
-    listener: TcpListener,
+    listeners: Vec<http::Listener>,
     limits: Limits,
     text: &str,
     proxy: &Arc<Proxy>,
+    instance: Arc<Instance>,
 ) -> Result<(), Failure> {
-    let listener = hand_over(listener)?;
     let mut signals = Signals::catch()?;
+    let mut hangups = signals::hangups()?;
     print(text)?;
     let stop = CancellationToken::new();
-    let router = http::router(proxy.clone(), limits);
-    let server = http::serve(listener, router, limits, stop.clone());
+    let router = http::router(proxy.clone(), limits, instance.clone());
+    let server = http::serve(listeners, router, limits, instance.clone(), stop.clone());
     let mut done = pin!(async {
         server.await;
         proxy.drained().await;
     });
-    tokio::select! {
-        () = &mut done => return Ok(()),
-        () = signals.next() => {}
+    loop {
+        tokio::select! {
+            () = &mut done => return Ok(()),
+            () = signals.next() => break,
+            // What comes of it is logged, and kept for those who ask.
+            Some(()) = hangups.recv() => drop(tokio::spawn(instance.clone().reload())),
+        }
     }
     tracing::info!("ending: the calls that run come to their end; a second signal ends them now");
     proxy.end();
@@ -119,11 +139,6 @@ async fn serve_proxy(
     Ok(())
 }
 
-/// Gives a listener to the runtime.
-pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
-    tokio::net::TcpListener::from_std(listener).map_err(|cause| Failure::Runtime { cause })
-}
-
 /// Opens the wallet, once and before there is a runtime: the key derivation takes about a second, and
 /// no async thread waits for it.
 fn unlock(config: &Config) -> Result<Signer, Failure> {
@@ -132,64 +147,74 @@ fn unlock(config: &Config) -> Result<Signer, Failure> {
     Ok(signer)
 }
 
-async fn serve_sandbox(
-    mut config: Config,
-    listener: TcpListener,
-    faults: Vec<Fault>,
-) -> Result<(), Failure> {
-    let upstream = bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    let address = local_address(&upstream)?;
+async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> {
+    let upstream = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let address = listen::local_address(&upstream)?;
     // The wallet is thrown away, and so is what only its key opens.
     let state = tempfile::tempdir().map_err(|cause| Failure::Runtime { cause })?;
-    config.state = state.path().to_owned();
-    config.upstream.url = UpstreamUrl::on_this_machine(address.port());
     let sandbox = Sandbox::new(sandbox::Settings::default());
     faults.into_iter().for_each(|fault| sandbox.inject(fault));
-    let upstream = hand_over(upstream)?;
+    let upstream = listen::hand_over(upstream)?;
     // It serves until the process ends: the proxy's last calls still need it.
     tokio::spawn(async move { sandbox.serve(upstream).await });
     let signer = Signer::random();
     let upstream = "a sandbox inside this program; nothing leaves this machine";
-    let text = banner(&listener, upstream, signer.address())?
+    let text = banner(&start, upstream, signer.address())
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
-        + &examples(&listener)?;
-    serve(config, signer, listener, &text).await
+        + &examples(&start);
+    let url = UpstreamUrl::on_this_machine(address.port());
+    let upstream = UpstreamConfig { url, ..start.config.upstream.clone() };
+    serve(start, &upstream, &state.path().join("proxy.db"), signer, &text).await
 }
 
+/// Serves with this signer, which may be one that the configuration does not know, as may upstream
+/// and database.
 async fn serve(
-    config: Config,
+    start: Start,
+    upstream: &UpstreamConfig,
+    database: &Path,
     signer: Signer,
-    listener: TcpListener,
     text: &str,
 ) -> Result<(), Failure> {
-    let upstream = Upstream::new(&config.upstream)?;
-    let store = Store::open(&config.database(), &signer.seal_key())?;
+    let Start { settings, config, log, tls, listening } = start;
+    let upstream = Upstream::new(upstream)?;
+    let store = Store::open(database, &signer.seal_key())?;
     let proxy = Proxy::new(signer, upstream, store, config.expose_workflow_token);
     let proxy = Arc::new(proxy);
-    let limits = Limits { in_flight: config.max_in_flight, ..Limits::default() };
-    serve_proxy(listener, limits, text, &proxy).await
+    let limits =
+        Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
+    let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
+    let (names, behind_proxy) = (names.collect(), config.behind_tls_proxy);
+    let live = Live::new(tls, config.max_in_flight);
+    let reload = Reload { settings, config: Mutex::new(config), log, proxy: proxy.clone() };
+    let instance = Instance::new(names, behind_proxy, live, move |live| reload.read(live));
+    serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
 }
 
-fn banner(listener: &TcpListener, upstream: &str, wallet: Address) -> Result<String, Failure> {
-    Ok(format!(
-        "agentpmt-proxy {} listens on http://{}\n  upstream  {upstream}\n  wallet    {wallet}\n",
+fn banner(start: &Start, upstream: &str, wallet: Address) -> String {
+    let places = start.listening.addresses().iter();
+    let mut places = places.map(|address| listen::describe(address, &start.config));
+    let first = places.next().unwrap_or_default();
+    let others: String = places.map(|place| format!("  also on   {place}\n")).collect();
+    format!(
+        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n  wallet    {wallet}\n",
         env!("CARGO_PKG_VERSION"),
-        local_address(listener)?
-    ))
+    )
 }
 
 /// Lines to paste into a shell.
-fn examples(listener: &TcpListener) -> Result<String, Failure> {
-    let jobs = format!("http://{}/api/external/jobs", local_address(listener)?);
-    let job = Sandbox::FIRST_JOB;
-    Ok(format!(
-        "\nTry it from another shell:\n  \
-         curl -X POST {jobs}/list\n  \
-         curl -X POST {jobs}/{job}/reserve\n  \
-         curl -X POST {jobs}/{job}/status\n"
-    ))
-}
-
-pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|cause| Failure::Runtime { cause })
+fn examples(start: &Start) -> String {
+    let place = match start.listening.addresses().first() {
+        Some(ListenAddress::Unix(path)) => {
+            format!("--unix-socket {} -X POST http://localhost", path.display())
+        }
+        Some(address) => format!("-X POST {}", listen::describe(address, &start.config)),
+        None => String::new(),
+    };
+    let certificate = start.config.tls.certificate.as_ref();
+    let trust = certificate.map(|path| format!("--cacert {} ", path.display())).unwrap_or_default();
+    let (curl, job) = (format!("curl {trust}{place}/api/external/jobs"), Sandbox::FIRST_JOB);
+    format!(
+        "\nTry it from another shell:\n  {curl}/list\n  {curl}/{job}/reserve\n  {curl}/{job}/status\n"
+    )
 }

@@ -1,4 +1,4 @@
-//! What tells the process to end.
+//! What tells the process to end, or to read its configuration again.
 
 use std::io;
 
@@ -29,4 +29,9 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// SIGHUP, caught from here on: it no longer ends the process. Has to be called within the runtime.
+pub(super) fn hangups() -> Result<Signal, Failure> {
+    signal(SignalKind::hangup()).map_err(|cause| Failure::Runtime { cause })
 }

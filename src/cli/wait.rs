@@ -1,12 +1,16 @@
 //! `wait`: for scripts that start the proxy and then use it.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use clap::Args;
 use reqwest::Client;
 use tokio::time::{sleep, timeout};
 
-use super::{Failure, Settings, duration, serve};
+use super::{Failure, Settings, duration, listen, serve};
+use crate::config::ListenAddress;
 
 /// How long between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -17,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy serve --sandbox &\n  agentpmt-proxy wait")]
 pub(super) struct Wait {
-    /// Address and port where the proxy listens
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// Where the proxy listens: ADDRESS:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
     /// How long to wait at most
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
@@ -27,21 +31,48 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let address = settings.load([("listen", self.listen)])?.listen;
+        let config = settings.load([("listen", self.listen)])?;
+        let address = config.listen.iter().find(|address| **address != ListenAddress::Systemd);
+        let address = address.ok_or(Failure::NowhereToAsk)?;
+        let not_ready = || Failure::NotReady { address: address.clone() };
         let ready = async {
-            // Without a provider the client panics, though it speaks no TLS here.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            // A proxy on this machine is spoken to directly, and without TLS.
-            let client = Client::builder().no_proxy().timeout(self.timeout).build();
-            let client = client.map_err(|_| Failure::NotReady { address })?;
-            while !is_ready(&client, &format!("http://{address}/readyz")).await {
+            let client = client(address, self.timeout).map_err(|_| not_ready())?;
+            let url = format!("{}/readyz", base(address, listen::scheme(&config)));
+            while !is_ready(&client, &url).await {
                 sleep(PAUSE).await;
             }
             Ok(())
         };
         serve::runtime()?.block_on(async {
-            timeout(self.timeout, ready).await.unwrap_or(Err(Failure::NotReady { address }))
+            timeout(self.timeout, ready).await.unwrap_or_else(|_| Err(not_ready()))
         })
+    }
+}
+
+fn client(address: &ListenAddress, time: Duration) -> reqwest::Result<Client> {
+    // Without a provider the client panics, though it may speak no TLS here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // A proxy on this machine is spoken to directly. Whatever certificate it shows is taken: it is
+    // told nothing, and without TLS it would be believed as well.
+    let client = Client::builder().no_proxy().timeout(time).tls_danger_accept_invalid_certs(true);
+    match address {
+        ListenAddress::Unix(path) => client.unix_socket(path.as_path()).build(),
+        _ => client.build(),
+    }
+}
+
+/// The URL to ask. Who listens on every address of this machine is asked at loopback.
+fn base(address: &ListenAddress, scheme: &str) -> String {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let ip = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+        }
+        _ => "http://localhost".to_owned(),
     }
 }
 

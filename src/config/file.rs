@@ -1,6 +1,6 @@
 //! The configuration file: TOML text taken apart into settings, each with its line.
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{
     mistake::{Problem, nearest},
@@ -54,14 +54,25 @@ fn judge(key: &str, value: &DeValue<'_>) -> Result<(&'static Setting, String), P
         return Err(Problem::Unknown { near: near.map(str::to_owned) });
     };
     match (setting.kind, value) {
-        (Kind::String, DeValue::String(text)) => Ok((setting, text.to_string())),
+        (Kind::String | Kind::List, DeValue::String(text)) => Ok((setting, text.to_string())),
+        (Kind::List, DeValue::Array(items)) if items.iter().all(|item| item.get_ref().is_str()) => {
+            Ok((setting, joined(items)))
+        }
         (Kind::Boolean, DeValue::Boolean(on)) => Ok((setting, on.to_string())),
         (Kind::Integer, DeValue::Integer(number)) => Ok((setting, number.to_string())),
         (Kind::String, _) if setting.default.is_empty() => wrong("a string in quotes".to_owned()),
         (Kind::String, _) => wrong(format!("a string such as \"{}\"", setting.default)),
+        (Kind::List, _) => {
+            wrong(format!("a string such as \"{}\", or an array of such strings", setting.default))
+        }
         (Kind::Boolean, _) => wrong("true or false, without quotes".to_owned()),
         (Kind::Integer, _) => wrong(format!("a number such as {}", setting.default)),
     }
+}
+
+/// The strings of an array as the environment would have them: with commas between.
+fn joined(items: &DeArray<'_>) -> String {
+    items.iter().filter_map(|item| item.get_ref().as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn is_section(key: &str) -> bool {
@@ -118,7 +129,8 @@ mod tests {
             timeout = 1.5
         ";
         let expected = [
-            "2: listen: expected a string such as \"127.0.0.1:8402\", found an integer",
+            "2: listen: expected a string such as \"127.0.0.1:8402\", or an array of such strings, \
+             found an integer",
             "3: keys: expected a string such as \"keys\", found an array",
             "4: expose_workflow_token: expected true or false, without quotes, found a string",
             "5: wallet: expected a string in quotes, found an integer",
@@ -162,6 +174,18 @@ mod tests {
             let entries = entries(text).unwrap_or_default();
             assert_eq!(entries[0].key, "upstream.url");
             assert!(matches!(&entries[0].value, Ok((_, value)) if value == "x"));
+        }
+    }
+
+    #[test]
+    fn a_list_is_a_string_or_an_array_of_strings() {
+        for text in ["listen = 'a,b'", "listen = ['a', 'b']"] {
+            let entries = entries(text).unwrap_or_default();
+            assert!(matches!(&entries[0].value, Ok((_, value)) if value == "a,b"), "{text}");
+        }
+        for (text, found) in [("listen = ['a', 8402]", "an array"), ("listen = {}", "a table")] {
+            let problem = problems(text).remove(0);
+            assert!(problem.ends_with(&format!(" strings, found {found}")), "{problem}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Loading: defaults, file, environment and command line, each written over the one before.
 
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{collections::HashMap, ffi::OsString, fs, io, path::Path};
 
 use super::{
     Config, file,
@@ -34,7 +34,8 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &[(&'static str, String)],
     ) -> Result<Self, Mistakes> {
-        let mut loading = Loading { config: Self::blank(), mistakes: Vec::new() };
+        let config = Self::blank();
+        let mut loading = Loading { config, places: HashMap::new(), mistakes: Vec::new() };
         loading.file(file.unwrap_or(Path::new(FILE)), file.is_some());
         loading.environment(environment);
         loading.flags(flags);
@@ -45,6 +46,8 @@ impl Config {
 /// A configuration on its way, and what was wrong so far.
 struct Loading {
     config: Config,
+    /// Where each setting got its value; those that nobody gave are missing.
+    places: HashMap<&'static str, Place>,
     mistakes: Vec<Mistake>,
 }
 
@@ -120,8 +123,9 @@ impl Loading {
     }
 
     fn set(&mut self, place: Place, setting: &Setting, given: &Given<'_>) {
-        if let Err(invalid) = (setting.set)(&mut self.config, given) {
-            self.note(place, invalid.into());
+        match (setting.set)(&mut self.config, given) {
+            Ok(()) => drop(self.places.insert(setting.key, place)),
+            Err(invalid) => self.note(place, invalid.into()),
         }
     }
 
@@ -129,7 +133,11 @@ impl Loading {
         self.mistakes.push(Mistake { place, problem });
     }
 
-    fn finish(self) -> Result<Config, Mistakes> {
+    fn finish(mut self) -> Result<Config, Mistakes> {
+        for (key, contradiction) in self.config.contradictions() {
+            let place = self.places.remove(key).unwrap_or_else(|| Place::Flag(key.to_owned()));
+            self.note(place, contradiction.into());
+        }
         if self.mistakes.is_empty() { Ok(self.config) } else { Err(Mistakes(self.mistakes)) }
     }
 }
@@ -196,7 +204,8 @@ mod tests {
         ]);
         let flags = [("listen", "[::1]:3".to_owned())];
         let config = Config::load(Some(&path), variables, &flags).unwrap();
-        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.listen[0].to_string(), "[::1]:3");
+        assert_eq!(config.listen.len(), 1);
         assert_eq!(config.log.level, tracing::Level::DEBUG);
         assert_eq!(config.log.format, crate::config::LogFormat::Text);
         assert_eq!(config.upstream.url.to_string(), "https://www.agentpmt.com");
@@ -206,7 +215,7 @@ mod tests {
     #[test]
     fn every_mistake_is_reported_in_one_run() {
         let text = "
-            listen = '0.0.0.0:8402'
+            listen = ['127.0.0.1:8402', '8402']
             walet = '0x00'
 
             [upstream]
@@ -218,7 +227,7 @@ mod tests {
         let variables = [("AGENTPMT_PROXY_WALLET", "0x17"), ("AGENTPMT_PROXY_KEYS", "")];
         let found = mistakes(text, &variables, &[("upstream.url", "ftp://x"), ("listen", "8402")]);
         let expected = [
-            "proxy.toml:2: listen: the proxy listens on loopback only",
+            "proxy.toml:2: listen: the address is missing",
             "proxy.toml:3: walet: no such setting; did you mean wallet?",
             "proxy.toml:6: upstream.url: plain http is only for an upstream on this machine",
             "proxy.toml:7: upstream.timeout: expected a string such as \"60s\", found an integer",

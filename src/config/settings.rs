@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{
-    Config,
+    Config, listen,
     value::{self, InvalidSetting},
 };
 
@@ -59,6 +59,9 @@ pub(super) struct Setting {
     pub(super) default: &'static str,
     /// What it is for, in one line.
     why: &'static str,
+    /// Whether two configurations differ in it, if it counts from the start only; `None` if a reload
+    /// may change it.
+    pub(super) fixed: Option<fn(&Config, &Config) -> bool>,
     /// Checks the value and writes it into the configuration.
     pub(super) set: fn(&mut Config, &Given<'_>) -> Result<(), InvalidSetting>,
 }
@@ -67,6 +70,8 @@ pub(super) struct Setting {
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     String,
+    /// One string or an array of them.
+    List,
     Boolean,
     Integer,
 }
@@ -83,10 +88,22 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         key: "listen",
         flag: Some("--listen"),
-        kind: Kind::String,
+        kind: Kind::List,
         default: "127.0.0.1:8402",
-        why: "Address and port to listen on: loopback only, since whoever reaches it can sign.",
-        set: |config, given| value::listen(given.text).map(|listen| config.listen = listen),
+        why: "Where to listen, one or a list: ADDRESS:PORT, unix:PATH, or systemd for what it passes.",
+        fixed: Some(|one, other| one.listen != other.listen),
+        set: |config, given| listen::listen(given).map(|listen| config.listen = listen),
+    },
+    Setting {
+        key: "behind_tls_proxy",
+        flag: None,
+        kind: Kind::Boolean,
+        default: "false",
+        why: "A proxy in front ends TLS: addresses beyond loopback need none here; nobody is local.",
+        fixed: Some(|one, other| one.behind_tls_proxy != other.behind_tls_proxy),
+        set: |config, given| {
+            value::boolean(given.text).map(|behind| config.behind_tls_proxy = behind)
+        },
     },
     Setting {
         key: "keys",
@@ -94,6 +111,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "keys",
         why: "Folder with the key files (Web3 Secret Storage V3).",
+        fixed: Some(|one, other| one.keys != other.keys),
         set: |config, given| value::path(given).map(|path| config.keys = path),
     },
     Setting {
@@ -102,6 +120,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "state",
         why: "Folder for what must survive a restart: journal, reservations and stored answers.",
+        fixed: Some(|one, other| one.state != other.state),
         set: |config, given| value::path(given).map(|path| config.state = path),
     },
     Setting {
@@ -110,6 +129,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "",
         why: "Address of the wallet to use; needed only if the folder holds several.",
+        fixed: Some(|one, other| one.wallet != other.wallet),
         set: |config, given| value::wallet(given.text).map(|wallet| config.wallet = wallet),
     },
     Setting {
@@ -118,6 +138,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "",
         why: "File whose first line is the wallet's password, to start with nobody at a prompt.",
+        fixed: Some(|one, other| one.password_file != other.password_file),
         set: |config, given| value::optional_path(given).map(|path| config.password_file = path),
     },
     Setting {
@@ -126,6 +147,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Boolean,
         default: "false",
         why: "Pass a job's workflow token on to the client instead of withholding it.",
+        fixed: None,
         set: |config, given| {
             value::boolean(given.text).map(|expose| config.expose_workflow_token = expose)
         },
@@ -136,7 +158,67 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::Integer,
         default: "1024",
         why: "How many calls may be in flight at once; more are refused with 503 at once.",
+        fixed: None,
         set: |config, given| value::count(given.text).map(|count| config.max_in_flight = count),
+    },
+    Setting {
+        key: "max_connections_per_peer",
+        flag: None,
+        kind: Kind::Integer,
+        default: "256",
+        why: "How many connections one address may have; loopback and behind_tls_proxy have no limit.",
+        fixed: Some(|one, other| one.max_connections_per_peer != other.max_connections_per_peer),
+        set: |config, given| {
+            value::count(given.text).map(|count| config.max_connections_per_peer = count)
+        },
+    },
+    Setting {
+        key: "socket.mode",
+        flag: None,
+        kind: Kind::String,
+        default: "0600",
+        why: "Permission bits of a unix socket; whoever may write to it can sign.",
+        fixed: Some(|one, other| one.socket.mode != other.socket.mode),
+        set: |config, given| value::mode(given.text).map(|mode| config.socket.mode = mode),
+    },
+    Setting {
+        key: "socket.group",
+        flag: None,
+        kind: Kind::String,
+        default: "",
+        why: "Group of a unix socket, by name or number, for a mode such as 0660.",
+        fixed: Some(|one, other| one.socket.group != other.socket.group),
+        set: |config, given| {
+            config.socket.group = value::optional(given.text);
+            Ok(())
+        },
+    },
+    Setting {
+        key: "tls.certificate",
+        flag: None,
+        kind: Kind::String,
+        default: "",
+        why: "Certificate chain in PEM. With it every port speaks TLS, loopback too; sockets never do.",
+        fixed: Some(|one, other| one.tls.certificate.is_some() != other.tls.certificate.is_some()),
+        set: |config, given| value::optional_path(given).map(|path| config.tls.certificate = path),
+    },
+    Setting {
+        key: "tls.key",
+        flag: None,
+        kind: Kind::String,
+        default: "",
+        why: "Private key of the certificate in PEM; only its owner may read the file.",
+        fixed: None,
+        set: |config, given| value::optional_path(given).map(|path| config.tls.key = path),
+    },
+    Setting {
+        key: "tls.client_ca",
+        flag: None,
+        kind: Kind::String,
+        default: "",
+        why: "Certificates in PEM to check those of clients against; without it none is asked for.",
+        fixed: None,
+        set: |config, given| value::optional_path(given).map(|path| config.tls.client_ca = path),
     },
     Setting {
         key: "upstream.url",
@@ -144,6 +226,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "https://www.agentpmt.com",
         why: "Scheme, host and port of the API: https, unless it runs on this machine.",
+        fixed: Some(|one, other| one.upstream.url != other.upstream.url),
         set: |config, given| given.text.parse().map(|url| config.upstream.url = url),
     },
     Setting {
@@ -152,6 +235,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "5s",
         why: "How long connecting may take, at most 1h; short, so that an outage is known soon.",
+        fixed: Some(|one, other| one.upstream.connect_timeout != other.upstream.connect_timeout),
         set: |config, given| {
             value::timeout(given.text).map(|limit| config.upstream.connect_timeout = limit)
         },
@@ -162,6 +246,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "60s",
         why: "How long a call that only reads may take, with all its tries, at most 1h.",
+        fixed: Some(|one, other| one.upstream.timeout != other.upstream.timeout),
         set: |config, given| {
             value::timeout(given.text).map(|limit| config.upstream.timeout = limit)
         },
@@ -172,6 +257,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "60s",
         why: "The same for a call that changes something; a quarter is kept to ask what became of it.",
+        fixed: Some(|one, other| one.upstream.change_timeout != other.upstream.change_timeout),
         set: |config, given| {
             value::timeout(given.text).map(|limit| config.upstream.change_timeout = limit)
         },
@@ -182,6 +268,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "10s",
         why: "How long the API may still work on a change whose answer was lost: no new try before.",
+        fixed: Some(|one, other| one.upstream.settle_time != other.upstream.settle_time),
         set: |config, given| {
             value::timeout(given.text).map(|time| config.upstream.settle_time = time)
         },
@@ -192,6 +279,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "info",
         why: "What is logged: error, warn, info, debug or trace.",
+        fixed: None,
         set: |config, given| value::level(given.text).map(|level| config.log.level = level),
     },
     Setting {
@@ -200,6 +288,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         kind: Kind::String,
         default: "auto",
         why: "How a log line is written: text, json, or auto (text on a terminal, else json).",
+        fixed: Some(|one, other| one.log.format != other.log.format),
         set: |config, given| given.text.parse().map(|format| config.log.format = format),
     },
 ];
@@ -219,7 +308,7 @@ impl Setting {
         let Self { key, default, why, .. } = self;
         let name = key.rsplit_once('.').map_or(*key, |(_, name)| name);
         match self.kind {
-            Kind::String => format!("\n# {why}\n{name} = \"{default}\"\n"),
+            Kind::String | Kind::List => format!("\n# {why}\n{name} = \"{default}\"\n"),
             Kind::Boolean | Kind::Integer => format!("\n# {why}\n{name} = {default}\n"),
         }
     }
@@ -251,7 +340,9 @@ mod tests {
         // Cargo runs tests in the folder that holds it.
         let config = Config::load(None, iter::empty(), &[]).unwrap();
         assert_eq!(config.source, Some("proxy.toml".into()));
-        assert_eq!(config.listen, "127.0.0.1:8402".parse().unwrap());
+        assert_eq!(config.listen.len(), 1);
+        assert_eq!(config.listen[0].to_string(), "127.0.0.1:8402");
+        assert!(!config.is_covered() && !config.listen[0].is_exposed());
         assert_eq!(config.keys, Path::new("keys"));
         assert_eq!(config.database(), Path::new("state/proxy.db"));
         assert_eq!((config.wallet, config.password_file), (None, None));

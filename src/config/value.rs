@@ -1,12 +1,6 @@
 //! The values of settings, each parsed from text.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::SignedDuration;
 use reqwest::Url;
@@ -19,8 +13,11 @@ use crate::types::{Address, InvalidValue};
 /// value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSetting {
-    /// No socket address.
-    #[error("expected an IP address and a port, such as 127.0.0.1:8402 or [::1]:8402")]
+    /// No place to listen at.
+    #[error(
+        "expected an IP address and a port, such as 127.0.0.1:8402 or [::1]:8402, or unix:PATH, or \
+         systemd"
+    )]
     Listen,
     /// A port alone.
     #[error("the address is missing: expected address and port, such as 127.0.0.1:8402")]
@@ -28,12 +25,16 @@ pub enum InvalidSetting {
     /// An address alone.
     #[error("the port is missing: expected address and port, such as 127.0.0.1:8402")]
     ListenPort,
-    /// An address that other machines may reach.
+    /// An address that other machines reach, without TLS.
     #[error(
-        "the proxy listens on loopback only (127.0.0.1, [::1] or localhost), since whoever \
-         reaches the port can sign with the wallet"
+        "other machines reach this address, and whoever reaches it can sign with the wallet, so it \
+         needs TLS: set tls.certificate and tls.key, or behind_tls_proxy = true if a proxy in front \
+         ends TLS; or listen on loopback only (127.0.0.1, [::1] or localhost)"
     )]
-    ListenBeyondLoopback,
+    Exposed,
+    /// A setting that is of no use without another.
+    #[error("it needs {0} as well")]
+    Alone(&'static str),
     /// No path at all.
     #[error("a path is needed, but the value is empty")]
     EmptyPath,
@@ -67,6 +68,9 @@ pub enum InvalidSetting {
     /// Not a number of 1 or more.
     #[error("expected a whole number from 1 to 1000000")]
     Count,
+    /// No permission bits.
+    #[error("expected permission bits in octal, such as 0600 or 0660")]
+    Mode,
     /// Not one of these words.
     #[error("expected one of {0}")]
     Word(&'static str),
@@ -151,18 +155,6 @@ pub(super) fn level(text: &str) -> Result<Level, InvalidSetting> {
     }
 }
 
-pub(super) fn listen(text: &str) -> Result<SocketAddr, InvalidSetting> {
-    let address = match text.strip_prefix("localhost:") {
-        Some(port) => port.parse().ok().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
-        None => text.parse::<SocketAddr>().ok(),
-    };
-    match address {
-        Some(address) if address.ip().is_loopback() => Ok(address),
-        Some(_) => Err(InvalidSetting::ListenBeyondLoopback),
-        None => Err(half_of_an_address(text)),
-    }
-}
-
 pub(super) fn wallet(text: &str) -> Result<Option<Address>, InvalidSetting> {
     if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
 }
@@ -174,6 +166,16 @@ pub(super) fn boolean(text: &str) -> Result<bool, InvalidSetting> {
 pub(super) fn count(text: &str) -> Result<usize, InvalidSetting> {
     let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
     count.ok_or(InvalidSetting::Count)
+}
+
+pub(super) fn mode(text: &str) -> Result<u32, InvalidSetting> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or(InvalidSetting::Mode)
+}
+
+pub(super) fn optional(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 pub(super) fn path(given: &Given<'_>) -> Result<PathBuf, InvalidSetting> {
@@ -193,17 +195,6 @@ pub(super) fn timeout(text: &str) -> Result<Duration, InvalidSetting> {
     }
 }
 
-/// Which half of an address is missing from a text that is none.
-fn half_of_an_address(text: &str) -> InvalidSetting {
-    if text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok() {
-        InvalidSetting::ListenAddress
-    } else if text == "localhost" || text.parse::<IpAddr>().is_ok() {
-        InvalidSetting::ListenPort
-    } else {
-        InvalidSetting::Listen
-    }
-}
-
 /// What the URL has beyond scheme, host and port.
 fn surplus(url: &Url) -> Option<&'static str> {
     let parts = [
@@ -220,30 +211,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-
-    #[test]
-    fn listening_is_for_loopback_only() {
-        for text in ["127.0.0.1:8402", "127.1.2.3:0", "[::1]:8402"] {
-            assert_eq!(listen(text), Ok(text.parse().unwrap()));
-        }
-        assert_eq!(listen("localhost:80"), Ok("127.0.0.1:80".parse().unwrap()));
-        for text in ["0.0.0.0:8402", "[::]:8402", "192.168.1.1:8402", "[::ffff:10.0.0.1]:1"] {
-            assert_eq!(listen(text), Err(InvalidSetting::ListenBeyondLoopback), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_missing_half_of_an_address_is_named() {
-        for text in ["8402", ":8402"] {
-            assert_eq!(listen(text), Err(InvalidSetting::ListenAddress), "{text}");
-        }
-        for text in ["127.0.0.1", "::1", "localhost"] {
-            assert_eq!(listen(text), Err(InvalidSetting::ListenPort), "{text}");
-        }
-        for text in ["", "localhost:", "localhost:x", "127.0.0.1:65536", "example.com:80"] {
-            assert_eq!(listen(text), Err(InvalidSetting::Listen), "{text}");
-        }
-    }
 
     #[test]
     fn plain_http_stays_on_this_machine() {
@@ -295,6 +262,14 @@ mod tests {
         assert_eq!(wallet(""), Ok(None));
         assert_eq!(optional_path(&empty), Ok(None));
         assert_eq!(path(&empty), Err(InvalidSetting::EmptyPath));
+    }
+
+    #[test]
+    fn permission_bits_are_octal() {
+        assert_eq!((mode("0600"), mode("660")), (Ok(0o600), Ok(0o660)));
+        for text in ["", "6", "0o600", "+600", "0680", "1777", "rw-------"] {
+            assert_eq!(mode(text), Err(InvalidSetting::Mode), "{text}");
+        }
     }
 
     #[test]

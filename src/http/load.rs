@@ -7,19 +7,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tokio::sync::Semaphore;
 
-use super::problem::Problem;
+use super::{instance::Instance, problem::Problem};
 use crate::proxy::Place;
 
 /// Lets a call in if there is a place for it; otherwise it is refused at once, before its body is
 /// read. The call keeps its place until its end, also if its client goes away.
 pub(super) async fn admit(
-    State(places): State<Arc<Semaphore>>,
+    State(instance): State<Arc<Instance>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match places.try_acquire_owned() {
+    match instance.live().places.clone().try_acquire_owned() {
         Ok(place) => {
             request.extensions_mut().insert(Place(Arc::new(place)));
             next.run(request).await

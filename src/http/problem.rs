@@ -140,6 +140,10 @@ impl Problem {
         Self { detail, ..self }
     }
 
+    pub(super) fn reload_refused(mistakes: String) -> Self {
+        Self::new(Kind::ReloadRefused, format!("everything is as it was: {mistakes}"))
+    }
+
     pub(super) fn query_not_taken() -> Self {
         let detail = "the calls take no query string; send the fields in a JSON body, as in \
                       {\"limit\": 10}";

@@ -1,18 +1,32 @@
 //! Connections: what one may cost, and how it ends.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, serve::Listener};
-use hyper::server::conn::http1;
+use axum::{Router, extract::Request};
+use futures_util::future::join_all;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    crowd::{Crowd, Exempt},
+    instance::Instance,
+    listener::{Listener, Stream},
+    peer::Peer,
+    tls::Tls,
+};
 
 /// The largest head of a request, in bytes. It is also the most that is read ahead of a body.
 const MAX_HEAD: usize = 16 * 1024;
@@ -23,72 +37,147 @@ const MAX_HEADERS: usize = 64;
 /// What clients may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many calls run at once; more are refused at once.
-    pub in_flight: usize,
-    /// How long a client may take until the head of its first or its next request is there; then the
-    /// connection is closed.
+    /// How long a client may take until the head of its first or its next request is there, and for a
+    /// TLS handshake; then the connection is closed.
     pub head: Duration,
     /// How long a client may take for a body, counted from the head; then the call is refused.
     pub body: Duration,
+    /// How many connections one address may have; more are closed at once.
+    pub connections_per_peer: usize,
+    /// Whom that does not concern.
+    pub exempt: Exempt,
 }
 
 impl Default for Limits {
-    /// 1024 calls; a minute for the head, which is also how long an idle connection stays open; half
-    /// a minute for the body.
+    /// A minute for the head, which is also how long an idle connection stays open; half a minute for
+    /// the body; 256 connections, for addresses other than loopback.
     fn default() -> Self {
-        Self { in_flight: 1024, head: Duration::from_secs(60), body: Duration::from_secs(30) }
+        Self {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            connections_per_peer: 256,
+            exempt: Exempt::Loopback,
+        }
     }
 }
 
 /// Serves until `stop` is cancelled, and then until every request that has begun is answered.
+///
+/// Ports speak TLS if `instance` has it. A proxy in front of it may have any number of connections,
+/// since they are everybody's.
 pub async fn serve(
-    mut listener: TcpListener,
+    listeners: Vec<Listener>,
     router: Router,
     limits: Limits,
+    instance: Arc<Instance>,
     stop: CancellationToken,
 ) {
+    let most = if instance.is_behind_proxy() { usize::MAX } else { limits.connections_per_peer };
+    let crowd = Crowd::new(most, limits.exempt);
+    let server = Arc::new(Server { router, limits, instance, crowd, stop });
     let connections = TaskTracker::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            // It waits by itself when the descriptors have run out.
-            (stream, _) = Listener::accept(&mut listener) => {
-                let served = connection(stream, router.clone(), limits, stop.clone());
-                connections.spawn(served);
-            }
-        }
-    }
-    drop(listener);
+    join_all(listeners.into_iter().map(|listener| server.listen(listener, &connections))).await;
     connections.close();
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
-    // Without it, an answer in two parts waits for the client's word on the first. It fails on a
-    // connection that is gone already, which shows soon enough.
-    let _ = stream.set_nodelay(true);
-    // A connection that says nothing costs next to nothing: its buffers come with its first byte.
-    let begins = tokio::select! {
-        begins = timeout(limits.head, begins(&stream)) => begins.unwrap_or(false),
-        () = stop.cancelled() => false,
-    };
-    if !begins {
-        return;
-    }
-    let service = TowerToHyperService::new(router);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
-    // Its errors are the client's, and nobody is left to be told.
-    tokio::select! {
-        _ = served.as_mut() => return,
-        () = stop.cancelled() => served.as_mut().graceful_shutdown(),
-    }
-    let _ = served.await;
+/// What every connection needs.
+struct Server {
+    router: Router,
+    limits: Limits,
+    instance: Arc<Instance>,
+    crowd: Arc<Crowd>,
+    stop: CancellationToken,
 }
 
-/// Waits for the first byte; false if there will be none.
-async fn begins(stream: &TcpStream) -> bool {
-    matches!(stream.peek(&mut [0]).await, Ok(1))
+impl Server {
+    /// Takes connections until it is time to stop.
+    async fn listen(self: &Arc<Self>, mut listener: Listener, connections: &TaskTracker) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                stream = listener.accept() => {
+                    connections.spawn(self.clone().connection(stream));
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: Stream) {
+        let address = stream.address();
+        let member = address.map(|address| self.crowd.admit(address));
+        if let Some(None) = member {
+            let peer = address.map(tracing::field::display);
+            return tracing::debug!(
+                peer,
+                "a connection beyond max_connections_per_peer was closed"
+            );
+        }
+        // A connection that says nothing costs next to nothing: its buffers come with its first byte.
+        if self.in_time(stream.begins()).await != Some(true) {
+            return;
+        }
+        let passes_on = self.instance.is_behind_proxy();
+        let peer = Peer { address, uid: None, certificate: None, passes_on };
+        match stream {
+            Stream::Tcp(stream, _) => Box::pin(self.tcp(stream, peer)).await,
+            Stream::Unix(stream) => {
+                let uid = stream.peer_cred().ok().map(|process| process.uid());
+                Box::pin(self.http(stream, Peer { uid, ..peer })).await;
+            }
+        }
+    }
+
+    async fn tcp(&self, stream: TcpStream, peer: Peer) {
+        // Without it, an answer in two parts waits for the client's word on the first. It fails on a
+        // connection that is gone already, which shows soon enough.
+        let _ = stream.set_nodelay(true);
+        let tls = self.instance.live().tls.clone();
+        match tls {
+            Some(tls) => self.tls(&tls, stream, peer).await,
+            None => self.http(stream, peer).await,
+        }
+    }
+
+    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer) {
+        match self.in_time(tls.accept(stream)).await {
+            Some(Ok((stream, certificate))) => {
+                self.http(stream, Peer { certificate, ..peer }).await;
+            }
+            Some(Err(error)) => {
+                let peer = peer.address.map(tracing::field::display);
+                tracing::debug!(peer, %error, "a connection without a good TLS handshake was closed");
+            }
+            None => {}
+        }
+    }
+
+    async fn http<S>(&self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            router.call(request)
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
+        http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+        let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
+        // Its errors are the client's, and nobody is left to be told.
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+        }
+        let _ = served.await;
+    }
+
+    /// What has the time of a head; `None` if it takes longer, or the end comes first.
+    async fn in_time<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = timeout(self.limits.head, waiting) => done.ok(),
+            () = self.stop.cancelled() => None,
+        }
+    }
 }

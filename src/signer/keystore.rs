@@ -11,7 +11,7 @@
 mod bare_address;
 mod error;
 mod kdf;
-mod permissions;
+pub(crate) mod permissions;
 
 mod key_file;
 
@@ -141,7 +141,8 @@ impl Keystore {
     }
 
     fn exposed_mode(&self) -> Result<Option<u32>, KeystoreError> {
-        permissions::exposed_mode(&self.dir).map_err(io_error("read", &self.dir))
+        let data = fs::metadata(&self.dir).map_err(io_error("read", &self.dir))?;
+        Ok(permissions::exposed_mode(&data))
     }
 
     /// Closes the directory to group and others, if it holds keys and hidden files alone.

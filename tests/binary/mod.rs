@@ -99,15 +99,32 @@ impl Home {
 
     /// Runs the program until the value is dropped, on a free port.
     pub fn serve(&self, args: &[&str]) -> Server {
-        self.serve_by(self.command().args(args))
+        self.serve_where_told(&[args, &["--listen", "127.0.0.1:0"]].concat())
     }
 
     /// The same, by a command that lacks only its `--listen`.
     pub fn serve_by(&self, command: &mut Command) -> Server {
-        let mut process = self.start(command.args(["--listen", "127.0.0.1:0"]), "");
+        self.serve_as(command.args(["--listen", "127.0.0.1:0"]), Stdio::null())
+    }
+
+    /// The same, where the arguments or the settings say.
+    pub fn serve_where_told(&self, args: &[&str]) -> Server {
+        self.serve_as(self.command().args(args), Stdio::null())
+    }
+
+    /// Runs a command that becomes the program to its end.
+    pub fn run_as(&self, command: &mut Command, stdin: Stdio) -> Ran {
+        self.start_with(command.stdin(stdin)).end()
+    }
+
+    /// Runs a command that becomes the program.
+    pub fn serve_as(&self, command: &mut Command, stdin: Stdio) -> Server {
+        let mut process = self.start_with(command.stdin(stdin));
         let Some(line) = process.line() else { panic!("it ended: {:?}", process.end()) };
-        let (_, address) = line.split_once(" listens on http://").unwrap();
-        Server { address: address.parse().unwrap(), process }
+        let (_, place) = line.split_once(" listens on ").unwrap();
+        let address = place.split_once("://").map(|(_, address)| address.parse().unwrap());
+        let address = address.unwrap_or(SocketAddr::from(([0; 4], 0)));
+        Server { address, place: place.to_owned(), process }
     }
 
     /// The program, with nothing in its environment that this value does not hold.
@@ -120,6 +137,11 @@ impl Home {
         self.clean(Command::new(program))
     }
 
+    /// Another program, with the same environment.
+    pub fn wrapped(&self, program: &str) -> Command {
+        self.clean(Command::new(program))
+    }
+
     fn clean(&self, mut command: Command) -> Command {
         command.current_dir(self.folder.path()).env_clear();
         command.envs(env::var_os("PATH").map(|path| ("PATH", path)));
@@ -128,12 +150,17 @@ impl Home {
     }
 
     fn start(&self, command: &mut Command, input: &str) -> Process {
+        let mut process = self.start_with(command.stdin(Stdio::piped()));
+        // A program that reads no input may be gone already.
+        let _ = process.child.stdin.take().unwrap().write_all(input.as_bytes());
+        process
+    }
+
+    fn start_with(&self, command: &mut Command) -> Process {
         // A file, since nobody would empty a pipe while the program runs.
         let stderr = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&stderr).unwrap());
+        command.stdout(Stdio::piped()).stderr(File::create(&stderr).unwrap());
         let mut child = command.spawn().unwrap();
-        // A program that reads no input may be gone already.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Process { child, stdout, stderr }
     }
@@ -223,7 +250,10 @@ impl Ran {
 
 /// The program while it serves; it is killed when dropped.
 pub struct Server {
+    /// Zeros if its first listener is no port.
     pub address: SocketAddr,
+    /// Where it says that it listens.
+    pub place: String,
     process: Process,
 }
 
@@ -265,6 +295,11 @@ impl Server {
     /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.process.stderr).unwrap()
     }
 
     /// Asserts that it is ready, with this wallet.

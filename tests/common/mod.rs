@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
-    http::{self, Limits},
+    http::{self, Instance, Limits, Listener, Live},
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::Signer,
@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) upstream: UpstreamConfig,
     pub(crate) expose_workflow_token: bool,
     pub(crate) limits: Limits,
+    /// How many calls may be in flight.
+    pub(crate) in_flight: usize,
     /// The private key, in hex.
     pub(crate) key: String,
     /// Where the store is.
@@ -62,6 +64,7 @@ impl TestProxy {
             upstream: upstream_config(upstream.port()),
             expose_workflow_token: false,
             limits: Limits::default(),
+            in_flight: 1024,
             key: "42".repeat(32),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };
@@ -74,8 +77,10 @@ impl TestProxy {
         let proxy = Arc::new(proxy);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = http::router(proxy.clone(), options.limits);
-        tokio::spawn(http::serve(listener, router, options.limits, CancellationToken::new()));
+        let instance = instance(Live::new(None, options.in_flight));
+        let router = http::router(proxy.clone(), options.limits, instance.clone());
+        let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
+        tokio::spawn(http::serve(listeners, router, options.limits, instance, stop));
         Self { address, sandbox, client: client(), proxy, folder: options.folder }
     }
 
@@ -113,6 +118,11 @@ impl TestProxy {
         assert!(status.is_success(), "{path}: {status} {value}");
         value
     }
+}
+
+/// What a server needs besides, with nothing to reload.
+pub(crate) fn instance(live: Live) -> Arc<Instance> {
+    Instance::new(Vec::new(), false, live, |_| Err("there is nothing to reload".to_owned()))
 }
 
 /// The settings of an upstream at a port of this machine.

@@ -22,6 +22,7 @@ pub(super) enum Kind {
     Internal,
     JournalUnavailable,
     Overloaded,
+    ReloadRefused,
     OutcomeUnknown,
     NotAllowed,
     TooFast,
@@ -90,6 +91,11 @@ impl Kind {
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many calls are in flight")
             }
+            Self::ReloadRefused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "reload_refused",
+                "The configuration cannot be taken",
+            ),
             Self::OutcomeUnknown => {
                 (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost")
             }

@@ -20,18 +20,18 @@ pub(super) enum Opening {
 
 /// What lets another user at a file, if anything does.
 pub(super) fn opening(file: &Metadata) -> Option<Opening> {
-    let (owner, mode) = (file.uid(), file.mode() & 0o777);
+    let owner = file.uid();
     if owner != 0 && owner != geteuid().as_raw() {
         return Some(Opening::Owner(owner));
     }
-    (mode & 0o077 != 0).then_some(Opening::Mode(mode))
+    exposed_mode(file).map(Opening::Mode)
 }
 
-/// The permission bits of a directory, if they let group or others do anything. Its owner is let be:
-/// only root gets into another user's directory that is closed.
-pub(super) fn exposed_mode(dir: &Path) -> io::Result<Option<u32>> {
-    let mode = fs::metadata(dir)?.mode() & 0o777;
-    Ok((mode & 0o077 != 0).then_some(mode))
+/// The permission bits of a file or a directory, if they let group or others do anything. The owner
+/// of a directory is let be: only root gets into another user's directory that is closed.
+pub(crate) fn exposed_mode(file: &Metadata) -> Option<u32> {
+    let mode = file.mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
 }
 
 /// Whether a directory is one that users share, such as `/tmp`.

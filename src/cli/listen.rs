@@ -1,0 +1,140 @@
+//! Listening on what the configuration names, before anything else is done.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+};
+
+use listenfd::ListenFd;
+
+use super::Failure;
+use crate::{
+    config::{Config, ListenAddress},
+    http::{self, SocketFile},
+};
+
+/// Every socket that is listened on, ready for the runtime to take over.
+pub(super) struct Listening {
+    sockets: Vec<Socket>,
+    /// Where they are: with the port that the system chose, and one for each that systemd passed.
+    addresses: Vec<ListenAddress>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+impl Listening {
+    /// Has to be called before there is a runtime: what systemd passed is taken out of the
+    /// environment.
+    pub(super) fn bind(config: &Config) -> Result<Self, Failure> {
+        let mut sockets = Vec::new();
+        for address in &config.listen {
+            match address {
+                ListenAddress::Tcp(address) => sockets.push(Socket::Tcp(bind(*address)?)),
+                ListenAddress::Unix(path) => {
+                    let (listener, file) = SocketFile::bind(path, &config.socket)?;
+                    sockets.push(Socket::Unix(listener, Some(file)));
+                }
+                ListenAddress::Systemd => sockets.extend(passed()?),
+            }
+        }
+        let addresses: io::Result<Vec<_>> = sockets.iter().map(Socket::address).collect();
+        let addresses = addresses.map_err(|cause| Failure::Runtime { cause })?;
+        let exposed = addresses.iter().find(|address| address.is_exposed());
+        match exposed.filter(|_| !config.is_covered()) {
+            // The configuration does not know what systemd passes.
+            Some(address) => Err(Failure::Exposed { address: address.clone() }),
+            None => Ok(Self { sockets, addresses }),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Gives the sockets to the runtime. Has to be called within it.
+    pub(super) fn hand_over(self) -> Result<Vec<http::Listener>, Failure> {
+        let listener = |socket| match socket {
+            Socket::Tcp(listener) => http::Listener::tcp(listener),
+            Socket::Unix(listener, file) => http::Listener::unix(listener, file),
+        };
+        let listeners: io::Result<_> = self.sockets.into_iter().map(listener).collect();
+        listeners.map_err(|cause| Failure::Runtime { cause })
+    }
+}
+
+impl Socket {
+    fn address(&self) -> io::Result<ListenAddress> {
+        Ok(match self {
+            Self::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
+            Self::Unix(listener, None) => {
+                let address = listener.local_addr()?;
+                ListenAddress::Unix(address.as_pathname().unwrap_or("?".as_ref()).to_owned())
+            }
+            // It was put there after it had begun to listen.
+            Self::Unix(_, Some(file)) => ListenAddress::Unix(file.path().to_owned()),
+        })
+    }
+}
+
+/// A place as people write it: a URL, or `unix:PATH`.
+pub(super) fn describe(address: &ListenAddress, config: &Config) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("{}://{address}", scheme(config)),
+        _ => address.to_string(),
+    }
+}
+
+/// What ports speak.
+pub(super) fn scheme(config: &Config) -> &'static str {
+    if config.tls.certificate.is_some() { "https" } else { "http" }
+}
+
+/// Fails if calls may come from other machines while nobody is known who may make them.
+pub(super) fn require_client(
+    config: &Config,
+    addresses: &[ListenAddress],
+    has_clients: bool,
+) -> Result<(), Failure> {
+    let exposed = addresses.iter().find(|address| address.is_exposed());
+    let place = match exposed {
+        Some(address) => address.to_string(),
+        None if config.behind_tls_proxy => "the proxy in front (behind_tls_proxy)".to_owned(),
+        None => return Ok(()),
+    };
+    if has_clients { Ok(()) } else { Err(Failure::NoClient { place }) }
+}
+
+/// Listens on a port.
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|cause| Failure::Listen { address, cause })
+}
+
+/// Where a port is.
+pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|cause| Failure::Runtime { cause })
+}
+
+/// Gives a port to the runtime.
+pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    let given = listener.set_nonblocking(true);
+    let given = given.and_then(|()| tokio::net::TcpListener::from_std(listener));
+    given.map_err(|cause| Failure::Runtime { cause })
+}
+
+/// Every socket that systemd passes, as `sd_listen_fds(3)` has it.
+fn passed() -> Result<Vec<Socket>, Failure> {
+    let mut passed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..passed.len() {
+        if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
+            sockets.push(Socket::Tcp(listener));
+        } else if let Some(listener) = passed.take_unix_listener(index).map_err(Failure::Passed)? {
+            sockets.push(Socket::Unix(listener, None));
+        }
+    }
+    if sockets.is_empty() { Err(Failure::NonePassed) } else { Ok(sockets) }
+}

@@ -1,0 +1,45 @@
+//! Reading the configuration again while the proxy runs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Settings, log::Log};
+use crate::{
+    config::Config,
+    http::{Live, Tls},
+    proxy::Proxy,
+};
+
+/// What a reload needs and changes.
+pub(super) struct Reload {
+    /// Where the configuration comes from.
+    pub(super) settings: Settings,
+    /// The one that holds.
+    pub(super) config: Mutex<Config>,
+    pub(super) log: Log,
+    pub(super) proxy: Arc<Proxy>,
+}
+
+impl Reload {
+    /// Reads the configuration and what it names, and changes what may change. One call at a time.
+    ///
+    /// # Errors
+    /// What is wrong; then nothing is changed.
+    pub(super) fn read(&self, live: &Live) -> Result<Live, String> {
+        let next = self.settings.clone().load([]).map_err(|failure| failure.to_string())?;
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let fixed = config.fixed_changes(&next);
+        if !fixed.is_empty() {
+            let fixed = fixed.join(", ");
+            return Err(format!(
+                "changed, but only counted from the start: {fixed}; restart to use it"
+            ));
+        }
+        let tls = Tls::load(&next.tls).map_err(|error| error.to_string())?;
+        // Nothing fails from here on.
+        self.log.set_level(next.log.level);
+        self.proxy.expose_workflow_token(next.expose_workflow_token);
+        let live = live.next(tls, next.max_in_flight);
+        *config = next;
+        Ok(live)
+    }
+}

@@ -1,0 +1,101 @@
+//! What only the settings together show: mistakes of the whole, and what a reload may change.
+
+use super::{Config, settings::SETTINGS, value::InvalidSetting};
+
+impl Config {
+    /// Whether what other machines send comes over TLS.
+    pub fn is_covered(&self) -> bool {
+        self.behind_tls_proxy || self.tls.certificate.is_some()
+    }
+
+    /// The settings in which another configuration differs and that count from the start only.
+    pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
+        let changed =
+            SETTINGS.iter().filter(|s| s.fixed.is_some_and(|differs| differs(self, other)));
+        changed.map(|setting| setting.key).collect()
+    }
+
+    /// What does not go together: the setting to look at, and why.
+    pub(super) fn contradictions(&self) -> Vec<(&'static str, InvalidSetting)> {
+        let tls = &self.tls;
+        let exposed = self.listen.iter().any(|address| address.is_exposed());
+        let found = [
+            ("listen", exposed && !self.is_covered(), InvalidSetting::Exposed),
+            (
+                "tls.certificate",
+                tls.certificate.is_some() && tls.key.is_none(),
+                InvalidSetting::Alone("tls.key"),
+            ),
+            (
+                "tls.key",
+                tls.key.is_some() && tls.certificate.is_none(),
+                InvalidSetting::Alone("tls.certificate"),
+            ),
+            (
+                "tls.client_ca",
+                tls.client_ca.is_some() && tls.certificate.is_none(),
+                InvalidSetting::Alone("tls.certificate"),
+            ),
+        ];
+        let wrong = found.into_iter().filter(|(_, is_so, _)| *is_so);
+        wrong.map(|(key, _, problem)| (key, problem)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use super::*;
+
+    /// The configuration of this text, or its mistakes without the name of the file.
+    fn load(text: &str) -> Result<Config, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        std::fs::write(&path, text).unwrap();
+        let prefix = format!("{}:", path.display());
+        Config::load(Some(&path), iter::empty(), &[])
+            .map_err(|m| m.to_string().lines().map(|line| line.replace(&prefix, "")).collect())
+    }
+
+    #[test]
+    fn an_exposed_address_needs_tls_or_a_proxy_that_has_it() {
+        let listen = "listen = ['127.0.0.1:1', '0.0.0.0:2']\n";
+        let mistakes = load(&format!("\n{listen}")).unwrap_err();
+        let [mistake] = &*mistakes else { panic!("{mistakes:?}") };
+        for words in ["2: listen: ", "tls.certificate", "tls.key", "behind_tls_proxy = true"] {
+            assert!(mistake.contains(words), "{words}: {mistake}");
+        }
+        for cover in ["behind_tls_proxy = true", "tls = {certificate = 'c', key = 'k'}"] {
+            assert!(load(&format!("{listen}{cover}")).unwrap().is_covered(), "{cover}");
+        }
+    }
+
+    #[test]
+    fn half_of_tls_is_a_mistake() {
+        let cases = [
+            ("[tls]\ncertificate = 'c'", "2: tls.certificate: it needs tls.key as well"),
+            ("[tls]\nkey = 'k'", "2: tls.key: it needs tls.certificate as well"),
+            ("[tls]\n\nclient_ca = 'a'", "3: tls.client_ca: it needs tls.certificate as well"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(load(text).unwrap_err(), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_reload_may_renew_tls_but_not_begin_it() {
+        let changes = |from: &str, to: &str| load(from).unwrap().fixed_changes(&load(to).unwrap());
+        let tls = "[tls]\ncertificate = 'c'\nkey = 'k'";
+        let renewed = "[tls]\ncertificate = 'd'\nkey = 'l'\nclient_ca = 'm'";
+        let live = "max_in_flight = 1\nexpose_workflow_token = true\nlog.level = 'warn'\n";
+        let absolute = "keys = '/k'\nstate = '/s'\n";
+        let with = |text: &str| format!("{absolute}{text}");
+        assert_eq!(changes(&with(tls), &with(&format!("{live}{renewed}"))), [] as [&str; 0]);
+        assert_eq!(changes(&with(""), &with(tls)), ["tls.certificate"]);
+        assert_eq!(changes(&with(tls), &with("")), ["tls.certificate"]);
+        let fixed = "listen = 'unix:/x'\n[upstream]\ntimeout = '1s'\n[log]\nformat = 'json'";
+        let expected = ["listen", "upstream.timeout", "log.format"];
+        assert_eq!(changes(&with(""), &with(fixed)), expected);
+    }
+}

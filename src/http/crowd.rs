@@ -1,0 +1,103 @@
+//! How many connections each address has.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Who may have any number of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exempt {
+    /// Programs on this machine.
+    Loopback,
+    /// Nobody.
+    Nobody,
+}
+
+/// The connections of each address that is not exempt.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    most: usize,
+    exempt: Exempt,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection that was admitted; if it counts, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Member(Option<(Arc<Crowd>, IpAddr)>);
+
+impl Crowd {
+    /// No address has more than `most`.
+    pub(super) fn new(most: usize, exempt: Exempt) -> Arc<Self> {
+        Arc::new(Self { most, exempt, counts: Mutex::default() })
+    }
+
+    /// Lets in one more connection of this address, unless it has enough.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Member> {
+        // An IPv4 address is the same one on a socket for IPv6.
+        let address = address.to_canonical();
+        if self.exempt == Exempt::Loopback && address.is_loopback() {
+            return Some(Member(None));
+        }
+        let mut counts = self.counts();
+        let count = counts.entry(address).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Member(Some((self.clone(), address))))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let Some((crowd, address)) = &self.0 else { return };
+        let mut counts = crowd.counts();
+        if let Some(count) = counts.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_limit_and_others_have_theirs() {
+        let crowd = Crowd::new(2, Exempt::Loopback);
+        let admit = |text: &str| crowd.admit(address(text));
+        let [first, second] = [(); 2].map(|()| admit("192.0.2.1").unwrap());
+        assert!(admit("192.0.2.1").is_none());
+        assert!(admit("::ffff:192.0.2.1").is_none());
+        let other = admit("192.0.2.2").unwrap();
+        drop(first);
+        let third = admit("192.0.2.1").unwrap();
+        assert!(admit("192.0.2.1").is_none());
+        drop((second, third, other));
+        assert!(crowd.counts().is_empty(), "what is over is forgotten");
+    }
+
+    #[test]
+    fn loopback_is_not_counted_if_it_is_exempt() {
+        let crowd = Crowd::new(1, Exempt::Loopback);
+        let texts = ["127.0.0.1", "127.0.0.1", "127.1.2.3", "::1", "::1", "::ffff:127.0.0.1"];
+        let all = texts.map(|text| crowd.admit(address(text)));
+        assert!(all.iter().all(Option::is_some), "{all:?}");
+        let crowd = Crowd::new(1, Exempt::Nobody);
+        let _one = crowd.admit(address("127.0.0.1")).unwrap();
+        assert!(crowd.admit(address("127.0.0.1")).is_none());
+    }
+}

@@ -1,0 +1,186 @@
+//! The running proxy as a whole: what it is, what of it may change, and how it is changed.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+};
+
+use super::tls::Tls;
+
+/// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
+/// a connection or a request.
+#[derive(Debug)]
+pub struct Live {
+    pub(super) tls: Option<Tls>,
+    pub(super) places: Arc<Semaphore>,
+    in_flight: usize,
+}
+
+impl Live {
+    /// With so many places for calls.
+    pub fn new(tls: Option<Tls>, in_flight: usize) -> Self {
+        Self { tls, places: Arc::new(Semaphore::new(in_flight)), in_flight }
+    }
+
+    /// What comes after this one. A new number of places is counted anew: calls that run keep theirs
+    /// among the old ones.
+    pub fn next(&self, tls: Option<Tls>, in_flight: usize) -> Self {
+        if in_flight == self.in_flight {
+            Self { tls, places: self.places.clone(), in_flight }
+        } else {
+            Self::new(tls, in_flight)
+        }
+    }
+}
+
+/// One run of the proxy.
+pub struct Instance {
+    begun: Instant,
+    listeners: Vec<String>,
+    behind_proxy: bool,
+    live: watch::Sender<Arc<Live>>,
+    read: Box<Read>,
+    /// Held while a reload runs, so that there is one at a time.
+    turn: Mutex<()>,
+    last: Mutex<Option<Reload>>,
+}
+
+/// Reads the configuration again: what comes after the value that it is given, or what is wrong.
+type Read = dyn Fn(&Live) -> Result<Live, String> + Send + Sync;
+
+/// The last time that the configuration was read again.
+#[derive(Debug, Clone)]
+pub(super) struct Reload {
+    pub(super) at: Timestamp,
+    /// What was wrong; then nothing changed.
+    pub(super) result: Result<(), String>,
+}
+
+impl Instance {
+    /// One that listens at these places, for a proxy in front or for clients themselves, and begins
+    /// with `live`. To reload, it calls `read`, which may
+    /// block; what that changes besides, it changes after everything that can fail.
+    pub fn new(
+        listeners: Vec<String>,
+        behind_proxy: bool,
+        live: Live,
+        read: impl Fn(&Live) -> Result<Live, String> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            begun: Instant::now(),
+            listeners,
+            behind_proxy,
+            live: watch::Sender::new(Arc::new(live)),
+            read: Box::new(read),
+            turn: Mutex::default(),
+            last: Mutex::default(),
+        })
+    }
+
+    /// What holds now.
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.live.borrow().clone()
+    }
+
+    /// Where it listens, as people write it.
+    pub(super) fn listeners(&self) -> &[String] {
+        &self.listeners
+    }
+
+    /// Whether a proxy in front passes on what others send.
+    pub(super) fn is_behind_proxy(&self) -> bool {
+        self.behind_proxy
+    }
+
+    /// How long it has run.
+    pub(super) fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The last reload, if there was any.
+    pub(super) fn last_reload(&self) -> Option<Reload> {
+        lock(&self.last).clone()
+    }
+
+    /// Reads the configuration and the files it names again, as one step, also if nobody waits for
+    /// its end.
+    ///
+    /// # Errors
+    /// What was wrong; then everything is as it was.
+    pub async fn reload(self: Arc<Self>) -> Result<(), String> {
+        let reload = spawn_blocking(move || self.reload_now());
+        reload.await.unwrap_or_else(|_| Err("the reload broke off; the log says more".to_owned()))
+    }
+
+    fn reload_now(&self) -> Result<(), String> {
+        let _turn = lock(&self.turn);
+        let result = (self.read)(&self.live()).map(|live| {
+            self.live.send_replace(Arc::new(live));
+        });
+        match &result {
+            Ok(()) => tracing::info!("reloaded the configuration"),
+            Err(mistakes) => tracing::error!(mistakes, "the reload was refused; nothing changed"),
+        }
+        *lock(&self.last) = Some(Reload { at: Timestamp::now(), result: result.clone() });
+        result
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listeners, live, last, .. } = self;
+        let mut debug = f.debug_struct("Instance");
+        debug.field("listeners", listeners).field("live", live).field("last", last);
+        debug.finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use super::*;
+
+    /// One whose reloads give these numbers of places, and then a mistake.
+    fn instance(next: &'static [usize]) -> Arc<Instance> {
+        let reloads = AtomicUsize::new(0);
+        Instance::new(Vec::new(), false, Live::new(None, 1), move |live| {
+            let next = next.get(reloads.fetch_add(1, SeqCst));
+            next.map(|places| live.next(None, *places)).ok_or_else(|| "a mistake".to_owned())
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_is_refused_leaves_all_as_it_was_and_is_remembered() {
+        let instance = instance(&[2]);
+        assert!(instance.last_reload().is_none());
+        instance.clone().reload().await.unwrap();
+        assert_eq!(instance.live().places.available_permits(), 2);
+        assert_eq!(instance.last_reload().unwrap().result, Ok(()));
+        let before = instance.live();
+        assert_eq!(instance.clone().reload().await, Err("a mistake".to_owned()));
+        assert!(Arc::ptr_eq(&before, &instance.live()));
+        assert_eq!(instance.last_reload().unwrap().result, Err("a mistake".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn places_are_kept_while_their_number_is_the_same() {
+        let instance = instance(&[1, 3]);
+        let _place = instance.live().places.clone().try_acquire_owned().unwrap();
+        instance.clone().reload().await.unwrap();
+        assert_eq!(instance.live().places.available_permits(), 0);
+        instance.clone().reload().await.unwrap();
+        assert_eq!(instance.live().places.available_permits(), 3);
+    }
+}

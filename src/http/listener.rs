@@ -1,0 +1,75 @@
+//! The sockets that are listened on, and what they accept.
+
+use std::{io, net::IpAddr, os::unix::net};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::socket_file::SocketFile;
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub enum Listener {
+    /// A port.
+    Tcp(TcpListener),
+    /// A unix socket, with its file if that is ours.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream, IpAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    /// Gives a port to the runtime. Has to be called within it.
+    ///
+    /// # Errors
+    /// If the runtime cannot have it.
+    pub fn tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// The same with a unix socket.
+    ///
+    /// # Errors
+    /// If the runtime cannot have it.
+    pub fn unix(listener: net::UnixListener, file: Option<SocketFile>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::Unix(UnixListener::from_std(listener)?, file))
+    }
+
+    /// Waits for the next connection. It waits by itself when the descriptors have run out.
+    pub(super) async fn accept(&mut self) -> Stream {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = axum::serve::Listener::accept(listener).await;
+                Stream::Tcp(stream, address.ip())
+            }
+            Self::Unix(listener, _) => {
+                Stream::Unix(axum::serve::Listener::accept(listener).await.0)
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// The address of the other end; a unix socket has none.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Waits for the first byte; false if there will be none.
+    pub(super) async fn begins(&self) -> bool {
+        match self {
+            Self::Tcp(stream, _) => matches!(stream.peek(&mut [0]).await, Ok(1)),
+            // It cannot be asked for more than that something is there, which the end is too.
+            Self::Unix(stream) => stream.readable().await.is_ok(),
+        }
+    }
+}

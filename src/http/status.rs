@@ -1,0 +1,36 @@
+//! What the running proxy says of itself, and how it is told to read its configuration again.
+
+use std::sync::Arc;
+
+use axum::{Extension, Json, extract::State};
+use serde_json::{Value, json};
+
+use super::{
+    instance::{Instance, Reload},
+    problem::Problem,
+};
+use crate::{policy::Client, proxy::Proxy};
+
+pub(super) async fn status(
+    State(proxy): State<Arc<Proxy>>,
+    Extension(instance): Extension<Arc<Instance>>,
+) -> Json<Value> {
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": instance.uptime().as_secs(),
+        "wallet": proxy.wallet_of(&Client::local()).to_string(),
+        "listeners": instance.listeners(),
+        "last_reload": instance.last_reload().map(|reload| row(&reload)),
+    }))
+}
+
+fn row(Reload { at, result }: &Reload) -> Value {
+    json!({ "at": at.to_string(), "ok": result.is_ok(), "mistakes": result.as_ref().err() })
+}
+
+pub(super) async fn reload(
+    Extension(instance): Extension<Arc<Instance>>,
+) -> Result<Json<Value>, Problem> {
+    instance.reload().await.map_err(Problem::reload_refused)?;
+    Ok(Json(json!({ "status": "reloaded" })))
+}

@@ -1,0 +1,88 @@
+//! Reading the configuration again while the program runs.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::process::Command;
+
+use binary::{Home, PASSWORD, Server};
+use serde_json::Value;
+
+/// A program with this text as its `proxy.toml`.
+fn serve(text: &str) -> (Home, Server) {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", text);
+    let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
+    (home, server)
+}
+
+fn reload(server: &Server) -> (u16, Value) {
+    let (status, body) = server.request("POST", "/proxy/reload");
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+fn last_reload(server: &Server) -> Value {
+    let (status, body) = server.request("GET", "/proxy/status");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str::<Value>(&body).unwrap()["last_reload"].clone()
+}
+
+#[test]
+fn what_is_logged_changes_at_once() {
+    let (home, server) = serve("log.level = 'error'");
+    server.request("GET", "/healthz");
+    assert_eq!(server.log(), "");
+    home.write("proxy.toml", "log.level = 'info'");
+    assert_eq!(reload(&server).0, 200);
+    server.request("GET", "/healthz");
+    assert!(server.log().contains("/healthz"), "{}", server.log());
+    assert_eq!(last_reload(&server)["ok"], true);
+}
+
+#[test]
+fn a_signal_reloads_as_the_call_does() {
+    let (home, server) = serve("");
+    assert!(last_reload(&server).is_null());
+    home.write("proxy.toml", "max_in_flight = 7");
+    let hang_up = format!("kill -HUP {}", server.id());
+    assert!(Command::new("sh").args(["-c", &hang_up]).status().unwrap().success());
+    while last_reload(&server).is_null() {}
+    assert_eq!(last_reload(&server)["ok"], true);
+    assert!(server.log().contains("reloaded"), "{}", server.log());
+}
+
+#[test]
+fn mistakes_leave_all_as_it_was_and_are_told_in_full() {
+    let (home, server) = serve("log.level = 'info'");
+    home.write("proxy.toml", "log.level = 'loud'\nmax_in_fligth = 1");
+    let (status, problem) = reload(&server);
+    assert_eq!((status, &problem["code"]), (422, &"reload_refused".into()));
+    let last = last_reload(&server);
+    assert_eq!(last["ok"], false);
+    let words = ["proxy.toml:1: log.level: ", "proxy.toml:2: max_in_fligth: no such setting"];
+    for word in words {
+        let [detail, mistakes] =
+            [&problem["detail"], &last["mistakes"]].map(|it| it.as_str().unwrap());
+        assert!(detail.contains(word) && mistakes.contains(word), "{problem} {last}");
+        assert!(server.log().contains(word), "{}", server.log());
+    }
+    home.write("proxy.toml", "");
+    assert_eq!(reload(&server).0, 200, "and the next one may be good");
+    assert_eq!(last_reload(&server)["ok"], true);
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let (home, server) = serve("");
+    home.write(
+        "proxy.toml",
+        "log.level = 'error'\nkeys = 'k'\nlisten = 'unix:x'\n[socket]\nmode = '0660'",
+    );
+    let (status, problem) = reload(&server);
+    assert_eq!(status, 422);
+    // The command line says where it listens, so the file does not matter.
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(": keys, socket.mode; restart"), "{detail}");
+    assert!(server.log().contains("keys, socket.mode"), "the level is as it was");
+}

@@ -4,18 +4,21 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use agentpmt_proxy::{
-    http::Exempt,
+    config::SocketConfig,
+    http::{self, Exempt, Instance, Limits, Listener, Live, Peer, SocketFile},
     sandbox::{Sandbox, Settings},
 };
+use axum::{Extension, Router, http::StatusCode, routing::get};
 use common::{TestProxy, serve_sandbox};
-use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
 
 /// As short as a test wants it.
 const SOON: Duration = Duration::from_millis(50);
@@ -28,6 +31,39 @@ async fn impatient() -> TestProxy {
         (options.limits.head, options.limits.body) = (SOON, SOON);
     })
     .await
+}
+
+/// What a server sees of whoever asks over a unix socket.
+async fn seen_over_a_socket(folder: &Path, behind_proxy: bool) -> Peer {
+    let path = folder.join("p.sock");
+    let config = SocketConfig { mode: 0o600, group: None };
+    let (listener, file) = SocketFile::bind(&path, &config).unwrap();
+    let listeners = vec![Listener::unix(listener, Some(file)).unwrap()];
+    let (tell, mut told) = mpsc::channel(1);
+    let see = move |Extension(peer): Extension<Peer>| async move { tell.send(peer).await.unwrap() };
+    let router = Router::new().route("/", get(see));
+    let read = |_: &Live| Err("there is nothing to reload".to_owned());
+    let instance = Instance::new(Vec::new(), behind_proxy, Live::new(None, 1), read);
+    let stop = CancellationToken::new();
+    let server = http::serve(listeners, router, Limits::default(), instance, stop.clone());
+    let server = tokio::spawn(server);
+    let client = common::client_of_socket(&path);
+    assert_eq!(client.get("http://localhost/").send().await.unwrap().status(), StatusCode::OK);
+    stop.cancel();
+    server.await.unwrap();
+    assert!(!path.exists());
+    told.recv().await.unwrap()
+}
+
+#[tokio::test]
+async fn over_a_unix_socket_the_user_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = std::fs::metadata(folder.path()).unwrap().uid();
+    let peer = seen_over_a_socket(folder.path(), false).await;
+    assert_eq!((peer.uid, peer.address, peer.certificate), (Some(own), None, None));
+    assert!(peer.is_local());
+    let peer = seen_over_a_socket(folder.path(), true).await;
+    assert!(!peer.is_local(), "what passes on for others is nobody here");
 }
 
 /// Sends these bytes and reads until the other side closes.

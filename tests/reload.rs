@@ -86,3 +86,15 @@ fn what_needs_a_restart_is_named() {
     assert!(detail.contains(": keys, socket.mode; restart"), "{detail}");
     assert!(server.log().contains("keys, socket.mode"), "the level is as it was");
 }
+
+#[test]
+fn what_clients_see_of_a_workflow_token_changes_also_over_a_sandbox() {
+    let home = Home::new();
+    let server = home.serve(&["serve", "--sandbox"]);
+    home.write("proxy.toml", "expose_workflow_token = true");
+    assert_eq!(reload(&server).0, 200);
+    let job = "/api/external/jobs/68f0a1c27b3e4d5f60718202";
+    let (status, body) = server.request("POST", &format!("{job}/reserve"));
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("access_token") && !body.contains("held-by-proxy"), "{body}");
+}

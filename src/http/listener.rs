@@ -46,7 +46,8 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = axum::serve::Listener::accept(listener).await;
-                Stream::Tcp(stream, address.ip())
+                // An IPv4 address is the same one on a socket for IPv6.
+                Stream::Tcp(stream, address.ip().to_canonical())
             }
             Self::Unix(listener, _) => {
                 Stream::Unix(axum::serve::Listener::accept(listener).await.0)

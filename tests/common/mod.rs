@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
@@ -157,6 +157,12 @@ pub(crate) async fn serve_sandbox(sandbox: &Sandbox) -> SocketAddr {
 pub(crate) fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().no_proxy().build().unwrap()
+}
+
+/// The same over a unix socket.
+pub(crate) fn client_of_socket(path: &Path) -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().unix_socket(path).build().unwrap()
 }
 
 /// The body of an answer.

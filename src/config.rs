@@ -2,6 +2,7 @@
 //! it derives from; [`Config::load`] reads it.
 
 mod file;
+mod guard;
 mod listen;
 mod load;
 mod mistake;
@@ -14,6 +15,7 @@ use std::{path::PathBuf, time::Duration};
 use tracing::Level;
 
 use crate::types::Address;
+pub use guard::HostName;
 pub use listen::ListenAddress;
 pub use mistake::Mistakes;
 pub(crate) use mistake::nearest;
@@ -38,6 +40,10 @@ pub struct Config {
     pub expose_workflow_token: bool,
     /// How many calls may be in flight at once: at least 1.
     pub max_in_flight: usize,
+    /// The names that clients may use for the proxy, besides loopback names and its addresses.
+    pub allowed_hosts: Vec<HostName>,
+    /// The origins of the web pages that may call, as browsers write them.
+    pub allowed_origins: Vec<String>,
     /// How many connections one address may have that is not loopback: at least 1.
     pub max_connections_per_peer: usize,
     /// Unix sockets.
@@ -122,6 +128,8 @@ impl Config {
             password_file: None,
             expose_workflow_token: false,
             max_in_flight: 1,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             max_connections_per_peer: 1,
             socket: SocketConfig { mode: 0, group: None },
             tls: TlsConfig { certificate: None, key: None, client_ca: None },

@@ -1,6 +1,8 @@
 //! The local surface: the upstream's paths, unsigned, and the proxy's own.
 
+mod auth;
 mod crowd;
+mod guard;
 mod head;
 mod instance;
 mod listener;
@@ -31,8 +33,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use self::{auth::Caller, head::Head, problem::Problem};
 pub use self::{
     crowd::Exempt,
+    guard::Guard,
     instance::{Instance, Live},
     listener::Listener,
     peer::Peer,
@@ -40,11 +44,9 @@ pub use self::{
     socket_file::{SocketError, SocketFile},
     tls::{Tls, TlsError},
 };
-use self::{head::Head, problem::Problem};
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     call::{Call, InvalidCall},
-    policy::Client,
     proxy::{Incoming, Proxy},
     reservation::HELD_BY_PROXY,
     store::Reservation,
@@ -70,8 +72,8 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .route("/proxy/reload", post(status::reload));
     let mut calls = Router::new();
     for action in ACTIONS {
-        let handler = move |state, head, ids, request| async move {
-            call(action, limits.body, state, head, ids, request).await
+        let handler = move |state, caller, head, ids, request| async move {
+            call(action, limits.body, state, caller, head, ids, request).await
         };
         calls = calls.route(action.path, on(method_filter(action), handler));
     }
@@ -80,6 +82,8 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(guard::cors(instance.clone()))
+        .layer(middleware::from_fn(guard::check))
         .layer(middleware::from_fn(log::request))
         .layer(Extension(instance))
         .with_state(proxy)
@@ -89,17 +93,18 @@ async fn call(
     action: &'static Action,
     body_time: Duration,
     State(proxy): State<Arc<Proxy>>,
+    Caller(client): Caller,
     head: Head,
     ids: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Head { call_id, key, place } = head;
+    let Head { call_id, key, place, trail } = head;
     let body = read_body(request, body_time).await?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids =
         ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    let result = proxy.call(Incoming { call, call_id, client: Client::local(), key, place }).await;
+    let result = proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
@@ -115,11 +120,11 @@ fn pass_on(answer: Answer) -> Response {
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.
-async fn session(State(proxy): State<Arc<Proxy>>) -> Json<Value> {
+async fn session(State(proxy): State<Arc<Proxy>>, Caller(client): Caller) -> Json<Value> {
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Json(json!({
         "session_nonce": HELD_BY_PROXY,
-        "wallet_address": proxy.wallet_of(&Client::local()).to_string(),
+        "wallet_address": proxy.wallet_of(&client).to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     }))
@@ -138,9 +143,11 @@ async fn ready(State(proxy): State<Arc<Proxy>>) -> Response {
     (status, Json(json!({ "status": word }))).into_response()
 }
 
-async fn reservations(State(proxy): State<Arc<Proxy>>) -> Result<Json<Value>, Problem> {
-    let held =
-        proxy.reservations(&Client::local()).await.map_err(|error| Problem::store(&error))?;
+async fn reservations(
+    State(proxy): State<Arc<Proxy>>,
+    Caller(client): Caller,
+) -> Result<Json<Value>, Problem> {
+    let held = proxy.reservations(&client).await.map_err(|error| Problem::store(&error))?;
     let rows: Vec<_> = held.iter().map(|reservation| row(reservation, Timestamp::now())).collect();
     Ok(Json(json!({ "reservations": rows })))
 }

@@ -5,6 +5,7 @@ mod error;
 mod exchange;
 mod reservations;
 mod settle;
+mod trail;
 
 use std::{
     collections::HashMap,
@@ -22,11 +23,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::error::CallError;
 use self::{
     ended::{Ended, told_again},
     reservations::Reservations,
 };
+pub use self::{error::CallError, trail::Trail};
 use crate::{
     call::Call,
     policy::Client,
@@ -49,6 +50,8 @@ pub struct Incoming {
     pub client: Client,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
+    /// What its log event will say.
+    pub trail: Arc<Trail>,
     /// Its place among the calls in flight.
     pub place: Option<Place>,
 }
@@ -163,6 +166,7 @@ impl Proxy {
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
+        incoming.trail.begin(incoming);
         let result = self.run_as_client(incoming).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
             self.store.denied(&self.denial(incoming, reason)).await;

@@ -225,7 +225,11 @@ fn a_client_that_is_not_there_is_told() {
 fn clients_are_added_and_revoked_while_the_proxy_runs() {
     let home = Home::with_wallet().with_password(binary::PASSWORD);
     let server = home.serve(&["serve"]);
+    server.is_ready(WALLET);
     add(&home, "ci", &[]).ok();
+    assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
     home.run(&["client", "revoke", "ci"]).ok();
+    assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
+    home.run(&["client", "remove", "ci"]).ok();
     server.is_ready(WALLET);
 }

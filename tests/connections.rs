@@ -8,7 +8,7 @@ use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use agentpmt_proxy::{
     config::SocketConfig,
-    http::{self, Exempt, Instance, Limits, Listener, Live, Peer, SocketFile},
+    http::{self, Exempt, Guard, Instance, Limits, Listener, Live, Peer, SocketFile},
     sandbox::{Sandbox, Settings},
 };
 use axum::{Extension, Router, http::StatusCode, routing::get};
@@ -43,7 +43,7 @@ async fn seen_over_a_socket(folder: &Path, behind_proxy: bool) -> Peer {
     let see = move |Extension(peer): Extension<Peer>| async move { tell.send(peer).await.unwrap() };
     let router = Router::new().route("/", get(see));
     let read = |_: &Live| Err("there is nothing to reload".to_owned());
-    let instance = Instance::new(Vec::new(), behind_proxy, Live::new(None, 1), read);
+    let instance = Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default(), 1), read);
     let stop = CancellationToken::new();
     let server = http::serve(listeners, router, Limits::default(), instance, stop.clone());
     let server = tokio::spawn(server);
@@ -92,7 +92,7 @@ async fn a_connection_that_does_not_ask_in_time_is_closed() {
 #[tokio::test]
 async fn a_body_that_does_not_come_in_time_is_refused_and_nothing_is_sent() {
     let proxy = impatient().await;
-    let head = "POST /api/external/jobs/list HTTP/1.1\r\nhost: localhost\r\n";
+    let head = format!("POST /api/external/jobs/list HTTP/1.1\r\nhost: {}\r\n", proxy.address);
     for body in
         ["content-length: 20\r\n\r\n{\"limit\":", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"]
     {

@@ -37,7 +37,7 @@ fn it_listens_at_several_places_and_says_where() {
     assert_eq!(server.line(), "  also on   unix:p.sock");
     assert!(server.line().starts_with("  upstream  "));
     home.run(&["wait", "--listen", second]).ok();
-    assert!(ask(&home.path("p.sock"), "/readyz").contains(WALLET));
+    assert!(ask(&home.path("p.sock"), "/proxy/status").contains(WALLET));
     let (_, status) = server.request("GET", "/proxy/status");
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let places = [server.place.clone(), format!("http://{second}"), "unix:p.sock".to_owned()];
@@ -51,7 +51,7 @@ fn the_file_names_several_places_and_relative_paths_start_there() {
     home.write("etc/p.toml", "keys = '../keys'\nlisten = ['unix:p.sock', '127.0.0.1:0']");
     let server = home.serve_where_told(&["serve", "--config", "etc/p.toml"]);
     assert_eq!(server.place, "unix:etc/p.sock");
-    assert!(ask(&home.path("etc/p.sock"), "/readyz").contains(WALLET));
+    assert!(ask(&home.path("etc/p.sock"), "/proxy/status").contains(WALLET));
     home.run(&["wait", "--config", "etc/p.toml"]).ok();
 }
 
@@ -86,7 +86,7 @@ fn a_socket_that_a_dead_process_left_is_replaced() {
     killed.kill();
     assert!(fs::metadata(home.path("p.sock")).unwrap().file_type().is_socket());
     let _server = home.serve_where_told(&args);
-    assert!(ask(&home.path("p.sock"), "/readyz").contains(WALLET));
+    assert!(ask(&home.path("p.sock"), "/proxy/status").contains(WALLET));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn it_takes_the_sockets_that_systemd_passes() {
     let path = home.path("systemd.sock");
     let server = activated(&home, UnixListener::bind(&path).unwrap().into());
     assert_eq!(server.place, format!("unix:{}", path.display()));
-    assert!(ask(&path, "/readyz").contains(WALLET));
+    assert!(ask(&path, "/proxy/status").contains(WALLET));
     assert_eq!(server.signal("TERM").code, Some(0));
     assert!(path.exists(), "the file is systemd's");
 }
@@ -168,7 +168,7 @@ fn activated(home: &Home, socket: OwnedFd) -> Server {
 fn ask(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream
         .read_to_string(&mut answer)

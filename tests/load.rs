@@ -109,7 +109,8 @@ async fn connect(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 async fn call(connections: Vec<TcpStream>, path: &str) -> (usize, Vec<TcpStream>) {
     let mut waiting = Vec::new();
     for mut connection in connections {
-        let call = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n");
+        let host = connection.peer_addr().unwrap();
+        let call = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n\r\n");
         connection.write_all(call.as_bytes()).await.unwrap();
         waiting.push(connection);
     }

@@ -23,7 +23,8 @@ async fn the_first_signal_lets_a_call_end_and_takes_no_more() {
     let mut calling = connect(server.address);
     write!(
         calling,
-        "POST /api/external/jobs/list HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"
+        "POST /api/external/jobs/list HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\n\r\n",
+        server.address
     )
     .unwrap();
     until(|| sandbox.counts().faults.contains_key("slow"));
@@ -42,7 +43,8 @@ async fn the_second_signal_ends_it_at_once() {
     let mut calling = connect(server.address);
     write!(
         calling,
-        "POST /api/external/jobs/list HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"
+        "POST /api/external/jobs/list HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\n\r\n",
+        server.address
     )
     .unwrap();
     until(|| sandbox.counts().faults.contains_key("hang_before"));

@@ -17,7 +17,7 @@ use std::{
 
 use agentpmt_proxy::{
     config::TlsConfig,
-    http::{self, Limits, Listener, Live, Peer, Tls},
+    http::{self, Guard, Limits, Listener, Live, Peer, Tls},
 };
 use axum::{Extension, Router, routing::get};
 use binary::{Home, PASSWORD, Server, WALLET};
@@ -77,7 +77,7 @@ async fn ports_speak_tls_and_unix_sockets_do_not() {
     assert_eq!(server.place, format!("https://{}", server.address));
     assert_eq!(server.line(), "  also on   unix:p.sock");
     let client = trusting(&certificate).build().unwrap();
-    assert_eq!(get_json(&client, &server, "/readyz").await["wallet"], WALLET);
+    assert_eq!(get_json(&client, &server, "/proxy/status").await["wallet"], WALLET);
     let other = trusting(&self_signed().0).build().unwrap();
     assert!(other.get(format!("{}/readyz", server.place)).send().await.is_err());
     home.run(&["wait", "--listen", "unix:p.sock"]).ok();
@@ -210,7 +210,7 @@ impl Vouched {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-        let instance = instance(Live::new(tls, 1));
+        let instance = instance(Live::new(tls, Guard::default(), 1));
         tokio::spawn(http::serve(listeners, router, limits, instance, stop));
         address
     }

@@ -51,7 +51,7 @@ impl Check {
 fn rows(config: &Config) -> Result<[Row; 6], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
-    listen::require_client(config, &config.listen, false)?;
+    listen::require_client(config, &config.listen)?;
     let key = Keystore::new(&config.keys).find(config.wallet)?;
     let password = password::Source::of(config);
     password.check()?;

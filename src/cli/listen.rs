@@ -4,6 +4,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
+    path::Path,
 };
 
 use listenfd::ListenFd;
@@ -12,6 +13,7 @@ use super::Failure;
 use crate::{
     config::{Config, ListenAddress},
     http::{self, SocketFile},
+    store::Clients,
 };
 
 /// Every socket that is listened on, ready for the runtime to take over.
@@ -97,7 +99,6 @@ pub(super) fn scheme(config: &Config) -> &'static str {
 pub(super) fn require_client(
     config: &Config,
     addresses: &[ListenAddress],
-    has_clients: bool,
 ) -> Result<(), Failure> {
     let exposed = addresses.iter().find(|address| address.is_exposed());
     let place = match exposed {
@@ -105,7 +106,16 @@ pub(super) fn require_client(
         None if config.behind_tls_proxy => "the proxy in front (behind_tls_proxy)".to_owned(),
         None => return Ok(()),
     };
-    if has_clients { Ok(()) } else { Err(Failure::NoClient { place }) }
+    if has_clients(&config.database())? { Ok(()) } else { Err(Failure::NoClient { place }) }
+}
+
+/// Whether there is any client; without a database there is none.
+fn has_clients(database: &Path) -> Result<bool, Failure> {
+    match Clients::open(database) {
+        Ok(clients) => Ok(!clients.list()?.is_empty()),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Listens on a port.

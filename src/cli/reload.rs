@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Settings, log::Log};
 use crate::{
     config::Config,
-    http::{Live, Tls},
+    http::{Guard, Live, Tls},
     proxy::Proxy,
 };
 
@@ -38,8 +38,13 @@ impl Reload {
         // Nothing fails from here on.
         self.log.set_level(next.log.level);
         self.proxy.expose_workflow_token(next.expose_workflow_token);
-        let live = live.next(tls, next.max_in_flight);
+        let live = live.next(tls, guard(&next), next.max_in_flight);
         *config = next;
         Ok(live)
     }
+}
+
+/// The guard that a configuration asks for.
+pub(super) fn guard(config: &Config) -> Guard {
+    Guard { hosts: config.allowed_hosts.clone(), origins: config.allowed_origins.clone() }
 }

@@ -17,7 +17,7 @@ use super::{
     listen::{self, Listening},
     log::{self, Log},
     password, print, process,
-    reload::Reload,
+    reload::{self, Reload},
     signals::{self, Signals},
 };
 use crate::{
@@ -77,7 +77,7 @@ impl Serve {
         let tls = Tls::load(&config.tls)?;
         // The port first: whoever has to type a password should not do it in vain.
         let listening = Listening::bind(&config)?;
-        listen::require_client(&config, listening.addresses(), false)?;
+        listen::require_client(&config, listening.addresses())?;
         let start = Start { settings, config, log, tls, listening };
         if self.sandbox {
             return runtime()?.block_on(serve_sandbox(start, self.faults));
@@ -185,7 +185,7 @@ async fn serve(
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
     let (names, behind_proxy) = (names.collect(), config.behind_tls_proxy);
-    let live = Live::new(tls, config.max_in_flight);
+    let live = Live::new(tls, reload::guard(&config), config.max_in_flight);
     let reload = Reload { settings, config: Mutex::new(config), log, proxy: proxy.clone() };
     let instance = Instance::new(names, behind_proxy, live, move |live| reload.read(live));
     serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{
-    Config, listen,
+    Config, guard, listen,
     value::{self, InvalidSetting},
 };
 
@@ -160,6 +160,26 @@ pub(super) const SETTINGS: &[Setting] = &[
         why: "How many calls may be in flight at once; more are refused with 503 at once.",
         fixed: None,
         set: |config, given| value::count(given.text).map(|count| config.max_in_flight = count),
+    },
+    Setting {
+        key: "allowed_hosts",
+        flag: None,
+        kind: Kind::List,
+        default: "",
+        why: "Names that clients may use for the proxy, as in proxy.example; loopback names always are.",
+        fixed: None,
+        set: |config, given| guard::hosts(given.text).map(|hosts| config.allowed_hosts = hosts),
+    },
+    Setting {
+        key: "allowed_origins",
+        flag: None,
+        kind: Kind::List,
+        default: "",
+        why: "Web pages that may call, as in https://app.example; a browser gets nothing otherwise.",
+        fixed: None,
+        set: |config, given| {
+            guard::origins(given.text).map(|origins| config.allowed_origins = origins)
+        },
     },
     Setting {
         key: "max_connections_per_peer",

@@ -68,6 +68,14 @@ pub enum InvalidSetting {
     /// Not a number of 1 or more.
     #[error("expected a whole number from 1 to 1000000")]
     Count,
+    /// No host that a client could name.
+    #[error(
+        "expected the name or address of a host, with or without a port, such as proxy.example"
+    )]
+    Host,
+    /// No origin that a browser would send.
+    #[error("expected scheme, host and port of a web page, such as https://app.example")]
+    Origin,
     /// No permission bits.
     #[error("expected permission bits in octal, such as 0600 or 0660")]
     Mode,

@@ -1,18 +1,20 @@
 //! What a call says before its body.
 
+use std::sync::Arc;
+
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderName, request::Parts},
 };
 
 use super::problem::Problem;
 use crate::{
-    proxy::Place,
+    proxy::{Place, Trail},
     types::{IdempotencyKey, RequestId},
 };
 
 /// The header of the IETF's draft for requests that must have their effect once.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The head of a call.
 pub(super) struct Head {
@@ -20,6 +22,7 @@ pub(super) struct Head {
     pub(super) call_id: RequestId,
     pub(super) key: Option<IdempotencyKey>,
     pub(super) place: Option<Place>,
+    pub(super) trail: Arc<Trail>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Head {
@@ -31,8 +34,9 @@ impl<S: Sync> FromRequestParts<S> for Head {
         }
         // The middleware gives every request one.
         let call_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::random);
+        let trail = parts.extensions.get().cloned().unwrap_or_default();
         let place = parts.extensions.remove();
-        Ok(Self { call_id, key: key(&parts.headers)?, place })
+        Ok(Self { call_id, key: key(&parts.headers)?, place, trail })
     }
 }
 

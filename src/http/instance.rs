@@ -12,30 +12,31 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::tls::Tls;
+use super::{guard::Guard, tls::Tls};
 
 /// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
 /// a connection or a request.
 #[derive(Debug)]
 pub struct Live {
     pub(super) tls: Option<Tls>,
+    pub(super) guard: Guard,
     pub(super) places: Arc<Semaphore>,
     in_flight: usize,
 }
 
 impl Live {
     /// With so many places for calls.
-    pub fn new(tls: Option<Tls>, in_flight: usize) -> Self {
-        Self { tls, places: Arc::new(Semaphore::new(in_flight)), in_flight }
+    pub fn new(tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
+        Self { tls, guard, places: Arc::new(Semaphore::new(in_flight)), in_flight }
     }
 
     /// What comes after this one. A new number of places is counted anew: calls that run keep theirs
     /// among the old ones.
-    pub fn next(&self, tls: Option<Tls>, in_flight: usize) -> Self {
+    pub fn next(&self, tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
         if in_flight == self.in_flight {
-            Self { tls, places: self.places.clone(), in_flight }
+            Self { tls, guard, places: self.places.clone(), in_flight }
         } else {
-            Self::new(tls, in_flight)
+            Self::new(tls, guard, in_flight)
         }
     }
 }
@@ -155,9 +156,10 @@ mod tests {
     /// One whose reloads give these numbers of places, and then a mistake.
     fn instance(next: &'static [usize]) -> Arc<Instance> {
         let reloads = AtomicUsize::new(0);
-        Instance::new(Vec::new(), false, Live::new(None, 1), move |live| {
+        Instance::new(Vec::new(), false, Live::new(None, Guard::default(), 1), move |live| {
             let next = next.get(reloads.fetch_add(1, SeqCst));
-            next.map(|places| live.next(None, *places)).ok_or_else(|| "a mistake".to_owned())
+            next.map(|places| live.next(None, Guard::default(), *places))
+                .ok_or_else(|| "a mistake".to_owned())
         })
     }
 

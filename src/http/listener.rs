@@ -1,6 +1,10 @@
 //! The sockets that are listened on, and what they accept.
 
-use std::{io, net::IpAddr, os::unix::net};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::unix::net,
+};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -61,6 +65,14 @@ impl Stream {
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(_, address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address and port that the other end has reached; a unix socket has none.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream, _) => stream.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }

@@ -1,12 +1,14 @@
 //! Who is at the other end of a connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What is known of the other end of a connection. Every request has it as an extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its address; a unix socket has none.
     pub address: Option<IpAddr>,
+    /// The address and port that it reached; a unix socket has none.
+    pub local: Option<SocketAddr>,
     /// The user that its process runs as, over a unix socket.
     pub uid: Option<u32>,
     /// The SHA-256 of its certificate, if it showed one that `tls.client_ca` vouches for.
@@ -30,7 +32,7 @@ mod tests {
     fn what_comes_over_a_proxy_or_from_another_machine_is_not_local() {
         let peer = |address: &str, passes_on| {
             let address = (!address.is_empty()).then(|| address.parse().unwrap());
-            Peer { address, uid: None, certificate: None, passes_on }
+            Peer { address, local: None, uid: None, certificate: None, passes_on }
         };
         for address in ["127.0.0.1", "127.1.2.3", "::1", ""] {
             assert!(peer(address, false).is_local(), "{address}");

@@ -22,12 +22,12 @@ use crate::{
     proxy::CallError,
     session::SessionError,
     store::StoreError,
-    types::RequestId,
+    types::{ClientName, InvalidToken, RequestId},
     upstream::UpstreamError,
 };
 
 /// The header that tells our errors from the upstream's; its value is the error's code.
-const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-error");
+pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-error");
 
 /// What to do about an upstream that cannot be reached.
 const UNREACHABLE: &str = "the call had no effect: check upstream.url, the network and HTTPS_PROXY, or send it again later";
@@ -99,8 +99,8 @@ impl Problem {
         &self.detail
     }
 
-    /// The whole response.
-    pub(super) fn write(&self, request_id: &RequestId) -> Response {
+    /// The whole response, with the headers that others gave it.
+    pub(super) fn write(&self, request_id: &RequestId, mut headers: HeaderMap) -> Response {
         let Row { status, code, title } = self.kind.row();
         let mut body = json!({
             "type": format!("urn:agentpmt-proxy:error:{code}"),
@@ -114,10 +114,14 @@ impl Problem {
         for (name, value) in &self.more {
             body[name] = value.clone();
         }
-        let mut headers = HeaderMap::new();
+        headers.remove(header::CONTENT_LENGTH);
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(ERROR_HEADER, HeaderValue::from_static(code));
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"agentpmt-proxy\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         headers.extend(self.retry_after.clone().map(|after| (header::RETRY_AFTER, after)));
         (status, headers, body.to_string()).into_response()
     }
@@ -165,6 +169,50 @@ impl Problem {
             time.as_secs()
         );
         Self::new(Kind::BodySlow, detail).retry(Retry::Safe)
+    }
+
+    pub(super) fn wrong_host() -> Self {
+        let detail = "the Host header does not name this proxy; use the address that it listens on, \
+                      as in http://127.0.0.1:8402, or add the name to allowed_hosts";
+        Self::new(Kind::WrongHost, detail)
+    }
+
+    pub(super) fn foreign_page() -> Self {
+        let detail = "the request comes from a web page, and pages may not use the wallet; if this \
+                      one may, add its origin to allowed_origins";
+        Self::new(Kind::ForeignPage, detail)
+    }
+
+    pub(super) fn who_are_you() -> Self {
+        let detail = "the caller is not known; send the token that `agentpmt-proxy client add` \
+                      printed, as in Authorization: Bearer apmt_…";
+        Self::new(Kind::Unauthenticated, detail)
+    }
+
+    pub(super) fn unknown_token() -> Self {
+        let detail = "no client has this token, or it was revoked; ask whoever runs the proxy for \
+                      a new one, with `agentpmt-proxy client add`";
+        Self::new(Kind::UnknownToken, detail)
+    }
+
+    pub(super) fn bad_token(invalid: &InvalidToken) -> Self {
+        let kind = match invalid {
+            InvalidToken::Mistyped => Kind::MistypedToken,
+            InvalidToken::Foreign => Kind::UnknownToken,
+        };
+        Self::new(kind, format!("the Authorization header cannot be used: {invalid}"))
+    }
+
+    pub(super) fn access_ended(client: &ClientName, ended: Timestamp) -> Self {
+        Self::denied(&Denied::Expired { client: client.clone(), ended })
+    }
+
+    pub(super) fn not_admin(client: &ClientName) -> Self {
+        let detail = format!(
+            "client {client} may not reload the configuration; ask whoever runs the proxy for a \
+             client that may, with `agentpmt-proxy client add … --admin`, or send SIGHUP"
+        );
+        Self::new(Kind::NotAllowed, detail)
     }
 
     /// A call that has no answer of the upstream.

@@ -118,7 +118,8 @@ impl Server {
             return;
         }
         let passes_on = self.instance.is_behind_proxy();
-        let peer = Peer { address, uid: None, certificate: None, passes_on };
+        let local = stream.local();
+        let peer = Peer { address, local, uid: None, certificate: None, passes_on };
         match stream {
             Stream::Tcp(stream, _) => Box::pin(self.tcp(stream, peer)).await,
             Stream::Unix(stream) => {

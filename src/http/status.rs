@@ -6,19 +6,21 @@ use axum::{Extension, Json, extract::State};
 use serde_json::{Value, json};
 
 use super::{
+    auth::Caller,
     instance::{Instance, Reload},
     problem::Problem,
 };
-use crate::{policy::Client, proxy::Proxy};
+use crate::proxy::Proxy;
 
 pub(super) async fn status(
     State(proxy): State<Arc<Proxy>>,
+    Caller(client): Caller,
     Extension(instance): Extension<Arc<Instance>>,
 ) -> Json<Value> {
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": instance.uptime().as_secs(),
-        "wallet": proxy.wallet_of(&Client::local()).to_string(),
+        "wallet": proxy.wallet_of(&client).to_string(),
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| row(&reload)),
     }))
@@ -29,8 +31,12 @@ fn row(Reload { at, result }: &Reload) -> Value {
 }
 
 pub(super) async fn reload(
+    Caller(client): Caller,
     Extension(instance): Extension<Arc<Instance>>,
 ) -> Result<Json<Value>, Problem> {
+    if !client.admin {
+        return Err(Problem::not_admin(&client.name));
+    }
     instance.reload().await.map_err(Problem::reload_refused)?;
     Ok(Json(json!({ "status": "reloaded" })))
 }

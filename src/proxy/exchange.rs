@@ -6,7 +6,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Incoming, Proxy, settle::is_silent};
+use super::{CallError, Incoming, Proxy, Trail, settle::is_silent};
 use crate::{
     action::Effect,
     canonical::CanonicalJson,
@@ -24,6 +24,7 @@ pub(super) struct Exchange<'a> {
     pub(super) permit: Permit,
     pub(super) sender: &'a Sender,
     pub(super) origin: Origin,
+    pub(super) trail: &'a Trail,
     /// When it has to be over.
     pub(super) deadline: Instant,
 }
@@ -48,7 +49,9 @@ impl Proxy {
         let key = key.clone().filter(|_| changes);
         let origin = Origin { call_id: call_id.clone(), key };
         let deadline = sender.upstream().deadline(changes);
-        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
+        let trail = &*incoming.trail;
+        let exchange =
+            |permit| Exchange { permit, sender, origin: origin.clone(), trail, deadline };
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         if let Some(quiet) = in_doubt {
             // The earlier try was permitted, so the client held the job then.
@@ -209,7 +212,8 @@ impl Exchange<'_> {
     async fn try_once(&self, proof: &Proof<'_>, last_try: Instant) -> Result<Try, StoreError> {
         let changes = self.permit.call().action().changes();
         let deadline = self.sender.upstream().one_try(changes, last_try);
-        match proof {
+        let begun = Instant::now();
+        let tried = match proof {
             Proof::Signature(signed) => {
                 self.sender.try_signed(*signed, &self.origin, deadline).await
             }
@@ -217,6 +221,8 @@ impl Exchange<'_> {
                 let token = token.clone();
                 self.sender.try_with_token(&self.permit, token, &self.origin, deadline).await
             }
-        }
+        };
+        self.trail.tried(begun.elapsed());
+        tried
     }
 }

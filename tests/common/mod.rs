@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
-    http::{self, Instance, Limits, Listener, Live},
+    http::{self, Guard, Instance, Limits, Listener, Live},
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::Signer,
@@ -31,6 +31,7 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     /// How many calls may be in flight.
     pub(crate) in_flight: usize,
+    pub(crate) guard: Guard,
     /// The private key, in hex.
     pub(crate) key: String,
     /// Where the store is.
@@ -65,6 +66,7 @@ impl TestProxy {
             expose_workflow_token: false,
             limits: Limits::default(),
             in_flight: 1024,
+            guard: Guard::default(),
             key: "42".repeat(32),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };
@@ -77,7 +79,7 @@ impl TestProxy {
         let proxy = Arc::new(proxy);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let instance = instance(Live::new(None, options.in_flight));
+        let instance = instance(Live::new(None, options.guard, options.in_flight));
         let router = http::router(proxy.clone(), options.limits, instance.clone());
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
         tokio::spawn(http::serve(listeners, router, options.limits, instance, stop));

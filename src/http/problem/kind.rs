@@ -24,6 +24,11 @@ pub(super) enum Kind {
     Overloaded,
     ReloadRefused,
     OutcomeUnknown,
+    WrongHost,
+    ForeignPage,
+    Unauthenticated,
+    MistypedToken,
+    UnknownToken,
     NotAllowed,
     TooFast,
     TooManyReservations,
@@ -98,6 +103,21 @@ impl Kind {
             ),
             Self::OutcomeUnknown => {
                 (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost")
+            }
+            Self::WrongHost => {
+                (StatusCode::MISDIRECTED_REQUEST, "wrong_host", "The host is not this proxy")
+            }
+            Self::ForeignPage => {
+                (StatusCode::FORBIDDEN, "foreign_page", "Web pages may not use the wallet")
+            }
+            Self::Unauthenticated => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated", "The caller is not known")
+            }
+            Self::MistypedToken => {
+                (StatusCode::UNAUTHORIZED, "mistyped_token", "The token is damaged")
+            }
+            Self::UnknownToken => {
+                (StatusCode::UNAUTHORIZED, "unknown_token", "The token is nobody's")
             }
             Self::NotAllowed => {
                 (StatusCode::FORBIDDEN, "not_allowed", "The client may not do that")

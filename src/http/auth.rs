@@ -1,0 +1,101 @@
+//! Who calls: a client that is known by its token, its certificate or its user id; or, as long as no
+//! client was added, everyone on this machine.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+};
+use jiff::Timestamp;
+use rustix::process::geteuid;
+
+use super::{peer::Peer, problem::Problem};
+use crate::{
+    policy::Client,
+    proxy::Proxy,
+    store::Store,
+    types::{CertificateHash, ClientToken, Credential, InvalidToken},
+};
+
+/// The scheme of a token (RFC 6750 §2.1), in lower case.
+const BEARER: &str = "bearer ";
+
+/// The client that makes a request.
+pub(super) struct Caller(pub(super) Client);
+
+impl FromRequestParts<Arc<Proxy>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, proxy: &Arc<Proxy>) -> Result<Self, Problem> {
+        let now = Timestamp::now();
+        let client = client(&parts.headers, parts.extensions.get(), proxy.store(), now).await?;
+        if let Some(ended) = client.expires.filter(|end| *end <= now) {
+            return Err(Problem::access_ended(&client.name, ended));
+        }
+        Ok(Self(client))
+    }
+}
+
+async fn client(
+    headers: &HeaderMap,
+    peer: Option<&Peer>,
+    store: &Store,
+    now: Timestamp,
+) -> Result<Client, Problem> {
+    let token = match token(headers) {
+        // Before there is any client, it is meant for somebody else.
+        Some(Err(InvalidToken::Foreign)) if !has_clients(store).await? => None,
+        token => token.transpose().map_err(|invalid| Problem::bad_token(&invalid))?,
+    };
+    if let Some(token) = token {
+        let client = find(store, Credential::Token(token.hash()), now).await?;
+        return client.ok_or_else(Problem::unknown_token);
+    }
+    if let Some(certificate) = peer.and_then(|peer| peer.certificate) {
+        let credential = Credential::Certificate(CertificateHash::new(certificate));
+        if let Some(client) = find(store, credential, now).await? {
+            return Ok(client);
+        }
+    }
+    if let Some(uid) = peer.and_then(|peer| peer.uid)
+        && let Some(client) = find(store, Credential::Uid(uid), now).await?
+    {
+        return Ok(client);
+    }
+    if peer.is_some_and(is_owner) && !has_clients(store).await? {
+        return Ok(Client::local());
+    }
+    Err(Problem::who_are_you())
+}
+
+/// The token that a request carries, if it carries any.
+fn token(headers: &HeaderMap) -> Option<Result<ClientToken, InvalidToken>> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (first, second) = (given.next()?, given.next());
+    let text = first.to_str().unwrap_or_default();
+    let scheme = text.get(..BEARER.len()).filter(|_| second.is_none());
+    Some(match scheme {
+        Some(scheme) if scheme.eq_ignore_ascii_case(BEARER) => text[BEARER.len()..].trim().parse(),
+        _ => Err(InvalidToken::Foreign),
+    })
+}
+
+/// Whether a peer is taken for the owner of this process: whoever reaches a loopback port, and over
+/// a unix socket the same user, or root.
+fn is_owner(peer: &Peer) -> bool {
+    let is_own = |uid| uid == 0 || uid == geteuid().as_raw();
+    peer.is_local() && peer.uid.is_none_or(is_own)
+}
+
+async fn find(
+    store: &Store,
+    credential: Credential,
+    now: Timestamp,
+) -> Result<Option<Client>, Problem> {
+    store.client_by(credential, now).await.map_err(|error| Problem::store(&error))
+}
+
+async fn has_clients(store: &Store) -> Result<bool, Problem> {
+    store.has_clients().await.map_err(|error| Problem::store(&error))
+}

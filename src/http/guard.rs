@@ -1,0 +1,269 @@
+//! Keeps web pages out. A browser sends what a page wants to any address, this one too, and only says
+//! where it wants it (`Host`) and who wants it (`Origin`, `Sec-Fetch-Site`).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Extension,
+    extract::Request,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Uri,
+        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER},
+        request::Parts,
+        uri::Authority,
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::{
+    head::IDEMPOTENCY_KEY, instance::Instance, log::REQUEST_ID, peer::Peer, problem::ERROR_HEADER,
+    problem::Problem,
+};
+use crate::config::HostName;
+
+/// Says how the page that asks stands to where it asks (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Who asks for these only wants to know whether the proxy is there.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Which names the proxy answers to, and which pages may call it.
+#[derive(Debug, Clone, Default)]
+pub struct Guard {
+    /// Besides loopback names and the address that a connection reached.
+    pub hosts: Vec<HostName>,
+    /// As browsers write them.
+    pub origins: Vec<String>,
+}
+
+/// Refuses what comes from a page that is not allowed, or is meant for another server.
+pub(super) async fn check(
+    Extension(instance): Extension<Arc<Instance>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let live = instance.live();
+    let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
+    let checked = live.guard.check(request.headers(), request.uri(), local);
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Tells browsers that the pages of `allowed_origins` may call; all others are told nothing.
+pub(super) fn cors(instance: Arc<Instance>) -> CorsLayer {
+    let is_allowed = move |origin: &HeaderValue, _: &Parts| instance.live().guard.allows(origin);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(is_allowed))
+        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
+        .expose_headers([ERROR_HEADER, REQUEST_ID, RETRY_AFTER])
+        .allow_private_network(true)
+}
+
+impl Guard {
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        local: Option<SocketAddr>,
+    ) -> Result<(), Problem> {
+        if !HEALTH.contains(&uri.path()) {
+            self.check_host(headers, uri, local)?;
+        }
+        self.check_page(headers)
+    }
+
+    /// A page can be made to have the name of any host, and that name to have the address of the
+    /// proxy; but the name stays in `Host` (DNS rebinding).
+    fn check_host(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        local: Option<SocketAddr>,
+    ) -> Result<(), Problem> {
+        let mut given = headers.get_all(HOST).iter();
+        let (Some(host), None) = (given.next(), given.next()) else {
+            return Err(Problem::wrong_host());
+        };
+        let host = Authority::try_from(host.as_bytes()).map_err(|_| Problem::wrong_host())?;
+        let is_served = |host: &Authority| self.serves(host, local);
+        if is_served(&host) && uri.authority().is_none_or(is_served) {
+            Ok(())
+        } else {
+            Err(Problem::wrong_host())
+        }
+    }
+
+    /// Whether a host is one of ours. Nothing else reaches a unix socket, which has no address.
+    fn serves(&self, host: &Authority, local: Option<SocketAddr>) -> bool {
+        let name = host.host().to_ascii_lowercase();
+        let port = port(host);
+        let Ok(port) = port else { return false };
+        if self.hosts.iter().any(|own| own.name == name && (own.port.is_none() || own.port == port))
+        {
+            return true;
+        }
+        let Some(local) = local else { return name == "localhost" };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let is_ours = match bare.parse::<IpAddr>() {
+            Ok(address) => local.ip().to_canonical() == address,
+            Err(_) => name == "localhost" && local.ip().to_canonical().is_loopback(),
+        };
+        // Without a port, it is the one of the scheme.
+        is_ours && port.map_or([80, 443].contains(&local.port()), |port| port == local.port())
+    }
+
+    /// Programs that are no browsers send neither header.
+    fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (Some(origin), None) if self.allows(origin) => return Ok(()),
+            (Some(_), _) => return Err(Problem::foreign_page()),
+            (None, _) => {}
+        }
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+        if sites.all(|site| ["same-origin", "none"].iter().any(|own| site == own)) {
+            Ok(())
+        } else {
+            Err(Problem::foreign_page())
+        }
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        self.origins.iter().any(|allowed| origin == allowed)
+    }
+}
+
+/// The port of a host, if it has one. A name of a user before the host, or an empty port, is none
+/// that a client of ours sends.
+fn port(host: &Authority) -> Result<Option<u16>, ()> {
+    let text = host.as_str();
+    match host.port_u16() {
+        _ if text.contains('@') || text.ends_with(':') => Err(()),
+        None if text.len() != host.host().len() => Err(()),
+        port => Ok(port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> Guard {
+        let named = |name: &str, port| HostName { name: name.to_owned(), port };
+        Guard {
+            hosts: vec![named("proxy.example", None), named("other.example", Some(1))],
+            origins: vec!["https://app.example".to_owned()],
+        }
+    }
+
+    fn passes(headers: &[(&HeaderName, &str)], uri: &str, local: &str) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        guard().check(&map, &uri.parse().unwrap(), local.parse().ok()).is_ok()
+    }
+
+    fn serves(host: &str, local: &str) -> bool {
+        passes(&[(&HOST, host)], "/proxy/status", local)
+    }
+
+    #[test]
+    fn loopback_names_and_the_reached_address_are_ours_with_our_port() {
+        for host in [
+            "127.0.0.1:8402",
+            "localhost:8402",
+            "LocalHost:8402",
+            "proxy.example",
+            "Proxy.Example:9",
+            "other.example:1",
+        ] {
+            assert!(serves(host, "127.0.0.1:8402"), "{host}");
+        }
+        assert!(serves("[::1]:8402", "[::1]:8402") && serves("localhost:8402", "[::1]:8402"));
+        assert!(serves("10.1.2.3:8402", "10.1.2.3:8402"));
+        assert!(serves("localhost", "127.0.0.1:80") && serves("localhost", "127.0.0.1:443"));
+        assert!(serves("localhost", "") && serves("localhost:1", ""), "over a unix socket");
+    }
+
+    #[test]
+    fn any_other_name_is_somebody_elses() {
+        for host in [
+            "evil.example",
+            "evil.example:8402",
+            "localhost",
+            "localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.0.0.2:8402",
+            "127.1:8402",
+            "2130706433:8402",
+            "0x7f000001:8402",
+            "0.0.0.0:8402",
+            "localhost.:8402",
+            "localhost.evil.example:8402",
+            "me@localhost:8402",
+            "localhost:",
+            "localhost:08402x",
+            "[::1]:8402",
+            "[::ffff:127.0.0.1]:8402",
+            "other.example",
+            "sub.proxy.example",
+            "",
+        ] {
+            assert!(!serves(host, "127.0.0.1:8402"), "{host}");
+        }
+        assert!(!serves("localhost:8402", "10.1.2.3:8402"), "nor is localhost another machine");
+        assert!(!serves("evil.example", ""), "nor over a unix socket");
+    }
+
+    #[test]
+    fn one_host_is_named_and_the_target_has_no_other() {
+        let local = "127.0.0.1:8402";
+        assert!(!passes(&[], "/proxy/status", local));
+        let twice = [(&HOST, "127.0.0.1:8402"), (&HOST, "127.0.0.1:8402")];
+        assert!(!passes(&twice, "/proxy/status", local));
+        let host = [(&HOST, "127.0.0.1:8402")];
+        assert!(passes(&host, "http://localhost:8402/proxy/status", local));
+        assert!(!passes(&host, "http://evil.example/proxy/status", local));
+        assert!(passes(&[], "/healthz", local) && passes(&[], "/readyz", local));
+    }
+
+    #[test]
+    fn what_a_page_sends_is_refused_unless_its_origin_is_listed() {
+        let from = |more: &[(&HeaderName, &str)]| {
+            let headers = [&[(&HOST, "127.0.0.1:8402")], more].concat();
+            passes(&headers, "/proxy/status", "127.0.0.1:8402")
+        };
+        assert!(from(&[]) && from(&[(&ORIGIN, "https://app.example")]));
+        assert!(from(&[(&ORIGIN, "https://app.example"), (&SEC_FETCH_SITE, "cross-site")]));
+        for origin in [
+            "null",
+            "",
+            "http://app.example",
+            "https://app.example:444",
+            "https://sub.app.example",
+            "https://app.example.evil.example",
+            "https://APP.example",
+            "http://127.0.0.1:8402",
+            "https://evil.example",
+        ] {
+            assert!(!from(&[(&ORIGIN, origin)]), "{origin:?}");
+        }
+        let two = [(&ORIGIN, "https://app.example"), (&ORIGIN, "https://evil.example")];
+        assert!(!from(&two));
+        for site in ["cross-site", "same-site", "", "Same-Origin", "none, cross-site"] {
+            assert!(!from(&[(&SEC_FETCH_SITE, site)]), "{site:?}");
+        }
+        assert!(from(&[(&SEC_FETCH_SITE, "same-origin")]) && from(&[(&SEC_FETCH_SITE, "none")]));
+        assert!(!from(&[(&SEC_FETCH_SITE, "none"), (&SEC_FETCH_SITE, "cross-site")]));
+    }
+}

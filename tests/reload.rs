@@ -6,7 +6,7 @@ mod binary;
 
 use std::process::Command;
 
-use binary::{Home, PASSWORD, Server};
+use binary::{Home, PASSWORD, Server, until};
 use serde_json::Value;
 
 /// A program with this text as its `proxy.toml`.
@@ -47,7 +47,7 @@ fn a_signal_reloads_as_the_call_does() {
     home.write("proxy.toml", "max_in_flight = 7");
     let hang_up = format!("kill -HUP {}", server.id());
     assert!(Command::new("sh").args(["-c", &hang_up]).status().unwrap().success());
-    while last_reload(&server).is_null() {}
+    until(|| !last_reload(&server).is_null());
     assert_eq!(last_reload(&server)["ok"], true);
     assert!(server.log().contains("reloaded"), "{}", server.log());
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
-use binary::{Home, PASSWORD, Server};
+use binary::{Home, PASSWORD, Server, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_signal_lets_a_call_end_and_takes_no_more() {
@@ -111,16 +111,4 @@ fn signal(id: u32, name: &str) {
     assert!(
         Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap().success()
     );
-}
-
-/// Asks until it is so; fails after a minute.
-#[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it never came to be");
 }

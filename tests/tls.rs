@@ -20,7 +20,7 @@ use agentpmt_proxy::{
     http::{self, Guard, Limits, Listener, Live, Peer, Tls},
 };
 use axum::{Extension, Router, routing::get};
-use binary::{Home, PASSWORD, Server, WALLET};
+use binary::{Home, PASSWORD, Server, WALLET, until};
 use common::instance;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, ClientBuilder, Identity};
@@ -30,8 +30,12 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+
+/// So that a test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A certificate for 127.0.0.1 that vouches for itself, and its key, in PEM.
 fn self_signed() -> (String, String) {
@@ -89,14 +93,14 @@ fn plain_http_on_a_port_with_tls_is_closed_and_noted() {
     let (home, _) = home();
     let server = home.serve(&["serve"]);
     let mut plain = TcpStream::connect(server.address).unwrap();
-    plain.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    plain.set_read_timeout(Some(LONG)).unwrap();
     plain.write_all(b"GET /readyz HTTP/1.1\r\nhost: p\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     // It is noted after the connection is closed.
     let notes = || server.log().lines().filter(|line| line.contains("TLS handshake")).count();
-    while notes() == 0 {}
+    until(|| notes() > 0);
     assert_eq!(notes(), 1, "{}", server.log());
 }
 
@@ -110,7 +114,10 @@ async fn a_renewed_certificate_is_shown_after_a_signal_and_old_connections_live_
     let hang_up = format!("kill -HUP {}", server.id());
     assert!(Command::new("sh").args(["-c", &hang_up]).status().unwrap().success());
     // It could not connect anew: it does not trust the new certificate.
-    while get_json(&client, &server, "/proxy/status").await["last_reload"]["ok"] != true {}
+    let reloaded = async {
+        while get_json(&client, &server, "/proxy/status").await["last_reload"]["ok"] != true {}
+    };
+    timeout(LONG, reloaded).await.unwrap();
     let fresh = trusting(&old).build().unwrap();
     assert!(fresh.get(format!("{}/healthz", server.place)).send().await.is_err());
     let fresh = trusting(&new).build().unwrap();
@@ -255,6 +262,6 @@ async fn a_handshake_has_the_time_of_a_head() {
     // The first bytes of a good handshake, and no more.
     stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer.is_empty(), "{answer:?}");
 }

@@ -200,6 +200,18 @@ impl Drop for Process {
     }
 }
 
+/// Asks until it is so; fails after a minute.
+#[track_caller]
+pub fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never came to be");
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Ran {

@@ -155,3 +155,6 @@ fn part<T: FromStr>(body: &Object, name: &'static str) -> Result<T, Refusal> {
     let text = body.text(name).ok_or(Refusal::SignatureMalformed(name))?;
     text.parse().map_err(|_| Refusal::SignatureMalformed(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ pub(super) struct ScryptCost {
 /// geth's standard: 256 MiB and about a second.
 pub(super) const STANDARD: ScryptCost = ScryptCost { n: 262_144, r: 8, p: 1 };
 
+/// The length of a private key, in bytes.
+const KEY: usize = 32;
+
 /// A private key under a password. Fields that the standard does not name are ignored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyFile {
@@ -51,7 +54,7 @@ pub enum KeyFileError {
     /// out: a file in the wrong place may be a bare private key.
     #[error(
         "it is no key file of Web3 Secret Storage version 3 (JSON with an aes-128-ctr ciphertext \
-         of 32 bytes, and scrypt or pbkdf2 with hmac-sha256); bring its key in with \
+         of at most 32 bytes, and scrypt or pbkdf2 with hmac-sha256); bring its key in with \
          `agentpmt-proxy wallet import`"
     )]
     Format,
@@ -83,8 +86,9 @@ pub enum KeyFileError {
 struct Crypto {
     cipher: Cipher,
     cipherparams: CipherParams,
+    /// Of 32 bytes, or of fewer: the first programs left out the zeros that a key began with.
     #[serde(with = "hex::serde")]
-    ciphertext: [u8; 32],
+    ciphertext: Vec<u8>,
     #[serde(flatten)]
     kdf: Kdf,
     #[serde(with = "hex::serde")]
@@ -116,6 +120,9 @@ impl KeyFile {
     /// [`KeyFileError::Format`] and [`KeyFileError::Kdf`].
     pub(super) fn from_json(json: &[u8]) -> Result<Self, KeyFileError> {
         let file: Self = serde_json::from_slice(json).map_err(|_| KeyFileError::Format)?;
+        if !(1..=KEY).contains(&file.crypto.ciphertext.len()) {
+            return Err(KeyFileError::Format);
+        }
         file.crypto.kdf.check()?;
         Ok(file)
     }
@@ -138,8 +145,11 @@ impl KeyFile {
         if !bool::from(mac_of(mac_key, ciphertext)[..].ct_eq(mac)) {
             return Err(KeyFileError::WrongPassword);
         }
-        let mut bytes = Zeroizing::new(*ciphertext);
-        apply_cipher(cipher_key, iv, &mut bytes);
+        let mut bytes = Zeroizing::new([0; KEY]);
+        // Reading has checked that it is no longer.
+        let stated = &mut bytes[KEY.saturating_sub(ciphertext.len())..];
+        stated.copy_from_slice(ciphertext);
+        apply_cipher(cipher_key, iv, stated);
         let signer = Signer::from_bytes(&bytes).map_err(|_| KeyFileError::NoKey)?;
         self.check_wallet(signer.address()).map(|()| signer)
     }
@@ -159,8 +169,9 @@ impl KeyFile {
         let keys = kdf.derive(password).expect("a cost within bounds");
         let [cipher_key, mac_key] = &*keys;
         let iv = Generate::generate();
-        let mut ciphertext: [u8; 32] = (*Zeroizing::new(signer.key.to_bytes())).into();
-        apply_cipher(cipher_key, &iv, &mut ciphertext);
+        let mut bytes: [u8; KEY] = (*Zeroizing::new(signer.key.to_bytes())).into();
+        apply_cipher(cipher_key, &iv, &mut bytes);
+        let ciphertext = bytes.to_vec();
         let mac = mac_of(mac_key, &ciphertext);
         let cipherparams = CipherParams { iv };
         Self {
@@ -226,11 +237,11 @@ impl From<Version3> for u8 {
 }
 
 /// Encrypts and decrypts: the cipher is its own inverse.
-fn apply_cipher(key: &[u8; 16], iv: &[u8; 16], bytes: &mut [u8; 32]) {
+fn apply_cipher(key: &[u8; 16], iv: &[u8; 16], bytes: &mut [u8]) {
     Ctr128BE::<Aes128>::new(key.into(), iv.into()).apply_keystream(bytes);
 }
 
-fn mac_of(key: &[u8; 16], ciphertext: &[u8; 32]) -> [u8; 32] {
+fn mac_of(key: &[u8; 16], ciphertext: &[u8]) -> [u8; 32] {
     Keccak256::new_with_prefix(key).chain_update(ciphertext).finalize().into()
 }
 

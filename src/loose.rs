@@ -2,7 +2,7 @@
 //!
 //! It never builds a `serde_json::Value`: of an answer of some megabytes that would take gigabytes.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, iter};
 
 use serde::{
     Deserialize, Deserializer,
@@ -44,6 +44,28 @@ pub(crate) fn items(array: &RawValue) -> Vec<&RawValue> {
 /// The text of a string.
 pub(crate) fn text(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
+}
+
+/// The strings of a JSON text, also those that are names, as they stand there, with their quotes.
+pub(crate) fn strings(json: &RawValue) -> impl Iterator<Item = &str> {
+    let mut rest = json.get();
+    iter::from_fn(move || {
+        let (_, from) = rest.split_at(rest.find('"')?);
+        let (literal, behind) = from.split_at(literal_length(from));
+        rest = behind;
+        Some(literal)
+    })
+}
+
+/// The length of the string that a text begins with, in bytes, quotes included.
+fn literal_length(text: &str) -> usize {
+    let mut escaped = false;
+    let closes = |byte: u8| {
+        let closes = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        closes
+    };
+    text.bytes().skip(1).position(closes).map_or(text.len(), |inner| inner + 2)
 }
 
 /// The last field of this name.
@@ -95,6 +117,13 @@ mod tests {
         for path in [&["n"][..], &["a", "x"], &["a", "b", "c", "d"], &["x"]] {
             assert!(at(body, path).is_none(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn strings_are_found_as_they_stand() {
+        let json = parse(br#"{"a": ["\\", "b\"c", 1, "\\\""], "": null}"#).unwrap();
+        let found: Vec<_> = strings(json).collect();
+        assert_eq!(found, [r#""a""#, r#""\\""#, r#""b\"c""#, r#""\\\"""#, r#""""#]);
     }
 
     #[test]

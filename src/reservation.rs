@@ -1,6 +1,8 @@
 //! What a reserve answer says of the reservation: its id, its end, and the token for the job's
 //! workflow calls, which is withheld from clients (protocol §6, §7).
 
+use std::ptr;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
 use crate::{
+    canonical::CanonicalJson,
     loose,
     store::{CLOCK_DIFFERENCE, Reservation},
     types::{Address, Slug},
@@ -27,25 +30,28 @@ const UNMISTAKABLE: usize = 16;
 
 /// A reserve answer.
 pub(crate) struct Reserved<'a> {
-    text: &'a str,
-    /// The token as it stands in the text, between its quotes, and as it is meant.
-    token: Option<(&'a str, String)>,
+    answer: &'a RawValue,
+    /// The tokens, the one to use first: the guide does not say at which depth it stands.
+    tokens: Vec<Token<'a>>,
     reservation_id: Option<String>,
     reserved_until: Option<Timestamp>,
+}
+
+struct Token<'a> {
+    /// As it stands in the answer, with its quotes.
+    literal: &'a str,
+    text: String,
 }
 
 impl<'a> Reserved<'a> {
     /// Reads the body of a good answer.
     pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
         let answer = loose::parse(body)?;
-        let token = top_or_job(answer, &["workflow_access", "access_token"]).and_then(|value| {
-            let token = loose::text(value).filter(|token| !token.is_empty())?;
-            Some((value.get().trim_matches('"'), token))
-        });
-        let text = |name: &str| top_or_job(answer, &[name]).and_then(loose::text);
+        let places = [Some(answer), loose::field(answer, "job")].into_iter().flatten();
+        let text = |name: &str| top_or_job(answer, name).and_then(loose::text);
         Some(Self {
-            text: answer.get(),
-            token,
+            answer,
+            tokens: places.filter_map(Token::at).collect(),
             reservation_id: text("reservation_id"),
             reserved_until: text("reserved_until").and_then(|end| end.parse().ok()),
         })
@@ -59,7 +65,7 @@ impl<'a> Reserved<'a> {
             client,
             reservation_id: self.reservation_id.clone(),
             ends: self.ends(Timestamp::now()),
-            workflow_token: self.token.as_ref().map(|(_, token)| token.as_str().into()),
+            workflow_token: self.tokens.first().map(|token| token.text.as_str().into()),
         }
     }
 
@@ -71,16 +77,45 @@ impl<'a> Reserved<'a> {
 
     /// The body with [`HELD_BY_PROXY`] in place of the token, if there is one.
     ///
-    /// A token of some length is replaced wherever it stands, also within a hint on how to use it. A
+    /// A token of some length is replaced in every string, also within a hint on how to use it. A
     /// short one could be a word of the answer, so only the token itself is.
     pub(crate) fn without_token(&self) -> Option<Bytes> {
-        let (literal, _) = self.token.as_ref()?;
-        if literal.len() >= UNMISTAKABLE {
-            return Some(self.text.replace(literal, HELD_BY_PROXY).into());
+        self.tokens.first()?;
+        let mut rest = self.answer.get();
+        let mut out = String::with_capacity(rest.len());
+        for literal in loose::strings(self.answer) {
+            let start = literal.as_ptr() as usize - rest.as_ptr() as usize;
+            out.push_str(&rest[..start]);
+            match self.withheld(literal) {
+                Some(text) => out.push_str(CanonicalJson::string(&text).as_str()),
+                None => out.push_str(literal),
+            }
+            rest = &rest[start + literal.len()..];
         }
-        let start = literal.as_ptr() as usize - self.text.as_ptr() as usize;
-        let (before, rest) = self.text.split_at(start);
-        Some(format!("{before}{HELD_BY_PROXY}{}", &rest[literal.len()..]).into())
+        out.push_str(rest);
+        Some(out.into())
+    }
+
+    /// The text that goes in place of a string, if that holds a token.
+    fn withheld(&self, literal: &str) -> Option<String> {
+        if self.tokens.iter().any(|token| ptr::eq(token.literal, literal)) {
+            return Some(HELD_BY_PROXY.to_owned());
+        }
+        // What cannot be decoded, for half of a surrogate pair, is taken as it stands.
+        let text = serde_json::from_str(literal).unwrap_or_else(|_| literal.to_owned());
+        let long = self.tokens.iter().filter(|token| token.text.len() >= UNMISTAKABLE);
+        let mut found = long.filter(|token| text.contains(&token.text)).peekable();
+        found.peek()?;
+        Some(found.fold(text.clone(), |text, token| text.replace(&token.text, HELD_BY_PROXY)))
+    }
+}
+
+impl<'a> Token<'a> {
+    /// The token of an answer, or of its job.
+    fn at(place: &'a RawValue) -> Option<Self> {
+        let value = loose::at(place, &["workflow_access", "access_token"])?;
+        let text = loose::text(value).filter(|text| !text.is_empty())?;
+        Some(Self { literal: value.get(), text })
     }
 }
 
@@ -100,8 +135,8 @@ pub(crate) fn token_header(reservation: &Reservation) -> Option<HeaderValue> {
 }
 
 /// The guide does not say at which depth the fields of a reservation stand (protocol §6).
-fn top_or_job<'a>(answer: &'a RawValue, path: &[&str]) -> Option<&'a RawValue> {
-    loose::at(answer, path).or_else(|| loose::at(loose::field(answer, "job")?, path))
+fn top_or_job<'a>(answer: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+    loose::field(answer, name).or_else(|| loose::at(answer, &["job", name]))
 }
 
 #[cfg(test)]
@@ -136,6 +171,50 @@ mod tests {
             assert_eq!(reservation.reservation_id.as_deref(), Some("r-1"));
             assert_eq!(token_header(&reservation).unwrap(), "Bearer t");
         }
+    }
+
+    fn withheld(body: &str) -> String {
+        let body = Reserved::parse(body.as_bytes()).unwrap().without_token().unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_withheld_at_either_depth_and_at_both() {
+        let one = r#"{"workflow_access":{"access_token":"t"}}"#;
+        let held = one.replace("\"t\"", "\"held-by-proxy\"");
+        assert_eq!(withheld(one), held);
+        assert_eq!(withheld(&format!(r#"{{"job":{one}}}"#)), format!(r#"{{"job":{held}}}"#));
+        for above in ["\"t\"", "\"u\"", "\"\"", "5", "null"] {
+            let both = |above: &str, job: &str| {
+                format!(r#"{{"workflow_access": {{"access_token": {above}}}, "job": {job}}}"#)
+            };
+            let after = if above.contains(['t', 'u']) { "\"held-by-proxy\"" } else { above };
+            let after = if above == "null" { above } else { after };
+            assert_eq!(withheld(&both(above, one)), both(after, &held), "{above}");
+        }
+    }
+
+    #[test]
+    fn what_is_withheld_from_json_leaves_json() {
+        let answer = |token: &str, more: &str| {
+            format!(r#"{{"workflow_access":{{"access_token":"{token}"}},"more":{more}}}"#)
+        };
+        let number = "12345678901234567";
+        let (quote, escaped) = (r#"ab\""#, r"\u0061\u0062\u0063");
+        for (token, more) in [(quote, "1"), (number, number), (escaped, r#""\\u0061\u0062\u0063""#)]
+        {
+            assert_eq!(withheld(&answer(token, more)), answer("held-by-proxy", more));
+        }
+    }
+
+    #[test]
+    fn a_long_token_is_withheld_however_it_is_spelled() {
+        let body = r#"{"workflow_access":{"access_token":"abcdefghijklmnop"},
+            "a":"Bearer abcdefghijklmnop","b":"\u0061bcdefghijklmnop\"","c":"\ud800abcdefghijklmnop"}"#;
+        let text = withheld(body);
+        assert!(!text.contains("bcdefghijklmnop"), "{text}");
+        assert!(text.contains(r#""a":"Bearer held-by-proxy","b":"held-by-proxy\"""#), "{text}");
+        assert!(loose::parse(text.as_bytes()).is_some(), "{text}");
     }
 
     #[test]

@@ -82,7 +82,6 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(guard::cors(instance.clone()))
         .layer(middleware::from_fn(guard::check))
         .layer(middleware::from_fn(log::request))
         .layer(Extension(instance))

@@ -43,7 +43,8 @@ async fn seen_over_a_socket(folder: &Path, behind_proxy: bool) -> Peer {
     let see = move |Extension(peer): Extension<Peer>| async move { tell.send(peer).await.unwrap() };
     let router = Router::new().route("/", get(see));
     let read = |_: &Live| Err("there is nothing to reload".to_owned());
-    let instance = Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default(), 1), read);
+    let instance =
+        Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default(), 1), read);
     let stop = CancellationToken::new();
     let server = http::serve(listeners, router, Limits::default(), instance, stop.clone());
     let server = tokio::spawn(server);

@@ -96,10 +96,7 @@ pub(super) fn scheme(config: &Config) -> &'static str {
 }
 
 /// Fails if calls may come from other machines while nobody is known who may make them.
-pub(super) fn require_client(
-    config: &Config,
-    addresses: &[ListenAddress],
-) -> Result<(), Failure> {
+pub(super) fn require_client(config: &Config, addresses: &[ListenAddress]) -> Result<(), Failure> {
     let exposed = addresses.iter().find(|address| address.is_exposed());
     let place = match exposed {
         Some(address) => address.to_string(),

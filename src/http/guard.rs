@@ -2,6 +2,7 @@
 //! where it wants it (`Host`) and who wants it (`Origin`, `Sec-Fetch-Site`).
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -12,13 +13,13 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
         header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER},
-        request::Parts,
         uri::Authority,
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower::{Layer, ServiceExt};
+use tower_http::cors::CorsLayer;
 
 use super::{
     head::IDEMPOTENCY_KEY, instance::Instance, log::REQUEST_ID, peer::Peer, problem::ERROR_HEADER,
@@ -49,18 +50,21 @@ pub(super) async fn check(
 ) -> Response {
     let live = instance.live();
     let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
-    let checked = live.guard.check(request.headers(), request.uri(), local);
-    match checked {
-        Ok(()) => next.run(request).await,
+    match live.guard.check(request.headers(), request.uri(), local) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(origin)) => {
+            let Ok::<_, Infallible>(response) = cors(origin).layer(next).oneshot(request).await;
+            response
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Tells browsers that the pages of `allowed_origins` may call; all others are told nothing.
-pub(super) fn cors(instance: Arc<Instance>) -> CorsLayer {
-    let is_allowed = move |origin: &HeaderValue, _: &Parts| instance.live().guard.allows(origin);
+/// Tells the browser that a page of this origin may call; for other pages and programs, there is
+/// nothing to tell.
+fn cors(origin: HeaderValue) -> CorsLayer {
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(is_allowed))
+        .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
         .expose_headers([ERROR_HEADER, REQUEST_ID, RETRY_AFTER])
@@ -68,12 +72,13 @@ pub(super) fn cors(instance: Arc<Instance>) -> CorsLayer {
 }
 
 impl Guard {
+    /// The origin of the page that a request comes from, if it is one that may call.
     fn check(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
         local: Option<SocketAddr>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<HeaderValue>, Problem> {
         if !HEALTH.contains(&uri.path()) {
             self.check_host(headers, uri, local)?;
         }
@@ -121,16 +126,16 @@ impl Guard {
     }
 
     /// Programs that are no browsers send neither header.
-    fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check_page(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
-            (Some(origin), None) if self.allows(origin) => return Ok(()),
+            (Some(origin), None) if self.allows(origin) => return Ok(Some(origin.clone())),
             (Some(_), _) => return Err(Problem::foreign_page()),
             (None, _) => {}
         }
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
         if sites.all(|site| ["same-origin", "none"].iter().any(|own| site == own)) {
-            Ok(())
+            Ok(None)
         } else {
             Err(Problem::foreign_page())
         }

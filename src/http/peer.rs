@@ -14,7 +14,7 @@ pub struct Peer {
     /// The SHA-256 of its certificate, if it showed one that `tls.client_ca` vouches for.
     pub certificate: Option<[u8; 32]>,
     /// Whether it is a proxy that passes on what others send.
-    pub(super) passes_on: bool,
+    pub passes_on: bool,
 }
 
 impl Peer {

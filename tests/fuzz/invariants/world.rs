@@ -1,13 +1,14 @@
 //! The whole proxy in one thread, in front of an upstream that is made up.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
-    http as surface,
+    http::{self as surface, Guard, Instance, Limits, Live, Peer},
     proxy::Proxy,
     signer::Signer,
     store::Store,
@@ -47,6 +48,7 @@ impl World {
             connect_timeout: PATIENCE,
             timeout: PATIENCE,
             change_timeout: PATIENCE,
+            settle_time: PATIENCE,
         };
         Self { runtime, stub, upstream: Upstream::new(&config).unwrap(), count: 0 }
     }
@@ -78,8 +80,12 @@ pub(crate) fn exchange(
     stub.begin(signer.address(), script);
     let proxy = Arc::new(Proxy::new(signer, upstream.clone(), store, false));
     runtime.block_on(async {
-        let service = TowerToHyperService::new(surface::router(proxy.clone(), 16));
-        for (index, request) in requests.into_iter().enumerate() {
+        let live = Live::new(None, Guard::default(), 16);
+        let instance = Instance::new(Vec::new(), false, live, |_| Err(String::new()));
+        let router = surface::router(proxy.clone(), Limits::default(), instance);
+        let service = TowerToHyperService::new(router);
+        for (index, mut request) in requests.into_iter().enumerate() {
+            request.extensions_mut().insert(peer());
             let (head, body) = service.call(request).await.unwrap().into_parts();
             let body = to_bytes(body, usize::MAX).await.unwrap();
             let given = stub.given();
@@ -88,6 +94,18 @@ pub(crate) fn exchange(
         proxy.drained().await;
     });
     stub.end();
+}
+
+/// A program on this machine that has reached the usual port.
+fn peer() -> Peer {
+    let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+    Peer {
+        address: Some(here),
+        local: Some((here, 8402).into()),
+        uid: None,
+        certificate: None,
+        passes_on: false,
+    }
 }
 
 impl Answered {

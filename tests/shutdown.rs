@@ -55,6 +55,20 @@ async fn the_second_signal_ends_it_at_once() {
     assert_eq!(status(&mut calling), 0, "there was nothing to answer");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_not_finished_asking_does_not_delay_the_end() {
+    let (_home, _sandbox, server) = slow_upstream("slow", Duration::from_secs(1)).await;
+    let mut asking = connect(server.address);
+    write!(asking, "POST /api/external/jobs/list HTTP/1.1\r\nhost: p\r\n").unwrap();
+    // What was sent is read by the time that another connection is answered.
+    let mut other = connect(server.address);
+    assert_eq!(get(&mut other, "/healthz"), 200);
+    let ended = server.signal("TERM");
+    assert_eq!(ended.code, Some(0));
+    assert!(!ended.stderr.contains("still running"), "{}", ended.stderr);
+    assert_eq!(status(&mut asking), 0, "there was nothing to answer");
+}
+
 #[test]
 fn wait_ends_when_the_proxy_is_ready() {
     let home = Home::with_wallet().with_password(PASSWORD);

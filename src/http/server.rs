@@ -1,6 +1,13 @@
 //! Connections: what one may cost, and how it ends.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::Request};
 use futures_util::future::join_all;
@@ -158,7 +165,9 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            asked.store(true, Relaxed);
             request.extensions_mut().insert(peer.clone());
             router.call(request)
         });
@@ -168,9 +177,16 @@ impl Server {
         let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
         // Its errors are the client's, and nobody is left to be told.
         tokio::select! {
+            // What has arrived by then is read first.
+            biased;
             _ = served.as_mut() => return,
-            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+            () = self.stop.cancelled() => {}
         }
+        // hyper would wait for the rest of a first head.
+        if !asked.load(Relaxed) {
+            return;
+        }
+        served.as_mut().graceful_shutdown();
         let _ = served.await;
     }
 

@@ -12,7 +12,7 @@ use agentpmt_proxy::{
     signer::Signer,
     store::{Reservation, Store},
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -61,6 +61,28 @@ async fn a_reservation_id_that_is_given_is_not_overwritten() {
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 0);
     assert_eq!(held(&proxy).await.len(), 1, "what is refused is held still");
+}
+
+#[tokio::test]
+async fn a_second_reserve_whose_answer_is_lost_takes_nothing_from_the_first() {
+    for fault in ["cut_before:job_reserve:1", "cut_after:job_reserve:1"] {
+        let sandbox = Sandbox::new(Settings::default());
+        let upstream = serve_sandbox(&sandbox).await;
+        let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+        reserve(&proxy, WORKFLOW_JOB).await;
+        let before = held(&proxy).await;
+        proxy.sandbox.inject(fault.parse().unwrap());
+        let lost = problem(proxy.post(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await).await;
+        assert_eq!(
+            (&lost["code"], &lost["processed"], &lost["retry"]),
+            (&"outcome_unknown".into(), &Value::Null, &"check_first".into()),
+            "the reservation that job_status shows is the first: {lost}"
+        );
+        assert!(lost["detail"].as_str().unwrap().contains("private instructions"), "{lost}");
+        let after = held(&proxy).await;
+        assert_eq!(after[0]["reservation_id"], before[0]["reservation_id"], "{fault}");
+        proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
+    }
 }
 
 #[tokio::test]

@@ -313,6 +313,12 @@ impl Problem {
             (Some(_), _) => {
                 (Retry::Never, "job_status shows that it took effect: do not send it again")
             }
+            (None, Effect::Reserves) => (
+                Retry::CheckFirst,
+                "it may have taken effect, so ask for the job's status before you send it again; \
+                 the private instructions of a reservation that it made came only with the lost \
+                 answer",
+            ),
             (None, _) => (Retry::CheckFirst, Retry::CheckFirst.advice()),
         };
         let mut problem =

@@ -7,8 +7,9 @@ use super::{CallError, Proxy, exchange::Exchange};
 use crate::{
     action::Effect,
     job_status::JobStatus,
+    reservation,
     retry::{Next, Outcome, Tries},
-    types::Slug,
+    types::{Address, Slug},
     upstream::{Answer, UpstreamError},
 };
 
@@ -67,14 +68,26 @@ impl Proxy {
         quiet: Timestamp,
     ) -> CallError {
         let effect = exchange.permit.call().action().effect;
-        let processed = seen.took_effect(effect);
         let wallet = exchange.permit.wallet();
+        let mut processed = seen.took_effect(effect);
+        if effect == Effect::Reserves && self.may_hold(wallet, job).await {
+            // What is shown may be the reservation that is held already.
+            processed = None;
+        }
         match (processed, effect) {
             (Some(true), Effect::Submits) => self.reservations.submitted(wallet, job).await,
             (Some(true), Effect::Reserves) => self.reservations.outdated(wallet, job).await,
             _ => {}
         }
         CallError::unknown(processed, seen, Some(quiet))
+    }
+
+    /// Whether a reservation of the job is remembered that may still run.
+    async fn may_hold(&self, wallet: Address, job: &Slug) -> bool {
+        match self.reservations.of(wallet, job).await {
+            Ok(held) => held.is_some_and(|held| !reservation::is_over(&held, Timestamp::now())),
+            Err(_) => true,
+        }
     }
 }
 

@@ -90,8 +90,8 @@ impl Tries {
 
     /// Another try after the next pause, if there is time for it.
     pub(crate) fn pause(&mut self, now: Instant) -> Next {
-        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
-        self.after(pause, now).unwrap_or(Next::Return)
+        let pause = self.next_pause();
+        self.after(pause, now)
     }
 
     /// Nothing was signed, so it is only a question of time.
@@ -117,13 +117,21 @@ impl Tries {
         }
     }
 
-    /// Another try when the upstream wants it, if there is time for it.
-    fn as_wished(&self, wish: &HeaderValue, now: Instant) -> Next {
-        wait(wish, Timestamp::now()).and_then(|wait| self.after(wait, now)).unwrap_or(Next::Return)
+    /// Another try when the upstream wants it, if there is time for it. One that wants it at once, every
+    /// time, is not asked without a pause.
+    fn as_wished(&mut self, wish: &HeaderValue, now: Instant) -> Next {
+        let pause = self.next_pause();
+        let wait = wait(wish, Timestamp::now()).map(|wait| wait.max(pause));
+        wait.map_or(Next::Return, |wait| self.after(wait, now))
     }
 
-    fn after(&self, wait: Duration, now: Instant) -> Option<Next> {
-        (now.checked_add(wait)? + LEAST_TIME < self.deadline).then_some(Next::Again(wait))
+    fn after(&self, wait: Duration, now: Instant) -> Next {
+        let left = self.deadline.saturating_duration_since(now).saturating_sub(LEAST_TIME);
+        if wait < left { Next::Again(wait) } else { Next::Return }
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
 }
 
@@ -206,6 +214,16 @@ mod tests {
             }
             assert_eq!(next(changes, &answer(429, None)), Next::Return);
             assert_eq!(next(changes, &answer(402, Some("1"))), Next::Return);
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_wants_to_be_asked_at_once_is_asked_with_pauses() {
+        let now = Instant::now();
+        let mut tries = Tries::new(true, now + Duration::from_secs(60));
+        for wish in ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "0"] {
+            let next = tries.next(&answer(429, Some(wish)), now);
+            assert!(matches!(next, Next::Again(pause) if pause >= FIRST_PAUSE), "{wish}: {next:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::{fs, sync::Arc, time::Duration};
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
     Router,
+    body::{Body, to_bytes},
     extract::Request,
     middleware::{Next, from_fn},
     response::IntoResponse,
@@ -261,6 +262,28 @@ async fn while_the_upstream_may_still_be_at_work_a_change_is_not_made_again() {
     };
     let (answer, ()) = tokio::join!(complete(&proxy, "k"), open_after_some_looks);
     let answer = problem(answer).await;
+    assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+/// Brings every completion twice, and answers with what came of the second.
+fn twice(router: Router) -> Router {
+    router.layer(from_fn(|request: Request, next: Next| async {
+        let (head, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let copy = || Request::from_parts(head.clone(), Body::from(body.clone()));
+        if head.uri.path().ends_with("/complete") {
+            next.clone().run(copy()).await;
+        }
+        next.run(copy()).await
+    }))
+}
+
+#[tokio::test]
+async fn a_completion_that_comes_in_twice_on_its_way_is_not_made_once_more() {
+    let proxy = TestProxy::start_with(Settings::default(), twice).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let answer = problem(complete(&proxy, "k").await).await;
     assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
 }

@@ -206,7 +206,13 @@ impl Proxy {
             Claim::Mismatch => return Err(CallError::KeyReused),
             Claim::Running => return Err(CallError::KeyInUse),
             Claim::New => self.perform(incoming, sender, None).await,
-            Claim::Interrupted { quiet } => self.perform(incoming, sender, Some(quiet)).await,
+            Claim::Interrupted { quiet, has_died: false } => {
+                self.perform(incoming, sender, Some(quiet)).await
+            }
+            Claim::Interrupted { quiet, has_died: true } => {
+                let quiet = sender.upstream().quiet_after_death(quiet, Timestamp::now());
+                self.perform(incoming, sender, Some(quiet)).await
+            }
         };
         let kept = match Ended::with(&result) {
             Ended::Known(settled) => self.store.settle(client, key, &settled).await,

@@ -4,6 +4,7 @@ use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
 use reqwest::{Client, Response, redirect::Policy};
 use tokio::time::Instant;
 
@@ -155,6 +156,12 @@ impl Upstream {
         if is_silent { self.settle_time.max(self.change_timeout) } else { self.settle_time }
     }
 
+    /// The same for a change whose sender has died, at the latest `now` and not after the change's
+    /// deadline; `quiet` was counted from the moment in which it was sent.
+    pub fn quiet_after_death(&self, quiet: Timestamp, now: Timestamp) -> Timestamp {
+        quiet.max((now + self.settle_time).min(quiet + self.change_timeout))
+    }
+
     /// The upstream's address, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
@@ -254,6 +261,26 @@ fn causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UpstreamUrl;
+
+    #[test]
+    fn a_sender_that_died_may_have_lost_the_answer_until_now_or_its_deadline() {
+        let second = Duration::from_secs(1);
+        let config = UpstreamConfig {
+            url: UpstreamUrl::on_this_machine(1),
+            connect_timeout: second,
+            timeout: second,
+            change_timeout: second * 60,
+            settle_time: second * 10,
+        };
+        let upstream = Upstream::new(&config).unwrap();
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        // It was sent at 0.
+        let quiet_if_taken_over = |now| upstream.quiet_after_death(at(10), at(now));
+        for (now, quiet) in [(0, 10), (1, 11), (30, 40), (60, 70), (61, 70), (9999, 70), (-5, 10)] {
+            assert_eq!(quiet_if_taken_over(now), at(quiet), "{now}");
+        }
+    }
 
     #[test]
     fn a_proxy_variable_that_is_no_proxy_is_refused() {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
@@ -14,10 +14,14 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
 use http::StatusCode;
 use reqwest::{Response, header::HeaderMap};
-use tokio::sync::Semaphore;
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, oneshot},
+    task::spawn_blocking,
+};
 
 const PROOF: &str = r#"{"proof_text":"done"}"#;
 
@@ -286,6 +290,72 @@ async fn a_completion_that_comes_in_twice_on_its_way_is_not_made_once_more() {
     let answer = problem(complete(&proxy, "k").await).await;
     assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+/// Has a proxy send a completion with the key `k`, and die as soon as the upstream has it. It thinks
+/// that no upstream works on after it has sent.
+async fn dies_after_sending(sandbox: Sandbox, upstream: SocketAddr, arrived: &Semaphore) -> Folder {
+    let runtime = Runtime::new().unwrap();
+    let (told, folder) = oneshot::channel();
+    runtime.spawn(async move {
+        let hasty = |options: &mut Options| options.upstream.settle_time = Duration::ZERO;
+        let proxy = TestProxy::in_front_of(sandbox, upstream, hasty).await;
+        proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+        told.send(proxy.folder()).unwrap();
+        complete(&proxy, "k").await
+    });
+    let folder = folder.await.unwrap();
+    arrived.acquire().await.unwrap().forget();
+    spawn_blocking(move || drop(runtime)).await.unwrap();
+    folder
+}
+
+type Folder = Arc<tempfile::TempDir>;
+
+#[tokio::test]
+async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
+    let folder = dies_after_sending(sandbox.clone(), upstream, &arrived).await;
+    let second = TestProxy::in_front_of(sandbox, upstream, |options| {
+        options.folder = folder;
+        options.upstream.settle_time = Duration::from_secs(20);
+    })
+    .await;
+    let before = second.sandbox.counts().requests;
+    let open_after_some_looks = async {
+        while second.sandbox.counts().requests < before + 4 {
+            assert_eq!(arrived.available_permits(), 0, "it is not sent again");
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(complete(&second, "k"), open_after_some_looks);
+    let answer = problem(answer).await;
+    assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
+    assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+/// Notes when a completion arrives, and processes it once the gate is open, even if nobody listens
+/// any more.
+fn held_up(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        async move {
+            if !request.uri().path().ends_with("/complete") {
+                return next.run(request).await;
+            }
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            arrived.add_permits(1);
+            let processed = tokio::spawn(async move {
+                gate.acquire().await.unwrap().forget();
+                next.run(Request::from_parts(head, Body::from(body))).await
+            });
+            processed.await.unwrap()
+        }
+    }))
 }
 
 #[tokio::test]

@@ -30,8 +30,11 @@ pub enum Claim {
     /// Whoever worked on it has died or given up after it was sent, so nobody knows whether it took
     /// effect. It is now the caller's, and nobody else's, to find out and to end like a new one.
     Interrupted {
-        /// When the upstream is done with what was sent.
+        /// When the upstream is done with what was sent, as far as that was known.
         quiet: Timestamp,
+        /// Whether another run worked on it and has died: nobody knows when, so its answer may have
+        /// been lost long after it was sent.
+        has_died: bool,
     },
     /// The key was used for another call.
     Mismatch,
@@ -187,7 +190,10 @@ impl Attempt {
                 self.mark(inner, transaction)?;
                 let Some(quiet) = found.quiet else { return Ok(Claim::New) };
                 let quiet = Timestamp::from_millisecond(quiet);
-                Ok(Claim::Interrupted { quiet: quiet.map_err(|_| Fault::Malformed("time"))? })
+                Ok(Claim::Interrupted {
+                    quiet: quiet.map_err(|_| Fault::Malformed("time"))?,
+                    has_died: found.run != inner.run.name(),
+                })
             }
         }
     }

@@ -26,8 +26,14 @@ async fn sent(store: &Store, quiet: i64) -> Result<(), StoreError> {
     store.sign_record(&entry(1), Some(Sending { key: "key", quiet: at(quiet) })).await
 }
 
+/// Given up by the run that asks again.
 fn interrupted(quiet: i64) -> Claim {
-    Claim::Interrupted { quiet: at(quiet) }
+    Claim::Interrupted { quiet: at(quiet), has_died: false }
+}
+
+/// Left behind by a run that has died.
+fn left_behind(quiet: i64) -> Claim {
+    Claim::Interrupted { quiet: at(quiet), has_died: true }
 }
 
 async fn claim(store: &Store, seconds: i64) -> Claim {
@@ -78,7 +84,7 @@ async fn what_a_dead_run_left_is_taken_over_once() {
     drop(dead);
     let stores = [folder.open(), folder.open()];
     let claims = join_all((0..40).map(|number| claim(&stores[number % 2], 1))).await;
-    assert_eq!(claims.iter().filter(|claim| **claim == interrupted(QUIET)).count(), 1);
+    assert_eq!(claims.iter().filter(|claim| **claim == left_behind(QUIET)).count(), 1);
     assert_eq!(claims.iter().filter(|claim| **claim == Claim::Running).count(), 39);
 }
 
@@ -90,7 +96,7 @@ async fn what_was_taken_over_is_settled_like_a_new_one() {
     sent(&dead, QUIET).await.unwrap();
     drop(dead);
     let store = folder.open();
-    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
+    assert_eq!(claim(&store, 1).await, left_behind(QUIET));
     store.settle("agent", "key", &answer("{}")).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
 }

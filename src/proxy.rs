@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::timeout_at,
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +31,7 @@ pub use self::{error::CallError, trail::Trail};
 use crate::{
     call::Call,
     policy::Client,
+    retry::{Next, Tries},
     sender::Sender,
     signer::Signer,
     store::{Admission, Caller, Claim, Denial, Reservation, Store, StoreError},
@@ -200,8 +201,7 @@ impl Proxy {
         let deadline = sender.upstream().deadline(true);
         let turn = timeout_at(deadline, self.turns.take(client, key)).await;
         let _turn = turn.map_err(|_| CallError::KeyInUse)?;
-        let fingerprint = fingerprint(&incoming.call, sender.wallet());
-        let result = match self.store.claim(client, key, fingerprint, Timestamp::now()).await? {
+        let result = match self.claim(incoming, sender, key, deadline).await? {
             Claim::Done(settled) => return told_again(settled),
             Claim::Mismatch => return Err(CallError::KeyReused),
             Claim::Running => return Err(CallError::KeyInUse),
@@ -224,6 +224,26 @@ impl Proxy {
             tracing::error!(%error, "what became of an idempotency key is not on record");
         }
         result
+    }
+
+    /// Claims the key of a change. It waits while another process works on the same.
+    async fn claim(
+        &self,
+        incoming: &Incoming,
+        sender: &Sender,
+        key: &str,
+        deadline: Instant,
+    ) -> Result<Claim, StoreError> {
+        let client = incoming.client.name.as_str();
+        let fingerprint = fingerprint(&incoming.call, sender.wallet());
+        let mut pauses = Tries::new(false, deadline);
+        loop {
+            let claim = self.store.claim(client, key, fingerprint, Timestamp::now()).await?;
+            match pauses.pause(Instant::now()) {
+                Next::Again(pause) if claim == Claim::Running => sleep(pause).await,
+                _ => return Ok(claim),
+            }
+        }
     }
 
     fn denial(&self, incoming: &Incoming, reason: &'static str) -> Denial {

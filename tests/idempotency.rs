@@ -292,6 +292,38 @@ async fn a_completion_that_comes_in_twice_on_its_way_is_not_made_once_more() {
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
 }
 
+/// Another proxy on the store of the first, with the same sandbox.
+async fn beside(first: &TestProxy, upstream: SocketAddr, change_timeout: u64) -> TestProxy {
+    TestProxy::in_front_of(first.sandbox.clone(), upstream, |options| {
+        options.folder = first.folder();
+        options.upstream.change_timeout = Duration::from_secs(change_timeout);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_store_waits_for_the_first_and_never_calls_it_safe() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
+    let first = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    first.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let (patient, impatient) =
+        (beside(&first, upstream, 30).await, beside(&first, upstream, 1).await);
+    let others = async {
+        arrived.acquire().await.unwrap().forget();
+        let told = problem(complete(&impatient, "k").await).await;
+        assert_eq!(told["code"], "idempotency_key_in_use");
+        assert_eq!(told["retry"], "check_first", "the first may submit it yet");
+        let release = async { gate.add_permits(1) };
+        tokio::join!(complete(&patient, "k"), release).0
+    };
+    let (first_answer, second_answer) = tokio::join!(complete(&first, "k"), others);
+    let (given, _) = good(first_answer).await;
+    assert_eq!(good(second_answer).await, (given, true));
+    assert_eq!(first.sandbox.submissions(GENERAL_JOB), 1);
+}
+
 /// Has a proxy send a completion with the key `k`, and die as soon as the upstream has it. It thinks
 /// that no upstream works on after it has sent.
 async fn dies_after_sending(sandbox: Sandbox, upstream: SocketAddr, arrived: &Semaphore) -> Folder {

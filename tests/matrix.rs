@@ -4,15 +4,17 @@
 
 mod common;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Effect},
     sandbox::{KINDS, Sandbox, Settings},
 };
 use common::{Options, TestProxy, WORKFLOW_JOB, json, serve_sandbox};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 /// How many cells are tried at once.
 const AT_ONCE: usize = 24;
@@ -41,6 +43,16 @@ impl Told {
                 problem["processed"],
                 text("retry")
             ),
+        }
+    }
+
+    /// Whether it says that the call took effect; `None` if it does not say.
+    fn took_effect(&self) -> Option<bool> {
+        match &self.problem {
+            Value::Null if (200..300).contains(&self.status) => Some(true),
+            problem if problem["processed"] == true => Some(true),
+            problem if problem["retry"] == "safe" => Some(false),
+            _ => None,
         }
     }
 
@@ -88,6 +100,18 @@ async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String)
     (path, body)
 }
 
+/// The same through a proxy with more patience, which ends then; gives its folder as well.
+async fn prepared(
+    sandbox: &Sandbox,
+    upstream: SocketAddr,
+    action: &'static Action,
+) -> (Arc<TempDir>, String, String) {
+    let proxy = TestProxy::in_front_of(sandbox.clone(), upstream, |_| {}).await;
+    let (path, body) = prepare(&proxy, action).await;
+    proxy.proxy.drained().await;
+    (proxy.folder(), path, body)
+}
+
 async fn tell(proxy: &TestProxy, action: &Action, path: &str, body: String) -> Told {
     let request = proxy.client.request(action.method.clone(), proxy.url(path)).body(body);
     let response = request.send().await.unwrap();
@@ -106,12 +130,28 @@ async fn tell(proxy: &TestProxy, action: &Action, path: &str, body: String) -> T
 async fn cell(fault: String, action: &'static Action) -> Told {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
-    let proxy = TestProxy::in_front_of(sandbox, upstream, patience).await;
-    let (path, body) = prepare(&proxy, action).await;
+    let (folder, path, body) = prepared(&sandbox, upstream, action).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        patience(options);
+        options.folder = folder;
+    })
+    .await;
     proxy.sandbox.inject(fault.parse().unwrap());
     let told = tell(&proxy, action, &path, body).await;
-    told.check(action.name, &format!("{fault} × {action}"));
+    let cell = format!("{fault} × {action}");
+    told.check(action.name, &cell);
+    proxy.sandbox.clear_faults();
+    check_reservation(&proxy, action, &told, &cell).await;
     told
+}
+
+/// What a reserve was told of itself has to be so.
+async fn check_reservation(proxy: &TestProxy, action: &Action, told: &Told, cell: &str) {
+    let Some(reserved) = told.took_effect().filter(|_| action.name == "job_reserve") else {
+        return;
+    };
+    let status = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/status"), "").await;
+    assert_eq!(status["has_active_reservation"], reserved, "{cell}: {told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,49 +215,121 @@ async fn a_completion_that_meets_a_fault_once_ends_as_it_should() {
     stream::iter(cells).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
 }
 
-#[tokio::test]
-async fn an_upstream_that_speaks_no_tls_gets_nothing_and_the_call_is_safe_to_repeat() {
-    let sandbox = Sandbox::new(Settings::default());
-    let upstream = serve_sandbox(&sandbox).await;
-    let https = |options: &mut Options| {
-        patience(options);
-        options.upstream.url = format!("https://127.0.0.1:{}", upstream.port()).parse().unwrap();
-    };
-    let proxy = TestProxy::in_front_of(sandbox, upstream, https).await;
-    let action = Action::named("job_complete").unwrap();
-    let path = format!("/api/external/jobs/{WORKFLOW_JOB}/complete");
-    let told = tell(&proxy, action, &path, String::new()).await;
-    assert_eq!(told.short(), "upstream_unreachable processed=null retry=safe");
-    assert_eq!(proxy.sandbox.counts().requests, 0);
+/// An upstream that cannot be spoken to.
+enum Down {
+    /// Nobody has its port.
+    RefusedPort,
+    /// It speaks no TLS.
+    NoTls,
 }
 
-#[tokio::test]
-async fn an_upstream_that_restarts_in_the_middle_is_waited_for() {
+/// A call whose upstream goes down after everything before it went well.
+async fn down(how: Down, action: &'static Action) -> Told {
     let sandbox = Sandbox::new(Settings::default());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: SocketAddr = listener.local_addr().unwrap();
-    let served = sandbox.clone();
-    let first = tokio::spawn(async move { served.serve(listener).await });
-    let long = |options: &mut Options| options.upstream.change_timeout = Duration::from_secs(30);
-    let proxy = TestProxy::in_front_of(sandbox.clone(), address, long).await;
-    let action = Action::named("job_complete").unwrap();
-    let (path, body) = prepare(&proxy, action).await;
-    first.abort();
-    let _ = first.await;
+    let (served, upstream) = run(&sandbox).await;
+    let (folder, path, body) = prepared(&sandbox, upstream, action).await;
+    let before = sandbox.counts().requests;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        patience(options);
+        options.folder = folder;
+        if matches!(how, Down::NoTls) {
+            options.upstream.url = format!("https://{upstream}").parse().unwrap();
+        }
+    })
+    .await;
+    if matches!(how, Down::RefusedPort) {
+        end(served).await;
+    }
+    let told = tell(&proxy, action, &path, body).await;
+    assert_eq!(proxy.sandbox.counts().requests, before, "{action}");
+    told
+}
 
-    let restart = async {
-        // The port is free again once the old connections are gone.
-        let listener = loop {
-            match tokio::net::TcpListener::bind(address).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        sandbox.serve(listener).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_cannot_be_spoken_to_gets_nothing_and_every_call_is_safe_to_repeat() {
+    let cells = ACTIONS.iter().flat_map(|action| {
+        [Down::RefusedPort, Down::NoTls].map(|how| async move {
+            let told = down(how, action).await;
+            assert_eq!(told.short(), "upstream_unreachable processed=null retry=safe", "{action}");
+            told.check(action.name, action.name);
+        })
+    });
+    stream::iter(cells).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+}
+
+/// Serves a sandbox until the task is ended.
+async fn run(sandbox: &Sandbox) -> (JoinHandle<()>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sandbox = sandbox.clone();
+    (tokio::spawn(async move { sandbox.serve(listener).await }), address)
+}
+
+async fn end(served: JoinHandle<()>) {
+    served.abort();
+    let _ = served.await;
+}
+
+/// Serves at an address of which the listener has gone, once the port is free again.
+async fn run_again(sandbox: &Sandbox, address: SocketAddr) -> ! {
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
     };
+    sandbox.serve(listener).await;
+    panic!("the sandbox serves for ever")
+}
+
+/// A call whose upstream is restarted: before it comes, or while it is there, by this fault.
+async fn restarted(fault: Option<&str>, action: &'static Action) -> Told {
+    let sandbox = Sandbox::new(Settings::default());
+    let (served, upstream) = run(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox.clone(), upstream, |_| {}).await;
+    let (path, body) = prepare(&proxy, action).await;
+    proxy.ok("/jobs/list", "").await;
+    let restart = async {
+        if let Some(fault) = fault {
+            while !sandbox.counts().faults.contains_key(fault) {
+                tokio::task::yield_now().await;
+            }
+        }
+        end(served).await;
+        run_again(&sandbox, upstream).await
+    };
+    let arm = |fault| sandbox.inject(format!("{fault}:{action}:1").parse().unwrap());
+    fault.into_iter().for_each(arm);
     let told = tokio::select! {
         told = tell(&proxy, action, &path, body) => told,
-        () = restart => panic!("the sandbox serves for ever"),
+        never = restart => never,
     };
-    assert_eq!((told.short().as_str(), told.accepted), ("200", 1));
+    let cell = format!("restart, {fault:?} × {action}");
+    told.check(action.name, &cell);
+    // The last upstream is gone with the restart.
+    let upstream = serve_sandbox(&sandbox).await;
+    let folder = proxy.folder();
+    let later = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    check_reservation(&later, action, &told, &cell).await;
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_restarts_in_the_middle_is_waited_for() {
+    let cells = ACTIONS.iter().flat_map(|action| {
+        [None, Some("hang_before"), Some("hang_after")].map(|fault| async move {
+            let told = restarted(fault, action).await;
+            let unknown =
+                |processed, retry| format!("outcome_unknown processed={processed} retry={retry}");
+            // What becomes of an edit shows nowhere; what was lost on the way was not processed.
+            let expected = match (fault, action.effect) {
+                (None, _) | (_, Effect::None) => "200".to_owned(),
+                (_, Effect::Edits) => unknown("null", "check_first"),
+                (Some("hang_after"), _) => unknown("true", "never"),
+                (Some(_), _) => "200".to_owned(),
+            };
+            assert_eq!(told.short(), expected, "{fault:?} × {action}: {told:?}");
+        })
+    });
+    stream::iter(cells).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
 }

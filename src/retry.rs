@@ -8,6 +8,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
 use crate::{
+    loose,
     refusal::Refusal,
     session::SessionError,
     upstream::{Answer, UpstreamError},
@@ -112,6 +113,8 @@ impl Tries {
     fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
         match answer.headers.get(header::RETRY_AFTER) {
             Some(wish) if is_put_off(answer.status) => self.as_wished(wish, now),
+            // Whatever sent that page, it does not say what became of the call.
+            _ if self.changes && answer.status.is_success() && !is_json(answer) => Next::Settle,
             _ if !answer.status.is_server_error() => Next::Return,
             _ if self.changes => Next::Settle,
             _ => self.pause(now),
@@ -134,6 +137,10 @@ impl Tries {
     fn next_pause(&mut self) -> Duration {
         self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
+}
+
+fn is_json(answer: &Answer) -> bool {
+    loose::parse(&answer.body).is_some()
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.
@@ -196,6 +203,14 @@ mod tests {
         assert!(is_again(next(false, &lost)));
         assert_eq!(next(true, &answer(500, None)), Next::Settle);
         assert_eq!(next(true, &answer(503, None)), Next::Settle);
+        let Outcome::Answered(good, _) = answer(200, None) else { panic!("no answer") };
+        for (body, on_change) in
+            [("{}", Next::Return), ("<html>", Next::Settle), ("", Next::Settle)]
+        {
+            let page = Outcome::Answered(Answer { body: body.into(), ..good.clone() }, None);
+            assert_eq!(next(true, &page), on_change, "{body:?}");
+            assert_eq!(next(false, &page), Next::Return, "{body:?}");
+        }
         assert!(is_again(next(false, &answer(502, None))));
         let large = Outcome::NoAnswer(UpstreamError::TooLarge { url: URL() });
         assert_eq!(next(true, &large), Next::Settle);

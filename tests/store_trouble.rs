@@ -90,6 +90,11 @@ async fn refuses_changes_only(proxy: &TestProxy) {
         assert_eq!(problem["retry"], "safe");
         assert_eq!(proxy.sandbox.counts().requests, before, "{path}");
     }
+    let before = proxy.sandbox.counts().requests;
+    let url = proxy.url(&format!("/api/external/jobs/{GENERAL_JOB}/complete"));
+    let response = proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap();
+    assert_eq!(problem(response).await["code"], "journal_unavailable", "under a key");
+    assert_eq!(proxy.sandbox.counts().requests, before);
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 0);
 }
 

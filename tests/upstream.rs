@@ -4,7 +4,14 @@
 
 mod common;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
@@ -198,4 +205,29 @@ async fn a_change_runs_to_its_end_though_its_client_has_gone_away() {
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     let status = proxy.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
     assert_eq!(status["submission"]["status"], "pending_review");
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_an_answer_is_not_taken_for_success() {
+    let struck = Arc::new(AtomicBool::new(false));
+    // Something between the two answers in place of the upstream, once.
+    let layer = from_fn(move |request: Request, next: Next| {
+        let strikes = request.uri().path().ends_with("/complete") && !struck.swap(true, SeqCst);
+        async move {
+            if strikes {
+                "<html>Please sign in</html>".into_response()
+            } else {
+                next.run(request).await
+            }
+        }
+    });
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let complete = format!("/jobs/{GENERAL_JOB}/complete");
+    proxy.ok(&complete, r#"{"proof_text":"done"}"#).await;
+    assert_eq!(
+        proxy.sandbox.accepted(GENERAL_JOB),
+        1,
+        "it was made again, since it had not been made"
+    );
 }

@@ -98,7 +98,13 @@ impl Proxy {
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
                     let quiet = Timestamp::now() + settle_time;
-                    let seen = self.settle(&exchange, quiet).await?;
+                    let seen = match self.settle(&exchange, quiet).await {
+                        Ok(seen) => seen,
+                        Err(error) if is_borne_out(permit, &tried.outcome, &error) => {
+                            return self.answered(permit, tried.outcome).await;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     match tries.pause(Instant::now()) {
                         Next::Again(pause) => sleep(pause).await,
                         _ => return Err(CallError::unknown(None, seen, Some(quiet))),
@@ -225,4 +231,12 @@ impl Exchange<'_> {
         self.trail.tried(begun.elapsed());
         tried
     }
+}
+
+/// Whether a good answer that is no JSON is the upstream's all the same: the change took effect, or
+/// is one of which nobody can tell more.
+fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &CallError) -> bool {
+    let is_good = matches!(outcome, Outcome::Answered(answer, _) if answer.status.is_success());
+    let took_effect = matches!(settled, CallError::OutcomeUnknown { processed: Some(true), .. });
+    is_good && (took_effect || permit.call().action().effect == Effect::Edits)
 }

@@ -26,9 +26,9 @@ fn main() {
     for size in SIZES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("proxy.db");
-        drop(Store::open(&path, &signer.seal_key()).unwrap());
+        drop(Store::open(&path, &[signer.seal_key()]).unwrap());
         fill(&path, size);
-        let open = || Store::open(&path, &signer.seal_key()).unwrap();
+        let open = || Store::open(&path, &[signer.seal_key()]).unwrap();
         let opening = median((0..OPENINGS).map(|_| timed(|| drop(open()))));
         let store = open();
         let recording = median((0..RECORDS).map(|_| {

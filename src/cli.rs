@@ -19,6 +19,7 @@ mod serve;
 mod signals;
 mod wait;
 mod wallet;
+mod wallets;
 
 use std::{
     fmt::Display,

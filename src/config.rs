@@ -8,6 +8,7 @@ mod load;
 mod mistake;
 mod settings;
 mod value;
+mod wallets;
 mod whole;
 
 use std::{path::PathBuf, time::Duration};
@@ -20,6 +21,7 @@ pub use listen::ListenAddress;
 pub use mistake::Mistakes;
 pub(crate) use mistake::nearest;
 pub use value::{InvalidSetting, LogFormat, UpstreamUrl};
+pub use wallets::WalletConfig;
 
 /// Every setting, checked. [`Config::load`] makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,10 @@ pub struct Config {
     pub keys: PathBuf,
     /// The folder for what must survive a restart.
     pub state: PathBuf,
-    /// The wallet to use; without it, `keys` must hold exactly one.
+    /// The wallet to use; without it, the first of `wallets`, or the one that `keys` holds.
     pub wallet: Option<Address>,
+    /// Several wallets to open.
+    pub wallets: Vec<WalletConfig>,
     /// A file whose first line is the wallet's password.
     pub password_file: Option<PathBuf>,
     /// Whether clients see a job's workflow token instead of a stand-in.
@@ -125,6 +129,7 @@ impl Config {
             keys: PathBuf::new(),
             state: PathBuf::new(),
             wallet: None,
+            wallets: Vec::new(),
             password_file: None,
             expose_workflow_token: false,
             max_in_flight: 1,

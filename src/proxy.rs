@@ -97,6 +97,21 @@ impl Proxy {
         }
     }
 
+    /// The same with one more wallet, for clients that are bound to it.
+    #[must_use]
+    pub fn and_wallet(mut self, signer: Signer, upstream: Upstream) -> Self {
+        let sender = Sender::new(signer, upstream, self.store.clone());
+        self.senders.entry(sender.wallet()).or_insert(sender);
+        self
+    }
+
+    /// The wallets that can sign, the one of clients that are bound to none first.
+    pub fn wallets(&self) -> Vec<Address> {
+        let mut wallets: Vec<_> = self.senders.keys().copied().collect();
+        wallets.sort_by_key(|wallet| (*wallet != self.wallet, *wallet));
+        wallets
+    }
+
     /// Whether clients see a job's workflow token from now on.
     pub fn expose_workflow_token(&self, expose: bool) {
         self.expose_workflow_token.store(expose, Relaxed);

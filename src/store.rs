@@ -78,7 +78,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the database, and makes it, for its owner alone, if it is not there. One of an earlier
+    /// Opens the database for the wallets with these keys, of which the first seals, and makes it, for its owner alone, if it is not there. One of an earlier
     /// version is brought to this one. It blocks, but for no longer with a long history.
     ///
     /// A database that is there and of this version opens even if it cannot be written to at the
@@ -86,14 +86,14 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be opened, made or brought to this version; or a newer version has written it.
-    pub fn open(path: &Path, key: &SealKey) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, keys: &[SealKey]) -> Result<Self, StoreError> {
         let failed = |fault| StoreError::new(path, fault);
         let connection = file::open(path).map_err(failed)?;
         let worker = Worker::start(path.to_owned(), connection);
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
-            seal: Seal::new(key),
+            seal: Seal::new(keys),
             run: Run::new(file::folder(path)),
             held: Held::default(),
             losses: Arc::default(),

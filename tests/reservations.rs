@@ -108,7 +108,7 @@ async fn what_is_held_is_listed_with_the_time_left_and_without_its_token() {
 async fn a_completion_after_the_known_end_is_refused_here_unless_it_names_another_reservation() {
     let proxy = TestProxy::start().await;
     let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
-    let store = Store::open(&proxy.folder().path().join("proxy.db"), &signer.seal_key()).unwrap();
+    let store = Store::open(&proxy.folder().path().join("proxy.db"), &[signer.seal_key()]).unwrap();
     let ended = Timestamp::now() - SignedDuration::from_secs(6);
     let ended = Timestamp::from_millisecond(ended.as_millisecond()).unwrap();
     let over = Reservation {

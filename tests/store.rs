@@ -39,7 +39,7 @@ impl Home {
     }
 
     fn open(&self) -> Store {
-        Store::open(&self.database(), &self.signer.seal_key()).unwrap()
+        Store::open(&self.database(), &[self.signer.seal_key()]).unwrap()
     }
 
     fn entry(&self, number: u32) -> Entry {
@@ -208,7 +208,7 @@ fn every_command_has_help_with_an_example() {
 async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed() {
     if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
         let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
-        let store = Store::open(Path::new(&database), &key).unwrap();
+        let store = Store::open(Path::new(&database), &[key]).unwrap();
         let claim = store.claim("agent", "key", [0; 32], Timestamp::now()).await.unwrap();
         assert_eq!(claim, Claim::New);
         println!("claimed");

@@ -1,10 +1,15 @@
 //! `check`: whether `serve` would start, and what it would do.
 
+use std::iter;
+
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Settings, joined, listen, password, print};
-use crate::{config::Config, http::Tls, signer::keystore::Keystore, upstream::Upstream};
+use super::{
+    Failure, Settings, joined, listen, print,
+    wallets::{self, Locked},
+};
+use crate::{config::Config, http::Tls, upstream::Upstream};
 
 /// Check the configuration and the key file, and print what `serve` would do
 ///
@@ -52,11 +57,14 @@ fn rows(config: &Config) -> Result<[Row; 6], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
-    let key = Keystore::new(&config.keys).find(config.wallet)?;
-    let password = password::Source::of(config);
-    password.check()?;
+    let (first, others) = wallets::find(config)?;
+    let locked: Vec<_> = iter::once(first).chain(others).collect();
+    locked.iter().try_for_each(|wallet| wallet.password.check())?;
     let source = config.source.as_ref().map(|path| path.display().to_string());
-    let wallet = key.wallet().map(|wallet| wallet.to_string());
+    let address = |wallet: &Locked| wallet.key.wallet().map(|wallet| wallet.to_string());
+    let addresses: Option<Vec<_>> = locked.iter().map(address).collect();
+    let of_all =
+        |text: fn(&Locked) -> String| locked.iter().map(text).collect::<Vec<_>>().join(", ");
     let listeners = config.listen.iter().map(|address| listen::describe(address, config));
     let listeners: Vec<_> = listeners.collect();
     let row = |name, value, otherwise| Row { name, value, otherwise };
@@ -65,8 +73,8 @@ fn rows(config: &Config) -> Result<[Row; 6], Failure> {
         row("configuration", source, "no file; defaults"),
         known("listen", listeners.join(", ")),
         known("upstream", config.upstream.url.to_string()),
-        row("wallet", wallet, "known once it is unlocked"),
-        known("key_file", key.path().display().to_string()),
-        known("password_from", password.describe()),
+        row("wallet", addresses.map(|all| all.join(", ")), "known once it is unlocked"),
+        known("key_file", of_all(|wallet| wallet.key.path().display().to_string())),
+        known("password_from", of_all(|wallet| wallet.password.describe())),
     ])
 }

@@ -49,9 +49,18 @@ impl Source {
 
     /// The key of a wallet that there is, and the password that unlocked it.
     pub(super) fn unlock(&self, key: &LockedKey) -> Result<(Signer, SecretString), Failure> {
-        let password = self.ask("Password of the wallet: ")?;
-        let signer = key.unlock(&password).map_err(|error| self.blame(error))?;
-        Ok((signer, password))
+        let whose = key.wallet().map_or("the wallet".to_owned(), |wallet| wallet.to_string());
+        let password = self.ask(&format!("Password of {whose}: "))?;
+        Ok((self.unlock_with(key, &password)?, password))
+    }
+
+    /// The key of a wallet, unlocked with a password that came from here.
+    pub(super) fn unlock_with(
+        &self,
+        key: &LockedKey,
+        password: &SecretString,
+    ) -> Result<Signer, Failure> {
+        key.unlock(password).map_err(|error| self.blame(error))
     }
 
     /// The password for a new key file: a person types it twice.

@@ -16,18 +16,18 @@ use super::{
     Failure, Settings, environment, joined,
     listen::{self, Listening},
     log::{self, Log},
-    password, print, process,
+    print, process,
     reload::{self, Reload},
     signals::{self, Signals},
+    wallets::{self, Wallets},
 };
 use crate::{
     config::{Config, ListenAddress, UpstreamConfig, UpstreamUrl},
     http::{self, Instance, Limits, Live, Tls},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
-    signer::{Signer, keystore::Keystore},
+    signer::Signer,
     store::Store,
-    types::Address,
     upstream::Upstream,
 };
 
@@ -82,11 +82,11 @@ impl Serve {
         if self.sandbox {
             return runtime()?.block_on(serve_sandbox(start, self.faults));
         }
-        let signer = unlock(&start.config)?;
+        let wallets = wallets::unlock(&start.config)?;
         runtime()?.block_on(async {
             let (upstream, database) = (start.config.upstream.clone(), start.config.database());
-            let text = banner(&start, &upstream.url.to_string(), signer.address());
-            serve(start, &upstream, &database, signer, &text).await
+            let text = banner(&start, &upstream.url.to_string(), &wallets);
+            serve(start, &upstream, &database, wallets, &text).await
         })
     }
 }
@@ -139,14 +139,6 @@ async fn serve_proxy(
     Ok(())
 }
 
-/// Opens the wallet, once and before there is a runtime: the key derivation takes about a second, and
-/// no async thread waits for it.
-fn unlock(config: &Config) -> Result<Signer, Failure> {
-    let key = Keystore::new(&config.keys).find(config.wallet)?;
-    let (signer, _) = password::Source::of(config).unlock(&key)?;
-    Ok(signer)
-}
-
 async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> {
     let upstream = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = listen::local_address(&upstream)?;
@@ -157,30 +149,33 @@ async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> 
     let upstream = listen::hand_over(upstream)?;
     // It serves until the process ends: the proxy's last calls still need it.
     tokio::spawn(async move { sandbox.serve(upstream).await });
-    let signer = Signer::random();
+    let wallets = Wallets { first: Signer::random(), others: Vec::new() };
     let upstream = "a sandbox inside this program; nothing leaves this machine";
-    let text = banner(&start, upstream, signer.address())
+    let text = banner(&start, upstream, &wallets)
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
         + &examples(&start);
     let url = UpstreamUrl::on_this_machine(address.port());
     let upstream = UpstreamConfig { url, ..start.config.upstream.clone() };
-    serve(start, &upstream, &state.path().join("proxy.db"), signer, &text).await
+    serve(start, &upstream, &state.path().join("proxy.db"), wallets, &text).await
 }
 
-/// Serves with this signer, which may be one that the configuration does not know, as may upstream
+/// Serves with these wallets, which may be ones that the configuration does not know, as may upstream
 /// and database.
 async fn serve(
     start: Start,
     upstream: &UpstreamConfig,
     database: &Path,
-    signer: Signer,
+    wallets: Wallets,
     text: &str,
 ) -> Result<(), Failure> {
     let Start { settings, config, log, tls, listening } = start;
     let upstream = Upstream::new(upstream)?;
-    let store = Store::open(database, &signer.seal_key())?;
-    let proxy = Proxy::new(signer, upstream, store, config.expose_workflow_token);
-    let proxy = Arc::new(proxy);
+    let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
+    let store = Store::open(database, &keys)?;
+    let Wallets { first, others } = wallets;
+    let proxy = Proxy::new(first, upstream.clone(), store, config.expose_workflow_token);
+    let and_wallet = |proxy: Proxy, other| proxy.and_wallet(other, upstream.clone());
+    let proxy = Arc::new(others.into_iter().fold(proxy, and_wallet));
     let limits =
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
@@ -191,14 +186,16 @@ async fn serve(
     serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
 }
 
-fn banner(start: &Start, upstream: &str, wallet: Address) -> String {
+fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> String {
     let places = start.listening.addresses().iter();
     let mut places = places.map(|address| listen::describe(address, &start.config));
     let first = places.next().unwrap_or_default();
     let others: String = places.map(|place| format!("  also on   {place}\n")).collect();
+    let wallets = wallets.iter().map(|signer| format!("  wallet    {}\n", signer.address()));
     format!(
-        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n  wallet    {wallet}\n",
+        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}",
         env!("CARGO_PKG_VERSION"),
+        wallets.collect::<String>(),
     )
 }
 

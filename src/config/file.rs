@@ -35,6 +35,10 @@ fn collect(text: &str, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entr
             DeValue::Table(table) if is_section(&key) => {
                 collect(text, &format!("{key}."), table, entries);
             }
+            DeValue::Array(tables) if let Some(setting) = tables_at(&key, tables) => {
+                let line = line(text, name.span().start);
+                entries.extend(judge_tables(text, setting, tables, line));
+            }
             value => {
                 let line = line(text, name.span().start);
                 entries.push(Entry { line, value: judge(&key, value), key });
@@ -65,9 +69,54 @@ fn judge(key: &str, value: &DeValue<'_>) -> Result<(&'static Setting, String), P
         (Kind::List, _) => {
             wrong(format!("a string such as \"{}\", or an array of such strings", setting.default))
         }
+        (Kind::Tables(_), _) => wrong(format!("tables, as in [[{key}]]")),
         (Kind::Boolean, _) => wrong("true or false, without quotes".to_owned()),
         (Kind::Integer, _) => wrong(format!("a number such as {}", setting.default)),
     }
+}
+
+/// The setting with this key, if it is one of tables and these are tables.
+fn tables_at(key: &str, items: &DeArray<'_>) -> Option<&'static Setting> {
+    let setting = Setting::find(key).filter(|setting| matches!(setting.kind, Kind::Tables(_)));
+    setting.filter(|_| items.iter().all(|item| item.get_ref().is_table()))
+}
+
+/// The value of a setting of tables as the environment would have it, `FIRST=SECOND` with commas
+/// between, or what is wrong with them.
+fn judge_tables(
+    text: &str,
+    setting: &'static Setting,
+    tables: &DeArray<'_>,
+    first_line: usize,
+) -> Vec<Entry> {
+    let Kind::Tables(keys) = setting.kind else { return Vec::new() };
+    let mut mistakes = Vec::new();
+    let mut items = Vec::new();
+    for table in tables.iter().filter_map(|table| table.get_ref().as_table()) {
+        for (name, value) in table {
+            let line = line(text, name.span().start);
+            let key = format!("{}.{}", setting.key, as_written(name.get_ref()));
+            let problem = field_problem(keys, name.get_ref(), value.get_ref());
+            mistakes.extend(problem.map(|problem| Entry { line, key, value: Err(problem) }));
+        }
+        let texts = keys.iter().filter_map(|key| table.get(*key)?.get_ref().as_str());
+        items.push(texts.collect::<Vec<_>>().join("="));
+    }
+    if !mistakes.is_empty() {
+        return mistakes;
+    }
+    let value = Ok((setting, items.join(",")));
+    vec![Entry { line: first_line, key: setting.key.to_owned(), value }]
+}
+
+/// What is wrong with a field of a table that may have these.
+fn field_problem(keys: &[&'static str], name: &str, value: &DeValue<'_>) -> Option<Problem> {
+    if !keys.contains(&name) {
+        let near = nearest(name, keys.iter().copied()).map(str::to_owned);
+        return Some(Problem::Unknown { near });
+    }
+    let expected = "a string in quotes".to_owned();
+    (!value.is_str()).then(|| Problem::WrongType { expected, found: type_name(value) })
 }
 
 /// The strings of an array as the environment would have them: with commas between.
@@ -175,6 +224,24 @@ mod tests {
             assert_eq!(entries[0].key, "upstream.url");
             assert!(matches!(&entries[0].value, Ok((_, value)) if value == "x"));
         }
+    }
+
+    #[test]
+    fn tables_become_what_the_environment_would_have() {
+        let text =
+            "[[wallets]]\naddress = '0xa'\npassword_file = 'p'\n[[wallets]]\naddress = '0xb'";
+        let entries = entries(text).unwrap_or_default();
+        assert!(
+            matches!(&entries[..], [Entry { value: Ok((_, value)), line: 1, .. }] if value == "0xa=p,0xb")
+        );
+        let wrong = "[[wallets]]\naddres = '0xa'\n[[wallets]]\naddress = 7\n";
+        let expected = [
+            "2: wallets.addres: no such setting; did you mean address?",
+            "4: wallets.address: expected a string in quotes, found an integer",
+        ];
+        assert_eq!(problems(wrong), expected);
+        let found = problems("wallets = 'x'").remove(0);
+        assert_eq!(found, "1: wallets: expected tables, as in [[wallets]], found a string");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::{
     Config, guard, listen,
     value::{self, InvalidSetting},
+    wallets,
 };
 
 impl Config {
@@ -72,6 +73,8 @@ pub(super) enum Kind {
     String,
     /// One string or an array of them.
     List,
+    /// Tables with these keys, strings, of which all but the first may be missing.
+    Tables(&'static [&'static str]),
     Boolean,
     Integer,
 }
@@ -128,7 +131,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: Some("--wallet"),
         kind: Kind::String,
         default: "",
-        why: "Address of the wallet to use; needed only if the folder holds several.",
+        why: "Address of the wallet to use, if the folder or [[wallets]] has several.",
         fixed: Some(|one, other| one.wallet != other.wallet),
         set: |config, given| value::wallet(given.text).map(|wallet| config.wallet = wallet),
     },
@@ -311,6 +314,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         fixed: Some(|one, other| one.log.format != other.log.format),
         set: |config, given| given.text.parse().map(|format| config.log.format = format),
     },
+    Setting {
+        key: "wallets",
+        flag: None,
+        kind: Kind::Tables(&["address", "password_file"]),
+        default: "",
+        why: "Several wallets: a table each, with its address and, if it is not that of all, its password.",
+        fixed: Some(|one, other| one.wallets != other.wallets),
+        set: |config, given| wallets::wallets(given).map(|wallets| config.wallets = wallets),
+    },
 ];
 
 impl Setting {
@@ -329,6 +341,11 @@ impl Setting {
         let name = key.rsplit_once('.').map_or(*key, |(_, name)| name);
         match self.kind {
             Kind::String | Kind::List => format!("\n# {why}\n{name} = \"{default}\"\n"),
+            // Tables end the section that they stand in, so nobody gets some by default.
+            Kind::Tables(keys) => {
+                let keys = keys.iter().map(|key| format!("# {key} = \"\"\n"));
+                format!("\n# {why}\n# [[{name}]]\n{}", keys.collect::<String>())
+            }
             Kind::Boolean | Kind::Integer => format!("\n# {why}\n{name} = {default}\n"),
         }
     }

@@ -41,6 +41,12 @@ pub enum InvalidSetting {
     /// Not the address of a wallet.
     #[error(transparent)]
     Wallet(#[from] InvalidValue),
+    /// The same wallet again.
+    #[error("a wallet stands there twice; name each once")]
+    TwiceTheWallet,
+    /// A wallet that is none of several.
+    #[error("it is none of [[wallets]]; name one of them, or add it there")]
+    NotAmong,
     /// Neither `true` nor `false`.
     #[error("expected true or false")]
     Boolean,

@@ -1,11 +1,17 @@
 //! What only the settings together show: mistakes of the whole, and what a reload may change.
 
 use super::{Config, settings::SETTINGS, value::InvalidSetting};
+use crate::types::Address;
 
 impl Config {
     /// Whether what other machines send comes over TLS.
     pub fn is_covered(&self) -> bool {
         self.behind_tls_proxy || self.tls.certificate.is_some()
+    }
+
+    /// Whether a wallet is one of those that are opened, as far as the settings name them.
+    fn opens(&self, wallet: Address) -> bool {
+        self.wallets.is_empty() || self.wallets.iter().any(|opened| opened.address == wallet)
     }
 
     /// The settings in which another configuration differs and that count from the start only.
@@ -20,6 +26,11 @@ impl Config {
         let tls = &self.tls;
         let exposed = self.listen.iter().any(|address| address.is_exposed());
         let found = [
+            (
+                "wallet",
+                self.wallet.is_some_and(|wallet| !self.opens(wallet)),
+                InvalidSetting::NotAmong,
+            ),
             ("listen", exposed && !self.is_covered(), InvalidSetting::Exposed),
             (
                 "tls.certificate",

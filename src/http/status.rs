@@ -10,7 +10,7 @@ use super::{
     instance::{Instance, Reload},
     problem::Problem,
 };
-use crate::proxy::Proxy;
+use crate::{proxy::Proxy, types::Address};
 
 pub(super) async fn status(
     State(proxy): State<Arc<Proxy>>,
@@ -20,10 +20,15 @@ pub(super) async fn status(
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": instance.uptime().as_secs(),
+        "wallets": client.admin.then(|| wallets(&proxy)),
         "wallet": proxy.wallet_of(&client).to_string(),
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| row(&reload)),
     }))
+}
+
+fn wallets(proxy: &Proxy) -> Vec<String> {
+    proxy.wallets().iter().map(Address::to_string).collect()
 }
 
 fn row(Reload { at, result }: &Reload) -> Value {

@@ -13,7 +13,10 @@ use crate::types::SealKey;
 const NONCE: usize = 24;
 
 /// Seals and opens. Every value is bound to its place, so that rows cannot be exchanged.
-pub(super) struct Seal(XChaCha20Poly1305);
+///
+/// It seals with the first of its keys and opens with any, so that what was stored before another
+/// wallet became the first still opens.
+pub(super) struct Seal(Vec<XChaCha20Poly1305>);
 
 /// Where a sealed value stands.
 pub(super) struct Place<'a> {
@@ -24,8 +27,8 @@ pub(super) struct Place<'a> {
 }
 
 impl Seal {
-    pub(super) fn new(key: &SealKey) -> Self {
-        Self(XChaCha20Poly1305::new(key.expose().into()))
+    pub(super) fn new(keys: &[SealKey]) -> Self {
+        Self(keys.iter().map(|key| XChaCha20Poly1305::new(key.expose().into())).collect())
     }
 
     /// The sealed form: cipher text, tag and nonce.
@@ -34,14 +37,16 @@ impl Seal {
             doing: "get randomness to seal with",
             cause: error.to_string(),
         })?;
+        let refused = || Fault::Sealed(place.what);
+        let cipher = self.0.first().ok_or_else(refused)?;
         // The cipher refuses only values of more than 256 GiB.
-        let sealed = self.0.encrypt_in_place(&nonce, &place.to_bytes(), &mut value);
-        sealed.map_err(|_| Fault::Sealed(place.what))?;
+        let sealed = cipher.encrypt_in_place(&nonce, &place.to_bytes(), &mut value);
+        sealed.map_err(|_| refused())?;
         value.extend_from_slice(&nonce);
         Ok(value)
     }
 
-    /// The value that was sealed at this place with this key.
+    /// The value that was sealed at this place with one of the keys.
     pub(super) fn open(
         &self,
         place: &Place<'_>,
@@ -51,9 +56,13 @@ impl Seal {
         let Some(length) = sealed.len().checked_sub(NONCE) else { return Err(refused) };
         let nonce = XNonce::try_from(&sealed[length..]).map_err(|_| refused.clone())?;
         sealed.truncate(length);
-        let opened = self.0.decrypt_in_place(&nonce, &place.to_bytes(), &mut sealed);
-        opened.map_err(|_| refused)?;
-        Ok(Zeroizing::new(sealed))
+        for cipher in &self.0 {
+            let mut value = Zeroizing::new(sealed.clone());
+            if cipher.decrypt_in_place(&nonce, &place.to_bytes(), &mut *value).is_ok() {
+                return Ok(value);
+            }
+        }
+        Err(refused)
     }
 }
 
@@ -74,7 +83,11 @@ mod tests {
     use super::*;
 
     fn seal(byte: u8) -> Seal {
-        Seal::new(&SealKey::new(Zeroizing::new([byte; 32])))
+        Seal::new(&[key(byte)])
+    }
+
+    fn key(byte: u8) -> SealKey {
+        SealKey::new(Zeroizing::new([byte; 32]))
     }
 
     const HERE: Place<'_> = Place { what: "token", row: ["ab", "c"] };
@@ -87,6 +100,16 @@ mod tests {
         assert_eq!(seal(2).open(&HERE, sealed.clone()), refused);
         let elsewhere = Place { what: "token", row: ["a", "bc"] };
         assert_eq!(seal(1).open(&elsewhere, sealed.clone()), refused);
+    }
+
+    #[test]
+    fn what_another_key_has_sealed_opens_while_that_one_is_held() {
+        let sealed = seal(1).seal(&HERE, b"secret".to_vec()).unwrap();
+        let both = Seal::new(&[key(2), key(1)]);
+        assert_eq!(**both.open(&HERE, sealed).unwrap(), *b"secret");
+        let sealed = both.seal(&HERE, b"new".to_vec()).unwrap();
+        assert_eq!(**seal(2).open(&HERE, sealed.clone()).unwrap(), *b"new");
+        assert!(seal(1).open(&HERE, sealed).is_err());
     }
 
     #[test]

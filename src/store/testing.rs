@@ -29,7 +29,7 @@ impl Folder {
 
     /// The store, as one more process would open it.
     pub(super) fn open(&self) -> Store {
-        Store::open(&self.path(), &key(1)).unwrap()
+        Store::open(&self.path(), &[key(1)]).unwrap()
     }
 
     /// The clients, as a command would open them.

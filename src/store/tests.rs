@@ -159,7 +159,7 @@ fn a_file_of_a_newer_version_is_refused() {
     let folder = Folder::new();
     drop(folder.open());
     folder.tamper("PRAGMA user_version = 99");
-    let refused = Store::open(&folder.path(), &key(1)).unwrap_err();
+    let refused = Store::open(&folder.path(), &[key(1)]).unwrap_err();
     assert!(refused.to_string().contains("a newer agentpmt-proxy has written it"), "{refused}");
     assert!(Journal::open(&folder.path()).is_err());
 }
@@ -169,7 +169,7 @@ fn a_file_that_is_no_database_is_refused() {
     let folder = Folder::new();
     fs::create_dir(folder.path().parent().unwrap()).unwrap();
     fs::write(folder.path(), "this is not a database, ".repeat(100)).unwrap();
-    let refused = Store::open(&folder.path(), &key(1)).unwrap_err();
+    let refused = Store::open(&folder.path(), &[key(1)]).unwrap_err();
     assert!(matches!(refused.fault(), Fault::Corrupt(_)), "{refused:?}");
 }
 

@@ -73,7 +73,7 @@ impl TestProxy {
         choose(&mut options);
         let signer = Signer::from_hex(&options.key).unwrap();
         let database = options.folder.path().join("proxy.db");
-        let store = Store::open(&database, &signer.seal_key()).unwrap();
+        let store = Store::open(&database, &[signer.seal_key()]).unwrap();
         let upstream = Upstream::new(&options.upstream).unwrap();
         let proxy = Proxy::new(signer, upstream, store, options.expose_workflow_token);
         let proxy = Arc::new(proxy);

@@ -266,7 +266,7 @@ async fn an_answer_of_another_wallet_does_not_open() {
     let store = folder.open();
     claim(&store, 0).await;
     store.settle("agent", "key", &answer("{}")).await.unwrap();
-    let other = Store::open(&folder.path(), &key(2)).unwrap();
+    let other = Store::open(&folder.path(), &[key(2)]).unwrap();
     let refused = other.claim("agent", "key", FINGERPRINT, at(1)).await.unwrap_err();
     assert!(refused.to_string().contains("sealed for another wallet"), "{refused}");
 }

@@ -93,7 +93,7 @@ async fn tokens_are_sealed_and_bound_to_their_job() {
 async fn another_wallets_reservation_is_listed_without_its_token() {
     let folder = Folder::new();
     folder.open().keep_reservation(&reservation("job1", 1800), at(0)).await.unwrap();
-    let other = Store::open(&folder.path(), &key(2)).unwrap();
+    let other = Store::open(&folder.path(), &[key(2)]).unwrap();
     let listed = other.reservations(at(0)).await.unwrap();
     assert_eq!(jobs(&listed), ["job1"]);
     assert!(listed[0].workflow_token.is_none());

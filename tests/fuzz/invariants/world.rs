@@ -75,7 +75,7 @@ pub(crate) fn exchange(
     world.count += 1;
     let signer = Signer::from_hex(&format!("{:064x}", world.count)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("proxy.db"), &signer.seal_key()).unwrap();
+    let store = Store::open(&folder.path().join("proxy.db"), &[signer.seal_key()]).unwrap();
     let World { runtime, stub, upstream, .. } = &*world;
     stub.begin(signer.address(), script);
     let proxy = Arc::new(Proxy::new(signer, upstream.clone(), store, false));

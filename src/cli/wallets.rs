@@ -1,0 +1,77 @@
+//! The wallets that `serve` opens.
+
+use std::iter;
+
+use secrecy::SecretString;
+
+use super::{Failure, password::Source};
+use crate::{
+    config::{Config, WalletConfig},
+    signer::{
+        Signer,
+        keystore::{Keystore, LockedKey},
+    },
+};
+
+/// A wallet that waits for its password.
+pub(super) struct Locked {
+    pub(super) key: LockedKey,
+    /// Where its password comes from.
+    pub(super) password: Source,
+    /// Whether all wallets without a source of their own have the same.
+    is_common: bool,
+}
+
+/// Wallets that are open.
+pub(super) struct Wallets {
+    /// That of clients that are bound to none.
+    pub(super) first: Signer,
+    pub(super) others: Vec<Signer>,
+}
+
+impl Wallets {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Signer> {
+        iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// The wallets of the configuration: those of `[[wallets]]`, or the one there is. The one that `wallet`
+/// names comes first, which is that of clients that are bound to none.
+pub(super) fn find(config: &Config) -> Result<(Locked, Vec<Locked>), Failure> {
+    let keystore = Keystore::new(&config.keys);
+    let locked = |wallet: &WalletConfig| {
+        let own = wallet.password_file.clone().map(Source::File);
+        let is_common = own.is_none();
+        let password = own.unwrap_or_else(|| Source::of(config));
+        Ok(Locked { key: keystore.find(Some(wallet.address))?, password, is_common })
+    };
+    let mut wallets = config.wallets.clone();
+    wallets.sort_by_key(|wallet| Some(wallet.address) != config.wallet);
+    let Some((first, others)) = wallets.split_first() else {
+        let key = keystore.find(config.wallet)?;
+        return Ok((Locked { key, password: Source::of(config), is_common: true }, Vec::new()));
+    };
+    let first = locked(first)?;
+    let others: Result<_, Failure> = others.iter().map(locked).collect();
+    Ok((first, others?))
+}
+
+/// Opens all wallets, each once and before there is a runtime: the key derivation takes about a second,
+/// and no async thread waits for it.
+pub(super) fn unlock(config: &Config) -> Result<Wallets, Failure> {
+    let mut common: Option<SecretString> = None;
+    let mut unlock = |Locked { key, password, is_common }: Locked| {
+        // At a prompt, each is asked for; any other common source is read once.
+        let is_shared = is_common && !matches!(password, Source::Prompt);
+        if let Some(secret) = common.as_ref().filter(|_| is_shared) {
+            return password.unlock_with(&key, secret);
+        }
+        let (signer, secret) = password.unlock(&key)?;
+        common = common.take().or(is_shared.then_some(secret));
+        Ok(signer)
+    };
+    let (first, others) = find(config)?;
+    let first = unlock(first)?;
+    let others: Result<_, Failure> = others.into_iter().map(unlock).collect();
+    Ok(Wallets { first, others: others? })
+}

@@ -233,3 +233,12 @@ fn clients_are_added_and_revoked_while_the_proxy_runs() {
     home.run(&["client", "remove", "ci"]).ok();
     server.is_ready(WALLET);
 }
+
+#[test]
+fn the_example_of_the_readme_adds_a_client() {
+    let readme = include_str!("../README.md");
+    let line = readme.lines().find_map(|line| line.strip_prefix("agentpmt-proxy client add "));
+    let words: Vec<_> = ["client", "add"].into_iter().chain(line.unwrap().split(' ')).collect();
+    let home = Home::new();
+    assert!(home.run(&words).ok().contains("\nAuthorization: Bearer apmt_"));
+}

@@ -41,3 +41,14 @@ fn the_examples_of_faults_are_faults() {
     let flag = README.split("--fault ").find_map(|rest| rest.split('`').next()?.parse().ok());
     assert_eq!(flag.map(|fault: Fault| fault.kind.name()), Some("cut_after"));
 }
+
+#[test]
+fn the_example_of_a_configuration_is_one() {
+    let text = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.toml");
+    std::fs::write(&path, text).unwrap();
+    let config = Config::load(Some(&path), std::iter::empty(), &[]).unwrap();
+    assert_eq!(config.listen.len(), 3);
+    assert!(config.is_covered());
+}

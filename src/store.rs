@@ -17,6 +17,7 @@ mod schema;
 mod seal;
 
 mod held;
+mod inbox;
 mod run;
 mod worker;
 

@@ -1,7 +1,7 @@
 //! The one thread that has the database.
 //!
-//! It takes the first piece of work that waits and all that waits behind it, runs what is to be
-//! written in one transaction, and answers when that is on the disk. So the cost of a sync is
+//! It takes what waits, runs what is to be written in one transaction, and answers when that is on the
+//! disk. So the cost of a sync is
 //! shared by all who wait for one, and nobody on the runtime waits for the disk but for its own
 //! answer.
 //!
@@ -17,33 +17,28 @@ use std::{
 };
 
 use rusqlite::{Connection, MAIN_DB};
-use tokio::sync::{
-    mpsc::{self, error::SendTimeoutError},
-    oneshot,
+use tokio::sync::{mpsc::error::SendTimeoutError, oneshot};
+
+use super::{
+    error::Fault,
+    file,
+    inbox::{Outbox, inbox},
 };
 
-use super::{error::Fault, file};
-
-/// The most pieces of work that wait; who comes then waits for room.
-const QUEUE: usize = 1024;
-
-/// The most pieces of work that are taken at once.
-const BATCH: usize = 256;
-
-/// The handle of the thread; the thread ends when the last handle is gone and all work is done.
-pub(super) struct Worker(mpsc::Sender<Job>);
+/// The handle of the thread; the thread ends when it is dropped and all work is done.
+pub(super) struct Worker(Outbox<Job>);
 
 impl Worker {
     /// Starts the thread.
     pub(super) fn start(path: PathBuf, connection: Connection) -> io::Result<Self> {
-        let (sender, mut receiver) = mpsc::channel(QUEUE);
-        thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let (mut inbox, outbox) = inbox();
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut connection = Some(connection);
-            while let Some(jobs) = next_batch(&mut receiver) {
+            while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Write(_))) {
                 connection = work(connection, &path, jobs);
             }
         })?;
-        Ok(Self(sender))
+        Ok(Self(outbox(thread.thread().clone())))
     }
 
     /// Reads what is on the disk.
@@ -59,7 +54,7 @@ impl Worker {
             drop(sender.send(result));
             fault
         }));
-        self.0.send(Job::Read(read)).await.map_err(|_| Fault::Stopped)?;
+        self.now(Job::Read(read)).await?;
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
@@ -71,11 +66,17 @@ impl Worker {
         let (sender, receiver) = oneshot::channel();
         // If the caller has gone, the work is done all the same.
         let write = Write::new(work, move |result| drop(sender.send(result)));
-        self.0.send(Job::Write(write)).await.map_err(|_| Fault::Stopped)?;
+        self.now(Job::Write(write)).await?;
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
-    /// Leaves the work to be done, and `done` hears what came of it. Waits for room in the queue,
+    async fn now(&self, job: Job) -> Result<(), Fault> {
+        self.0.now.send(job).await.map_err(|_| Fault::Stopped)?;
+        self.0.wake();
+        Ok(())
+    }
+
+    /// Leaves the work to be done soon, and `done` hears what came of it. Waits for room in the queue,
     /// but no longer than `patience`; then the work is not done.
     pub(super) async fn leave(
         &self,
@@ -83,8 +84,8 @@ impl Worker {
         work: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
         done: impl FnOnce(Result<(), Fault>) + Send + 'static,
     ) {
-        match self.0.send_timeout(Job::Write(Write::new(work, done)), patience).await {
-            Ok(()) => {}
+        match self.0.later.send_timeout(Job::Write(Write::new(work, done)), patience).await {
+            Ok(()) => self.0.nudge(),
             Err(SendTimeoutError::Timeout(job)) => job.refuse(&Fault::Behind),
             Err(SendTimeoutError::Closed(job)) => job.refuse(&Fault::Stopped),
         }
@@ -142,17 +143,6 @@ fn run<T>(
     let value = work(&savepoint)?;
     savepoint.commit()?;
     Ok(value)
-}
-
-/// Waits for work; `None` when no more can come.
-fn next_batch(receiver: &mut mpsc::Receiver<Job>) -> Option<Vec<Job>> {
-    let mut jobs = vec![receiver.blocking_recv()?];
-    while jobs.len() < BATCH
-        && let Ok(job) = receiver.try_recv()
-    {
-        jobs.push(job);
-    }
-    Some(jobs)
 }
 
 /// Does what waits, and returns the connection if it is still of use. What is read comes first: all

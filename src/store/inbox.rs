@@ -1,0 +1,210 @@
+//! What waits for the thread of the store, and when it is done.
+//!
+//! What somebody waits for is done at once. What is left to be done in the background waits a moment
+//! for company, so that many records share the cost of one sync; it goes along with the next work that
+//! has to be written anyway.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+/// The most pieces of work of either kind that wait; who comes then waits for room.
+const QUEUE: usize = 1024;
+
+/// The most pieces of work of either kind that are taken at once.
+const BATCH: usize = 256;
+
+/// How long work in the background waits for company.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Where work is left. The thread ends when it is dropped and all work is done.
+pub(super) struct Outbox<J> {
+    /// For work that somebody waits for: call [`Outbox::wake`] after it.
+    pub(super) now: mpsc::Sender<J>,
+    /// For work in the background: call [`Outbox::nudge`] after it.
+    pub(super) later: mpsc::Sender<J>,
+    bell: Bell,
+}
+
+/// Where the thread takes its work from.
+pub(super) struct Inbox<J> {
+    now: mpsc::Receiver<J>,
+    later: mpsc::Receiver<J>,
+    /// When work in the background has waited long enough; nothing if none waits.
+    due: Option<Instant>,
+    idle: Arc<AtomicBool>,
+}
+
+/// Wakes the thread, also when it is dropped, which is after the queues are closed.
+struct Bell {
+    thread: Thread,
+    /// Whether the thread sleeps until it is woken.
+    idle: Arc<AtomicBool>,
+}
+
+/// Both ends, before there is a thread.
+pub(super) fn inbox<J>() -> (Inbox<J>, impl FnOnce(Thread) -> Outbox<J>) {
+    let (now, now_receiver) = mpsc::channel(QUEUE);
+    let (later, later_receiver) = mpsc::channel(QUEUE);
+    let idle = Arc::new(AtomicBool::new(false));
+    let inbox = Inbox { now: now_receiver, later: later_receiver, due: None, idle: idle.clone() };
+    (inbox, |thread| Outbox { now, later, bell: Bell { thread, idle } })
+}
+
+impl<J> Outbox<J> {
+    /// Tells the thread that somebody waits.
+    pub(super) fn wake(&self) {
+        self.bell.thread.unpark();
+    }
+
+    /// Tells the thread that there is work in the background, if it does not know, or if it is much.
+    pub(super) fn nudge(&self) {
+        if self.bell.idle.swap(false, SeqCst) || self.later.capacity() < QUEUE - BATCH {
+            self.wake();
+        }
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.thread.unpark();
+    }
+}
+
+impl<J> Inbox<J> {
+    /// Waits for work; `None` when no more can come. `writes` tells what takes the background along.
+    pub(super) fn next_batch(&mut self, writes: impl Fn(&J) -> bool) -> Option<Vec<J>> {
+        loop {
+            let mut jobs = Vec::new();
+            let open = take(&mut self.now, &mut jobs);
+            let is_due = self.due.is_some_and(|due| due <= Instant::now());
+            if is_due || !open || self.later.len() >= BATCH || jobs.iter().any(&writes) {
+                let waited = std::mem::take(&mut jobs);
+                take(&mut self.later, &mut jobs);
+                self.due = None;
+                // What was left before comes first.
+                jobs.extend(waited);
+            }
+            match jobs.is_empty() {
+                false => return Some(jobs),
+                true if !open => return None,
+                true => self.wait(),
+            }
+        }
+    }
+
+    /// Sleeps until there may be something to do.
+    fn wait(&mut self) {
+        if self.due.is_none() && !self.later.is_empty() {
+            self.due = Some(Instant::now() + PATIENCE);
+        }
+        match self.due {
+            Some(due) => thread::park_timeout(due.saturating_duration_since(Instant::now())),
+            None => {
+                self.idle.store(true, SeqCst);
+                // Who left work before that did not see it.
+                if self.now.is_empty() && self.later.is_empty() && !self.now.is_closed() {
+                    thread::park();
+                }
+                self.idle.store(false, SeqCst);
+            }
+        }
+    }
+}
+
+/// Takes what is there; false if the queue is closed and empty.
+fn take<J>(queue: &mut mpsc::Receiver<J>, jobs: &mut Vec<J>) -> bool {
+    for _ in 0..BATCH {
+        match queue.try_recv() {
+            Ok(job) => jobs.push(job),
+            Err(TryRecvError::Empty) => return true,
+            Err(TryRecvError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Negative numbers are writes.
+    fn is_write(job: &i32) -> bool {
+        *job < 0
+    }
+
+    fn both() -> (Inbox<i32>, Outbox<i32>) {
+        let (inbox, outbox) = inbox();
+        (inbox, outbox(thread::current()))
+    }
+
+    #[test]
+    fn background_waits_for_a_write_and_comes_before_it() {
+        let (mut inbox, outbox) = both();
+        outbox.later.try_send(-1).unwrap();
+        outbox.now.try_send(1).unwrap();
+        assert_eq!(inbox.next_batch(is_write), Some(vec![1]), "a read does not take it along");
+        outbox.now.try_send(-2).unwrap();
+        outbox.now.try_send(2).unwrap();
+        assert_eq!(inbox.next_batch(is_write), Some(vec![-1, -2, 2]));
+    }
+
+    #[test]
+    fn background_alone_is_done_after_a_moment() {
+        let (mut inbox, outbox) = both();
+        for job in [-1, -2] {
+            outbox.later.try_send(job).unwrap();
+            outbox.nudge();
+        }
+        assert_eq!(inbox.next_batch(is_write), Some(vec![-1, -2]));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_much_does_not_wait() {
+        let (mut inbox, outbox) = both();
+        (0..QUEUE as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
+        let sizes: Vec<_> = (0..4).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
+        assert_eq!(sizes, [BATCH; 4]);
+    }
+
+    #[test]
+    fn after_the_last_handle_all_is_done_and_then_no_more() {
+        let (mut inbox, outbox) = both();
+        outbox.later.try_send(-1).unwrap();
+        outbox.now.try_send(1).unwrap();
+        drop(outbox);
+        let mut done = Vec::new();
+        while let Some(jobs) = inbox.next_batch(is_write) {
+            done.extend(jobs);
+        }
+        done.sort_unstable();
+        assert_eq!(done, [-1, 1]);
+    }
+
+    #[test]
+    fn a_sleeping_thread_hears_of_work_of_either_kind_and_of_the_end() {
+        let (mut inbox, outbox) = inbox();
+        let (done, results) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            while let Some(jobs) = inbox.next_batch(is_write) {
+                done.send(jobs).unwrap();
+            }
+        });
+        let outbox = outbox(thread.thread().clone());
+        outbox.later.try_send(-1).unwrap();
+        outbox.nudge();
+        assert_eq!(results.recv(), Ok(vec![-1]));
+        outbox.now.try_send(1).unwrap();
+        outbox.wake();
+        assert_eq!(results.recv(), Ok(vec![1]));
+        drop(outbox);
+        thread.join().unwrap();
+    }
+}

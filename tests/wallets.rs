@@ -105,9 +105,10 @@ fn what_serve_would_open_is_checked_and_shown() {
 fn a_wallet_that_is_not_there_or_does_not_open_is_named() {
     let home = home();
     home.write("other.password", "wrong");
-    home.run(&["serve"]).fails(77, &[OTHER_NAME, "the password came from other.password"]);
+    home.run(&["serve", "--listen", "127.0.0.1:0"])
+        .fails(77, &[OTHER_NAME, "the password came from other.password"]);
     fs::remove_file(home.path("keys").join(OTHER_NAME)).unwrap();
-    home.run(&["serve"]).fails(66, &[OTHER, "wallet import"]);
+    home.run(&["serve", "--listen", "127.0.0.1:0"]).fails(66, &[OTHER, "wallet import"]);
 }
 
 #[test]

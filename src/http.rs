@@ -10,6 +10,7 @@ mod load;
 mod log;
 mod peer;
 mod problem;
+mod refused;
 mod server;
 mod socket_file;
 mod status;

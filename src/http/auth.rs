@@ -10,30 +10,59 @@ use axum::{
 use jiff::Timestamp;
 use rustix::process::geteuid;
 
-use super::{peer::Peer, problem::Problem};
+use super::{peer::Peer, problem::Problem, refused};
 use crate::{
     policy::Client,
     proxy::Proxy,
-    store::Store,
+    store::{Store, StoreError},
     types::{CertificateHash, ClientToken, Credential, InvalidToken},
 };
 
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
 const BEARER: &str = "bearer ";
 
-/// The client that makes a request.
+/// The client that makes a request. If it is a call, its refusal is on record.
 pub(super) struct Caller(pub(super) Client);
 
 impl FromRequestParts<Arc<Proxy>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, proxy: &Arc<Proxy>) -> Result<Self, Problem> {
-        let now = Timestamp::now();
-        let client = client(&parts.headers, parts.extensions.get(), proxy.store(), now).await?;
-        if let Some(ended) = client.expires.filter(|end| *end <= now) {
-            return Err(Problem::access_ended(&client.name, ended));
+        let (now, store) = (Timestamp::now(), proxy.store());
+        match client(&parts.headers, parts.extensions.get(), store, now).await {
+            Ok(client) => match client.expires.filter(|end| *end <= now) {
+                None => Ok(Self(client)),
+                Some(ended) => {
+                    refused::client(parts, store, client.name.clone(), "expired").await;
+                    Err(Problem::access_ended(&client.name, ended))
+                }
+            },
+            Err(Unknown::Stranger(problem)) => {
+                refused::stranger(parts, store, problem.code(), now).await;
+                Err(problem)
+            }
+            Err(Unknown::Store(error)) => Err(Problem::store(&error)),
         }
-        Ok(Self(client))
+    }
+}
+
+/// Why it is not known who calls.
+enum Unknown {
+    /// It is nobody who may call.
+    Stranger(Problem),
+    /// The clients cannot be read.
+    Store(StoreError),
+}
+
+impl From<Problem> for Unknown {
+    fn from(problem: Problem) -> Self {
+        Self::Stranger(problem)
+    }
+}
+
+impl From<StoreError> for Unknown {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -42,31 +71,31 @@ async fn client(
     peer: Option<&Peer>,
     store: &Store,
     now: Timestamp,
-) -> Result<Client, Problem> {
+) -> Result<Client, Unknown> {
     let token = match token(headers) {
         // Before there is any client, it is meant for somebody else.
-        Some(Err(InvalidToken::Foreign)) if !has_clients(store).await? => None,
+        Some(Err(InvalidToken::Foreign)) if !store.has_clients().await? => None,
         token => token.transpose().map_err(|invalid| Problem::bad_token(&invalid))?,
     };
     if let Some(token) = token {
-        let client = find(store, Credential::Token(token.hash()), now).await?;
-        return client.ok_or_else(Problem::unknown_token);
+        let client = store.client_by(Credential::Token(token.hash()), now).await?;
+        return client.ok_or_else(|| Problem::unknown_token().into());
     }
     if let Some(certificate) = peer.and_then(|peer| peer.certificate) {
         let credential = Credential::Certificate(CertificateHash::new(certificate));
-        if let Some(client) = find(store, credential, now).await? {
+        if let Some(client) = store.client_by(credential, now).await? {
             return Ok(client);
         }
     }
     if let Some(uid) = peer.and_then(|peer| peer.uid)
-        && let Some(client) = find(store, Credential::Uid(uid), now).await?
+        && let Some(client) = store.client_by(Credential::Uid(uid), now).await?
     {
         return Ok(client);
     }
-    if peer.is_some_and(is_owner) && !has_clients(store).await? {
+    if peer.is_some_and(is_owner) && !store.has_clients().await? {
         return Ok(Client::local());
     }
-    Err(Problem::who_are_you())
+    Err(Problem::who_are_you().into())
 }
 
 /// The token that a request carries, if it carries any.
@@ -86,16 +115,4 @@ fn token(headers: &HeaderMap) -> Option<Result<ClientToken, InvalidToken>> {
 fn is_owner(peer: &Peer) -> bool {
     let is_own = |uid| uid == 0 || uid == geteuid().as_raw();
     peer.is_local() && peer.uid.is_none_or(is_own)
-}
-
-async fn find(
-    store: &Store,
-    credential: Credential,
-    now: Timestamp,
-) -> Result<Option<Client>, Problem> {
-    store.client_by(credential, now).await.map_err(|error| Problem::store(&error))
-}
-
-async fn has_clients(store: &Store) -> Result<bool, Problem> {
-    store.has_clients().await.map_err(|error| Problem::store(&error))
 }

@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{guard::Guard, tls::Tls};
+use super::{guard::Guard, refused::Strangers, tls::Tls};
 
 /// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
 /// a connection or a request.
@@ -51,6 +51,7 @@ pub struct Instance {
     /// Held while a reload runs, so that there is one at a time.
     turn: Mutex<()>,
     last: Mutex<Option<Reload>>,
+    strangers: Strangers,
 }
 
 /// Reads the configuration again: what comes after the value that it is given, or what is wrong.
@@ -82,6 +83,7 @@ impl Instance {
             read: Box::new(read),
             turn: Mutex::default(),
             last: Mutex::default(),
+            strangers: Strangers::default(),
         })
     }
 
@@ -98,6 +100,11 @@ impl Instance {
     /// Whether a proxy in front passes on what others send.
     pub(super) fn is_behind_proxy(&self) -> bool {
         self.behind_proxy
+    }
+
+    /// Which calls of strangers are recorded.
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// How long it has run.

@@ -5,12 +5,19 @@
 mod agents;
 mod common;
 
+use std::time::Duration;
+
 use agentpmt_proxy::{policy::Client, types::ClientToken};
 use agents::{Agent, clients, denials, may, records};
 use common::{GENERAL_JOB, TestProxy, problem};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 /// The problem of a list call with this `Authorization`, or none.
 async fn refusal(proxy: &TestProxy, authorization: Option<&str>) -> Value {
@@ -123,6 +130,74 @@ async fn a_name_that_is_added_again_has_a_new_token_and_its_old_reservations() {
     let new = Agent::add(&proxy, &may("ci", "all"));
     assert_eq!(old.refused("/jobs/list", "").await.1, "unknown_token");
     assert_eq!(new.held().await, [GENERAL_JOB]);
+}
+
+/// Sends a call up to its body, and waits until the proxy asks for that.
+async fn begin(agent: &Agent, proxy: &TestProxy, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = format!(
+        "POST /api/external{path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
+        proxy.address,
+        agent.token.expose(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    timeout(Duration::from_secs(60), stream.read_exact(&mut asked)).await.unwrap().unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+/// Sends the body of a call, and returns the head and the body of the answer.
+async fn end(mut stream: TcpStream, body: &str) -> (String, String) {
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    timeout(Duration::from_secs(60), read).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn who_is_revoked_while_the_body_comes_is_refused() {
+    let proxy = TestProxy::start().await;
+    for (name, path) in [("reader", "/jobs/list".to_owned()), ("worker", reserve())] {
+        let agent = Agent::add(&proxy, &may(name, "all"));
+        let call = begin(&agent, &proxy, &path, "{}").await;
+        clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
+        // A body that takes its time.
+        sleep(Duration::from_millis(150)).await;
+        let (head, body) = end(call, "{}").await;
+        assert!(
+            head.starts_with("HTTP/1.1 401 ") && body.contains("unknown_token"),
+            "{head}{body}"
+        );
+    }
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+    assert!(records(&proxy, "signed").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_began_without_clients_is_nobodys_once_there_is_one() {
+    let proxy = TestProxy::start().await;
+    let nobody = Agent::add(&proxy, &may("nobody", "all"));
+    clients(&proxy).revoke(&nobody.name, Timestamp::now()).unwrap();
+    clients(&proxy).remove(&nobody.name).unwrap();
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = format!(
+        "POST /api/external/jobs/list HTTP/1.1\r\nhost: {}\r\ncontent-length: 2\r\n\
+         expect: 100-continue\r\nconnection: close\r\n\r\n",
+        proxy.address
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    timeout(Duration::from_secs(60), stream.read_exact(&mut asked)).await.unwrap().unwrap();
+    Agent::add(&proxy, &may("first", "all"));
+    sleep(Duration::from_millis(150)).await;
+    let (head, body) = end(stream, "{}").await;
+    assert!(head.starts_with("HTTP/1.1 401 ") && body.contains("unauthenticated"), "{head}{body}");
+    assert!(records(&proxy, "signed").await.is_empty());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use agentpmt_proxy::{
+    action::Action,
     canonical::Object,
     policy::Client,
     store::{Clients, Journal},
@@ -16,6 +17,10 @@ use crate::common::{TestProxy, json, problem};
 
 /// A proof that every general job takes.
 pub(crate) const PROOF: &str = r#"{"proof_text":"done"}"#;
+
+/// A workflow that every workflow job takes.
+pub(crate) const WORKFLOW: &str =
+    r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
 
 /// A client with its token.
 #[derive(Clone)]
@@ -118,5 +123,20 @@ impl Agent {
 
     pub(crate) async fn reserve(&self, job: &str) -> Response {
         self.post(&format!("/jobs/{job}/reserve"), "").await
+    }
+
+    /// Completes a general job under an idempotency key.
+    pub(crate) async fn complete(&self, job: &str, key: &str) -> Response {
+        self.post_with("idempotency-key", key, &format!("/jobs/{job}/complete"), PROOF).await
+    }
+
+    /// Makes a call of the table on a job, with a body that would do.
+    pub(crate) async fn call(&self, action: &'static Action, job: &str) -> Response {
+        let ids = [job, "w1"].map(|id| id.parse().unwrap());
+        let url = format!("{}{}", self.base, action.path_with(&ids));
+        let request = self.client.request(action.method.clone(), url);
+        let request = request.bearer_auth(self.token.expose());
+        let body = if action.name == "job_complete" { PROOF } else { WORKFLOW };
+        request.body(if action.name == "job_list" { "" } else { body }).send().await.unwrap()
     }
 }

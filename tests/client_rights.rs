@@ -1,0 +1,210 @@
+//! What a client may call, and that a reservation is of the client that made it.
+
+#![allow(clippy::unwrap_used)]
+
+mod agents;
+mod common;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use agentpmt_proxy::{
+    action::{ACTIONS, Action},
+    policy::Client,
+    sandbox::Settings,
+    types::Address,
+};
+use agents::{Agent, PROOF, WORKFLOW, denials, may, records};
+use axum::{
+    extract::Request,
+    middleware::{Next, from_fn},
+};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem};
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+#[tokio::test]
+async fn only_what_is_allowed_is_signed_and_the_rest_is_on_record() {
+    let proxy = TestProxy::start().await;
+    let reader = Agent::add(&proxy, &may("reader", "read"));
+    let (mut before, mut denied) = (0, Vec::new());
+    for action in ACTIONS {
+        let response = reader.call(action, GENERAL_JOB).await;
+        let requests = proxy.sandbox.counts().requests;
+        if action.changes() {
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "{action}");
+            let problem = problem(response).await;
+            assert_eq!(
+                (&problem["code"], &problem["retry"]),
+                (&"not_allowed".into(), &"never".into())
+            );
+            assert!(problem["detail"].as_str().unwrap().contains(action.name), "{problem}");
+            assert_eq!(requests, before, "{action}");
+            denied.push(["reader", action.name, GENERAL_JOB, "action"].map(str::to_owned));
+        } else {
+            assert_eq!(response.status(), StatusCode::OK, "{action}");
+        }
+        before = requests;
+    }
+    assert_eq!(denied.len(), 5);
+    assert_eq!(denials(&proxy, ["client", "action", "product", "reason"]).await, denied);
+    assert_eq!(records(&proxy, "signed").await.len(), 2);
+}
+
+#[tokio::test]
+async fn every_action_can_be_the_only_one_that_is_allowed() {
+    let proxy = TestProxy::start().await;
+    for allowed in ACTIONS {
+        let agent = Agent::add(&proxy, &may(allowed.name, allowed.name));
+        for action in ACTIONS {
+            // What is allowed may lack its reservation.
+            let response = agent.call(action, "j1").await;
+            let text = match response.status() {
+                StatusCode::FORBIDDEN => problem(response).await["detail"].to_string(),
+                _ => String::new(),
+            };
+            let is_denied = text.contains("may not call");
+            assert_eq!(is_denied, action != allowed, "{action} with {allowed}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_bound_to_a_wallet_signs_with_no_other() {
+    let proxy = TestProxy::start().await;
+    let own = proxy.proxy.wallet_of(&Client::local());
+    let bound = |name, wallet| Client { wallet: Some(wallet), ..may(name, "all") };
+    let here = Agent::add(&proxy, &bound("here", own));
+    let elsewhere = Agent::add(&proxy, &bound("elsewhere", Address::new([7; 20])));
+    assert_eq!(elsewhere.refused("/jobs/list", "").await, (403, "not_allowed".to_owned()));
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+    here.ok("/jobs/list", "").await;
+    let denied = denials(&proxy, ["client", "action", "wallet"]).await;
+    assert_eq!(denied, [["elsewhere", "job_list", &Address::new([7; 20]).to_string()]]);
+}
+
+/// Makes every call on a job, and returns the reasons on record for its denials.
+async fn reasons(proxy: &TestProxy, agent: &Agent, job: &str) -> Vec<[String; 2]> {
+    let earlier = records(proxy, "denied").await.len();
+    let before = (proxy.sandbox.counts().requests, records(proxy, "signed").await.len());
+    let on_a_job = ACTIONS.iter().filter(|action| action.id_names().count() > 0);
+    let is_denied = async |action: &'static Action| {
+        agent.call(action, job).await.status() == StatusCode::FORBIDDEN
+    };
+    for action in on_a_job {
+        assert!(is_denied(action).await, "{action}");
+    }
+    let after = (proxy.sandbox.counts().requests, records(proxy, "signed").await.len());
+    assert_eq!(after, before, "nothing was signed or sent");
+    denials(proxy, ["action", "reason"]).await.split_off(earlier)
+}
+
+#[tokio::test]
+async fn nobody_but_its_client_and_an_admin_may_use_a_reservation() {
+    let proxy = TestProxy::start().await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    let admin = Agent::add(&proxy, &Client { admin: true, ..may("admin", "jobs") });
+    one.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+
+    let denied = reasons(&proxy, &other, WORKFLOW_JOB).await;
+    assert_eq!(denied.len(), 6);
+    assert!(denied.iter().all(|[_, reason]| reason == "holder"), "{denied:?}");
+    assert!(other.held().await.is_empty());
+    assert_eq!(
+        (one.held().await, admin.held().await),
+        (vec![WORKFLOW_JOB.to_owned()], vec![WORKFLOW_JOB.to_owned()])
+    );
+
+    one.ok(&format!("/jobs/{WORKFLOW_JOB}/status"), "").await;
+    admin.ok(&format!("/jobs/{WORKFLOW_JOB}/status"), "").await;
+    let draft = one.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
+    let id = draft["workflow_id"].as_str().unwrap();
+    admin.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/{id}/publish"), "{}").await;
+    let proof = format!(r#"{{"proof_text":"done","workflow_id":"{id}"}}"#);
+    admin.ok(&format!("/jobs/{WORKFLOW_JOB}/complete"), &proof).await;
+    assert_eq!(proxy.sandbox.accepted(WORKFLOW_JOB), 1);
+    assert!(one.held().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_needs_a_reservation_is_denied_to_who_has_none() {
+    let proxy = TestProxy::start().await;
+    let agent = Agent::add(&proxy, &may("ci", "jobs"));
+    for path in ["complete", "workflow/create", "workflow/w1/publish"] {
+        let refused = agent.refused(&format!("/jobs/{WORKFLOW_JOB}/{path}"), PROOF).await;
+        assert_eq!(refused, (403, "not_allowed".to_owned()), "{path}");
+    }
+    let denied = denials(&proxy, ["reason"]).await;
+    assert_eq!(denied, [["not_held"], ["not_held"], ["not_held"]]);
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_job_that_was_reserved_before_there_were_clients_is_an_admins() {
+    let proxy = TestProxy::start().await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let agent = Agent::add(&proxy, &may("ci", "jobs"));
+    let denied = reasons(&proxy, &agent, GENERAL_JOB).await;
+    assert!(denied.iter().all(|[_, reason]| reason == "holder"), "{denied:?}");
+    let admin = Agent::add(&proxy, &Client { admin: true, ..may("admin", "jobs") });
+    assert_eq!(admin.complete(GENERAL_JOB, "k").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_stored_answer_is_of_one_client_and_outlives_its_reservation() {
+    let proxy = TestProxy::start().await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    one.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let first = one.complete(GENERAL_JOB, "k").await;
+    assert_eq!(first.status(), StatusCode::OK);
+    let first = first.text().await.unwrap();
+    assert!(one.held().await.is_empty());
+
+    let again = one.complete(GENERAL_JOB, "k").await;
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(again.text().await.unwrap(), first);
+    let others = other.complete(GENERAL_JOB, "k").await;
+    assert!(others.headers().get("idempotency-replayed").is_none());
+    assert_eq!(problem(others).await["code"], "not_allowed");
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+    // What was denied did not use up the key.
+    other.ok("/jobs/list", "").await;
+    assert_eq!(
+        other.post_with("idempotency-key", "k", "/jobs/j1/reserve", "").await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn of_two_clients_that_reserve_a_job_at_once_one_is_sent() {
+    let (arrived, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let layer = {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        from_fn(move |request: Request, next: Next| {
+            let (arrived, gate) = (arrived.clone(), gate.clone());
+            async move {
+                if request.uri().path().ends_with("/reserve") {
+                    arrived.fetch_add(1, SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                }
+                next.run(request).await
+            }
+        })
+    };
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    let agents: Vec<_> =
+        (0..8).map(|n| Agent::add(&proxy, &may(&format!("agent-{n}"), "jobs"))).collect();
+    let open_when_all_others_are_refused = async {
+        while denials(&proxy, ["client"]).await.len() < 7 {}
+        gate.add_permits(8);
+    };
+    let reserves = join_all(agents.iter().map(|agent| agent.reserve(GENERAL_JOB)));
+    let (answers, ()) = tokio::join!(reserves, open_when_all_others_are_refused);
+    let good = answers.iter().filter(|answer| answer.status() == StatusCode::OK).count();
+    assert_eq!((good, arrived.load(SeqCst)), (1, 1));
+    let denied = denials(&proxy, ["reason"]).await;
+    assert!(denied.iter().all(|[reason]| reason == "holder"), "{denied:?}");
+}

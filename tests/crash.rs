@@ -7,6 +7,7 @@
 
 mod binary;
 mod common;
+mod random;
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,7 @@ use axum::{
 use binary::{Home, PASSWORD, Server};
 use common::{client, json};
 use futures_util::future::join_all;
+use random::Random;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::{
@@ -255,23 +257,6 @@ async fn watched(request: Request, next: Next, seen: Seen, random: Arc<Mutex<Ran
     let response = processed.await.unwrap();
     sleep(after).await;
     response
-}
-
-/// Marsaglia's xorshift; never zero.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        // The lowest bits are the worst.
-        (self.next() >> 20) % end
-    }
 }
 
 fn number(variable: &str) -> Option<u64> {

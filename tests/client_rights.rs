@@ -16,14 +16,17 @@ use agentpmt_proxy::{
     sandbox::Settings,
     types::Address,
 };
-use agents::{Agent, PROOF, WORKFLOW, denials, may, records};
+use agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records};
 use axum::{
+    Router,
     extract::Request,
     middleware::{Next, from_fn},
+    response::IntoResponse,
 };
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem};
 use futures_util::future::join_all;
 use http::StatusCode;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 #[tokio::test]
@@ -207,4 +210,41 @@ async fn of_two_clients_that_reserve_a_job_at_once_one_is_sent() {
     assert_eq!((good, arrived.load(SeqCst)), (1, 1));
     let denied = denials(&proxy, ["reason"]).await;
     assert!(denied.iter().all(|[reason]| reason == "holder"), "{denied:?}");
+}
+
+/// Answers the first reserve, once there is a permit, with the wish to send it again at once.
+fn put_off(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        async move {
+            if request.uri().path().ends_with("/reserve") && !gate.is_closed() {
+                arrived.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+                gate.close();
+                return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
+            }
+            next.run(request).await
+        }
+    }))
+}
+
+#[tokio::test]
+async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let fault = |router| put_off(router, arrived.clone(), gate.clone());
+    let proxy = TestProxy::start_with(Settings::default(), fault).await;
+    let agent = Agent::add(&proxy, &may("ci", "jobs"));
+    let revoke = async {
+        arrived.acquire().await.unwrap().forget();
+        clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(agent.reserve(GENERAL_JOB), revoke);
+    let problem = problem(answer).await;
+    assert_eq!((&problem["status"], &problem["code"]), (&403.into(), &"not_allowed".into()));
+    assert_eq!(records(&proxy, "signed").await.len(), 1);
+    let denied = denials(&proxy, ["client", "action", "product", "reason", "request_id"]).await;
+    assert_eq!(denied, [["ci", "job_reserve", GENERAL_JOB, "access_ended", "-"]]);
+    let other = Agent::add(&proxy, &may("other", "jobs"));
+    assert!(other.reserve(GENERAL_JOB).await.status().is_success(), "nobody holds it");
 }

@@ -114,5 +114,21 @@ fn admit(
     }
 }
 
+/// Whether a client was revoked or its time is over. One that was removed meanwhile has no row, and
+/// nor has the client `local`.
+pub(super) fn access_ended(
+    connection: &Connection,
+    client: &str,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let sql = "SELECT revoked IS NOT NULL OR coalesce(expires <= ?2, FALSE)
+               FROM clients WHERE name = ?1";
+    let ended = connection
+        .prepare_cached(sql)?
+        .query_row(params![client, now.as_millisecond()], |row| row.get(0))
+        .optional()?;
+    Ok(ended.unwrap_or(false))
+}
+
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     answers::{Sending, mark_sent},
-    denial::Denial,
+    callers::access_ended,
+    denial::{Caller, Denial},
     error::Fault,
     held::CallKey,
     record::{Draft, Entry, Outcome},
@@ -27,26 +28,38 @@ impl Store {
     /// Records a call that changes something, before the key is used: when this returns, the record
     /// is on the disk. If the call is made under a claimed idempotency key, so is that it was sent.
     ///
+    /// Whoever revokes a client and whoever records its call write one after the other, in all
+    /// processes on this file: nothing is recorded for a client after its revocation or its time.
+    ///
     /// # Errors
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
-    /// there all the same, and then stays without outcome.
+    /// there all the same, and then stays without outcome. Or the client's access has ended while
+    /// the call was being made; that it was denied is then on record.
     pub async fn sign_record(
         &self,
         entry: &Entry,
         sending: Option<Sending<'_>>,
     ) -> Result<(), StoreError> {
         let draft = Draft::signed(entry, Timestamp::now());
+        let client = entry.client.clone();
         let sending = sending.map(|Sending { key, quiet }| {
             (CallKey { client: entry.client.clone(), key: key.to_owned() }, quiet)
         });
         let inner = self.0.clone();
-        self.write(move |transaction| {
+        let recorded = self.write(move |transaction| {
+            if access_ended(transaction, &client, Timestamp::now())? {
+                return Err(Fault::AccessEnded);
+            }
             if let Some((call, quiet)) = &sending {
                 mark_sent(&inner, transaction, call, *quiet)?;
             }
             draft.append(transaction)
-        })
-        .await
+        });
+        let recorded = recorded.await;
+        if recorded.as_ref().is_err_and(StoreError::is_access_ended) {
+            self.access_ended(entry).await;
+        }
+        recorded
     }
 
     /// Records a call that only reads. It follows in the background: it waits for room in the
@@ -68,6 +81,16 @@ impl Store {
     /// How many records of the background were lost since the store was opened.
     pub fn lost_records(&self) -> u64 {
         self.0.losses.count.load(Relaxed)
+    }
+
+    /// Records that a call was denied which had been let through before.
+    async fn access_ended(&self, entry: &Entry) {
+        // Every client that was added has a name.
+        let Ok(name) = entry.client.parse() else { return };
+        let Entry { call_id, wallet, action, product, .. } = entry.clone();
+        let (caller, reason) = (Caller::Client(name), "access_ended");
+        let denial = Denial { call_id, caller, wallet: Some(wallet), action, product, reason };
+        self.denied(&denial).await;
     }
 
     async fn leave(&self, draft: Draft) {

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    store::testing::{Folder, at, client, name},
+    store::{
+        Journal, Record,
+        testing::{Folder, at, client, entry, name},
+    },
     types::{CertificateHash, ClientToken},
 };
 
@@ -146,4 +149,24 @@ async fn clients_are_counted_apart_and_one_without_a_rate_not_at_all() {
     assert_eq!(folder.commits(), commits);
     assert_eq!(admitted(&stores, &one, at(0), 20).await, 5);
     assert_eq!(admitted(&stores, &other, at(0), 20).await, 5);
+}
+
+#[tokio::test]
+async fn nothing_that_changes_is_recorded_for_a_client_after_its_access() {
+    let (folder, now) = (Folder::new(), Timestamp::now());
+    let store = folder.open();
+    let agent = |expires| Client { expires, ..client("agent") };
+    store.sign_record(&entry(1), None).await.unwrap();
+    folder.add(&agent(Some(now + SignedDuration::from_hours(1))));
+    store.sign_record(&entry(2), None).await.unwrap();
+    folder.clients().revoke(&name("agent"), now).unwrap();
+    let ended = store.sign_record(&entry(3), None).await.unwrap_err();
+    assert!(ended.is_access_ended(), "{ended}");
+    folder.add(&agent(Some(now)));
+    assert!(store.sign_record(&entry(4), None).await.unwrap_err().is_access_ended());
+    store.flush().await.unwrap();
+    let kinds = Journal::open(&folder.path()).unwrap().tail(9).unwrap();
+    let kind = |record: &Record| record.fields().unwrap().text("kind").unwrap();
+    let kinds: Vec<_> = kinds.iter().map(kind).collect();
+    assert_eq!(kinds, ["signed", "signed", "denied", "denied"]);
 }

@@ -5,9 +5,12 @@
 mod agents;
 mod common;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use agentpmt_proxy::{
@@ -24,10 +27,13 @@ use axum::{
     response::IntoResponse,
 };
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use http::StatusCode;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
+
+/// So that a test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn only_what_is_allowed_is_signed_and_the_rest_is_on_record() {
@@ -205,7 +211,8 @@ async fn of_two_clients_that_reserve_a_job_at_once_one_is_sent() {
         gate.add_permits(8);
     };
     let reserves = join_all(agents.iter().map(|agent| agent.reserve(GENERAL_JOB)));
-    let (answers, ()) = tokio::join!(reserves, open_when_all_others_are_refused);
+    let both = join(reserves, open_when_all_others_are_refused);
+    let (answers, ()) = timeout(LONG, both).await.expect("all but one are refused");
     let good = answers.iter().filter(|answer| answer.status() == StatusCode::OK).count();
     assert_eq!((good, arrived.load(SeqCst)), (1, 1));
     let denied = denials(&proxy, ["reason"]).await;
@@ -239,7 +246,7 @@ async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
         clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
         gate.add_permits(1);
     };
-    let (answer, ()) = tokio::join!(agent.reserve(GENERAL_JOB), revoke);
+    let (answer, ()) = timeout(LONG, join(agent.reserve(GENERAL_JOB), revoke)).await.unwrap();
     let problem = problem(answer).await;
     assert_eq!((&problem["status"], &problem["code"]), (&403.into(), &"not_allowed".into()));
     assert_eq!(records(&proxy, "signed").await.len(), 1);

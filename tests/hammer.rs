@@ -153,7 +153,7 @@ async fn no_client_gets_more_than_its_rights_and_everything_adds_up() {
     book.adds_up_with(&calls, &rights);
     book.is_within_the_rights(&rights);
     book.keeps_the_rates(&calls, &rights, begun);
-    let seen = seen.lock().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
     book.is_what_arrived(&seen);
     let held = book.never_holds_too_many(&seen, &rights);
     for (client, agents) in ground.agents.iter().enumerate() {

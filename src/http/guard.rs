@@ -12,7 +12,9 @@ use axum::{
     extract::Request,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
-        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER},
+        header::{
+            AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+        },
         uri::Authority,
     },
     middleware::Next,
@@ -48,6 +50,11 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
+    if !is_framed_plainly(request.headers()) {
+        // Whoever is in between may see the end of this request elsewhere, so nothing that follows
+        // it is read.
+        return ([(CONNECTION, "close")], Problem::transfer_coding()).into_response();
+    }
     let live = instance.live();
     let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
     match live.guard.check(request.headers(), request.uri(), local) {
@@ -57,6 +64,16 @@ pub(super) async fn check(
             response
         }
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// Whether the body comes as it is or in chunks. No client has a use for `gzip, chunked` or for `chunked`
+/// twice, which servers read in different ways.
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (first, _) => first.is_none(),
     }
 }
 

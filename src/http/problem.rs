@@ -171,6 +171,12 @@ impl Problem {
         Self::new(Kind::BodySlow, detail).retry(Retry::Safe)
     }
 
+    pub(super) fn transfer_coding() -> Self {
+        let detail = "the only Transfer-Encoding that is taken is chunked, once; send the body \
+                      with a Content-Length, or in plain chunks";
+        Self::new(Kind::TransferCoding, detail)
+    }
+
     pub(super) fn wrong_host() -> Self {
         let detail = "the Host header does not name this proxy; use the address that it listens on, \
                       as in http://127.0.0.1:8402, or add the name to allowed_hosts";

@@ -11,6 +11,7 @@ pub(super) enum Kind {
     QueryNotTaken,
     BodyUnreadable,
     BodySlow,
+    TransferCoding,
     UnknownPath,
     WrongMethod,
     NoWorkflowToken,
@@ -64,6 +65,9 @@ impl Kind {
                 (StatusCode::BAD_REQUEST, "body_unreadable", "The body broke off")
             }
             Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "body_slow", "The body took too long"),
+            Self::TransferCoding => {
+                (StatusCode::NOT_IMPLEMENTED, "transfer_coding", "The transfer coding is not taken")
+            }
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path", "There is no such path"),
             Self::WrongMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method")

@@ -1,0 +1,9 @@
+//! Attacks, as tables of bytes on a real socket.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod framing;
+mod wire;

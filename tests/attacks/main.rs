@@ -5,5 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bodies;
 mod framing;
+mod names;
+mod paths;
 mod wire;

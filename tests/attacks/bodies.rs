@@ -129,7 +129,7 @@ async fn a_proof_of_the_clients_own_never_goes_upstream() {
     ];
     proxy.signs(own.map(|body| (body, status(body), "200"))).await;
     let seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), own.len() + 1);
+    assert_eq!(seen.len(), own.len());
     for body in seen.iter() {
         assert!(!body.contains("mine") && !body.contains("0xbad"), "{body}");
         for name in ["signature", "request_id", "session_nonce", "wallet_address"] {
@@ -143,7 +143,7 @@ async fn what_is_hashed_is_what_is_sent_whatever_the_spelling() {
     let (proxy, seen) = watched().await;
     // The sandbox hashes what it reads, so a good answer shows that both read the same.
     let complete = |body: &str| call(&format!("/jobs/{GENERAL_JOB}/complete"), body);
-    assert_eq!(proxy.say(&call(&format!("/jobs/{GENERAL_JOB}/reserve"), "")).await, "200");
+    proxy.signs([("reserve", call(&format!("/jobs/{GENERAL_JOB}/reserve"), ""), "200")]).await;
     let huge = "9".repeat(5_000);
     let bodies = [
         r#"{"proof_text":"a","proof_text":""}"#.to_owned(),
@@ -162,7 +162,7 @@ async fn what_is_hashed_is_what_is_sent_whatever_the_spelling() {
     ];
     // It is signed and understood, and has no proof_text.
     proxy.signs(bodies.iter().map(|body| (body, complete(body), "422"))).await;
-    let first = seen.lock().unwrap()[2].clone();
+    let first = seen.lock().unwrap()[1].clone();
     let first: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(first["proof_text"], "", "the last of two equal names counts");
 }

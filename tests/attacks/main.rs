@@ -6,6 +6,7 @@
 mod common;
 
 mod bodies;
+mod callers;
 mod framing;
 mod names;
 mod paths;

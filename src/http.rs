@@ -52,10 +52,10 @@ use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     call::{Call, InvalidCall},
     proxy::{Incoming, Proxy},
-    reservation::HELD_BY_PROXY,
     store::Reservation,
     types::InvalidValue,
     upstream::Answer,
+    withheld::HELD_BY_PROXY,
 };
 
 /// The largest body that is taken, in bytes.

@@ -44,6 +44,7 @@ pub mod upstream;
 mod refusal;
 pub mod session;
 mod turns;
+mod withheld;
 
 mod reservation;
 mod retry;

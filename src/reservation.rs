@@ -10,14 +10,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
 use crate::{
-    canonical::CanonicalJson,
     loose,
     store::{CLOCK_DIFFERENCE, Reservation},
     types::{Address, Slug},
+    withheld::{self, HELD_BY_PROXY, UNMISTAKABLE},
 };
-
-/// What a client sees in place of a secret that the proxy holds.
-pub(crate) const HELD_BY_PROXY: &str = "held-by-proxy";
 
 /// How long a reservation runs if the upstream does not say.
 const USUAL: SignedDuration = SignedDuration::from_mins(30);
@@ -25,12 +22,9 @@ const USUAL: SignedDuration = SignedDuration::from_mins(30);
 /// No reservation is taken to run longer, whatever the upstream says.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
-/// A text of this length, in bytes, is no word of an answer by chance.
-const UNMISTAKABLE: usize = 16;
-
 /// A reserve answer.
 pub(crate) struct Reserved<'a> {
-    answer: &'a RawValue,
+    body: &'a [u8],
     /// The tokens, the one to use first: the guide does not say at which depth it stands.
     tokens: Vec<Token<'a>>,
     reservation_id: Option<String>,
@@ -50,7 +44,7 @@ impl<'a> Reserved<'a> {
         let places = [Some(answer), loose::field(answer, "job")].into_iter().flatten();
         let text = |name: &str| top_or_job(answer, name).and_then(loose::text);
         Some(Self {
-            answer,
+            body,
             tokens: places.filter_map(Token::at).collect(),
             reservation_id: text("reservation_id"),
             reserved_until: text("reserved_until").and_then(|end| end.parse().ok()),
@@ -81,19 +75,7 @@ impl<'a> Reserved<'a> {
     /// short one could be a word of the answer, so only the token itself is.
     pub(crate) fn without_token(&self) -> Option<Bytes> {
         self.tokens.first()?;
-        let mut rest = self.answer.get();
-        let mut out = String::with_capacity(rest.len());
-        for literal in loose::strings(self.answer) {
-            let start = literal.as_ptr() as usize - rest.as_ptr() as usize;
-            out.push_str(&rest[..start]);
-            match self.withheld(literal) {
-                Some(text) => out.push_str(CanonicalJson::string(&text).as_str()),
-                None => out.push_str(literal),
-            }
-            rest = &rest[start + literal.len()..];
-        }
-        out.push_str(rest);
-        Some(out.into())
+        withheld::in_strings(self.body, |literal| self.withheld(literal))
     }
 
     /// The text that goes in place of a string, if that holds a token.
@@ -101,12 +83,8 @@ impl<'a> Reserved<'a> {
         if self.tokens.iter().any(|token| ptr::eq(token.literal, literal)) {
             return Some(HELD_BY_PROXY.to_owned());
         }
-        // What cannot be decoded, for half of a surrogate pair, is taken as it stands.
-        let text = serde_json::from_str(literal).unwrap_or_else(|_| literal.to_owned());
-        let long = self.tokens.iter().filter(|token| token.text.len() >= UNMISTAKABLE);
-        let mut found = long.filter(|token| text.contains(&token.text)).peekable();
-        found.peek()?;
-        Some(found.fold(text.clone(), |text, token| text.replace(&token.text, HELD_BY_PROXY)))
+        let texts = self.tokens.iter().map(|token| token.text.as_str());
+        withheld::in_text(literal, texts.filter(|text| text.len() >= UNMISTAKABLE))
     }
 }
 

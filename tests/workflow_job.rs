@@ -143,7 +143,7 @@ async fn the_token_is_found_at_either_depth_and_everything_else_stays() {
         ),
         (
             "\u{feff}{\"workflow_access\":{\"access_token\":\"a\\nb\"}}",
-            "{\"workflow_access\":{\"access_token\":\"held-by-proxy\"}}",
+            "\u{feff}{\"workflow_access\":{\"access_token\":\"held-by-proxy\"}}",
         ),
         (r#"{"workflow_access":null,"job":{}}"#, r#"{"workflow_access":null,"job":{}}"#),
         (r#"{"workflow_access":[1],"a":"b"}"#, r#"{"workflow_access":[1],"a":"b"}"#),

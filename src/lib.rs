@@ -15,7 +15,7 @@
 //!   → upstream   one HTTP call, with a deadline               upstream
 //!   → journal    outcome                                      store
 //!   → again?     or ask what became of it                     retry, job_status
-//! local response: the upstream's status and body, unchanged
+//! local response: the upstream's status and body, without what the proxy keeps secret
 //! ```
 //!
 //! [`proxy::Proxy::call`] is that flow; what the upstream expects stands in [`protocol`], whose

@@ -18,6 +18,7 @@ use crate::{
     store::{self, Entry, Sending, Store, StoreError},
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
     upstream::{Request, Upstream},
+    withheld,
 };
 
 /// The local request that asks for a call.
@@ -71,11 +72,13 @@ impl Sender {
         let payload = permit.call().payload().map(|payload| payload.hash());
         self.record(permit.permit(), payload, origin, &request_id).await?;
         let call = permit.permit().call();
-        let body = self.signed_body(call.body().clone(), &message, &nonce, &request_id);
-        let outcome = self.send(call, body, None, &request_id, deadline).await;
+        let signature = self.signer.sign(&message).to_hex();
+        let body = self.signed_body(call.body().clone(), &nonce, &request_id, &signature);
+        let mut outcome = self.send(call, body, None, &request_id, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
             log_difference(call, &message, expected_message.as_deref());
         }
+        withhold(&mut outcome, &[nonce.expose(), &signature]);
         Ok(Try { outcome, nonce: Some(nonce) })
     }
 
@@ -93,7 +96,10 @@ impl Sender {
         let request_id = RequestId::random();
         let body = permit.call().body().to_canonical();
         self.record(permit, Some(body.hash()), origin, &request_id).await?;
-        let outcome = self.send(permit.call(), body, Some(token), &request_id, deadline).await;
+        let sent = Some(token.clone());
+        let mut outcome = self.send(permit.call(), body, sent, &request_id, deadline).await;
+        let token = token.to_str().unwrap_or_default();
+        withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
         Ok(Try { outcome, nonce: None })
     }
 
@@ -132,15 +138,14 @@ impl Sender {
     fn signed_body(
         &self,
         mut body: Object,
-        message: &Message,
         nonce: &SessionNonce,
         request_id: &RequestId,
+        signature: &str,
     ) -> CanonicalJson {
-        let signature = self.signer.sign(message).to_hex();
         body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
         body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
         body.insert("request_id", CanonicalJson::string(request_id.as_str()));
-        body.insert("signature", CanonicalJson::string(&signature));
+        body.insert("signature", CanonicalJson::string(signature));
         body.to_canonical()
     }
 
@@ -185,6 +190,14 @@ pub(crate) struct Try {
 
 fn whole_milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An upstream that repeats what it was sent must not show its clients what the proxy keeps to itself.
+fn withhold(outcome: &mut Outcome, secrets: &[&str]) {
+    let Outcome::Answered(answer, _) = outcome else { return };
+    if let Some(body) = withheld::from_body(&answer.body, secrets) {
+        answer.body = body;
+    }
 }
 
 /// Names the line that differs, not what it holds: the upstream could have put anything there.

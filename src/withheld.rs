@@ -1,6 +1,7 @@
 //! Secrets of the proxy in the upstream's answers, which clients do not get to see.
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use crate::{canonical::CanonicalJson, loose};
 
@@ -9,6 +10,38 @@ pub(crate) const HELD_BY_PROXY: &str = "held-by-proxy";
 
 /// A text of this length, in bytes, is no word of an answer by chance.
 pub(crate) const UNMISTAKABLE: usize = 16;
+
+/// A body with [`HELD_BY_PROXY`] in place of secrets of some length, if one stands in it letter by
+/// letter, as in one that repeats what was sent. Of JSON only strings are changed, so that it stays
+/// JSON.
+pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> Option<Bytes> {
+    let is_there = |secret: &&str| {
+        secret.len() >= UNMISTAKABLE && memmem::find(body, secret.as_bytes()).is_some()
+    };
+    let found: Vec<&str> = secrets.iter().copied().filter(is_there).collect();
+    if found.is_empty() {
+        return None;
+    }
+    let json = in_strings(body, |literal| in_text(literal, found.iter().copied()));
+    json.or_else(|| Some(in_bytes(body, &found)))
+}
+
+fn in_bytes(body: &[u8], secrets: &[&str]) -> Bytes {
+    secrets
+        .iter()
+        .fold(body.to_vec(), |body, secret| {
+            let mut out = Vec::with_capacity(body.len());
+            let mut done = 0;
+            for start in memmem::find_iter(&body, secret) {
+                out.extend_from_slice(&body[done..start]);
+                out.extend_from_slice(HELD_BY_PROXY.as_bytes());
+                done = start + secret.len();
+            }
+            out.extend_from_slice(&body[done..]);
+            out
+        })
+        .into()
+}
 
 /// The same JSON with other texts in some of its strings, names included; `None` if it is no JSON.
 /// `withhold` gets each string as it stands, with its quotes, and gives its new text, if any. Every
@@ -39,4 +72,39 @@ pub(crate) fn in_text<'a>(
     let mut found = secrets.into_iter().filter(|secret| text.contains(secret)).peekable();
     found.peek()?;
     Some(found.fold(text.clone(), |text, secret| text.replace(secret, HELD_BY_PROXY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: &str = "1234567890123456";
+    const SIGNATURE: &str = "0xabcdef0123456789";
+
+    fn withheld(body: &[u8]) -> Option<Vec<u8>> {
+        from_body(body, &[NONCE, SIGNATURE, "short"]).map(Into::into)
+    }
+
+    #[test]
+    fn an_answer_without_a_secret_stays_as_it_is() {
+        for body in [&b""[..], b"{}", br#"{"a":"short"}"#, b"12345678 90123456", b"\xff\0"] {
+            assert_eq!(withheld(body), None, "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn of_json_each_string_with_a_secret_is_changed_and_nothing_else() {
+        let body = r#" {"n": 1234567890123456,
+            "a":"1234567890123456\u0031 and \n0xabcdef0123456789", "\u0030xabcdef0123456789": [1.0, "\u00e9"]} "#;
+        let after = r#" {"n": 1234567890123456,
+            "a":"held-by-proxy1 and \nheld-by-proxy", "held-by-proxy": [1.0, "\u00e9"]} "#;
+        assert_eq!(withheld(body.as_bytes()).unwrap(), after.as_bytes());
+    }
+
+    #[test]
+    fn of_other_bytes_each_secret_is_replaced_and_nothing_else() {
+        let body = b"\xff1234567890123456\0<0xabcdef0123456789>12345678901234561";
+        let after = b"\xffheld-by-proxy\0<held-by-proxy>held-by-proxy1";
+        assert_eq!(withheld(body).unwrap(), after);
+    }
 }

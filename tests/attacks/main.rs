@@ -10,4 +10,5 @@ mod callers;
 mod framing;
 mod names;
 mod paths;
+mod upstream;
 mod wire;

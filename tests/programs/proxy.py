@@ -24,15 +24,20 @@ def command(*arguments, directory=ROOT, password=None, **options):
     )
 
 
-@contextlib.contextmanager
-def serving(*arguments, directory=ROOT, password=None):
+def serving(*arguments, **options):
     """`serve` on a free port; gives the address that it prints."""
+    return listening("serve", *arguments, **options)
+
+
+@contextlib.contextmanager
+def listening(name, *arguments, port=0, directory=ROOT, password=None, log=subprocess.DEVNULL):
+    """A command that serves, on a free port unless it is told one; gives the address."""
     process = subprocess.Popen(
-        [BINARY, "serve", "--listen", "127.0.0.1:0", *map(str, arguments)],
+        [BINARY, name, "--listen", f"127.0.0.1:{port}", *map(str, arguments)],
         cwd=directory,
         env=environment(password),
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
     )
     try:

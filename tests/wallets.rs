@@ -116,6 +116,13 @@ fn the_wallet_of_clients_that_are_bound_to_none_is_the_first_or_the_one_that_is_
     let home = home();
     home.serve(&["serve"]).is_ready(WALLET);
     home.serve(&["serve", "--wallet", OTHER]).is_ready(OTHER);
+    for (flags, wallet) in [(&[][..], WALLET), (&["--wallet", OTHER], OTHER)] {
+        assert!(home.run(&[&["wallet", "show"], flags].concat()).ok().contains(wallet));
+        assert!(home.run(&[&["explain", "job_list"], flags].concat()).ok().contains(wallet));
+    }
+    home.write("new", "another horse");
+    let passwd = ["wallet", "passwd", "--wallet", OTHER, "--new-password-file", "new"];
+    assert!(home.run(&passwd).ok().contains(OTHER), "the old one came from its own file");
     let unknown = "0x0000000000000000000000000000000000000001";
     home.run(&["check", "--wallet", unknown]).fails_at_length(78, &["--wallet: ", "[[wallets]]"]);
 }

@@ -7,14 +7,13 @@ use clap::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Failure, Settings, print};
+use super::{Failure, Settings, print, wallets};
 use crate::{
     action::{ACTIONS, Action},
     call::Call,
     config::Config,
     message::Message,
     policy::{Client, SignedPermit},
-    signer::keystore::Keystore,
     types::{Address, RequestId, SessionNonce},
 };
 
@@ -85,8 +84,7 @@ fn action_parser() -> impl TypedValueParser<Value = &'static Action> {
 
 /// The wallet of the configuration, if it is known without a password.
 fn wallet(config: &Config) -> Option<Address> {
-    let found = || Keystore::new(&config.keys).find(None).ok()?.wallet();
-    config.wallet.or_else(found)
+    config.wallet.or_else(|| wallets::first(config).ok()?.key.wallet())
 }
 
 fn prove(permit: SignedPermit<'_>) -> Proven {

@@ -12,7 +12,10 @@ use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{Failure, Settings, complain, password, print, secret};
+use super::{
+    Failure, Settings, complain, password, print, secret,
+    wallets::{self, Locked},
+};
 use crate::{
     config::Config,
     signer::{
@@ -77,9 +80,9 @@ impl Wallet {
             Self::New => new(&config, &keystore),
             Self::Import(import) => import.run(&config, &keystore),
             Self::List(list) => list.run(&config, &keystore),
-            Self::Show(show) => show.run(&config, &keystore),
-            Self::Passwd(passwd) => passwd.run(&config, &keystore),
-            Self::Export(export) => export.run(&config, &keystore),
+            Self::Show(show) => show.run(&config),
+            Self::Passwd(passwd) => passwd.run(&config),
+            Self::Export(export) => export.run(&config),
         }
     }
 }
@@ -170,8 +173,8 @@ impl List {
 }
 
 impl Show {
-    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
-        let key = keystore.find(config.wallet)?;
+    fn run(self, config: &Config) -> Result<(), Failure> {
+        let Locked { key, .. } = wallets::first(config)?;
         if self.json { print(&format!("{}\n", as_json(&key))) } else { print(&as_line(&key)) }
     }
 }

@@ -56,6 +56,11 @@ pub(super) fn find(config: &Config) -> Result<(Locked, Vec<Locked>), Failure> {
     Ok((first, others?))
 }
 
+/// The wallet that is used where there is one: the first of those that [`find`] gives.
+pub(super) fn first(config: &Config) -> Result<Locked, Failure> {
+    Ok(find(config)?.0)
+}
+
 /// Opens all wallets, each once and before there is a runtime: the key derivation takes about a second,
 /// and no async thread waits for it.
 pub(super) fn unlock(config: &Config) -> Result<Wallets, Failure> {

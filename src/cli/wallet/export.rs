@@ -8,9 +8,14 @@ use std::{
 use clap::Args;
 
 use crate::{
-    cli::{Failure, complain, new_password::NewPassword, password, print},
+    cli::{
+        Failure, complain,
+        new_password::NewPassword,
+        print,
+        wallets::{self, Locked},
+    },
     config::Config,
-    signer::keystore::{self, Keystore},
+    signer::keystore,
     types::Address,
 };
 
@@ -33,10 +38,10 @@ pub(in crate::cli) struct Export {
 }
 
 impl Export {
-    pub(super) fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         self.file.as_deref().map_or(Ok(()), check_new)?;
-        let key = keystore.find(config.wallet)?;
-        let (signer, _) = password::Source::of(config).unlock(&key)?;
+        let Locked { key, password, .. } = wallets::first(config)?;
+        let (signer, _) = password.unlock(&key)?;
         confirm(signer.address())?;
         let password = self.new.choose("Password for the copy: ")?;
         let copy = keystore::Export::new(&signer, &password);

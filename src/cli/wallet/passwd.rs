@@ -3,9 +3,13 @@
 use clap::Args;
 
 use crate::{
-    cli::{Failure, new_password::NewPassword, password, print},
+    cli::{
+        Failure,
+        new_password::NewPassword,
+        print,
+        wallets::{self, Locked},
+    },
     config::Config,
-    signer::keystore::Keystore,
 };
 
 /// Change the password of a wallet
@@ -21,9 +25,9 @@ pub(in crate::cli) struct Passwd {
 }
 
 impl Passwd {
-    pub(super) fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
-        let key = keystore.find(config.wallet)?;
-        let (signer, _) = password::Source::of(config).unlock(&key)?;
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        let Locked { key, password, .. } = wallets::first(config)?;
+        let (signer, _) = password.unlock(&key)?;
         let password = self.new.choose("New password for the wallet: ")?;
         key.rewrite(&signer, &password)?;
         print(&format!(

@@ -85,7 +85,6 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .merge(calls.route_layer(middleware::from_fn_with_state(instance.clone(), load::admit)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(guard::check))
         .layer(middleware::from_fn(log::request))
         .layer(Extension(instance))
@@ -104,7 +103,7 @@ async fn call(
     let Head { call_id, key, place, trail } = head;
     let (mut parts, body) = request.into_parts();
     let begun = Instant::now();
-    let body = read_body(Request::from_parts(parts.clone(), body), body_time).await?;
+    let body = read_body(body, body_time).await?;
     let Caller(client) = match begun.elapsed() < auth::KNOWN {
         true => caller,
         false => Caller::from_request_parts(&mut parts, &proxy).await?,
@@ -117,7 +116,9 @@ async fn call(
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
-async fn read_body(request: Request, time: Duration) -> Result<Bytes, Problem> {
+async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
+    let mut request = Request::new(body);
+    DefaultBodyLimit::max(MAX_BODY).apply(&mut request);
     let read = timeout(time, Bytes::from_request(request, &())).await;
     let read = read.map_err(|_| Problem::slow_body(time))?;
     read.map_err(|rejection| Problem::unreadable_body(&rejection))

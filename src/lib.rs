@@ -5,7 +5,10 @@
 //!
 //! ```text
 //! local request
+//!   → guard      Host, Origin, size, time                     http
+//!   → Client     who calls                                    http, store
 //!   → Call       a row of ACTIONS + path values + body        http, call, action, canonical
+//!   → rate       how often the client calls                   policy, store
 //!   → claim      of its idempotency key, if it has one        proxy, store
 //!   → Permit     may this client make this call               policy
 //!   → nonce      a live session of the wallet                 session

@@ -1,5 +1,5 @@
 //! What a client may do. Nothing is allowed that is not said here, and only [`Client::permit`] makes
-//! a [`Permit`].
+//! a [`Permit`], of which [`Permit::look`] makes the one to ask what became of the call.
 
 mod allow;
 mod denied;

@@ -126,8 +126,8 @@ pub enum Failure {
     NonePassed,
     /// A socket that systemd passed is open to other machines, without TLS.
     #[error(
-        "systemd passed a socket on {address}, which other machines reach, and whoever reaches it \
-         can sign with the wallet, so it needs TLS: set tls.certificate and tls.key, or \
+        "systemd passed a socket on {address}, which other machines reach, and tokens must not cross \
+         the network in the clear, so it needs TLS: set tls.certificate and tls.key, or \
          behind_tls_proxy = true if a proxy in front ends TLS"
     )]
     Exposed {

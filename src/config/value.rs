@@ -27,7 +27,7 @@ pub enum InvalidSetting {
     ListenPort,
     /// An address that other machines reach, without TLS.
     #[error(
-        "other machines reach this address, and whoever reaches it can sign with the wallet, so it \
+        "other machines reach this address, and tokens must not cross the network in the clear, so it \
          needs TLS: set tls.certificate and tls.key, or behind_tls_proxy = true if a proxy in front \
          ends TLS; or listen on loopback only (127.0.0.1, [::1] or localhost)"
     )]

@@ -255,3 +255,32 @@ async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
     let other = Agent::add(&proxy, &may("other", "jobs"));
     assert!(other.reserve(GENERAL_JOB).await.status().is_success(), "nobody holds it");
 }
+
+#[tokio::test]
+async fn a_status_that_was_asked_for_before_another_client_reserved_is_not_told() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let layer = {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        from_fn(move |request: Request, next: Next| {
+            let (arrived, gate) = (arrived.clone(), gate.clone());
+            async move {
+                if request.uri().path().ends_with("/status") {
+                    arrived.add_permits(1);
+                    gate.acquire().await.unwrap().forget();
+                }
+                next.run(request).await
+            }
+        })
+    };
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    let path = format!("/jobs/{GENERAL_JOB}/status");
+    let reserve = async {
+        arrived.acquire().await.unwrap().forget();
+        assert!(one.reserve(GENERAL_JOB).await.status().is_success());
+        gate.add_permits(1);
+    };
+    let (answer, ()) = timeout(LONG, join(other.post(&path, ""), reserve)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{}", answer.text().await.unwrap());
+    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "holder"]]);
+}

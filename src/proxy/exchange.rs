@@ -15,7 +15,7 @@ use crate::{
     retry::{Next, Outcome, Tries},
     sender::{Origin, Sender, Try},
     store::{Opening, Pending, StoreError},
-    types::Slug,
+    types::{Address, Slug},
     upstream::Answer,
 };
 
@@ -69,7 +69,23 @@ impl Proxy {
         if let Some(pending) = pending {
             self.close(pending, &result).await;
         }
+        self.check_still(incoming, wallet).await?;
         result
+    }
+
+    /// What the upstream tells of a job may be for its holder alone, and who holds it may have changed
+    /// while it was asked: what another client may see was not let through for this one.
+    async fn check_still(&self, incoming: &Incoming, wallet: Address) -> Result<(), CallError> {
+        let Incoming { call, client, .. } = incoming;
+        let Some(job) = call.id().filter(|_| !client.admin && !call.action().changes()) else {
+            return Ok(());
+        };
+        match self.store.holder(wallet, job, Timestamp::now()).await? {
+            Some(holder) if holder != client.name => {
+                Err(Denied::Holder { job: job.clone() }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Tries until there is an answer, or no time left.

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::Value;
 
-use crate::common::{GENERAL_JOB, TestProxy};
+use crate::common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB};
 
 /// The bodies that reached the sandbox, without those of sessions.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -128,8 +128,18 @@ async fn a_proof_of_the_clients_own_never_goes_upstream() {
         r#"{"request_id":"x\naction:job_complete","session_nonce":"x\nrequest:mine"}"#,
     ];
     proxy.signs(own.map(|body| (body, status(body), "200"))).await;
-    let seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), own.len());
+    let reserve = |job: &str| call(&format!("/jobs/{job}/reserve"), own[0]);
+    let jobs = [GENERAL_JOB, WORKFLOW_JOB];
+    proxy.signs(jobs.map(|job| (job, reserve(job), "200"))).await;
+    // Here the whole body is hashed: it is understood, and has no proof_text.
+    let complete = |body| call(&format!("/jobs/{GENERAL_JOB}/complete"), body);
+    proxy.signs(own.map(|body| (body, complete(body), "422"))).await;
+    // Here nothing is signed, and no proof is written over that of the client.
+    let create = |body| call(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), body);
+    proxy.signs(own.map(|body| (body, create(body), "422"))).await;
+    let mut seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 3 * own.len() + jobs.len());
+    assert_eq!(seen.split_off(2 * own.len() + jobs.len()), ["{}"; 5]);
     for body in seen.iter() {
         assert!(!body.contains("mine") && !body.contains("0xbad"), "{body}");
         for name in ["signature", "request_id", "session_nonce", "wallet_address"] {

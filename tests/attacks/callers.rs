@@ -47,6 +47,18 @@ fn call(path: &str, head: &str, body: &str) -> String {
     )
 }
 
+/// What the proxy answers by itself, to clients alone.
+const OWN_PATHS: [&str; 4] = [
+    "POST /api/external/auth/session",
+    "GET /proxy/status",
+    "GET /proxy/reservations",
+    "POST /proxy/reload",
+];
+
+fn own_path(line: &str, head: &str) -> String {
+    format!("{line} HTTP/1.1\nhost: $HOST\nconnection: close\n{head}content-length: 0\n\n")
+}
+
 fn list(head: &str) -> String {
     call("/jobs/list", head, "")
 }
@@ -110,10 +122,8 @@ async fn whoever_has_no_good_token_is_refused() {
 async fn without_a_good_token_nothing_is_told() {
     let mut shared = Shared::new().await;
     shared.add("ci", |_| {});
-    let paths = ["POST /api/external/auth/session", "GET /proxy/status", "GET /proxy/reservations"];
-    for line in paths.into_iter().chain(["POST /proxy/reload"]) {
-        let text =
-            format!("{line} HTTP/1.1\nhost: $HOST\nconnection: close\ncontent-length: 0\n\n");
+    for line in OWN_PATHS {
+        let text = own_path(line, "");
         let answer = shared.proxy.raw(&text).await;
         assert_eq!(told(&answer), "401 unauthenticated", "{line}");
         let challenge = "www-authenticate: Bearer realm=\"agentpmt-proxy\"\r\n";
@@ -143,6 +153,10 @@ async fn a_client_that_is_revoked_or_over_is_refused_at_once() {
         .repels(rows.map(|(trick, token, expected)| (trick, list(&bearer(token)), expected)))
         .await;
     shared.proxy.signs([("again", list(&bearer(&again)), "200")]).await;
+    for line in OWN_PATHS {
+        let text = own_path(line, &bearer(&over_admin));
+        shared.proxy.repels([(line, text, "403 not_allowed")]).await;
+    }
 }
 
 #[tokio::test]

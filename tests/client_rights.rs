@@ -282,5 +282,5 @@ async fn a_status_that_was_asked_for_before_another_client_reserved_is_not_told(
     };
     let (answer, ()) = timeout(LONG, join(other.post(&path, ""), reserve)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{}", answer.text().await.unwrap());
-    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "holder"]]);
+    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "held_meanwhile"]]);
 }

@@ -233,6 +233,10 @@ impl Problem {
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
             CallError::Denied(denied) => Self::denied(denied),
+            CallError::HeldMeanwhile { .. } => {
+                let advice = "so the answer is not told; take another job";
+                Self::new(Kind::NotAllowed, format!("{failure}, {advice}"))
+            }
             CallError::WalletNotHeld { .. } => {
                 let advice = "ask whoever runs the proxy to add its key file, or for a client with \
                               another wallet";

@@ -28,6 +28,12 @@ pub enum CallError {
     /// The client may not make the call. Nothing was sent.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Another client has reserved the job while its status was asked for. The answer is not told.
+    #[error("job {job} was reserved by another client while it was asked for")]
+    HeldMeanwhile {
+        /// The job.
+        job: Slug,
+    },
     /// The client is bound to a wallet whose key is not here. Nothing was sent.
     #[error("this proxy does not hold the key of wallet {wallet}, to which the client is bound")]
     WalletNotHeld {
@@ -105,6 +111,7 @@ impl CallError {
     pub(super) fn denial(&self) -> Option<&'static str> {
         match self {
             Self::Denied(denied) => Some(denied.reason()),
+            Self::HeldMeanwhile { .. } => Some("held_meanwhile"),
             Self::WalletNotHeld { .. } => Some("wallet_not_held"),
             Self::TooFast { .. } => Some("rate"),
             Self::TooManyReservations { .. } => Some("max_reservations"),

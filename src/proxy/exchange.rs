@@ -82,7 +82,7 @@ impl Proxy {
         };
         match self.store.holder(wallet, job, Timestamp::now()).await? {
             Some(holder) if holder != client.name => {
-                Err(Denied::Holder { job: job.clone() }.into())
+                Err(CallError::HeldMeanwhile { job: job.clone() })
             }
             _ => Ok(()),
         }

@@ -99,6 +99,10 @@ fn judge_tables(
             let problem = field_problem(keys, name.get_ref(), value.get_ref());
             mistakes.extend(problem.map(|problem| Entry { line, key, value: Err(problem) }));
         }
+        if let Some(first) = keys.first().filter(|first| table.get(**first).is_none()) {
+            let (line, key) = (first_line, setting.key.to_owned());
+            mistakes.push(Entry { line, key, value: Err(Problem::Lacks(first)) });
+        }
         let texts = keys.iter().filter_map(|key| table.get(*key)?.get_ref().as_str());
         items.push(texts.collect::<Vec<_>>().join("="));
     }
@@ -116,7 +120,10 @@ fn field_problem(keys: &[&'static str], name: &str, value: &DeValue<'_>) -> Opti
         return Some(Problem::Unknown { near });
     }
     let expected = "a string in quotes".to_owned();
-    (!value.is_str()).then(|| Problem::WrongType { expected, found: type_name(value) })
+    match value.as_str() {
+        Some(text) => text.contains(',').then_some(Problem::Comma),
+        None => Some(Problem::WrongType { expected, found: type_name(value) }),
+    }
 }
 
 /// The strings of an array as the environment would have them: with commas between.
@@ -234,10 +241,16 @@ mod tests {
         assert!(
             matches!(&entries[..], [Entry { value: Ok((_, value)), line: 1, .. }] if value == "0xa=p,0xb")
         );
-        let wrong = "[[wallets]]\naddres = '0xa'\n[[wallets]]\naddress = 7\n";
+        let wrong = "[[wallets]]\naddress = '0xa'\npasword_file = 'p'\n[[wallets]]\naddress = 7\n";
         let expected = [
-            "2: wallets.addres: no such setting; did you mean address?",
-            "4: wallets.address: expected a string in quotes, found an integer",
+            "3: wallets.pasword_file: no such setting; did you mean password_file?",
+            "5: wallets.address: expected a string in quotes, found an integer",
+        ];
+        assert_eq!(problems(wrong), expected);
+        let wrong = "[[wallets]]\npassword_file = 'a,b'";
+        let expected = [
+            "1: wallets: a table of it lacks address",
+            "2: wallets.password_file: the value has a comma in it, which stands between values",
         ];
         assert_eq!(problems(wrong), expected);
         let found = problems("wallets = 'x'").remove(0);

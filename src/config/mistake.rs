@@ -62,6 +62,10 @@ pub(super) enum Problem {
     Unknown { near: Option<String> },
     #[error("expected {expected}, found {found}")]
     WrongType { expected: String, found: &'static str },
+    #[error("a table of it lacks {0}")]
+    Lacks(&'static str),
+    #[error("the value has a comma in it, which stands between values")]
+    Comma,
     #[error("the value is not UTF-8")]
     NotUnicode,
     #[error(transparent)]

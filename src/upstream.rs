@@ -1,13 +1,18 @@
 //! The HTTP client to the upstream: one request, one deadline, one answer.
 
-use std::{error::Error, time::Duration};
+mod connections;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::{error::Error, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
+use http_body_util::{BodyExt, Full};
+use hyper::{Response, body::Incoming};
+use hyper_util::client::legacy;
 use jiff::Timestamp;
-use reqwest::{Client, Response, redirect::Policy};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use self::connections::Connections;
 use crate::config::UpstreamConfig;
 
 /// The largest answer that is taken, in bytes.
@@ -15,6 +20,11 @@ pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
+
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
 /// gives a browser rights are not among them.
@@ -93,7 +103,8 @@ pub struct ClientError(String);
 /// The connection pool to one upstream; clones share it.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    client: Client,
+    connections: Arc<Connections>,
+    address: Address,
     url: String,
     timeout: Duration,
     change_timeout: Duration,
@@ -110,22 +121,16 @@ impl Upstream {
     /// When the machine has no root certificates, or a proxy variable is not the address of an HTTP
     /// proxy.
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
-        // The first provider stays; another caller in this process may have installed it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
-            .user_agent(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(config.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .tcp_nodelay(true);
-        let builder =
-            if config.url.is_loopback() { builder.no_proxy() } else { builder.https_only(true) };
         check_proxy_variables(|name| std::env::var(name).ok())?;
-        let client = builder.build().map_err(|error| ClientError(causes(&error)))?;
+        let url = config.url.to_string();
+        let address = Address::of(&url).map_err(|error| ClientError(error.to_string()))?;
+        let (is_loopback, time) = (config.url.is_loopback(), config.connect_timeout);
+        let connections = Connections::new(&address.uri, is_loopback, time);
+        let connections = connections.map_err(|error| ClientError(error.to_string()))?;
         Ok(Self {
-            client,
-            url: config.url.to_string(),
+            connections: Arc::new(connections),
+            address,
+            url,
             timeout: config.timeout,
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
@@ -172,50 +177,101 @@ impl Upstream {
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn send(&self, request: Request, deadline: Instant) -> Result<Answer, UpstreamError> {
-        let mut builder = self
-            .client
-            .request(request.method, format!("{}{}", self.url, request.path))
-            .timeout(deadline.saturating_duration_since(Instant::now()))
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
-            // What is withheld from an answer has to be read first.
-            .header(header::ACCEPT_ENCODING, "identity")
-            .body(request.body);
-        if let Some(token) = request.workflow_token {
-            builder = builder.header(WORKFLOW_TOKEN, token);
-        }
-        let response = builder.send().await.map_err(|error| self.failed(error))?;
-        self.read(response).await
+        let sent = timeout_at(deadline, async {
+            let request = self.request(request)?;
+            let response = self.connections.send(request).await;
+            self.read(response.map_err(|error| self.failed(&error))?).await
+        });
+        sent.await.unwrap_or_else(|_| Err(UpstreamError::TimedOut { url: self.url.clone() }))
     }
 
-    async fn read(&self, mut response: Response) -> Result<Answer, UpstreamError> {
+    fn request(&self, request: Request) -> Result<http::Request<Full<Bytes>>, UpstreamError> {
+        let Request { method, path, body, workflow_token } = request;
+        let mut request = http::Request::new(Full::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.address.with_path(path).map_err(|error| {
+            UpstreamError::Unreachable { url: self.url.clone(), cause: error.to_string() }
+        })?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.address.host.clone());
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::ACCEPT, JSON);
+        // What is withheld from an answer has to be read first.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(token) = workflow_token {
+            headers.insert(WORKFLOW_TOKEN, token);
+        }
+        Ok(request)
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, UpstreamError> {
         let status = response.status();
         if status.is_informational() {
             let cause = format!("it ended with {status}");
             return Err(UpstreamError::BrokenOff { url: self.url.clone(), cause });
         }
         let headers = passed_headers(response.headers());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(UpstreamError::TooLarge { url: self.url.clone() });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, headers, body: body.into() })
+        let body = self.read_body(response.into_body()).await?;
+        Ok(Answer { status, headers, body })
     }
 
-    fn failed(&self, error: reqwest::Error) -> UpstreamError {
+    async fn read_body(&self, mut body: Incoming) -> Result<Bytes, UpstreamError> {
+        let mut whole = Bytes::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken_off(&error))?;
+            let Ok(part) = frame.into_data() else { continue };
+            if whole.len() + part.len() > MAX_ANSWER {
+                return Err(UpstreamError::TooLarge { url: self.url.clone() });
+            }
+            whole = joined(whole, part);
+        }
+        Ok(whole)
+    }
+
+    fn failed(&self, error: &legacy::Error) -> UpstreamError {
         let url = self.url.clone();
-        let error = error.without_url();
-        if error.is_connect() {
-            UpstreamError::Unreachable { url, cause: causes(&error) }
-        } else if error.is_timeout() {
-            UpstreamError::TimedOut { url }
-        } else {
-            UpstreamError::BrokenOff { url, cause: causes(&error) }
+        match error.is_connect() {
+            true => UpstreamError::Unreachable { url, cause: causes(error) },
+            false => self.broken_off(error),
         }
     }
+
+    fn broken_off(&self, error: &dyn Error) -> UpstreamError {
+        UpstreamError::BrokenOff { url: self.url.clone(), cause: causes(error) }
+    }
+}
+
+/// Where the upstream is, ready to go into a request.
+#[derive(Debug, Clone)]
+struct Address {
+    uri: Uri,
+    host: HeaderValue,
+}
+
+impl Address {
+    fn of(url: &str) -> Result<Self, http::Error> {
+        let uri: Uri = url.parse()?;
+        let host = uri.authority().map_or("", |authority| authority.as_str());
+        let host = HeaderValue::from_str(host)?;
+        Ok(Self { uri, host })
+    }
+
+    fn with_path(&self, path: String) -> Result<Uri, http::Error> {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(uri::PathAndQuery::try_from(path)?);
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
+/// Two parts of a body. Most have one, which is not copied.
+fn joined(whole: Bytes, part: Bytes) -> Bytes {
+    if whole.is_empty() {
+        return part;
+    }
+    let mut whole = BytesMut::from(whole);
+    whole.extend_from_slice(&part);
+    whole.freeze()
 }
 
 /// `reqwest` passes over a proxy variable that it cannot read and connects directly, which is not

@@ -1,0 +1,133 @@
+//! Connections to one upstream: over TLS, through a proxy if there is one, and kept open for the
+//! next call.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Uri, header};
+use http_body_util::Full;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::{
+        legacy::{
+            Client, ResponseFuture,
+            connect::{HttpConnector, proxy::Tunnel},
+        },
+        proxy::matcher::{Intercept, Matcher},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::ClientConfig;
+use thread_local::ThreadLocal;
+use tokio::net::TcpStream;
+use tower::{Service, timeout::Timeout, util::BoxCloneSyncService};
+
+use super::USER_AGENT;
+
+/// How long a connection that nobody uses stays open.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A connection that is silent is asked after this time whether it is alive.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+type Connector<S> = BoxCloneSyncService<Uri, MaybeHttpsStream<S>, Box<dyn Error + Send + Sync>>;
+type Tcp = TokioIo<TcpStream>;
+
+/// The connections to one upstream. Every thread has its own, so that no call waits for another
+/// thread.
+#[derive(Debug)]
+pub(super) struct Connections {
+    way: Way,
+    pools: ThreadLocal<Pool>,
+}
+
+/// How a connection is made.
+#[derive(Debug)]
+enum Way {
+    Direct(Connector<Tcp>),
+    Tunnel(Connector<MaybeHttpsStream<Tcp>>),
+}
+
+/// The connections of one thread.
+#[derive(Debug)]
+enum Pool {
+    Direct(Client<Connector<Tcp>, Full<Bytes>>),
+    Tunnel(Client<Connector<MaybeHttpsStream<Tcp>>, Full<Bytes>>),
+}
+
+impl Connections {
+    /// To `upstream`, each made within `time`. The proxy variables hold for all but loopback.
+    ///
+    /// # Errors
+    /// When the machine has no root certificates.
+    pub(super) fn new(
+        upstream: &Uri,
+        is_loopback: bool,
+        time: Duration,
+    ) -> Result<Self, rustls::Error> {
+        let tls = Arc::new(tls()?);
+        let proxy = if is_loopback { None } else { Matcher::from_system().intercept(upstream) };
+        let https = HttpsConnector::from((tcp(time), tls.clone()));
+        let way = match proxy {
+            None => Way::Direct(in_time(time, https)),
+            Some(proxy) => {
+                Way::Tunnel(in_time(time, HttpsConnector::from((tunnel(&proxy, https), tls))))
+            }
+        };
+        Ok(Self { way, pools: ThreadLocal::new() })
+    }
+
+    /// Sends a request over a connection of this thread, an open one if there is any.
+    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match self.pools.get_or(|| self.way.pool()) {
+            Pool::Direct(client) => client.request(request),
+            Pool::Tunnel(client) => client.request(request),
+        }
+    }
+}
+
+impl Way {
+    fn pool(&self) -> Pool {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).set_host(false);
+        match self {
+            Self::Direct(connector) => Pool::Direct(builder.build(connector.clone())),
+            Self::Tunnel(connector) => Pool::Tunnel(builder.build(connector.clone())),
+        }
+    }
+}
+
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    // The first provider stays; another caller in this process may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(ClientConfig::builder().try_with_platform_verifier()?.with_no_client_auth())
+}
+
+fn tcp(time: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    // It is not asked for HTTP alone.
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(time));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp
+}
+
+fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(proxy.uri().clone(), connector)
+        .with_headers(HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]));
+    match proxy.basic_auth() {
+        Some(auth) => tunnel.with_auth(auth.clone()),
+        None => tunnel,
+    }
+}
+
+/// The time holds for all of it: name, connection, proxy, TLS.
+fn in_time<S, C>(time: Duration, connector: C) -> Connector<S>
+where
+    C: Service<Uri, Response = MaybeHttpsStream<S>> + Clone + Send + Sync + 'static,
+    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Future: Send,
+{
+    BoxCloneSyncService::new(Timeout::new(connector, time))
+}

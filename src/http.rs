@@ -15,6 +15,7 @@ mod server;
 mod socket_file;
 mod status;
 mod tls;
+mod workers;
 
 use std::{
     sync::Arc,
@@ -47,6 +48,7 @@ pub use self::{
     server::{Limits, serve},
     socket_file::{SocketError, SocketFile},
     tls::{Tls, TlsError},
+    workers::Workers,
 };
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},

@@ -17,7 +17,7 @@ use std::{
 
 use agentpmt_proxy::{
     config::TlsConfig,
-    http::{self, Guard, Limits, Listener, Live, Peer, Tls},
+    http::{self, Guard, Limits, Listener, Live, Peer, Tls, Workers},
 };
 use axum::{Extension, Router, routing::get};
 use binary::{Home, PASSWORD, Server, WALLET, until};
@@ -218,7 +218,7 @@ impl Vouched {
         let address = listener.local_addr().unwrap();
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
         let instance = instance(Live::new(tls, Guard::default(), 1));
-        tokio::spawn(http::serve(listeners, router, limits, instance, stop));
+        tokio::spawn(http::serve(listeners, router, limits, instance, Workers::current(), stop));
         address
     }
 }

@@ -26,6 +26,13 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+/// A connection that no runtime has.
+#[derive(Debug)]
+pub(super) enum Detached {
+    Tcp(std::net::TcpStream, IpAddr),
+    Unix(net::UnixStream),
+}
+
 impl Listener {
     /// Gives a port to the runtime. Has to be called within it.
     ///
@@ -60,7 +67,25 @@ impl Listener {
     }
 }
 
+impl Detached {
+    /// Gives it to the runtime that runs this.
+    pub(super) fn attach(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream, address) => Ok(Stream::Tcp(TcpStream::from_std(stream)?, address)),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
 impl Stream {
+    /// Takes it from its runtime.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Tcp(stream, address) => Ok(Detached::Tcp(stream.into_std()?, address)),
+            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+        }
+    }
+
     /// The address of the other end; a unix socket has none.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self {

@@ -30,9 +30,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     crowd::{Crowd, Exempt},
     instance::Instance,
-    listener::{Listener, Stream},
+    listener::{Detached, Listener, Stream},
     peer::Peer,
     tls::Tls,
+    workers::Workers,
 };
 
 /// The largest head of a request, in bytes. It is also the most that is read ahead of a body.
@@ -77,11 +78,12 @@ pub async fn serve(
     router: Router,
     limits: Limits,
     instance: Arc<Instance>,
+    workers: Workers,
     stop: CancellationToken,
 ) {
     let most = if instance.is_behind_proxy() { usize::MAX } else { limits.connections_per_peer };
     let crowd = Crowd::new(most, limits.exempt);
-    let server = Arc::new(Server { router, limits, instance, crowd, stop });
+    let server = Arc::new(Server { router, limits, instance, crowd, workers, stop });
     let connections = TaskTracker::new();
     join_all(listeners.into_iter().map(|listener| server.listen(listener, &connections))).await;
     connections.close();
@@ -94,6 +96,7 @@ struct Server {
     limits: Limits,
     instance: Arc<Instance>,
     crowd: Arc<Crowd>,
+    workers: Workers,
     stop: CancellationToken,
 }
 
@@ -104,10 +107,23 @@ impl Server {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 stream = listener.accept() => {
-                    connections.spawn(self.clone().connection(stream));
+                    // One that is gone already needs no answer.
+                    if let Ok(stream) = stream.detach() {
+                        self.hand_over(stream, connections);
+                    }
                 }
             }
         }
+    }
+
+    fn hand_over(self: &Arc<Self>, stream: Detached, connections: &TaskTracker) {
+        let (server, connection) = (self.clone(), connections.token());
+        self.workers.serve(move || async move {
+            if let Ok(stream) = stream.attach() {
+                server.connection(stream).await;
+            }
+            drop(connection);
+        });
     }
 
     async fn connection(self: Arc<Self>, stream: Stream) {

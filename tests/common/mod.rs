@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
-    http::{self, Guard, Instance, Limits, Listener, Live},
+    http::{self, Guard, Instance, Limits, Listener, Live, Workers},
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::Signer,
@@ -82,7 +82,7 @@ impl TestProxy {
         let instance = instance(Live::new(None, options.guard, options.in_flight));
         let router = http::router(proxy.clone(), options.limits, instance.clone());
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-        tokio::spawn(http::serve(listeners, router, options.limits, instance, stop));
+        tokio::spawn(http::serve(listeners, router, options.limits, instance, Workers::current(), stop));
         Self { address, sandbox, client: client(), proxy, folder: options.folder }
     }
 

@@ -26,6 +26,8 @@ mod denial;
 mod record;
 mod stored_answer;
 
+mod known;
+
 mod answers;
 mod audit;
 mod callers;
@@ -62,7 +64,7 @@ pub use self::{
     reservations::Reservation,
     stored_answer::{Settled, StoredAnswer},
 };
-use self::{held::Held, journal::Losses, run::Run, seal::Seal, worker::Worker};
+use self::{held::Held, journal::Losses, known::Known, run::Run, seal::Seal, worker::Worker};
 use crate::types::SealKey;
 
 /// The store. Clones share it.
@@ -75,6 +77,7 @@ struct Inner {
     seal: Seal,
     run: Run,
     held: Held,
+    known: Arc<Known>,
     losses: Arc<Losses>,
 }
 
@@ -97,6 +100,7 @@ impl Store {
             seal: Seal::new(keys),
             run: Run::new(file::folder(path)),
             held: Held::default(),
+            known: Arc::default(),
             losses: Arc::default(),
         })))
     }

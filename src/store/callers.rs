@@ -1,18 +1,15 @@
 //! Who calls, and how often.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError, client_row, clients::has_any, error::Fault};
+use super::{Store, StoreError, error::Fault, known::KnownClient};
 use crate::{
     policy::{Client, Rate},
     types::{ClientName, Credential},
 };
-
-/// How exactly the last use of a client is known.
-const USE_NOTED: SignedDuration = SignedDuration::from_mins(1);
 
 /// How a call stands towards its client's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +22,11 @@ pub enum Admission {
 
 impl Store {
     /// The client that is known by a credential and not revoked. One whose time is over is found as
-    /// well: that is for the policy to say. That it was here is noted in the background, at most
-    /// once a minute.
+    /// well: that is for the policy to say. That it was here is noted in the background, about once a
+    /// minute.
+    ///
+    /// The database is not asked for every call, but a change of the clients counts from the moment
+    /// at which it is acknowledged ([`Clients`](super::Clients)).
     ///
     /// # Errors
     /// It cannot be read.
@@ -35,21 +35,39 @@ impl Store {
         credential: Credential,
         now: Timestamp,
     ) -> Result<Option<Client>, StoreError> {
-        let found = self.read(move |connection| find(connection, &credential)).await?;
-        let Some((client, last_used)) = found else { return Ok(None) };
-        if last_used.is_none_or(|last| now.duration_since(last).abs() >= USE_NOTED) {
-            self.note_use(client.name.clone(), now).await;
+        let known = &self.0.known;
+        let found = match known.client(&credential) {
+            Some(found) => {
+                self.renew_known();
+                found
+            }
+            None => {
+                let known = known.clone();
+                self.read(move |connection| known.find(connection, &credential)).await?
+            }
+        };
+        let Some(found) = found else { return Ok(None) };
+        if found.is_to_be_noted(now) {
+            self.note_use(found.clone(), now).await;
         }
-        Ok(Some(client))
+        Ok(Some(found.client.clone()))
     }
 
     /// Whether callers have to be clients that were added: from the first one on, also when all are
     /// revoked, until all are removed. A revocation must not open the proxy to everyone.
     ///
+    /// It is known as [`Store::client_by`] knows a client.
+    ///
     /// # Errors
     /// It cannot be read.
     pub async fn has_clients(&self) -> Result<bool, StoreError> {
-        self.read(has_any).await
+        let known = &self.0.known;
+        if let Some(any) = known.any() {
+            self.renew_known();
+            return Ok(any);
+        }
+        let known = known.clone();
+        self.read(move |connection| known.find_any(connection)).await
     }
 
     /// Counts one more call of a client, if its rate allows that. All calls of all processes on this
@@ -63,33 +81,30 @@ impl Store {
         self.write(move |transaction| admit(transaction, &name, rate, now)).await
     }
 
+    /// Sees to it that what is known of the clients stays so while they call, without waiting for
+    /// that.
+    fn renew_known(&self) {
+        if let Some(renewal) = self.0.known.renewal() {
+            self.0.worker.read_soon(|connection| renewal.renew(connection));
+        }
+    }
+
     /// It waits for nothing: when there is much to do, the next call will do.
-    async fn note_use(&self, name: ClientName, now: Timestamp) {
+    async fn note_use(&self, known: Arc<KnownClient>, now: Timestamp) {
+        let name = known.client.name.clone();
         let note = move |transaction: &Connection| {
             transaction
                 .prepare_cached("UPDATE clients SET last_used = ?2 WHERE name = ?1")?
                 .execute(params![name.as_str(), now.as_millisecond()])?;
             Ok(())
         };
-        self.0.worker.leave(Duration::ZERO, note, |_| ()).await;
+        let done = move |result: Result<(), Fault>| {
+            if result.is_err() {
+                known.was_not_noted();
+            }
+        };
+        self.0.worker.leave(Duration::ZERO, note, done).await;
     }
-}
-
-/// The client, and when it was here.
-///
-/// The index compares a hash byte by byte. What the time of that tells of a stored hash tells
-/// nothing of the token, which nobody finds by its hash.
-fn find(
-    connection: &Connection,
-    credential: &Credential,
-) -> Result<Option<(Client, Option<Timestamp>)>, Fault> {
-    let (column, value) = client_row::stored(credential);
-    let sql = format!("SELECT * FROM clients WHERE {column} = ?1 AND revoked IS NULL");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query_and_then([value], |row| {
-        Ok((client_row::client(row)?, client_row::time(row, "last_used")?))
-    })?;
-    rows.next().transpose()
 }
 
 /// A client that was removed meanwhile has no row, and its call was allowed before.

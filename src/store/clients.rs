@@ -1,6 +1,9 @@
 //! The clients, for whoever runs the proxy: without the wallet's key and while a proxy runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -9,6 +12,7 @@ use super::{
     client_row,
     error::{Fault, StoreError},
     file,
+    known::LEASE,
 };
 use crate::{
     policy::Client,
@@ -20,6 +24,9 @@ use crate::{
 /// As long as there was never one, everyone who reaches the proxy on its machine is the client
 /// `local`. From the first on, everyone has to be one that was added. That stays so when the last is
 /// revoked: the way back is to remove them all.
+///
+/// A change counts from the moment at which its method returns, in all processes on this file: each
+/// method that changes something waits until no proxy acts on what it knew before.
 #[derive(Debug)]
 pub struct Clients {
     path: PathBuf,
@@ -161,7 +168,7 @@ impl Clients {
         })
     }
 
-    /// Does all of the work or nothing of it.
+    /// Does all of the work or nothing of it. When this returns, nobody acts on what was before.
     fn write<T>(
         &mut self,
         work: impl FnOnce(&Connection) -> Result<T, Stop>,
@@ -174,6 +181,10 @@ impl Clients {
             transaction.commit().map_err(Fault::from)?;
             Ok(value)
         })();
+        // Nobody has read what was before since the commit, or acts on that for longer.
+        if done.is_ok() {
+            thread::sleep(LEASE);
+        }
         done.map_err(|stop| match stop {
             Stop::Refused(error) => error,
             Stop::Failed(fault) => StoreError::new(&self.path, fault).into(),
@@ -200,7 +211,7 @@ impl From<Fault> for Stop {
 }
 
 /// Whether there was ever a client that was not removed since.
-pub(super) fn has_any(connection: &Connection) -> Result<bool, Fault> {
+fn has_any(connection: &Connection) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }

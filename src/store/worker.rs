@@ -58,6 +58,18 @@ impl Worker {
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
+    /// Reads what is on the disk, when nobody waits for what is found. It is not done if there is too
+    /// much to do.
+    pub(super) fn read_soon(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
+    ) {
+        let read = Read(Box::new(move |connection| connection.and_then(read).err()));
+        if self.0.now.try_send(Job::Read(read)).is_ok() {
+            self.0.wake();
+        }
+    }
+
     /// Does the work and waits until it is on the disk.
     pub(super) async fn write<T: Send + 'static>(
         &self,

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::TokenHash;
 
 /// What a client shows to be known, as the store knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// A bearer token.
     Token(TokenHash),
@@ -16,7 +16,7 @@ pub enum Credential {
 }
 
 /// SHA-256 of the DER form of an end-entity certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CertificateHash([u8; 32]);
 
 impl CertificateHash {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use jiff::SignedDuration;
 
 use super::*;
 use crate::{

@@ -1,0 +1,195 @@
+//! The clients as they were read last, so that most calls need not ask the database who makes them.
+//!
+//! What was read may be acted on for the time of a lease, counted from before the reading. Whoever
+//! changes the clients, in whichever process, waits as long after the change is made and before
+//! saying so. So nobody acts on what was changed once its change was acknowledged.
+//!
+//! One read renews the lease for all clients, however many there are: it finds that their version is
+//! still the same. Otherwise all are forgotten, and read again as they call.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+
+use super::{client_row, error::Fault};
+use crate::{policy::Client, types::Credential};
+
+/// How long what was read of the clients may be acted on.
+pub(super) const LEASE: Duration = Duration::from_millis(50);
+
+/// When a lease that is in use is renewed: early enough that nobody has to wait for it, even if the
+/// disk is slow.
+const RENEWED: Duration = Duration::from_millis(20);
+
+/// How exactly the last use of a client is known.
+const USE_NOTED: SignedDuration = SignedDuration::from_mins(1);
+
+/// The last use of a client that was never here, in milliseconds: longer ago than any.
+const NEVER: i64 = i64::MIN;
+
+/// The clients that have called since the last change of any client.
+#[derive(Default)]
+pub(super) struct Known {
+    state: RwLock<State>,
+    /// Whether somebody has seen to it that the lease is renewed.
+    renewing: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    lease: Option<Lease>,
+    clients: HashMap<Credential, Arc<KnownClient>>,
+}
+
+/// What the database said of all clients together.
+struct Lease {
+    /// Another one after every change of a client.
+    version: i64,
+    /// Whether there is any client.
+    any: bool,
+    /// Until when it may be acted on.
+    until: Instant,
+}
+
+/// A client that may call, unless its time is over.
+pub(super) struct KnownClient {
+    pub(super) client: Client,
+    /// When it was here, as far as that was noted, in milliseconds.
+    last_used: AtomicI64,
+}
+
+/// The duty to renew the lease, which ends when it is dropped.
+pub(super) struct Renewal(Arc<Known>);
+
+impl Known {
+    /// The client with a credential, or that there is none; nothing if the database has to be asked.
+    pub(super) fn client(&self, credential: &Credential) -> Option<Option<Arc<KnownClient>>> {
+        self.recall(|any, clients| match clients.get(credential) {
+            Some(client) => Some(Some(client.clone())),
+            None => (!any).then_some(None),
+        })
+    }
+
+    /// Whether there is any client; nothing if the database has to be asked.
+    pub(super) fn any(&self) -> Option<bool> {
+        self.recall(|any, _| Some(any))
+    }
+
+    fn recall<T>(
+        &self,
+        recall: impl FnOnce(bool, &HashMap<Credential, Arc<KnownClient>>) -> Option<T>,
+    ) -> Option<T> {
+        // Nothing here panics while it holds the lock, nor below.
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let lease = state.lease.as_ref().filter(|lease| Instant::now() < lease.until)?;
+        recall(lease.any, &state.clients)
+    }
+
+    /// The duty to renew the lease, if it is time and nobody has it yet.
+    pub(super) fn renewal(self: &Arc<Self>) -> Option<Renewal> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let until = state.lease.as_ref()?.until;
+        let is_due = until.saturating_duration_since(Instant::now()) <= LEASE - RENEWED;
+        (is_due && !self.renewing.swap(true, Relaxed)).then(|| Renewal(self.clone()))
+    }
+
+    /// Asks the database who has a credential, and remembers a client that has it.
+    pub(super) fn find(
+        &self,
+        connection: &Connection,
+        credential: &Credential,
+    ) -> Result<Option<Arc<KnownClient>>, Fault> {
+        // Who waited before may have asked the same, or have had the lease renewed.
+        if let Some(found) = self.client(credential) {
+            return Ok(found);
+        }
+        // First the version, then the client: one that is newer than the version does no harm.
+        self.confirm(connection)?;
+        let found = find(connection, credential)?.map(Arc::new);
+        if let Some(client) = &found {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.clients.insert(*credential, client.clone());
+        }
+        Ok(found)
+    }
+
+    /// Asks the database whether there is any client.
+    pub(super) fn find_any(&self, connection: &Connection) -> Result<bool, Fault> {
+        match self.any() {
+            Some(any) => Ok(any),
+            None => self.confirm(connection),
+        }
+    }
+
+    /// Renews the lease; forgets what it was for if that has changed. Tells whether there is any
+    /// client.
+    fn confirm(&self, connection: &Connection) -> Result<bool, Fault> {
+        let begun = Instant::now();
+        let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
+        let mut statement = connection.prepare_cached(sql)?;
+        let (version, any) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
+        let forgotten = if is_same { HashMap::new() } else { mem::take(&mut state.clients) };
+        state.lease = Some(Lease { version, any, until: begun + LEASE });
+        // It may be many, and nobody has to wait for that.
+        drop(state);
+        drop(forgotten);
+        Ok(any)
+    }
+}
+
+impl Renewal {
+    pub(super) fn renew(self, connection: &Connection) -> Result<(), Fault> {
+        self.0.confirm(connection)?;
+        Ok(())
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.renewing.store(false, Relaxed);
+    }
+}
+
+impl KnownClient {
+    /// Whether it should be noted that the client is here now: once in a while, one caller is told so.
+    pub(super) fn is_to_be_noted(&self, now: Timestamp) -> bool {
+        let (last, now) = (self.last_used.load(Relaxed), now.as_millisecond());
+        u128::from(now.abs_diff(last)) >= USE_NOTED.unsigned_abs().as_millis()
+            && self.last_used.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Has the next caller note that the client is here.
+    pub(super) fn was_not_noted(&self) {
+        self.last_used.store(NEVER, Relaxed);
+    }
+}
+
+/// The client that has a credential and is not revoked.
+///
+/// The index compares a hash byte by byte. What the time of that tells of a stored hash tells
+/// nothing of the token, which nobody finds by its hash.
+fn find(connection: &Connection, credential: &Credential) -> Result<Option<KnownClient>, Fault> {
+    let (column, value) = client_row::stored(credential);
+    let sql = format!("SELECT * FROM clients WHERE {column} = ?1 AND revoked IS NULL");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query_and_then([value], |row| {
+        let last_used =
+            client_row::time(row, "last_used")?.map_or(NEVER, Timestamp::as_millisecond);
+        Ok(KnownClient { client: client_row::client(row)?, last_used: last_used.into() })
+    })?;
+    rows.next().transpose()
+}
+
+#[cfg(test)]
+mod tests;

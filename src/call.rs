@@ -1,6 +1,8 @@
 //! A call that a client makes: a row of [`ACTIONS`](crate::action::ACTIONS), the ids of its path, and
 //! its body (protocol §3–§5).
 
+use std::sync::Arc;
+
 use crate::{
     action::{Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
     canonical::{CanonicalJson, JsonError, Object},
@@ -44,7 +46,7 @@ pub enum InvalidCall {
 pub struct Call {
     action: &'static Action,
     ids: Vec<Slug>,
-    body: Object,
+    body: Arc<Object>,
 }
 
 impl Call {
@@ -66,7 +68,7 @@ impl Call {
             body.retain(|_, value| value.as_str() != "null");
             complete_fields(&mut body, &signed.payload)?;
         }
-        Ok(Self { action, ids, body })
+        Ok(Self { action, ids, body: Arc::new(body) })
     }
 
     /// The row of the table.
@@ -86,7 +88,7 @@ impl Call {
 
     /// Sets a field that the client left out.
     pub fn fill_in(&mut self, name: &str, value: CanonicalJson) {
-        self.body.insert(name, value);
+        Arc::make_mut(&mut self.body).insert(name, value);
     }
 
     /// The path with its ids.
@@ -127,9 +129,7 @@ impl<'a> SignedCall<'a> {
         match &self.rule.payload {
             Payload::Body => Some(body.to_canonical()),
             Payload::Fields(fields) => {
-                let mut payload = body.clone();
-                payload.retain(|name, _| fields.iter().any(|field| field.name() == name));
-                Some(payload.to_canonical())
+                Some(body.to_canonical_of(|name| fields.iter().any(|field| field.name() == name)))
             }
             Payload::FieldValue(name) => {
                 let value = body.field(name).cloned();

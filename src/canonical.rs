@@ -99,7 +99,10 @@ pub struct PayloadHash([u8; 32]);
 
 impl fmt::Display for PayloadHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        let mut digits = [0; 64];
+        // They have room for two digits a byte.
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -149,9 +152,31 @@ impl Object {
 
     /// The whole object in canonical form.
     pub fn to_canonical(&self) -> CanonicalJson {
+        self.to_canonical_of(|_| true)
+    }
+
+    /// The fields whose names are wanted, as an object in canonical form.
+    pub fn to_canonical_of(&self, is_wanted: impl Fn(&str) -> bool) -> CanonicalJson {
         let mut out = String::new();
-        write_object(&mut out, &self.0);
+        write_object(&mut out, self.fields().filter(|(name, _)| is_wanted(name)));
         CanonicalJson(out)
+    }
+
+    /// The object with these fields in it, in place of what it has of their names, in canonical form.
+    pub fn to_canonical_with<const N: usize>(
+        &self,
+        more: [(&str, &CanonicalJson); N],
+    ) -> CanonicalJson {
+        let is_own = |(name, _): &(&str, _)| more.iter().all(|(other, _)| other != name);
+        let mut fields: Vec<_> = self.fields().filter(is_own).chain(more).collect();
+        fields.sort_unstable_by_key(|(name, _)| *name);
+        let mut out = String::new();
+        write_object(&mut out, fields);
+        CanonicalJson(out)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&str, &CanonicalJson)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
 
@@ -168,7 +193,10 @@ fn checked(text: &[u8]) -> Result<&str, JsonError> {
 fn write_value(out: &mut String, walk: &mut Walk<'_>, depth: usize) -> Result<(), JsonError> {
     match walk.next_part() {
         Part::Object | Part::Array if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
-        Part::Object => write_object(out, &fields(walk, depth + 1)?),
+        Part::Object => {
+            let fields = fields(walk, depth + 1)?;
+            write_object(out, fields.iter().map(|(name, value)| (name.as_str(), value)));
+        }
         Part::Array => write_array(out, walk, depth + 1)?,
         Part::String(literal) => write_string(out, &unescaped(literal)?),
         Part::Number(text) if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
@@ -188,9 +216,13 @@ fn fields(walk: &mut Walk<'_>, depth: usize) -> Result<BTreeMap<String, Canonica
     Ok(fields)
 }
 
-fn write_object(out: &mut String, fields: &BTreeMap<String, CanonicalJson>) {
+/// Writes fields that are in order.
+fn write_object<'a>(
+    out: &mut String,
+    fields: impl IntoIterator<Item = (&'a str, &'a CanonicalJson)>,
+) {
     out.push('{');
-    for (index, (name, value)) in fields.iter().enumerate() {
+    for (index, (name, value)) in fields.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
@@ -221,21 +253,36 @@ fn unescaped(literal: &str) -> Result<String, JsonError> {
 }
 
 fn write_string(out: &mut String, text: &str) {
+    out.reserve(text.len() + 2);
     out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            ' '..='~' => out.push(character),
-            _ => write_escaped(out, character),
-        }
+    let mut rest = text;
+    // What stands for itself is copied in one go.
+    while let Some(at) = rest.bytes().position(|byte| !stands_for_itself(byte)) {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        let mut characters = special.chars();
+        characters.next().into_iter().for_each(|character| write_special(out, character));
+        rest = characters.as_str();
     }
+    out.push_str(rest);
     out.push('"');
+}
+
+fn stands_for_itself(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
+fn write_special(out: &mut String, character: char) {
+    match character {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{c}' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        _ => write_escaped(out, character),
+    }
 }
 
 fn write_escaped(out: &mut String, character: char) {

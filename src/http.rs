@@ -6,7 +6,6 @@ mod guard;
 mod head;
 mod instance;
 mod listener;
-mod load;
 mod log;
 mod peer;
 mod problem;
@@ -23,17 +22,15 @@ use std::{
 };
 
 use axum::{
-    Extension, Json, Router,
+    Json, Router,
     body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, FromRequest, FromRequestParts, RawPathParams, Request, State,
-        rejection::RawPathParamsRejection,
-    },
+    extract::{FromRequestParts, RawPathParams, Request, State},
     http::{Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on, post},
 };
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -67,63 +64,70 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// that keep time are used to this number.
 const LOCAL_SESSION_SECONDS: i64 = 900;
 
+/// What requests need.
+struct Surface {
+    proxy: Arc<Proxy>,
+    instance: Arc<Instance>,
+    /// How long a body may take.
+    body_time: Duration,
+}
+
 /// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
 pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Router {
-    let router = Router::new()
+    let surface = Arc::new(Surface { proxy, instance, body_time: limits.body });
+    let mut router = Router::new()
         .route(SESSION_PATH, post(session))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/proxy/reservations", get(reservations))
         .route("/proxy/status", get(status::status))
         .route("/proxy/reload", post(status::reload));
-    let mut calls = Router::new();
     for action in ACTIONS {
-        let handler = move |state, caller, head, ids, request| async move {
-            call(action, limits.body, state, caller, head, ids, request).await
+        let handler = move |State(surface): State<Arc<Surface>>, request| async move {
+            call(action, &surface, request).await
         };
-        calls = calls.route(action.path, on(method_filter(action), handler));
+        router = router.route(action.path, on(method_filter(action), handler));
     }
     router
-        .merge(calls.route_layer(middleware::from_fn_with_state(instance.clone(), load::admit)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(guard::check))
-        .layer(middleware::from_fn(log::request))
-        .layer(Extension(instance))
-        .with_state(proxy)
+        .layer(middleware::from_fn_with_state(surface.clone(), log::request))
+        .with_state(surface)
 }
 
 async fn call(
     action: &'static Action,
-    body_time: Duration,
-    State(proxy): State<Arc<Proxy>>,
-    caller: Caller,
-    head: Head,
-    ids: Result<RawPathParams, RawPathParamsRejection>,
+    surface: &Surface,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Head { call_id, key, place, trail } = head;
+    // Before anything of the body is read.
+    let place = surface.instance.place().ok_or_else(Problem::overloaded)?;
     let (mut parts, body) = request.into_parts();
+    let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
+    let caller = || auth::caller(surface, &parts, Some((action, first_id)));
+    let mut client = caller().await?;
+    let Head { call_id, key, trail } = Head::of(&parts)?;
     let begun = Instant::now();
-    let body = read_body(body, body_time).await?;
-    let Caller(client) = match begun.elapsed() < auth::KNOWN {
-        true => caller,
-        false => Caller::from_request_parts(&mut parts, &proxy).await?,
-    };
+    let body = read_body(body, surface.body_time).await?;
+    if begun.elapsed() >= auth::KNOWN {
+        client = caller().await?;
+    }
     // The only way to be rejected here is an id that is not UTF-8.
-    let ids =
-        ids.map_err(|_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug })?;
+    let invalid = |_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug };
+    let ids = ids.map_err(invalid)?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    let result = proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
+    let result = surface.proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 
 async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
-    let mut request = Request::new(body);
-    DefaultBodyLimit::max(MAX_BODY).apply(&mut request);
-    let read = timeout(time, Bytes::from_request(request, &())).await;
+    let read = timeout(time, Limited::new(body, MAX_BODY).collect()).await;
     let read = read.map_err(|_| Problem::slow_body(time))?;
-    read.map_err(|rejection| Problem::unreadable_body(&rejection))
+    read.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+        true => Problem::body_too_large(),
+        false => Problem::unreadable_body(),
+    })
 }
 
 fn pass_on(answer: Answer) -> Response {
@@ -132,11 +136,14 @@ fn pass_on(answer: Answer) -> Response {
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.
-async fn session(State(proxy): State<Arc<Proxy>>, Caller(client): Caller) -> Json<Value> {
+async fn session(
+    State(surface): State<Arc<Surface>>,
+    Caller(client): Caller,
+) -> Json<Value> {
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Json(json!({
         "session_nonce": HELD_BY_PROXY,
-        "wallet_address": proxy.wallet_of(&client).to_string(),
+        "wallet_address": surface.proxy.wallet_of(&client).to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     }))
@@ -147,8 +154,8 @@ async fn healthy() -> Json<Value> {
 }
 
 /// The wallet is open before the listener is. The upstream's state is not asked for.
-async fn ready(State(proxy): State<Arc<Proxy>>) -> Response {
-    let (status, word) = match proxy.is_ready().await {
+async fn ready(State(surface): State<Arc<Surface>>) -> Response {
+    let (status, word) = match surface.proxy.is_ready().await {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
@@ -156,10 +163,10 @@ async fn ready(State(proxy): State<Arc<Proxy>>) -> Response {
 }
 
 async fn reservations(
-    State(proxy): State<Arc<Proxy>>,
+    State(surface): State<Arc<Surface>>,
     Caller(client): Caller,
 ) -> Result<Json<Value>, Problem> {
-    let held = proxy.reservations(&client).await.map_err(|error| Problem::store(&error))?;
+    let held = surface.proxy.reservations(&client).await.map_err(|error| Problem::store(&error))?;
     let rows: Vec<_> = held.iter().map(|reservation| row(reservation, Timestamp::now())).collect();
     Ok(Json(json!({ "reservations": rows })))
 }

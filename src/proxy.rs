@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// A request of a client.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Incoming {
     /// The call it asks for.
     pub call: Call,
@@ -54,12 +54,12 @@ pub struct Incoming {
     /// What its log event will say.
     pub trail: Arc<Trail>,
     /// Its place among the calls in flight.
-    pub place: Option<Place>,
+    pub place: Place,
 }
 
-/// A place among the calls in flight, free again when the last clone is dropped.
-#[derive(Debug, Clone)]
-pub struct Place(pub Arc<OwnedSemaphorePermit>);
+/// A place among the calls in flight, free again when it is dropped.
+#[derive(Debug)]
+pub struct Place(pub OwnedSemaphorePermit);
 
 /// Wallets, their sessions, what is on record, and the way to the upstream.
 #[derive(Debug)]
@@ -164,12 +164,15 @@ impl Proxy {
 
     /// Makes one call and returns the upstream's answer.
     ///
-    /// It runs to its end even if the client goes away, so that a change that was sent is not left
+    /// A change runs to its end even if the client goes away, so that one that was sent is not left
     /// without anyone to hear its outcome.
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
+        if !incoming.call.action().changes() {
+            return self.run(&incoming).await;
+        }
         let proxy = self.clone();
         let (reply, answer) = oneshot::channel();
         self.tasks.spawn(async move {

@@ -69,11 +69,10 @@ impl Sender {
         };
         let request_id = RequestId::random();
         let message = Message::new(permit, &nonce, &request_id);
-        let payload = permit.call().payload().map(|payload| payload.hash());
-        self.record(permit.permit(), payload, origin, &request_id).await?;
+        self.record(permit.permit(), message.payload(), origin, &request_id).await?;
         let call = permit.permit().call();
         let signature = self.signer.sign(&message).to_hex();
-        let body = self.signed_body(call.body().clone(), &nonce, &request_id, &signature);
+        let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
         let mut outcome = self.send(call, body, None, &request_id, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
             log_difference(call, &message, expected_message.as_deref());
@@ -137,16 +136,18 @@ impl Sender {
     /// The body with the envelope in it (protocol §3).
     fn signed_body(
         &self,
-        mut body: Object,
+        body: &Object,
         nonce: &SessionNonce,
         request_id: &RequestId,
         signature: &str,
     ) -> CanonicalJson {
-        body.insert("wallet_address", CanonicalJson::string(&self.wallet().to_string()));
-        body.insert("session_nonce", CanonicalJson::string(nonce.expose()));
-        body.insert("request_id", CanonicalJson::string(request_id.as_str()));
-        body.insert("signature", CanonicalJson::string(signature));
-        body.to_canonical()
+        let text = CanonicalJson::string;
+        body.to_canonical_with([
+            ("wallet_address", &text(&self.wallet().to_string())),
+            ("session_nonce", &text(nonce.expose())),
+            ("request_id", &text(request_id.as_str())),
+            ("signature", &text(signature)),
+        ])
     }
 
     async fn send(

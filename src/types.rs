@@ -9,7 +9,7 @@ mod client_token;
 mod credential;
 mod seal_key;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
@@ -79,7 +79,11 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0x{}", hex::encode(self.0))
+        let mut digits = [0; 42];
+        digits[..2].copy_from_slice(b"0x");
+        // There is room for two digits a byte.
+        hex::encode_to_slice(self.0, &mut digits[2..]).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -91,12 +95,13 @@ impl fmt::Debug for Address {
 
 /// The id of one request: used once within a session, and for `x-request-id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(String);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// A fresh id: a random UUID (version 4).
     pub fn random() -> Self {
-        Self(Uuid::new_v4().to_string())
+        let mut text = Uuid::encode_buffer();
+        Self(Arc::from(&*Uuid::new_v4().hyphenated().encode_lower(&mut text)))
     }
 
     /// The id as text.
@@ -109,7 +114,7 @@ impl FromStr for RequestId {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        if is_line_value(text) { Ok(Self(text.to_owned())) } else { Err(InvalidValue::Line) }
+        if is_line_value(text) { Ok(Self(text.into())) } else { Err(InvalidValue::Line) }
     }
 }
 
@@ -143,7 +148,7 @@ impl FromStr for IdempotencyKey {
 /// The nonce of a wallet's session. Whoever holds it and a signature can call as the wallet, so it
 /// does not print.
 #[derive(Debug, Clone)]
-pub struct SessionNonce(SecretString);
+pub struct SessionNonce(Arc<SecretString>);
 
 impl SessionNonce {
     /// The nonce as text, for the message and the envelope only.
@@ -162,14 +167,14 @@ impl FromStr for SessionNonce {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        if is_line_value(text) { Ok(Self(text.into())) } else { Err(InvalidValue::Line) }
+        if is_line_value(text) { Ok(Self(Arc::new(text.into()))) } else { Err(InvalidValue::Line) }
     }
 }
 
 /// An id that is one segment of a path, such as a job id: `[A-Za-z0-9._~-]{1,128}`, never `.` or
 /// `..`. None of its characters needs escaping in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Slug(String);
+pub struct Slug(Arc<str>);
 
 impl Slug {
     /// The id as text.
@@ -185,7 +190,7 @@ impl FromStr for Slug {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         let fits = (1..=MAX_SLUG).contains(&text.len()) && text.bytes().all(unreserved);
         if fits && text != "." && text != ".." {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(InvalidValue::Slug)
         }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{runtime::Runtime, time::sleep};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     config::{Config, ListenAddress, UpstreamConfig, UpstreamUrl},
-    http::{self, Instance, Limits, Live, Tls},
+    http::{self, Instance, Limits, Live, Tls, Workers},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
     signer::Signer,
@@ -93,7 +96,8 @@ impl Serve {
 
 /// The runtime of every command that serves.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
-    Runtime::new().map_err(|cause| Failure::Runtime { cause })
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|cause| Failure::Runtime { cause })
 }
 
 /// Serves until the process is told to end, then lets what runs come to its end: for at most
@@ -112,7 +116,10 @@ async fn serve_proxy(
     print(text)?;
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
-    let server = http::serve(listeners, router, limits, instance.clone(), stop.clone());
+    // They also run the calls that outlive their connections.
+    let workers = Workers::start().map_err(|cause| Failure::Runtime { cause })?;
+    let server =
+        http::serve(listeners, router, limits, instance.clone(), workers.clone(), stop.clone());
     let mut done = pin!(async {
         server.await;
         proxy.drained().await;

@@ -10,10 +10,10 @@ use axum::{
 use jiff::Timestamp;
 use rustix::process::geteuid;
 
-use super::{peer::Peer, problem::Problem, refused};
+use super::{Surface, peer::Peer, problem::Problem, refused::Refused};
 use crate::{
+    action::Action,
     policy::Client,
-    proxy::Proxy,
     store::{Store, StoreError},
     types::{CertificateHash, ClientToken, Credential, InvalidToken},
 };
@@ -25,28 +25,42 @@ const BEARER: &str = "bearer ";
 /// once, also for who has sent the beginning of a call.
 pub(super) const KNOWN: Duration = Duration::from_millis(100);
 
-/// The client that makes a request. If it is a call, its refusal is on record.
+/// The client that makes a request which is no call.
 pub(super) struct Caller(pub(super) Client);
 
-impl FromRequestParts<Arc<Proxy>> for Caller {
+impl FromRequestParts<Arc<Surface>> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, proxy: &Arc<Proxy>) -> Result<Self, Problem> {
-        let (now, store) = (Timestamp::now(), proxy.store());
-        match client(&parts.headers, parts.extensions.get(), store, now).await {
-            Ok(client) => match client.expires.filter(|end| *end <= now) {
-                None => Ok(Self(client)),
-                Some(ended) => {
-                    refused::client(parts, store, client.name.clone(), "expired").await;
-                    Err(Problem::access_ended(&client.name, ended))
-                }
-            },
-            Err(Unknown::Stranger(problem)) => {
-                refused::stranger(parts, store, problem.code(), now).await;
-                Err(problem)
+    async fn from_request_parts(
+        parts: &mut Parts,
+        surface: &Arc<Surface>,
+    ) -> Result<Self, Problem> {
+        caller(surface, parts, None).await.map(Self)
+    }
+}
+
+/// The client that makes a request. If that is a call, its refusal is on record; the call is its
+/// action and the first id of its path.
+pub(super) async fn caller(
+    surface: &Surface,
+    parts: &Parts,
+    call: Option<(&'static Action, Option<&str>)>,
+) -> Result<Client, Problem> {
+    let (now, store) = (Timestamp::now(), surface.proxy.store());
+    let refused = Refused { surface, parts, call };
+    match client(&parts.headers, parts.extensions.get(), store, now).await {
+        Ok(client) => match client.expires.filter(|end| *end <= now) {
+            None => Ok(client),
+            Some(ended) => {
+                refused.client(client.name.clone(), "expired").await;
+                Err(Problem::access_ended(&client.name, ended))
             }
-            Err(Unknown::Store(error)) => Err(Problem::store(&error)),
+        },
+        Err(Unknown::Stranger(problem)) => {
+            refused.stranger(problem.code(), now).await;
+            Err(problem)
         }
+        Err(Unknown::Store(error)) => Err(Problem::store(&error)),
     }
 }
 

@@ -4,11 +4,9 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
 use axum::{
-    Extension,
     extract::Request,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Uri,
@@ -45,11 +43,7 @@ pub struct Guard {
 }
 
 /// Refuses what comes from a page that is not allowed, or is meant for another server.
-pub(super) async fn check(
-    Extension(instance): Extension<Arc<Instance>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn check(instance: &Instance, request: Request, next: Next) -> Response {
     if !is_framed_plainly(request.headers()) {
         // Whoever is in between may see the end of this request elsewhere, so nothing that follows
         // it is read.

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, request::Parts},
-};
+use axum::http::{HeaderMap, HeaderName, request::Parts};
 
-use super::problem::Problem;
+use super::{log::Arrival, problem::Problem};
 use crate::{
-    proxy::{Place, Trail},
+    proxy::Trail,
     types::{IdempotencyKey, RequestId},
 };
 
@@ -21,22 +18,16 @@ pub(super) struct Head {
     /// The id that the request has been given.
     pub(super) call_id: RequestId,
     pub(super) key: Option<IdempotencyKey>,
-    pub(super) place: Option<Place>,
     pub(super) trail: Arc<Trail>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Head {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+impl Head {
+    pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {
         if parts.uri.query().is_some() {
             return Err(Problem::query_not_taken());
         }
-        // The middleware gives every request one.
-        let call_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::random);
-        let trail = parts.extensions.get().cloned().unwrap_or_default();
-        let place = parts.extensions.remove();
-        Ok(Self { call_id, key: key(&parts.headers)?, place, trail })
+        let Arrival { call_id, trail } = Arrival::of(&parts.extensions);
+        Ok(Self { call_id, key: key(&parts.headers)?, trail })
     }
 }
 

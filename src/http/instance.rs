@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{guard::Guard, refused::Strangers, tls::Tls};
+use crate::proxy::Place;
 
 /// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
 /// a connection or a request.
@@ -95,6 +96,12 @@ impl Instance {
     /// Where it listens, as people write it.
     pub(super) fn listeners(&self) -> &[String] {
         &self.listeners
+    }
+
+    /// A place for one more call, if there is one. The call keeps it until its end, also if its client
+    /// goes away.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.live.borrow().places.clone().try_acquire_owned().ok().map(Place)
     }
 
     /// Whether a proxy in front passes on what others send.

@@ -1,63 +1,123 @@
 //! One log event a request, and the request id in every response.
 
-use std::{sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use axum::{
-    extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    extract::{Request, State},
+    http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
 };
 
-use super::problem::Problem;
+use super::{Surface, guard, problem::Problem};
 use crate::{proxy::Trail, types::RequestId};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request an id (the client's own, if it is usable), writes problems out, and logs.
-pub(super) async fn request(mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let id = request_id(&request);
-    let method = request.method().clone();
-    let path = printable(request.uri().path());
+/// What a request is given when it arrives.
+#[derive(Debug, Clone)]
+pub(super) struct Arrival {
+    /// The client's own id, if it is usable.
+    pub(super) call_id: RequestId,
+    /// What becomes known of it.
+    pub(super) trail: Arc<Trail>,
+}
 
-    let trail = Arc::new(Trail::default());
-    request.extensions_mut().insert(id.clone());
-    request.extensions_mut().insert(trail.clone());
-    let mut response = next.run(request).await;
+impl Arrival {
+    /// What a request was given, as every request is that comes over a connection.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let fresh = || Self { call_id: RequestId::random(), trail: Arc::default() };
+        extensions.get().cloned().unwrap_or_else(fresh)
+    }
+}
+
+/// Gives the request an id, guards it, writes problems out, and logs.
+pub(super) async fn request(
+    State(surface): State<Arc<Surface>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let arrival = Arrival { call_id: request_id(&request), trail: Arc::default() };
+    let event = Event::of(&request, &arrival);
+    request.extensions_mut().insert(arrival);
+    let mut response = guard::check(&surface.instance, request, next).await;
     let mut problem = response.extensions_mut().remove::<Problem>();
     let allow = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok());
     if let Some(methods) = allow {
         problem = problem.map(|problem| problem.allowing(methods));
     }
+    let id = &event.arrival.call_id;
     if let Some(problem) = &problem {
-        response = problem.write(&id, response.into_parts().0.headers);
+        response = problem.write(id, response.into_parts().0.headers);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-
-    tracing::info!(
-        request_id = id.as_str(),
-        client = trail.client(),
-        %method,
-        path,
-        action = trail.action(),
-        product = trail.product(),
-        status = response.status().as_u16(),
-        microseconds = begun.elapsed().as_micros() as u64,
-        upstream_microseconds = (trail.tries() > 0).then(|| trail.upstream_microseconds()),
-        tries = (trail.tries() > 0).then(|| trail.tries()),
-        error = problem.as_ref().map(Problem::code),
-        detail = problem.as_ref().map(Problem::detail),
-        "request"
-    );
+    event.answered(response.status(), problem.as_ref());
     response
 }
 
+/// The event of one request, which is logged when it is answered, or when its client has gone.
+struct Event {
+    arrival: Arrival,
+    method: Method,
+    path: String,
+    begun: Instant,
+    answered: bool,
+}
+
+impl Event {
+    fn of(request: &Request, arrival: &Arrival) -> Self {
+        Self {
+            arrival: arrival.clone(),
+            method: request.method().clone(),
+            path: printable(request.uri().path()).into_owned(),
+            begun: Instant::now(),
+            answered: false,
+        }
+    }
+
+    fn answered(mut self, status: StatusCode, problem: Option<&Problem>) {
+        self.answered = true;
+        self.log(Some(status), problem, "request");
+    }
+
+    fn log(&self, status: Option<StatusCode>, problem: Option<&Problem>, message: &str) {
+        let Self { arrival: Arrival { call_id, trail }, method, path, begun, .. } = self;
+        let is_sent = trail.tries() > 0;
+        tracing::info!(
+            request_id = call_id.as_str(),
+            client = trail.client(),
+            %method,
+            path,
+            action = trail.action(),
+            product = trail.product(),
+            status = status.map(|status| status.as_u16()),
+            microseconds = begun.elapsed().as_micros() as u64,
+            upstream_microseconds = is_sent.then(|| trail.upstream_microseconds()),
+            tries = is_sent.then(|| trail.tries()),
+            error = problem.map(Problem::code),
+            detail = problem.map(Problem::detail),
+            "{message}"
+        );
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.log(None, None, "request whose client went away before its answer");
+        }
+    }
+}
+
 /// A path as it may be shown to people: its first 200 characters, ASCII.
-pub(super) fn printable(path: &str) -> String {
-    path.chars().take(200).flat_map(char::escape_default).collect()
+pub(super) fn printable(path: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte);
+    match path.bytes().all(is_plain) {
+        true => path.get(..200).unwrap_or(path).into(),
+        false => path.chars().take(200).flat_map(char::escape_default).collect(),
+    }
 }
 
 fn request_id(request: &Request) -> RequestId {

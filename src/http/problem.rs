@@ -5,7 +5,6 @@ mod kind;
 use std::time::Duration;
 
 use axum::{
-    extract::rejection::BytesRejection,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -154,11 +153,12 @@ impl Problem {
         Self::new(Kind::QueryNotTaken, detail)
     }
 
-    pub(super) fn unreadable_body(rejection: &BytesRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = format!("the body is larger than {} KiB; send less", MAX_BODY / 1024);
-            return Self::new(Kind::BodyTooLarge, detail);
-        }
+    pub(super) fn body_too_large() -> Self {
+        let detail = format!("the body is larger than {} KiB; send less", MAX_BODY / 1024);
+        Self::new(Kind::BodyTooLarge, detail)
+    }
+
+    pub(super) fn unreadable_body() -> Self {
         let detail = "the body broke off before its end; send the request again";
         Self::new(Kind::BodyUnreadable, detail).retry(Retry::Safe)
     }

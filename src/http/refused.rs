@@ -1,19 +1,16 @@
 //! The record of a call that was refused for who calls, before anything else of it was looked at.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use axum::{
-    extract::{FromRequestParts, MatchedPath, RawPathParams},
-    http::request::Parts,
-};
+use axum::http::request::Parts;
 use jiff::Timestamp;
 
-use super::{instance::Instance, peer::Peer};
+use super::{Surface, log::Arrival, peer::Peer};
 use crate::{
-    action::{ACTIONS, Action},
+    action::Action,
     policy::Rate,
-    store::{Caller, Denial, Store},
-    types::{ClientName, RequestId, Slug},
+    store::{Caller, Denial},
+    types::ClientName,
 };
 
 /// How many calls of strangers are recorded: whoever reaches the proxy can make them, and must not
@@ -43,48 +40,41 @@ impl Strangers {
     }
 }
 
-/// Records that a client was refused, unless what it asked for is no call.
-pub(super) async fn client(
-    parts: &mut Parts,
-    store: &Store,
-    name: ClientName,
-    reason: &'static str,
-) {
-    record(parts, store, Caller::Client(name), reason).await;
+/// A request that was refused.
+pub(super) struct Refused<'a> {
+    pub(super) surface: &'a Surface,
+    pub(super) parts: &'a Parts,
+    /// Its action and the first id of its path, if it is a call: only then it is recorded.
+    pub(super) call: Option<(&'static Action, Option<&'a str>)>,
 }
 
-/// Records that a stranger was refused, unless what it asked for is no call.
-pub(super) async fn stranger(
-    parts: &mut Parts,
-    store: &Store,
-    reason: &'static str,
-    now: Timestamp,
-) {
-    let instance = parts.extensions.get::<Arc<Instance>>();
-    if action(parts).is_some() && instance.is_none_or(|own| own.strangers().admits(now)) {
-        let from = parts.extensions.get().map_or_else(|| "unknown".to_owned(), origin);
-        record(parts, store, Caller::Unknown(from), reason).await;
+impl Refused<'_> {
+    /// Records that a client was refused.
+    pub(super) async fn client(&self, name: ClientName, reason: &'static str) {
+        self.record(|| Caller::Client(name), reason).await;
     }
-}
 
-async fn record(parts: &mut Parts, store: &Store, caller: Caller, reason: &'static str) {
-    let Some(action) = action(parts) else { return };
-    let call_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::random);
-    let product = product(parts).await;
-    let action = action.name;
-    store.denied(&Denial { call_id, caller, wallet: None, action, product, reason }).await;
-}
+    /// Records that a stranger was refused, up to a rate.
+    pub(super) async fn stranger(&self, reason: &'static str, now: Timestamp) {
+        if self.call.is_some() && self.surface.instance.strangers().admits(now) {
+            let peer = self.parts.extensions.get();
+            let from = || peer.map_or_else(|| "unknown".to_owned(), origin);
+            self.record(|| Caller::Unknown(from()), reason).await;
+        }
+    }
 
-fn action(parts: &Parts) -> Option<&'static Action> {
-    let path = parts.extensions.get::<MatchedPath>()?.as_str();
-    ACTIONS.iter().find(|action| action.path == path && action.method == parts.method)
-}
-
-/// The first id of the path, if it is one.
-async fn product(parts: &mut Parts) -> Option<Slug> {
-    let ids = RawPathParams::from_request_parts(parts, &()).await.ok()?;
-    let (_, id) = ids.iter().next()?;
-    id.parse().ok()
+    async fn record(&self, caller: impl FnOnce() -> Caller, reason: &'static str) {
+        let Some((action, id)) = self.call else { return };
+        let denial = Denial {
+            call_id: Arrival::of(&self.parts.extensions).call_id,
+            caller: caller(),
+            wallet: None,
+            action: action.name,
+            product: id.and_then(|id| id.parse().ok()),
+            reason,
+        };
+        self.surface.proxy.store().denied(&denial).await;
+    }
 }
 
 /// What there is to tell of a stranger.

@@ -2,25 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, extract::State};
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::{
-    auth::Caller,
-    instance::{Instance, Reload},
-    problem::Problem,
-};
+use super::{Surface, auth::Caller, instance::Reload, problem::Problem};
 use crate::{proxy::Proxy, types::Address};
 
 pub(super) async fn status(
-    State(proxy): State<Arc<Proxy>>,
+    State(surface): State<Arc<Surface>>,
     Caller(client): Caller,
-    Extension(instance): Extension<Arc<Instance>>,
 ) -> Json<Value> {
+    let Surface { proxy, instance, .. } = &*surface;
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": instance.uptime().as_secs(),
-        "wallets": client.admin.then(|| wallets(&proxy)),
+        "wallets": client.admin.then(|| wallets(proxy)),
         "wallet": proxy.wallet_of(&client).to_string(),
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| row(&reload)),
@@ -36,12 +32,12 @@ fn row(Reload { at, result }: &Reload) -> Value {
 }
 
 pub(super) async fn reload(
+    State(surface): State<Arc<Surface>>,
     Caller(client): Caller,
-    Extension(instance): Extension<Arc<Instance>>,
 ) -> Result<Json<Value>, Problem> {
     if !client.admin {
         return Err(Problem::not_admin(&client.name));
     }
-    instance.reload().await.map_err(Problem::reload_refused)?;
+    surface.instance.clone().reload().await.map_err(Problem::reload_refused)?;
     Ok(Json(json!({ "status": "reloaded" })))
 }

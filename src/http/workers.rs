@@ -12,9 +12,9 @@ use tokio::{
 };
 
 /// Threads with a runtime each. A connection stays with one of them, so that what belongs to a call
-/// is in the cache of one core and wakes nobody else. They end when this is dropped.
-#[derive(Debug)]
-pub struct Workers(Vec<Worker>);
+/// is in the cache of one core and wakes nobody else. They end when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Workers(Arc<[Worker]>);
 
 #[derive(Debug)]
 struct Worker {
@@ -37,7 +37,8 @@ impl Workers {
 
     /// No threads of their own: all is served by the runtime of the caller.
     pub fn current() -> Self {
-        Self(vec![Worker { runtime: Handle::current(), load: Arc::default(), _end: None }])
+        let worker = Worker { runtime: Handle::current(), load: Arc::default(), _end: None };
+        Self([worker].into())
     }
 
     /// Has a connection served by whoever has the fewest.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Incoming;
-use crate::types::Slug;
+use crate::types::{ClientName, Slug};
 
 /// What is known of a request by its end.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct Trail {
 
 #[derive(Debug)]
 struct Call {
-    client: String,
+    client: ClientName,
     action: &'static str,
     product: Option<Slug>,
 }
@@ -54,7 +54,7 @@ impl Trail {
 
     pub(super) fn begin(&self, incoming: &Incoming) {
         let Incoming { call, client, .. } = incoming;
-        let client = client.name.to_string();
+        let client = client.name.clone();
         let (action, product) = (call.action().name, call.id().cloned());
         // A request is one call, so nothing is there yet.
         let _ = self.call.set(Call { client, action, product });

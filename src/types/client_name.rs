@@ -1,6 +1,6 @@
 //! The name of a client.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::InvalidValue;
 
@@ -12,18 +12,18 @@ const LOCAL: &str = "local";
 
 /// The name of a client: `[A-Za-z0-9._-]{1,64}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ClientName(String);
+pub struct ClientName(Arc<str>);
 
 impl ClientName {
     /// The client that everyone on this machine is as long as no client is configured. No other may
     /// have its name.
     pub fn local() -> Self {
-        Self(LOCAL.to_owned())
+        Self(LOCAL.into())
     }
 
     /// Whether it is that of the client that is there without being configured.
     pub fn is_local(&self) -> bool {
-        self.0 == LOCAL
+        &*self.0 == LOCAL
     }
 
     /// The name as text.
@@ -38,7 +38,7 @@ impl FromStr for ClientName {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let fits = (1..=MAX).contains(&text.len()) && text.bytes().all(allowed);
-        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidValue::ClientName) }
+        if fits { Ok(Self(text.into())) } else { Err(InvalidValue::ClientName) }
     }
 }
 

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Store, StoreError, error::Fault, known::KnownClient};
+use super::{
+    Store, StoreError,
+    error::Fault,
+    known::{KnownClient, Recalled},
+};
 use crate::{
     policy::{Client, Rate},
     types::{ClientName, Credential},
@@ -37,10 +41,7 @@ impl Store {
     ) -> Result<Option<Client>, StoreError> {
         let known = &self.0.known;
         let found = match known.client(&credential) {
-            Some(found) => {
-                self.renew_known();
-                found
-            }
+            Some(found) => self.renewed(found),
             None => {
                 let known = known.clone();
                 self.read(move |connection| known.find(connection, &credential)).await?
@@ -63,8 +64,7 @@ impl Store {
     pub async fn has_clients(&self) -> Result<bool, StoreError> {
         let known = &self.0.known;
         if let Some(any) = known.any() {
-            self.renew_known();
-            return Ok(any);
+            return Ok(self.renewed(any));
         }
         let known = known.clone();
         self.read(move |connection| known.find_any(connection)).await
@@ -81,12 +81,12 @@ impl Store {
         self.write(move |transaction| admit(transaction, &name, rate, now)).await
     }
 
-    /// Sees to it that what is known of the clients stays so while they call, without waiting for
-    /// that.
-    fn renew_known(&self) {
-        if let Some(renewal) = self.0.known.renewal() {
+    /// What is known, and sees to it that it stays known while it is asked for, without waiting.
+    fn renewed<T>(&self, Recalled { value, renewal }: Recalled<T>) -> T {
+        if let Some(renewal) = renewal {
             self.0.worker.read_soon(|connection| renewal.renew(connection));
         }
+        value
     }
 
     /// It waits for nothing: when there is much to do, the next call will do.

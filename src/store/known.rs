@@ -67,12 +67,22 @@ pub(super) struct KnownClient {
     last_used: AtomicI64,
 }
 
+/// What is known without asking the database.
+pub(super) struct Recalled<T> {
+    pub(super) value: T,
+    /// The duty to renew the lease, if it is time and nobody else has it.
+    pub(super) renewal: Option<Renewal>,
+}
+
 /// The duty to renew the lease, which ends when it is dropped.
 pub(super) struct Renewal(Arc<Known>);
 
 impl Known {
     /// The client with a credential, or that there is none; nothing if the database has to be asked.
-    pub(super) fn client(&self, credential: &Credential) -> Option<Option<Arc<KnownClient>>> {
+    pub(super) fn client(
+        self: &Arc<Self>,
+        credential: &Credential,
+    ) -> Option<Recalled<Option<Arc<KnownClient>>>> {
         self.recall(|any, clients| match clients.get(credential) {
             Some(client) => Some(Some(client.clone())),
             None => (!any).then_some(None),
@@ -80,37 +90,32 @@ impl Known {
     }
 
     /// Whether there is any client; nothing if the database has to be asked.
-    pub(super) fn any(&self) -> Option<bool> {
+    pub(super) fn any(self: &Arc<Self>) -> Option<Recalled<bool>> {
         self.recall(|any, _| Some(any))
     }
 
     fn recall<T>(
-        &self,
+        self: &Arc<Self>,
         recall: impl FnOnce(bool, &HashMap<Credential, Arc<KnownClient>>) -> Option<T>,
-    ) -> Option<T> {
+    ) -> Option<Recalled<T>> {
         // Nothing here panics while it holds the lock, nor below.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let lease = state.lease.as_ref().filter(|lease| Instant::now() < lease.until)?;
-        recall(lease.any, &state.clients)
-    }
-
-    /// The duty to renew the lease, if it is time and nobody has it yet.
-    pub(super) fn renewal(self: &Arc<Self>) -> Option<Renewal> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let until = state.lease.as_ref()?.until;
-        let is_due = until.saturating_duration_since(Instant::now()) <= LEASE - RENEWED;
-        (is_due && !self.renewing.swap(true, Relaxed)).then(|| Renewal(self.clone()))
+        let lease = state.lease.as_ref()?;
+        let left = lease.until.saturating_duration_since(Instant::now());
+        let value = if left.is_zero() { None } else { recall(lease.any, &state.clients) }?;
+        let is_due = left <= LEASE - RENEWED && !self.renewing.swap(true, Relaxed);
+        Some(Recalled { value, renewal: is_due.then(|| Renewal(self.clone())) })
     }
 
     /// Asks the database who has a credential, and remembers a client that has it.
     pub(super) fn find(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         credential: &Credential,
     ) -> Result<Option<Arc<KnownClient>>, Fault> {
         // Who waited before may have asked the same, or have had the lease renewed.
         if let Some(found) = self.client(credential) {
-            return Ok(found);
+            return Ok(found.value);
         }
         // First the version, then the client: one that is newer than the version does no harm.
         self.confirm(connection)?;
@@ -123,9 +128,9 @@ impl Known {
     }
 
     /// Asks the database whether there is any client.
-    pub(super) fn find_any(&self, connection: &Connection) -> Result<bool, Fault> {
+    pub(super) fn find_any(self: &Arc<Self>, connection: &Connection) -> Result<bool, Fault> {
         match self.any() {
-            Some(any) => Ok(any),
+            Some(any) => Ok(any.value),
             None => self.confirm(connection),
         }
     }

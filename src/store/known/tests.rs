@@ -95,12 +95,13 @@ async fn a_lease_in_use_is_renewed_before_its_end_by_one_read() {
     let store = folder.open();
     let credential = folder.add(&client("ci"));
     found(&store, credential).await.unwrap();
-    assert!(store.0.known.renewal().is_none(), "it has just begun");
+    let renewal = || store.0.known.any().unwrap().renewal;
+    assert!(renewal().is_none(), "it has just begun");
     let end = Instant::now() + Duration::from_millis(25);
     lease_until(&store, end);
-    let renewal = store.0.known.renewal().unwrap();
-    assert!(store.0.known.renewal().is_none(), "somebody sees to it");
-    drop(renewal);
+    let duty = renewal().unwrap();
+    assert!(renewal().is_none(), "somebody sees to it");
+    drop(duty);
     found(&store, credential).await.unwrap();
     // What is read is read in turn, so the renewal has been made.
     store.reservations(at(0)).await.unwrap();
@@ -205,7 +206,7 @@ async fn a_use_that_could_not_be_noted_is_noted_with_the_next_call() {
     let credential = folder.add(&client("ci"));
     found(&store, credential).await.unwrap();
     store.flush().await.unwrap();
-    let client = store.0.known.client(&credential).unwrap().unwrap();
+    let client = store.0.known.client(&credential).unwrap().value.unwrap();
     assert!(!client.is_to_be_noted(at(59)));
     client.was_not_noted();
     assert!(client.is_to_be_noted(at(59)));

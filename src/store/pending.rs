@@ -94,13 +94,14 @@ impl Store {
         let (wallet, job) = (wallet.to_string(), job.to_string());
         self.write(move |transaction| {
             delete(transaction, &wallet, &job)?;
-            let sql = "DELETE FROM pending_reservations WHERE wallet = ?1 AND job = ?2";
-            transaction.prepare_cached(sql)?.execute([wallet, job])?;
+            transaction.prepare_cached(END_JOB)?.execute([wallet, job])?;
             Ok(())
         })
         .await
     }
 }
+
+const END_JOB: &str = "DELETE FROM pending_reservations WHERE wallet = ?1 AND job = ?2";
 
 fn open(
     transaction: &Connection,
@@ -122,22 +123,34 @@ fn open(
     insert(transaction, permit, job, now + COUNTED).map(Opening::Opened)
 }
 
+const HOLDER: &str = "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+     UNION ALL
+     SELECT client FROM pending_reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+     LIMIT 1";
+
 fn holder(
     connection: &Connection,
     wallet: Address,
     job: &Slug,
     now: Timestamp,
 ) -> Result<Option<ClientName>, Fault> {
-    let sql = "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
-               UNION ALL
-               SELECT client FROM pending_reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
-               LIMIT 1";
     let name: Option<String> = connection
-        .prepare_cached(sql)?
+        .prepare_cached(HOLDER)?
         .query_row(params![wallet.to_string(), job.as_str(), surely_over(now)], |row| row.get(0))
         .optional()?;
     name.map(|name| name.parse().map_err(|_| Fault::Malformed("client"))).transpose()
 }
+
+/// A job of which several reserves are under way is one job.
+const RUNNING: &str = "SELECT count(*), min(ends) FROM (
+        SELECT max(ends) AS ends FROM (
+            SELECT wallet, job, ends FROM reservations WHERE client = ?1 AND ends > ?2
+            UNION ALL
+            SELECT wallet, job, ends FROM pending_reservations WHERE client = ?1 AND ends > ?2
+        )
+        WHERE NOT (wallet = ?3 AND job = ?4)
+        GROUP BY wallet, job
+    )";
 
 /// How many jobs the client of a permit holds besides this one, and when the first of them ends.
 fn running(
@@ -146,18 +159,7 @@ fn running(
     job: &Slug,
     now: Timestamp,
 ) -> Result<(u32, Timestamp), Fault> {
-    // A job of which several reserves are under way is one job.
-    let sql = "SELECT count(*), min(ends) FROM (
-                   SELECT max(ends) AS ends FROM (
-                       SELECT wallet, job, ends FROM reservations WHERE client = ?1 AND ends > ?2
-                       UNION ALL
-                       SELECT wallet, job, ends FROM pending_reservations
-                       WHERE client = ?1 AND ends > ?2
-                   )
-                   WHERE NOT (wallet = ?3 AND job = ?4)
-                   GROUP BY wallet, job
-               )";
-    let (running, until): (u32, Option<i64>) = transaction.prepare_cached(sql)?.query_row(
+    let (running, until): (u32, Option<i64>) = transaction.prepare_cached(RUNNING)?.query_row(
         params![
             permit.client().as_str(),
             now.as_millisecond(),
@@ -187,10 +189,11 @@ fn insert(
     Ok(Pending(id))
 }
 
+const PURGE: &str = "DELETE FROM pending_reservations WHERE ends <= ?1";
+
 /// There are no more than calls in flight and answers lost within half an hour.
 fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {
-    let sql = "DELETE FROM pending_reservations WHERE ends <= ?1";
-    transaction.prepare_cached(sql)?.execute([surely_over(now)])?;
+    transaction.prepare_cached(PURGE)?.execute([surely_over(now)])?;
     Ok(())
 }
 

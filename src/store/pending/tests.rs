@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 
+use rusqlite::params_from_iter;
+
 use super::*;
 use crate::{
     action::Action,
@@ -230,4 +232,22 @@ async fn a_reserve_that_is_under_way_is_no_reservation() {
     drop(opened(&store, &client("ci"), "job1", 0).await);
     assert!(store.reservation(wallet(), &slug("job1")).await.unwrap().is_none());
     assert!(store.reservations(at(0)).await.unwrap().is_empty());
+}
+
+/// What holds a job, or a client, is found in as many steps when much is held by others.
+#[test]
+fn nothing_is_searched_from_end_to_end() {
+    let folder = Folder::new();
+    drop(folder.open());
+    let database = folder.sqlite();
+    for sql in [HOLDER, RUNNING, PURGE, END_JOB] {
+        let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let parameters = vec![1; plan.parameter_count()];
+        let steps = plan.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3));
+        let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+        let is_search = |step: &&String| step.starts_with("SEARCH") && step.contains("INDEX");
+        assert!(steps.iter().any(|step| is_search(&step)), "{steps:?}");
+        let is_scan = |step: &String| step.starts_with("SCAN") && step.contains("reservations");
+        assert!(!steps.iter().any(is_scan), "{steps:?}");
+    }
 }

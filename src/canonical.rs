@@ -9,6 +9,7 @@
 //! object with one reserved key for a number.
 
 mod walk;
+mod writer;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use self::walk::{Part, Walk};
+pub(crate) use self::writer::ObjectWriter;
 
 /// The deepest nesting of arrays and objects that is taken.
 const MAX_DEPTH: usize = 128;

@@ -16,17 +16,18 @@ mod file;
 mod schema;
 mod seal;
 
-mod held;
-mod inbox;
-mod run;
-mod worker;
-
 mod client_row;
 mod denial;
-mod record;
+mod held;
+mod inbox;
+mod losses;
+mod run;
 mod stored_answer;
 
 mod known;
+mod record;
+
+mod worker;
 
 mod answers;
 mod audit;
@@ -64,7 +65,7 @@ pub use self::{
     reservations::Reservation,
     stored_answer::{Settled, StoredAnswer},
 };
-use self::{held::Held, journal::Losses, known::Known, run::Run, seal::Seal, worker::Worker};
+use self::{held::Held, known::Known, losses::Losses, run::Run, seal::Seal, worker::Worker};
 use crate::types::SealKey;
 
 /// The store. Clones share it.
@@ -93,7 +94,8 @@ impl Store {
     pub fn open(path: &Path, keys: &[SealKey]) -> Result<Self, StoreError> {
         let failed = |fault| StoreError::new(path, fault);
         let connection = file::open(path).map_err(failed)?;
-        let worker = Worker::start(path.to_owned(), connection);
+        let losses = Arc::<Losses>::default();
+        let worker = Worker::start(path.to_owned(), connection, losses.clone());
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
@@ -101,7 +103,7 @@ impl Store {
             run: Run::new(file::folder(path)),
             held: Held::default(),
             known: Arc::default(),
-            losses: Arc::default(),
+            losses,
         })))
     }
 

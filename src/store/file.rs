@@ -18,6 +18,9 @@ use super::{
 /// How long a write waits while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How many compiled statements are kept: more than there are different ones.
+const STATEMENTS: usize = 64;
+
 /// How long to pause before the next try to switch an empty file to its log.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -36,6 +39,7 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A commit has reached the disk before it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The log and its index stay when the last connection closes: without them, a file in a folder

@@ -7,7 +7,11 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -15,11 +19,15 @@ use std::{
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
-/// The most pieces of work of either kind that wait; who comes then waits for room.
-const QUEUE: usize = 1024;
+/// The most pieces of work that wait and that somebody waits for; who comes then waits for room.
+const NOW: usize = 1024;
+
+/// The most pieces of work in the background that wait: many, so that nobody has to wait for room when
+/// the disk is slow for a moment.
+const LATER: usize = 8192;
 
 /// The most pieces of work of either kind that are taken at once.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 /// How long work in the background waits for company.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -51,8 +59,8 @@ struct Bell {
 
 /// Both ends, before there is a thread.
 pub(super) fn inbox<J>() -> (Inbox<J>, impl FnOnce(Thread) -> Outbox<J>) {
-    let (now, now_receiver) = mpsc::channel(QUEUE);
-    let (later, later_receiver) = mpsc::channel(QUEUE);
+    let (now, now_receiver) = mpsc::channel(NOW);
+    let (later, later_receiver) = mpsc::channel(LATER);
     let idle = Arc::new(AtomicBool::new(false));
     let inbox = Inbox { now: now_receiver, later: later_receiver, due: None, idle: idle.clone() };
     (inbox, |thread| Outbox { now, later, bell: Bell { thread, idle } })
@@ -66,7 +74,10 @@ impl<J> Outbox<J> {
 
     /// Tells the thread that there is work in the background, if it does not know, or if it is much.
     pub(super) fn nudge(&self) {
-        if self.bell.idle.swap(false, SeqCst) || self.later.capacity() < QUEUE - BATCH {
+        // What was left before that is seen by a thread that goes idle after that.
+        fence(SeqCst);
+        let is_idle = self.bell.idle.load(Relaxed) && self.bell.idle.swap(false, Relaxed);
+        if is_idle || self.later.capacity() < LATER - BATCH {
             self.wake();
         }
     }
@@ -108,12 +119,13 @@ impl<J> Inbox<J> {
         match self.due {
             Some(due) => thread::park_timeout(due.saturating_duration_since(Instant::now())),
             None => {
-                self.idle.store(true, SeqCst);
+                self.idle.store(true, Relaxed);
                 // Who left work before that did not see it.
+                fence(SeqCst);
                 if self.now.is_empty() && self.later.is_empty() && !self.now.is_closed() {
                     thread::park();
                 }
-                self.idle.store(false, SeqCst);
+                self.idle.store(false, Relaxed);
             }
         }
     }
@@ -169,9 +181,9 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_and_much_does_not_wait() {
         let (mut inbox, outbox) = both();
-        (0..QUEUE as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
-        let sizes: Vec<_> = (0..4).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
-        assert_eq!(sizes, [BATCH; 4]);
+        (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
+        let sizes: Vec<_> = (0..8).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
+        assert_eq!(sizes, [BATCH; 8]);
     }
 
     #[test]

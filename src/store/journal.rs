@@ -1,12 +1,6 @@
 //! Writing the journal.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -17,7 +11,7 @@ use super::{
     denial::{Caller, Denial},
     error::Fault,
     held::CallKey,
-    record::{Draft, Entry, Outcome},
+    record::{Chain, Draft, Entry, Outcome},
 };
 use crate::types::RequestId;
 
@@ -53,7 +47,7 @@ impl Store {
             if let Some((call, quiet)) = &sending {
                 mark_sent(&inner, transaction, call, *quiet)?;
             }
-            draft.append(transaction)
+            Chain::read(transaction)?.append(draft)
         });
         let recorded = recorded.await;
         if recorded.as_ref().is_err_and(StoreError::is_access_ended) {
@@ -80,7 +74,7 @@ impl Store {
 
     /// How many records of the background were lost since the store was opened.
     pub fn lost_records(&self) -> u64 {
-        self.0.losses.count.load(Relaxed)
+        self.0.losses.count()
     }
 
     /// Records that a call was denied which had been let through before.
@@ -94,36 +88,6 @@ impl Store {
     }
 
     async fn leave(&self, draft: Draft) {
-        let losses = self.0.losses.clone();
-        let append = move |transaction: &_| draft.append(transaction);
-        self.0.worker.leave(PATIENCE, append, move |result| losses.hear(result)).await;
-    }
-}
-
-/// The records that were lost.
-#[derive(Default)]
-pub(super) struct Losses {
-    count: AtomicU64,
-    /// Whether the last record was lost.
-    losing: AtomicBool,
-}
-
-impl Losses {
-    /// Counts, and logs when losing begins and when it ends.
-    fn hear(self: Arc<Self>, result: Result<(), Fault>) {
-        match result {
-            Ok(()) => {
-                if self.losing.swap(false, Relaxed) {
-                    let lost = self.count.load(Relaxed);
-                    tracing::info!(lost, "the journal takes records again");
-                }
-            }
-            Err(fault) => {
-                self.count.fetch_add(1, Relaxed);
-                if !self.losing.swap(true, Relaxed) {
-                    tracing::error!(%fault, "records of the journal are being lost");
-                }
-            }
-        }
+        self.0.worker.record(draft, PATIENCE).await;
     }
 }

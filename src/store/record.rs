@@ -1,12 +1,15 @@
 //! The records of the journal, and the chain that they form.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
-use super::{denial::Denial, error::Fault};
+use super::{
+    denial::{Caller, Denial},
+    error::Fault,
+};
 use crate::{
-    canonical::{CanonicalJson, JsonError, Object, PayloadHash},
+    canonical::{JsonError, Object, ObjectWriter, PayloadHash},
     types::{Address, RequestId, Slug},
 };
 
@@ -32,26 +35,6 @@ pub struct Entry {
     pub payload_hash: Option<PayloadHash>,
 }
 
-impl Entry {
-    fn fields(&self) -> Object {
-        let mut fields = Object::default();
-        let mut text = |name: &str, text: &str| fields.insert(name, CanonicalJson::string(text));
-        text("kind", "signed");
-        text("request_id", self.request_id.as_str());
-        text("call_id", self.call_id.as_str());
-        text("client", &self.client);
-        text("wallet", &self.wallet.to_string());
-        text("action", self.action);
-        if let Some(product) = &self.product {
-            text("product", product.as_str());
-        }
-        if let Some(hash) = &self.payload_hash {
-            text("payload_hash", &hash.to_string());
-        }
-        fields
-    }
-}
-
 /// What came of a call that was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -68,62 +51,123 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Outcome {
-    fn fields(self, request_id: &RequestId) -> Object {
-        let mut fields = Object::default();
-        let word = match self {
-            Self::Answered { status, milliseconds } => {
-                fields.insert("status", CanonicalJson::integer(status.into()));
-                fields.insert("milliseconds", CanonicalJson::integer(milliseconds));
-                "answered"
-            }
-            Self::NotSent => "not_sent",
-            Self::Unknown => "unknown",
-        };
-        fields.insert("kind", CanonicalJson::string("outcome"));
-        fields.insert("request_id", CanonicalJson::string(request_id.as_str()));
-        fields.insert("outcome", CanonicalJson::string(word));
-        fields
-    }
-}
-
 /// What is to be recorded, with everything but its place in the chain.
-pub(super) struct Draft(Object);
+pub(super) struct Draft {
+    /// The canonical text, without its number.
+    text: String,
+    /// Where the number belongs.
+    seq_at: usize,
+}
 
 impl Draft {
     pub(super) fn signed(entry: &Entry, at: Timestamp) -> Self {
-        Self::new(entry.fields(), at)
+        let mut object = ObjectWriter::new();
+        object.string("action", entry.action);
+        object.string("call_id", entry.call_id.as_str());
+        object.string("client", &entry.client);
+        object.string("kind", "signed");
+        if let Some(hash) = &entry.payload_hash {
+            object.string("payload_hash", &hash.to_string());
+        }
+        if let Some(product) = &entry.product {
+            object.string("product", product.as_str());
+        }
+        object.string("request_id", entry.request_id.as_str());
+        let seq_at = object.gap(SEQ);
+        object.integer("time", milliseconds(at));
+        object.string("wallet", &entry.wallet.to_string());
+        Self { text: object.finish(), seq_at }
     }
 
     pub(super) fn outcome(request_id: &RequestId, outcome: Outcome, at: Timestamp) -> Self {
-        Self::new(outcome.fields(request_id), at)
+        let (word, answered) = match outcome {
+            Outcome::Answered { status, milliseconds } => {
+                ("answered", Some((status, milliseconds)))
+            }
+            Outcome::NotSent => ("not_sent", None),
+            Outcome::Unknown => ("unknown", None),
+        };
+        let mut object = ObjectWriter::new();
+        object.string("kind", "outcome");
+        if let Some((_, milliseconds)) = answered {
+            object.integer("milliseconds", milliseconds);
+        }
+        object.string("outcome", word);
+        object.string("request_id", request_id.as_str());
+        let seq_at = object.gap(SEQ);
+        if let Some((status, _)) = answered {
+            object.integer("status", status.into());
+        }
+        object.integer("time", milliseconds(at));
+        Self { text: object.finish(), seq_at }
     }
 
     pub(super) fn denied(denial: &Denial, at: Timestamp) -> Self {
-        Self::new(denial.fields(), at)
+        let mut object = ObjectWriter::new();
+        object.string("action", denial.action);
+        object.string("call_id", denial.call_id.as_str());
+        match &denial.caller {
+            Caller::Client(name) => object.string("client", name.as_str()),
+            Caller::Unknown(from) => object.string("from", from),
+        }
+        object.string("kind", "denied");
+        if let Some(product) = &denial.product {
+            object.string("product", product.as_str());
+        }
+        object.string("reason", denial.reason);
+        let seq_at = object.gap(SEQ);
+        object.integer("time", milliseconds(at));
+        if let Some(wallet) = denial.wallet {
+            object.string("wallet", &wallet.to_string());
+        }
+        Self { text: object.finish(), seq_at }
     }
 
-    fn new(mut fields: Object, at: Timestamp) -> Self {
-        // The clock of a machine that thinks it is before 1970 tells nothing.
-        let milliseconds = u64::try_from(at.as_millisecond()).unwrap_or(0);
-        fields.insert("time", CanonicalJson::integer(milliseconds));
-        Self(fields)
+    /// The whole text of the record that has this number.
+    fn numbered(self, seq: u64) -> String {
+        let Self { mut text, seq_at } = self;
+        text.insert_str(seq_at, &seq.to_string());
+        text
     }
+}
 
-    /// Writes the record at the end of the chain, which is read in the same transaction, since
-    /// another process may have moved it.
-    pub(super) fn append(mut self, transaction: &Connection) -> Result<(), Fault> {
+/// The name of the field with the number of a record.
+const SEQ: &str = "seq";
+
+/// The clock of a machine that thinks it is before 1970 tells nothing.
+fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+/// The end of the chain, to which records are added.
+pub(super) struct Chain<'c> {
+    insert: CachedStatement<'c>,
+    /// The number of the last record; 0 if there is none.
+    seq: u64,
+    /// Its hash.
+    hash: [u8; 32],
+}
+
+impl<'c> Chain<'c> {
+    /// Reads where the chain ends. That holds within one transaction, and as long as nobody else
+    /// adds records in it: another process may have moved the end before.
+    pub(super) fn read(transaction: &'c Connection) -> Result<Self, Fault> {
         let last = transaction
             .prepare_cached("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, [u8; 32]>(1)?)))
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let (seq, previous) = last.map_or((1, START), |(seq, hash)| (seq + 1, hash));
-        self.0.insert("seq", CanonicalJson::integer(seq));
-        let record = self.0.to_canonical();
-        let hash = chained(&previous, record.as_str());
-        transaction
-            .prepare_cached("INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)")?
-            .execute(params![seq, record.as_str(), hash])?;
+        let (seq, hash) = last.unwrap_or((0, START));
+        let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
+        Ok(Self { insert: transaction.prepare_cached(sql)?, seq, hash })
+    }
+
+    /// Writes a record at the end of the chain.
+    pub(super) fn append(&mut self, draft: Draft) -> Result<(), Fault> {
+        let seq = self.seq + 1;
+        let record = draft.numbered(seq);
+        let hash = chained(&self.hash, &record);
+        self.insert.execute(params![seq, record, hash])?;
+        (self.seq, self.hash) = (seq, hash);
         Ok(())
     }
 }
@@ -161,6 +205,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::canonical::CanonicalJson;
 
     #[test]
     fn a_record_is_its_canonical_text() {
@@ -175,20 +220,83 @@ mod tests {
             payload_hash: Some(CanonicalJson::string("x").hash()),
         };
         let at = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
-        let text = |draft: Draft| draft.0.to_canonical().as_str().to_owned();
+        let text = |draft: Draft| draft.numbered(42);
         let expected = [
             r#"{"action":"job_complete","call_id":"c-1","client":"J\u00fcrgen","kind":"signed","#,
             r#""payload_hash":"ba2df4903a2c14e86dc3bcca58911b44ac1d2514b7227bf6eb08cfb978f55a1b","#,
-            r#""product":"job1","request_id":"r-1","time":1700000000123,"#,
+            r#""product":"job1","request_id":"r-1","seq":42,"time":1700000000123,"#,
             r#""wallet":"0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"}"#,
         ];
         assert_eq!(text(Draft::signed(&entry, at)), expected.concat());
         let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
         let expected = [
             r#"{"kind":"outcome","milliseconds":12,"outcome":"answered","request_id":"r-1","#,
-            r#""status":200,"time":1700000000123}"#,
+            r#""seq":42,"status":200,"time":1700000000123}"#,
         ];
         assert_eq!(text(Draft::outcome(&id("r-1"), outcome, at)), expected.concat());
+    }
+
+    #[test]
+    fn every_record_is_canonical() {
+        let at = Timestamp::from_millisecond(-1).unwrap();
+        let wallet: Address = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap();
+        let id: RequestId = r#"a"\b"#.parse().unwrap();
+        let all = Entry {
+            request_id: id.clone(),
+            call_id: id.clone(),
+            client: "a \"client\"\n\u{1f600}".into(),
+            wallet,
+            action: "job_complete",
+            product: Some("job1".parse().unwrap()),
+            payload_hash: Some(CanonicalJson::string("x").hash()),
+        };
+        let least = Entry { product: None, payload_hash: None, ..all.clone() };
+        let denial = Denial {
+            call_id: id.clone(),
+            caller: Caller::Unknown("uid \u{7f}".into()),
+            wallet: Some(wallet),
+            action: "job_list",
+            product: Some("job1".parse().unwrap()),
+            reason: "token",
+        };
+        let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
+        let drafts = [
+            Draft::signed(&all, at),
+            Draft::signed(&least, at),
+            Draft::denied(&denial, at),
+            Draft::denied(&Denial { wallet: None, product: None, ..denial.clone() }, at),
+            Draft::outcome(&id, outcome, at),
+            Draft::outcome(&id, Outcome::NotSent, at),
+            Draft::outcome(&id, Outcome::Unknown, at),
+        ];
+        for (seq, draft) in (u64::MAX - 6..=u64::MAX).zip(drafts) {
+            let text = draft.numbered(seq);
+            assert_eq!(CanonicalJson::parse(text.as_bytes()).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_client_or_what_is_known_of_who_called() {
+        let at = Timestamp::from_millisecond(7).unwrap();
+        let denial = |caller| Denial {
+            call_id: "c-1".parse().unwrap(),
+            caller,
+            wallet: None,
+            action: "job_list",
+            product: None,
+            reason: "token",
+        };
+        let text = |caller| Draft::denied(&denial(caller), at).numbered(1);
+        let (start, end) =
+            (r#"{"action":"job_list","call_id":"c-1","#, r#""reason":"token","seq":1,"time":7}"#);
+        assert_eq!(
+            text(Caller::Client("ci".parse().unwrap())),
+            format!(r#"{start}"client":"ci","kind":"denied",{end}"#)
+        );
+        assert_eq!(
+            text(Caller::Unknown("uid 7".into())),
+            format!(r#"{start}"from":"uid 7","kind":"denied",{end}"#)
+        );
     }
 
     #[test]

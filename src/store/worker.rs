@@ -12,33 +12,47 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use rusqlite::{Connection, MAIN_DB};
-use tokio::sync::{mpsc::error::SendTimeoutError, oneshot};
+use tokio::sync::{
+    mpsc::error::{SendTimeoutError, TrySendError},
+    oneshot,
+};
 
 use super::{
     error::Fault,
     file,
     inbox::{Outbox, inbox},
+    losses::Losses,
+    record::{Chain, Draft},
 };
 
 /// The handle of the thread; the thread ends when it is dropped and all work is done.
-pub(super) struct Worker(Outbox<Job>);
+pub(super) struct Worker {
+    outbox: Outbox<Job>,
+    losses: Arc<Losses>,
+}
 
 impl Worker {
-    /// Starts the thread.
-    pub(super) fn start(path: PathBuf, connection: Connection) -> io::Result<Self> {
+    /// Starts the thread. It counts the records of the background that are lost.
+    pub(super) fn start(
+        path: PathBuf,
+        connection: Connection,
+        losses: Arc<Losses>,
+    ) -> io::Result<Self> {
         let (mut inbox, outbox) = inbox();
+        let lost = losses.clone();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             let mut connection = Some(connection);
-            while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Write(_))) {
-                connection = work(connection, &path, jobs);
+            while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Change(_))) {
+                connection = work(connection, &path, &lost, jobs);
             }
         })?;
-        Ok(Self(outbox(thread.thread().clone())))
+        Ok(Self { outbox: outbox(thread.thread().clone()), losses })
     }
 
     /// Reads what is on the disk.
@@ -65,8 +79,8 @@ impl Worker {
         read: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
     ) {
         let read = Read(Box::new(move |connection| connection.and_then(read).err()));
-        if self.0.now.try_send(Job::Read(read)).is_ok() {
-            self.0.wake();
+        if self.outbox.now.try_send(Job::Read(read)).is_ok() {
+            self.outbox.wake();
         }
     }
 
@@ -78,13 +92,13 @@ impl Worker {
         let (sender, receiver) = oneshot::channel();
         // If the caller has gone, the work is done all the same.
         let write = Write::new(work, move |result| drop(sender.send(result)));
-        self.now(Job::Write(write)).await?;
+        self.now(Job::Change(Change::Write(write))).await?;
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
     async fn now(&self, job: Job) -> Result<(), Fault> {
-        self.0.now.send(job).await.map_err(|_| Fault::Stopped)?;
-        self.0.wake();
+        self.outbox.now.send(job).await.map_err(|_| Fault::Stopped)?;
+        self.outbox.wake();
         Ok(())
     }
 
@@ -96,18 +110,40 @@ impl Worker {
         work: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
         done: impl FnOnce(Result<(), Fault>) + Send + 'static,
     ) {
-        match self.0.later.send_timeout(Job::Write(Write::new(work, done)), patience).await {
-            Ok(()) => self.0.nudge(),
-            Err(SendTimeoutError::Timeout(job)) => job.refuse(&Fault::Behind),
-            Err(SendTimeoutError::Closed(job)) => job.refuse(&Fault::Stopped),
-        }
+        self.later(Change::Write(Write::new(work, done)), patience).await;
+    }
+
+    /// Leaves a record to be written soon. Waits for room in the queue, but no longer than `patience`;
+    /// then the record is lost.
+    pub(super) async fn record(&self, draft: Draft, patience: Duration) {
+        self.later(Change::Record(draft), patience).await;
+    }
+
+    async fn later(&self, change: Change, patience: Duration) {
+        let later = &self.outbox.later;
+        let (job, fault) = match later.try_send(Job::Change(change)) {
+            Ok(()) => return self.outbox.nudge(),
+            Err(TrySendError::Closed(job)) => (job, Fault::Stopped),
+            Err(TrySendError::Full(job)) => match later.send_timeout(job, patience).await {
+                Ok(()) => return self.outbox.nudge(),
+                Err(SendTimeoutError::Timeout(job)) => (job, Fault::Behind),
+                Err(SendTimeoutError::Closed(job)) => (job, Fault::Stopped),
+            },
+        };
+        job.refuse(&fault, &self.losses);
     }
 }
 
 /// One piece of work.
 enum Job {
     Read(Read),
+    Change(Change),
+}
+
+/// What is done in a transaction with others.
+enum Change {
     Write(Write),
+    Record(Draft),
 }
 
 /// It is given the connection, or told why there is none, and returns what went wrong.
@@ -116,7 +152,7 @@ struct Read(Box<dyn FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send>)
 
 /// It is given the connection, in a transaction with others, or told why there is none.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-struct Write(Box<dyn FnOnce(Result<&mut Connection, Fault>) -> Answer + Send>);
+struct Write(Box<dyn FnOnce(Result<&Connection, Fault>) -> Answer + Send>);
 
 /// What came of something written, kept until it is known whether the transaction holds.
 struct Answer {
@@ -125,10 +161,19 @@ struct Answer {
 }
 
 impl Job {
-    fn refuse(self, fault: &Fault) {
+    fn refuse(self, fault: &Fault, losses: &Losses) {
         match self {
             Self::Read(read) => drop((read.0)(Err(fault.clone()))),
+            Self::Change(change) => change.refuse(fault, losses),
+        }
+    }
+}
+
+impl Change {
+    fn refuse(self, fault: &Fault, losses: &Losses) {
+        match self {
             Self::Write(write) => ((write.0)(Err(fault.clone())).tell)(Err(fault.clone())),
+            Self::Record(_) => losses.hear(1, &Err(fault.clone())),
         }
     }
 }
@@ -148,69 +193,139 @@ impl Write {
 
 /// Does all of the work or nothing of it, whatever becomes of the others in the transaction.
 fn run<T>(
-    connection: &mut Connection,
+    connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    let savepoint = connection.savepoint()?;
-    let value = work(&savepoint)?;
-    savepoint.commit()?;
-    Ok(value)
+    execute(connection, "SAVEPOINT work")?;
+    let result = work(connection);
+    // Some failures end the whole transaction, and all savepoints with it.
+    if result.is_err() && !connection.is_autocommit() {
+        // Half of the work must not stay.
+        execute(connection, "ROLLBACK TO work").or_else(|_| undo(connection))?;
+    }
+    if !connection.is_autocommit() {
+        execute(connection, "RELEASE work")?;
+    }
+    result
 }
 
 /// Does what waits, and returns the connection if it is still of use. What is read comes first: all
 /// that its callers know to be written is on the disk already.
-fn work(connection: Option<Connection>, path: &Path, jobs: Vec<Job>) -> Option<Connection> {
+fn work(
+    connection: Option<Connection>,
+    path: &Path,
+    losses: &Losses,
+    jobs: Vec<Job>,
+) -> Option<Connection> {
     let connection = match connection.map_or_else(|| file::open_to_write(path), Ok) {
         Ok(connection) => connection,
         Err(fault) => {
-            jobs.into_iter().for_each(|job| job.refuse(&fault));
+            jobs.into_iter().for_each(|job| job.refuse(&fault, losses));
             return None;
         }
     };
     let mut healthy = true;
-    let mut writes = Vec::new();
+    let mut changes = Vec::with_capacity(jobs.len());
     for job in jobs {
         match job {
             Job::Read(read) => healthy &= (read.0)(Ok(&connection)).is_none(),
-            Job::Write(write) => writes.push(write),
+            Job::Change(change) => changes.push(change),
         }
     }
-    if !writes.is_empty() {
-        return write(connection, path, writes);
+    if !changes.is_empty() {
+        return write(connection, path, losses, changes);
     }
     healthy.then_some(connection)
 }
 
 /// Does the work in one transaction and answers each when that is on the disk, or is not.
-fn write(connection: Connection, path: &Path, writes: Vec<Write>) -> Option<Connection> {
-    let mut connection = match begin(connection, path) {
+fn write(
+    connection: Connection,
+    path: &Path,
+    losses: &Losses,
+    changes: Vec<Change>,
+) -> Option<Connection> {
+    let connection = match begin(connection, path) {
         Ok(connection) => connection,
         Err(fault) => {
-            writes.into_iter().for_each(|write| Job::Write(write).refuse(&fault));
+            changes.into_iter().for_each(|change| change.refuse(&fault, losses));
             return None;
         }
     };
-    let mut ended = Ok(());
-    let mut answers = Vec::with_capacity(writes.len());
-    for write in writes {
-        let answer = (write.0)(ended.clone().map(|()| &mut connection));
-        // A full disk or a failure to write may end the whole transaction.
-        if let Some(fault) = &answer.fault
-            && ended.is_ok()
-            && connection.is_autocommit()
-        {
-            ended = Err(fault.clone());
-        }
-        answers.push(answer);
-    }
-    let committed = ended.and_then(|()| Ok(connection.execute_batch("COMMIT")?));
-    answers.into_iter().for_each(|answer| (answer.tell)(committed.clone()));
-    match committed {
+    let mut transaction = Transaction::new(&connection, losses);
+    changes.into_iter().for_each(|change| transaction.add(change));
+    match transaction.commit() {
         Ok(()) => Some(connection),
         // A full disk does a connection no harm.
         Err(Fault::Full) if undo(&connection).is_ok() => Some(connection),
         // Closing it undoes what could not be committed.
         Err(_) => None,
+    }
+}
+
+/// A transaction that was begun.
+struct Transaction<'c> {
+    connection: &'c Connection,
+    losses: &'c Losses,
+    /// Why it has ended before its time, if it has.
+    ended: Result<(), Fault>,
+    /// Where the journal ends, once that is known.
+    chain: Option<Chain<'c>>,
+    /// How many records of the background are in it.
+    records: u64,
+    answers: Vec<Answer>,
+}
+
+impl<'c> Transaction<'c> {
+    fn new(connection: &'c Connection, losses: &'c Losses) -> Self {
+        let answers = Vec::new();
+        Self { connection, losses, ended: Ok(()), chain: None, records: 0, answers }
+    }
+
+    fn add(&mut self, change: Change) {
+        match change {
+            Change::Write(write) => {
+                // It may add a record of its own.
+                self.chain = None;
+                let answer = (write.0)(self.ended.clone().map(|()| self.connection));
+                self.look_for_end(answer.fault.as_ref());
+                self.answers.push(answer);
+            }
+            Change::Record(draft) => match self.append(draft) {
+                Ok(()) => self.records += 1,
+                Err(fault) => {
+                    self.look_for_end(Some(&fault));
+                    self.losses.hear(1, &Err(fault));
+                }
+            },
+        }
+    }
+
+    /// Needs no savepoint: it is one statement, which is done as a whole or not at all.
+    fn append(&mut self, draft: Draft) -> Result<(), Fault> {
+        self.ended.clone()?;
+        match &mut self.chain {
+            Some(chain) => chain.append(draft),
+            none => none.insert(Chain::read(self.connection)?).append(draft),
+        }
+    }
+
+    /// A full disk or a failure to write may end the whole transaction.
+    fn look_for_end(&mut self, fault: Option<&Fault>) {
+        if let Some(fault) = fault
+            && self.ended.is_ok()
+            && self.connection.is_autocommit()
+        {
+            self.ended = Err(fault.clone());
+        }
+    }
+
+    /// Commits it, and tells everyone whether it holds.
+    fn commit(self) -> Result<(), Fault> {
+        let committed = self.ended.and_then(|()| execute(self.connection, "COMMIT"));
+        self.losses.hear(self.records, &committed);
+        self.answers.into_iter().for_each(|answer| (answer.tell)(committed.clone()));
+        committed
     }
 }
 
@@ -232,11 +347,17 @@ fn begin_with(connection: &Connection) -> Result<(), Fault> {
     if connection.is_readonly(MAIN_DB)? {
         return Err(Fault::ReadOnly);
     }
-    Ok(connection.execute_batch("BEGIN IMMEDIATE")?)
+    execute(connection, "BEGIN IMMEDIATE")
 }
 
 fn undo(connection: &Connection) -> Result<(), Fault> {
-    if connection.is_autocommit() { Ok(()) } else { Ok(connection.execute_batch("ROLLBACK")?) }
+    if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") }
+}
+
+/// Runs a statement that is always the same, so that it is compiled once.
+fn execute(connection: &Connection, sql: &str) -> Result<(), Fault> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
 }
 
 #[cfg(test)]

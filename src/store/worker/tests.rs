@@ -1,7 +1,11 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::store::testing::Folder;
+use crate::store::{
+    Journal,
+    record::Outcome,
+    testing::{Folder, at, id},
+};
 
 /// Work that counts what is in the table `probe` up by one and then does what `then` says.
 fn count(
@@ -12,7 +16,10 @@ fn count(
         connection.execute_batch("UPDATE probe SET at = at + 1")?;
         then(connection)
     };
-    (Job::Write(Write::new(work, move |result| sender.send(result).unwrap())), receiver)
+    (
+        Job::Change(Change::Write(Write::new(work, move |result| sender.send(result).unwrap()))),
+        receiver,
+    )
 }
 
 /// A database, its connection, and the count in it.
@@ -29,7 +36,7 @@ fn a_batch_is_one_commit_and_everyone_hears_after_it() {
     let (folder, connection, counted) = database();
     let before = folder.commits();
     let (jobs, results): (Vec<_>, Vec<_>) = (0..10).map(|_| count(|_| Ok(()))).unzip();
-    assert!(work(Some(connection), &folder.path(), jobs).is_some());
+    assert!(work(Some(connection), &folder.path(), &Losses::default(), jobs).is_some());
     assert!(results.iter().all(|result| result.recv() == Ok(Ok(()))));
     assert_eq!((counted(), folder.commits() - before), (10, 1));
 }
@@ -40,7 +47,10 @@ fn work_that_fails_is_undone_without_harm_to_its_neighbours() {
     let (first, first_result) = count(|_| Ok(()));
     let (fails, failed) = count(|_| Err(Fault::NotClaimed));
     let (last, last_result) = count(|_| Ok(()));
-    assert!(work(Some(connection), &folder.path(), vec![first, fails, last]).is_some());
+    assert!(
+        work(Some(connection), &folder.path(), &Losses::default(), vec![first, fails, last])
+            .is_some()
+    );
     assert_eq!(failed.recv(), Ok(Err(Fault::NotClaimed)));
     assert_eq!((first_result.recv(), last_result.recv()), (Ok(Ok(())), Ok(Ok(()))));
     assert_eq!(counted(), 2);
@@ -56,13 +66,14 @@ fn a_transaction_that_ends_early_is_done_for_nobody() {
         Err(Fault::Full)
     });
     let (last, last_result) = count(|_| Ok(()));
-    let connection = work(Some(connection), &folder.path(), vec![first, ends, last]);
+    let connection =
+        work(Some(connection), &folder.path(), &Losses::default(), vec![first, ends, last]);
     for result in [first_result, ended, last_result] {
         assert_eq!(result.recv(), Ok(Err(Fault::Full)));
     }
     assert_eq!(counted(), 0);
     let (again, result) = count(|_| Ok(()));
-    work(connection, &folder.path(), vec![again]);
+    work(connection, &folder.path(), &Losses::default(), vec![again]);
     assert_eq!((result.recv(), counted()), (Ok(Ok(())), 1));
 }
 
@@ -72,7 +83,53 @@ fn work_is_refused_when_the_file_has_gone() {
     drop(connection);
     std::fs::remove_file(folder.path()).unwrap();
     let (job, result) = count(|_| Ok(()));
-    assert!(work(None, &folder.path(), vec![job]).is_none());
+    assert!(work(None, &folder.path(), &Losses::default(), vec![job]).is_none());
     assert!(matches!(result.recv(), Ok(Err(Fault::Io { .. }))));
     assert!(!folder.path().exists());
+}
+
+fn draft(number: u32) -> Draft {
+    Draft::outcome(&id(number), Outcome::Unknown, at(0))
+}
+
+/// The ids in the journal, which holds.
+fn recorded(folder: &Folder) -> Vec<String> {
+    let journal = Journal::open(&folder.path()).unwrap();
+    journal.verify().unwrap();
+    let records = journal.tail(99).unwrap().into_iter();
+    records.map(|record| record.fields().unwrap().text("request_id").unwrap()).collect()
+}
+
+#[test]
+fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
+    let (folder, connection, _) = database();
+    let before = folder.commits();
+    let (appends, appended) = count(|connection| Chain::read(connection)?.append(draft(2)));
+    let (fails, failed) = count(|connection| {
+        Chain::read(connection)?.append(draft(3))?;
+        Err(Fault::NotClaimed)
+    });
+    let record = |number| Job::Change(Change::Record(draft(number)));
+    let jobs = vec![record(0), record(1), appends, record(4), fails, record(5)];
+    let losses = Losses::default();
+    assert!(work(Some(connection), &folder.path(), &losses, jobs).is_some());
+    assert_eq!((appended.recv(), failed.recv()), (Ok(Ok(())), Ok(Err(Fault::NotClaimed))));
+    assert_eq!(recorded(&folder), [0, 1, 2, 4, 5].map(|number| id(number).to_string()));
+    assert_eq!((losses.count(), folder.commits() - before), (0, 1));
+}
+
+#[test]
+fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
+    let (folder, connection, _) = database();
+    let (ends, _ended) = count(|connection| {
+        connection.execute_batch("ROLLBACK")?;
+        Err(Fault::Full)
+    });
+    let record = |number| Job::Change(Change::Record(draft(number)));
+    let jobs = vec![record(0), record(1), ends, record(2)];
+    let losses = Losses::default();
+    let connection = work(Some(connection), &folder.path(), &losses, jobs);
+    assert_eq!((losses.count(), recorded(&folder).len()), (3, 0));
+    work(connection, &folder.path(), &losses, vec![record(3)]);
+    assert_eq!((losses.count(), recorded(&folder)), (3, vec![id(3).to_string()]));
 }

@@ -1,0 +1,80 @@
+//! What it costs to open the store and to append to it, with a short history and with a long one.
+
+use std::{path::Path, time::Instant};
+
+use agentpmt_proxy::{
+    signer::Signer,
+    store::{Entry, Store},
+    types::RequestId,
+};
+use criterion::{BenchmarkId, Criterion};
+use rusqlite::Connection;
+use tokio::runtime::Builder;
+
+/// How many records are there before.
+const RECORDS: [u32; 2] = [0, 1_000_000];
+
+/// As many notes as surely find room in the queue of the store.
+const NOTES: u64 = 256;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let runtime = Builder::new_multi_thread().build().unwrap();
+    let signer = Signer::random();
+    let mut group = criterion.benchmark_group("store");
+    group.sample_size(50);
+    for records in RECORDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.db");
+        let open = || Store::open(&path, &[signer.seal_key()]).unwrap();
+        drop(open());
+        fill(&path, records);
+
+        group.bench_function(BenchmarkId::new("open", records), |b| b.iter_with_large_drop(open));
+        let store = open();
+        // Until it is on the disk, nobody else waiting.
+        group.bench_function(BenchmarkId::new("sign_record", records), |b| {
+            b.iter(|| runtime.block_on(store.sign_record(&entry(&signer), None)).unwrap());
+        });
+        // With its share of the time until all of them are on the disk.
+        group.bench_function(BenchmarkId::new("note", records), |b| {
+            b.iter_custom(|count| {
+                let begun = Instant::now();
+                runtime.block_on(note(&store, &signer, count));
+                begun.elapsed()
+            });
+        });
+        assert_eq!(store.lost_records(), 0);
+    }
+    group.finish();
+}
+
+/// Records of the usual length. Nobody verifies them, so their hashes are any.
+fn fill(path: &Path, records: u32) {
+    let sql = r#"INSERT INTO journal (seq, record, hash)
+        WITH RECURSIVE numbers (n) AS
+            (SELECT 1 WHERE ?1 > 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
+        SELECT n, printf('{"action":"job_complete","padding":"%s","seq":%d}',
+                         hex(zeroblob(150)), n), randomblob(32) FROM numbers"#;
+    Connection::open(path).unwrap().execute(sql, [records]).unwrap();
+}
+
+async fn note(store: &Store, signer: &Signer, count: u64) {
+    for number in 1..=count {
+        store.note(&entry(signer)).await;
+        if number % NOTES == 0 || number == count {
+            store.flush().await.unwrap();
+        }
+    }
+}
+
+fn entry(signer: &Signer) -> Entry {
+    Entry {
+        request_id: RequestId::random(),
+        call_id: RequestId::random(),
+        client: "local".to_owned(),
+        wallet: signer.address(),
+        action: "job_complete",
+        product: Some("68f0a1c27b3e4d5f60718201".parse().unwrap()),
+        payload_hash: None,
+    }
+}

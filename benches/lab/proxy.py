@@ -31,9 +31,9 @@ def configured(home, upstream, name):
     return service
 
 
-def add_client(service, name="agent"):
+def add_client(service, name="agent", *rights):
     """The token of a new client."""
-    shown = run(service.home, "client", "add", name, "--allow", "jobs")
+    shown = run(service.home, "client", "add", name, "--allow", "jobs", *rights)
     return re.search(r"apmt_[0-9a-f]+", shown)[0]
 
 

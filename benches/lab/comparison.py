@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import time
 
-from . import peers, procfs, startup, wrk
+from . import history, peers, procfs, startup, wrk
 from .wrk import Load
 
 CONNECTIONS = 32
@@ -12,6 +12,9 @@ CROWD = 1000
 
 # Seconds to stop everything and write the report.
 RESERVE = 15
+
+# The part of the time that is kept for the crowd, at most.
+CROWD_SHARE = 0.45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Comparison:
         self.deadline = deadline
         self.figures = figures
         self.names = list(lab.services)
+        self.sent = 0
 
     def run(self):
         self.idle()
@@ -52,6 +56,7 @@ class Comparison:
             self.figures.add("round", time.monotonic() - began)
             note(f"round {number + 1} took {time.monotonic() - began:.0f} s")
         self.crowd()
+        self.records()
 
     def round(self, number):
         # Nobody always comes after the same one.
@@ -83,7 +88,9 @@ class Comparison:
     def sample(self, name, load):
         tokens = (self.lab.token,) if name == "proxy" else ()
         load = dataclasses.replace(load, tokens=tokens)
-        return wrk.run(self.lab.services[name], load, self.lab.folder)
+        sample = wrk.run(self.lab.services[name], load, self.lab.folder)
+        self.sent += sample.requests if name == "proxy" else 0
+        return sample
 
     def half(self, name):
         """Half of the throughput that was just measured, over as many connections: each pauses
@@ -106,6 +113,7 @@ class Comparison:
         service = self.lab.services["proxy"] if through else self.lab.stub
         before = procfs.cpu_seconds(service.pid)
         said = peers.agent(service.url, name, self.plan.slice, self.lab.token if through else None)
+        self.sent += said["calls"] if through else 0
         shared = (procfs.cpu_seconds(service.pid) - before) / said["calls"] * 1e6
         self.figures.add(f"agent.{name}.p50", said["p50"])
         self.figures.add(f"agent.{name}.cpu", said["cpu"])
@@ -124,12 +132,17 @@ class Comparison:
         self.figures.add("crowd.resident", procfs.resident_mb(service.pid))
         self.figures.add("crowd.peak", procfs.peak_mb(service.pid))
 
+    def records(self):
+        """How many records the journal holds for a request that the proxy was sent."""
+        records = history.count_records(self.lab.services["proxy"])
+        self.figures.add("records", records / self.sent)
+
     def rate(self):
         return self.figures.last(f"proxy.{CONNECTIONS}.rate")
 
     def crowd_time(self):
         """A crowd is somewhat slower."""
-        return self.plan.crowd_requests / self.rate() * 1.15
+        return min(self.plan.crowd_requests / self.rate() * 1.15, self.plan.limit * CROWD_SHARE)
 
     def round_time(self):
         return self.figures.last("round") * 1.1

@@ -1,4 +1,4 @@
-"""Fills the database of a proxy that has not started yet, as years of use would."""
+"""The database of a proxy: filled before the proxy starts, as years of use would, and counted."""
 
 import contextlib
 import hashlib
@@ -56,6 +56,11 @@ def add_reservations(service, jobs, client="agent"):
     with database(service) as connection:
         connection.executemany(RESERVATIONS, (
             (wallet, job, client, f"r-{job}", now_ms() + HOUR_MS) for job in jobs))
+
+
+def count_records(service):
+    with database(service) as connection:
+        return connection.execute("SELECT count(*) FROM journal").fetchone()[0]
 
 
 def token(number):

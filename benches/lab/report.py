@@ -41,6 +41,16 @@ AGENTS = {
     "bare": "signs by itself, coincurve and a hash alone",
 }
 
+METHOD = """\
+All in one run, in turn, round after round, over loopback; load generator, upstream and what is
+measured share the cores. CPU time is user + system time of the process and its children, divided by
+requests. The proxy has its default configuration, one client with a token, and logs to a file; nginx
+writes no access log; the Python sidecar signs with coincurve, and neither sidecar checks tokens,
+keeps a journal or logs. In brackets: how many times the proxy's figure. At half load each of the
+connections pauses between two requests for a random time, chosen so that the throughput is half of
+what it was at full load. The start is that with a key file of scrypt's least cost, in the median;
+all else is with a standard one. What is compared in a target is compared within a round."""
+
 
 def services(figures):
     """Every figure of every service, and beside it how many times that of the proxy it is."""
@@ -78,9 +88,19 @@ def ratio(value, own):
     return times(value / own) if value and own else "–"
 
 
-def crowd(figures):
-    requests = figures.median("crowd.requests")
-    return (f"After {number(requests)} requests at {CROWD:,} connections the proxy holds "
-            f"{number(figures.median('crowd.resident'))} MB, at most "
-            f"{number(figures.median('crowd.peak'))} MB on the way. From its start to `/readyz` it "
-            f"takes {number(figures.median('start'))} ms with a key file of no cost.")
+def proxy_alone(figures):
+    """What has nothing beside it."""
+    rows = [
+        ["start to `/readyz`, key derivation apart (ms)", number(figures.median("start"))],
+        [f"requests at {CROWD:,} connections", number(figures.median("crowd.requests"))],
+        ["resident memory after them (MB)", number(figures.median("crowd.resident"))],
+        ["resident memory at most on the way (MB)", number(figures.median("crowd.peak"))],
+        ["records in the journal for each request", number(figures.median("records"))],
+    ]
+    return markdown(["agentpmt-proxy alone", "figure"], rows)
+
+
+def method(about):
+    """How to read the tables, and of which machine and versions they are."""
+    versions = ", ".join(f"{name} {version}" for name, version in about.items())
+    return f"{METHOD}\n\n{versions}"

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from .comparison import CONNECTIONS
+from .comparison import CONNECTIONS, FULL
 from .table import markdown, number, times
 
 CPU = f"{CONNECTIONS}.cpu"
@@ -54,7 +54,9 @@ def added_p50(figures):
 
 
 def crowd_memory(figures):
-    return figures.median("crowd.resident")
+    """Not after fewer requests."""
+    requests = figures.median("crowd.requests") or 0
+    return figures.median("crowd.resident") if requests >= FULL.crowd_requests else None
 
 
 TARGETS = [

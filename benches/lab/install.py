@@ -16,8 +16,10 @@ def everything():
     tools()
     python_packages()
     node_packages()
+    bench = signature_bench()
+    # Last, since Cargo builds the program with the benches as well, with what only tests need.
     program()
-    return signature_bench()
+    return bench
 
 
 def tools():
@@ -65,4 +67,6 @@ def signature_bench():
 
 
 def run(*command, **options):
-    return subprocess.run([str(part) for part in command], check=True, **options)
+    """What it prints is no part of the report."""
+    command = [str(part) for part in command]
+    return subprocess.run(command, check=True, stdout=sys.stderr, **options)

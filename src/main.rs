@@ -13,6 +13,10 @@ use agentpmt_proxy::{
     store::ClientsError,
 };
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {

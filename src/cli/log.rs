@@ -1,7 +1,8 @@
 //! Where log events go: standard error, as text for people or JSON for programs.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, Write};
 
+use rustix::stdio::stderr;
 use tracing::Level;
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, registry, reload::Handle,
@@ -18,8 +19,8 @@ pub(super) struct Log(Handle<Targets, Registry>);
 /// libraries may hold whole requests, with signatures and tokens in them.
 pub(super) fn start(config: &LogConfig) -> Log {
     let (own, handle) = tracing_subscriber::reload::Layer::new(own(config.level));
-    let terminal = stderr().is_terminal();
-    let layer = fmt::layer().with_writer(stderr).with_target(false);
+    let terminal = io::stderr().is_terminal();
+    let layer = fmt::layer().with_writer(|| StandardError).with_target(false);
     let layer = match config.format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Auto if !terminal => layer.json().flatten_event(true).boxed(),
@@ -34,6 +35,20 @@ impl Log {
     pub(super) fn set_level(&self, level: Level) {
         // Fails only if this process does not log by it.
         let _ = self.0.reload(own(level));
+    }
+}
+
+/// Standard error without the lock of the standard library: an event is one write, and nobody waits
+/// for that of another thread.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(stderr(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -117,6 +117,8 @@ async fn call(
     let invalid = |_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug };
     let ids = ids.map_err(invalid)?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
+    // What came in is kept no longer while the upstream is asked.
+    drop((parts, body));
     let result = surface.proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }

@@ -138,10 +138,7 @@ fn pass_on(answer: Answer) -> Response {
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.
-async fn session(
-    State(surface): State<Arc<Surface>>,
-    Caller(client): Caller,
-) -> Json<Value> {
+async fn session(State(surface): State<Arc<Surface>>, Caller(client): Caller) -> Json<Value> {
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Json(json!({
         "session_nonce": HELD_BY_PROXY,

@@ -46,7 +46,14 @@ async fn seen_over_a_socket(folder: &Path, behind_proxy: bool) -> Peer {
     let instance =
         Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default(), 1), read);
     let stop = CancellationToken::new();
-    let server = http::serve(listeners, router, Limits::default(), instance, Workers::current(), stop.clone());
+    let server = http::serve(
+        listeners,
+        router,
+        Limits::default(),
+        instance,
+        Workers::current(),
+        stop.clone(),
+    );
     let server = tokio::spawn(server);
     let client = common::client_of_socket(&path);
     assert_eq!(client.get("http://localhost/").send().await.unwrap().status(), StatusCode::OK);

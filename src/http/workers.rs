@@ -1,10 +1,6 @@
 //! The threads that serve.
 
-use std::{
-    io,
-    sync::Arc,
-    thread,
-};
+use std::{io, sync::Arc, thread};
 
 use tokio::{
     runtime::{Builder, Handle},

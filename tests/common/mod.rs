@@ -82,7 +82,14 @@ impl TestProxy {
         let instance = instance(Live::new(None, options.guard, options.in_flight));
         let router = http::router(proxy.clone(), options.limits, instance.clone());
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-        tokio::spawn(http::serve(listeners, router, options.limits, instance, Workers::current(), stop));
+        tokio::spawn(http::serve(
+            listeners,
+            router,
+            options.limits,
+            instance,
+            Workers::current(),
+            stop,
+        ));
         Self { address, sandbox, client: client(), proxy, folder: options.folder }
     }
 

@@ -17,7 +17,7 @@ use agentpmt_proxy::{
     call::Call,
     config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
-    proxy::{Incoming, Proxy, Trail},
+    proxy::{Incoming, Place, Proxy, Trail},
     signer::Signer,
     store::Store,
     types::RequestId,
@@ -25,7 +25,7 @@ use agentpmt_proxy::{
 };
 use criterion::Criterion;
 use http::Method;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Semaphore};
 
 use crate::canonical::body;
 
@@ -44,6 +44,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         b.iter(|| runtime.block_on(upstream.send(request(), upstream.deadline(false))).unwrap());
     });
     let proxy = Arc::new(Proxy::new(signer, upstream, store, false));
+    let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
     let proof = body(4 << 10);
     // A read, which is on record later, and a change, which waits until it is on the disk.
     for (action, ids, body) in
@@ -51,7 +52,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     {
         group.bench_function(action, |b| {
             b.iter(|| {
-                let incoming = incoming(action, &ids, body);
+                let place = Place(places.clone().try_acquire_owned().unwrap());
+                let incoming = incoming(action, &ids, body, place);
                 let answer = runtime.block_on(proxy.call(incoming)).unwrap();
                 assert!(answer.status.is_success());
             });
@@ -61,7 +63,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     runtime.block_on(proxy.drained());
 }
 
-fn incoming(action: &str, ids: &[&str], body: &str) -> Incoming {
+fn incoming(action: &str, ids: &[&str], body: &str, place: Place) -> Incoming {
     let action = ACTIONS.iter().find(|row| row.name == action).unwrap();
     Incoming {
         call: Call::new(action, ids.iter().copied(), body.as_bytes()).unwrap(),
@@ -69,7 +71,7 @@ fn incoming(action: &str, ids: &[&str], body: &str) -> Incoming {
         client: Client::local(),
         key: None,
         trail: Arc::new(Trail::default()),
-        place: None,
+        place,
     }
 }
 

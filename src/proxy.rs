@@ -284,7 +284,8 @@ fn fingerprint(call: &Call, wallet: Address) -> [u8; 32] {
     Sha256::digest(parts.join("\n")).into()
 }
 
-/// A client that goes away gets no answer, and its request no log event: this one stands for both.
+/// A client that goes away gets no answer, and the log event of its request does not know what became
+/// of the call: this one does.
 fn log_unheard(call: &Call, result: &Result<Answer, CallError>) {
     let (action, path) = (call.action().name, call.path());
     match result {

@@ -4,7 +4,10 @@
 
 mod common;
 
-use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    cell::OnceCell, collections::HashMap, os::unix::fs::MetadataExt, path::Path, thread,
+    time::Duration,
+};
 
 use agentpmt_proxy::{
     config::SocketConfig,
@@ -15,13 +18,17 @@ use axum::{Extension, Router, http::StatusCode, routing::get};
 use common::{TestProxy, serve_sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 /// As short as a test wants it.
 const SOON: Duration = Duration::from_millis(50);
+
+/// So that a test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A proxy that waits no longer than [`SOON`].
 async fn impatient() -> TestProxy {
@@ -121,6 +128,59 @@ async fn a_head_that_is_too_long_is_refused() {
         let answer = told(&proxy, &request(lines)).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
+}
+
+thread_local! {
+    /// Dropped when its thread ends.
+    static ALIVE: OnceCell<mpsc::Sender<()>> = const { OnceCell::new() };
+}
+
+/// The thread that serves a connection.
+async fn thread_of(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with(')') {
+        answer.push(stream.read_u8().await.unwrap().into());
+    }
+    answer.split("\r\n\r\n").nth(1).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn connections_are_spread_over_threads_that_end_with_the_server() {
+    let (alive, mut ended) = mpsc::channel(1);
+    let see = move || async move {
+        ALIVE.with(|cell| {
+            cell.get_or_init(|| alive);
+        });
+        format!("{:?}", thread::current().id())
+    };
+    let router = Router::new().route("/", get(see));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
+    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let (limits, workers) = (Limits::default(), Workers::start().unwrap());
+    let server = http::serve(listeners, router, limits, instance, workers, stop.clone());
+    let server = tokio::spawn(server);
+
+    let cores = thread::available_parallelism().unwrap().get();
+    let mut streams = HashMap::<String, Vec<TcpStream>>::new();
+    for _ in 0..2 * cores {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        streams.entry(thread_of(&mut stream).await).or_default().push(stream);
+    }
+    assert_eq!(streams.len(), cores);
+    assert!(streams.values().all(|streams| streams.len() == 2), "{streams:?}");
+    // Whoever has the fewest is next. Nothing tells when a thread has seen the end of its connections.
+    let idle = streams.keys().next().unwrap().clone();
+    streams.remove(&idle);
+    let next =
+        async { while thread_of(&mut TcpStream::connect(address).await.unwrap()).await != idle {} };
+    timeout(LONG, next).await.unwrap();
+
+    stop.cancel();
+    timeout(LONG, server).await.unwrap().unwrap();
+    assert!(timeout(LONG, ended.recv()).await.unwrap().is_none(), "no thread is left");
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@
 mod binary;
 mod common;
 
+use std::time::Duration;
+
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use binary::{Home, PASSWORD, Server, until};
 use common::{GENERAL_JOB, serve_sandbox};
 use reqwest::Response;
 use serde_json::Value;
+use tokio::time::sleep;
 
 /// A program that logs as JSON, since its log is no terminal, the sandbox behind it, and the token of
 /// the client `ci`, who may call all about jobs.
@@ -154,6 +157,36 @@ async fn what_is_no_call_has_an_event_too() {
         assert_eq!((&event["method"], &event["status"]), (&method.into(), &status.into()));
         assert_eq!(event["error"].as_str(), error, "{event}");
         assert!(!event["path"].as_str().unwrap().contains('?'), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_client_went_away_has_an_event_without_a_status() {
+    let home = home();
+    let (sandbox, server, token) = served(&home).await;
+    let reserve = format!("/api/external/jobs/{GENERAL_JOB}/reserve");
+    for (id, path, action) in
+        [("r-1", "/api/external/jobs/list", "job_list"), ("r-2", &reserve, "job_reserve")]
+    {
+        sandbox.inject(format!("hang_before:{action}:1").parse().unwrap());
+        let hangs = async {
+            while !sandbox.faults().is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            answer = send(&server, &token, "POST", path, id) => panic!("{answer:?}"),
+            () = hangs => {}
+        }
+        // The connection is closed by a task of this thread.
+        while !server.log().contains(id) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let event = event(&server, id);
+        assert_eq!(event["message"], "request whose client went away before its answer");
+        let fields = ["client", "action", "path"].map(|name| event[name].clone());
+        assert_eq!(fields, ["ci", action, path].map(Value::from));
+        assert!(event.get("status").is_none() && event.get("error").is_none(), "{event}");
     }
 }
 

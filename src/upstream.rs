@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt, Full};
 use hyper::{Response, body::Incoming};
-use hyper_util::client::legacy;
+use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -274,15 +274,17 @@ fn joined(whole: Bytes, part: Bytes) -> Bytes {
     whole.freeze()
 }
 
-/// `reqwest` passes over a proxy variable that it cannot read and connects directly, which is not
+/// A proxy variable that cannot be read would be passed over for a direct connection, which is not
 /// what somebody wanted who set one.
 fn check_proxy_variables(variable: impl Fn(&str) -> Option<String>) -> Result<(), ClientError> {
+    let upstream = Uri::from_static("https://upstream.example");
+    let is_proxy = |value: &str| {
+        let proxy = Matcher::builder().all(value).build().intercept(&upstream);
+        proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
+    };
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
         let value = variable(name).filter(|value| !value.is_empty());
-        let scheme =
-            value.as_ref().and_then(|value| value.split_once("://")).map(|(scheme, _)| scheme);
-        let known = matches!(scheme, None | Some("http" | "https"));
-        if value.is_some_and(|value| !known || reqwest::Proxy::all(value).is_err()) {
+        if value.is_some_and(|value| !is_proxy(&value)) {
             let text =
                 format!("{name} is not the address of an HTTP proxy, as in http://host:3128");
             return Err(ClientError(text));

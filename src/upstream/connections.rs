@@ -1,7 +1,7 @@
 //! Connections to one upstream: over TLS, through a proxy if there is one, and kept open for the
 //! next call.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri, header};
@@ -20,17 +20,25 @@ use hyper_util::{
 use rustls::ClientConfig;
 use thread_local::ThreadLocal;
 use tokio::net::TcpStream;
-use tower::{Service, timeout::Timeout, util::BoxCloneSyncService};
+use tower::{
+    BoxError, Service, ServiceExt,
+    timeout::{Timeout, error::Elapsed},
+    util::BoxCloneSyncService,
+};
 
 use super::USER_AGENT;
 
 /// How long a connection that nobody uses stays open.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A connection that is silent is asked after this time whether it is alive.
+/// A connection that is silent is asked after this time whether it is alive, and again after the
+/// same time.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-type Connector<S> = BoxCloneSyncService<Uri, MaybeHttpsStream<S>, Box<dyn Error + Send + Sync>>;
+/// How often it is asked until it is given up.
+const KEEPALIVE_TRIES: u32 = 3;
+
+type Connector<S> = BoxCloneSyncService<Uri, MaybeHttpsStream<S>, BoxError>;
 type Tcp = TokioIo<TcpStream>;
 
 /// The connections to one upstream. Every thread has its own, so that no call waits for another
@@ -65,13 +73,14 @@ impl Connections {
         is_loopback: bool,
         time: Duration,
     ) -> Result<Self, rustls::Error> {
-        let tls = Arc::new(tls()?);
+        let tls = tls()?;
         let proxy = if is_loopback { None } else { Matcher::from_system().intercept(upstream) };
-        let https = HttpsConnector::from((tcp(time), tls.clone()));
         let way = match proxy {
-            None => Way::Direct(in_time(time, https)),
+            None => Way::Direct(in_time(time, https(tcp(time), tls, is_loopback))),
             Some(proxy) => {
-                Way::Tunnel(in_time(time, HttpsConnector::from((tunnel(&proxy, https), tls))))
+                let to_proxy = HttpsConnector::from((tcp(time), tls.clone()));
+                let tunnel = tunnel(&proxy, to_proxy);
+                Way::Tunnel(in_time(time, https(tunnel, tls, is_loopback)))
             }
         };
         Ok(Self { way, pools: ThreadLocal::new() })
@@ -103,6 +112,16 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
     Ok(ClientConfig::builder().try_with_platform_verifier()?.with_no_client_auth())
 }
 
+/// HTTP/1.1 over TLS; without TLS only if the upstream is this machine.
+fn https<C>(connector: C, mut tls: ClientConfig, is_loopback: bool) -> HttpsConnector<C> {
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut https = HttpsConnector::from((connector, tls));
+    if !is_loopback {
+        https.enforce_https();
+    }
+    https
+}
+
 fn tcp(time: Duration) -> HttpConnector {
     let mut tcp = HttpConnector::new();
     // It is not asked for HTTP alone.
@@ -110,6 +129,8 @@ fn tcp(time: Duration) -> HttpConnector {
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(time));
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
     tcp
 }
 
@@ -126,8 +147,12 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
 fn in_time<S, C>(time: Duration, connector: C) -> Connector<S>
 where
     C: Service<Uri, Response = MaybeHttpsStream<S>> + Clone + Send + Sync + 'static,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    C::Error: Into<BoxError>,
     C::Future: Send,
 {
-    BoxCloneSyncService::new(Timeout::new(connector, time))
+    let in_time = Timeout::new(connector, time);
+    BoxCloneSyncService::new(in_time.map_err(move |error: BoxError| match error.is::<Elapsed>() {
+        true => format!("there was no connection within {time:?}").into(),
+        false => error,
+    }))
 }

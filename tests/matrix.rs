@@ -14,10 +14,13 @@ use common::{Options, TestProxy, WORKFLOW_JOB, json, serve_sandbox};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 /// How many cells are tried at once.
 const AT_ONCE: usize = 24;
+
+/// Within that time the proxy sees that its connections have ended.
+const SEEN: Duration = Duration::from_millis(100);
 
 const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
 
@@ -289,6 +292,13 @@ async fn restarted(fault: Option<&str>, action: &'static Action) -> Told {
     let proxy = TestProxy::in_front_of(sandbox.clone(), upstream, |_| {}).await;
     let (path, body) = prepare(&proxy, action).await;
     proxy.ok("/jobs/list", "").await;
+    let arm = |fault| sandbox.inject(format!("{fault}:{action}:1").parse().unwrap());
+    fault.into_iter().for_each(arm);
+    if fault.is_none() {
+        served.abort();
+        // What is sent over a connection whose end has not been seen is lost.
+        sleep(SEEN).await;
+    }
     let restart = async {
         if let Some(fault) = fault {
             while !sandbox.counts().faults.contains_key(fault) {
@@ -298,8 +308,6 @@ async fn restarted(fault: Option<&str>, action: &'static Action) -> Told {
         end(served).await;
         run_again(&sandbox, upstream).await
     };
-    let arm = |fault| sandbox.inject(format!("{fault}:{action}:1").parse().unwrap());
-    fault.into_iter().for_each(arm);
     let told = tokio::select! {
         told = tell(&proxy, action, &path, body) => told,
         never = restart => never,

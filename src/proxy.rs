@@ -3,6 +3,7 @@
 mod ended;
 mod error;
 mod exchange;
+mod outliving;
 mod reservations;
 mod settle;
 mod trail;
@@ -18,13 +19,14 @@ use std::{
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     ended::{Ended, told_again},
+    outliving::Outliving,
     reservations::Reservations,
 };
 pub use self::{error::CallError, trail::Trail};
@@ -164,24 +166,20 @@ impl Proxy {
 
     /// Makes one call and returns the upstream's answer.
     ///
-    /// A change runs to its end even if the client goes away, so that one that was sent is not left
-    /// without anyone to hear its outcome.
+    /// It runs to its end even if the client goes away, so that a change that was sent is not left
+    /// without anyone to hear its outcome, and a read keeps its place as long as the upstream is at
+    /// work on it.
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
-        if !incoming.call.action().changes() {
-            return self.run(&incoming).await;
-        }
         let proxy = self.clone();
-        let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(async move {
+        let running = async move {
             let result = proxy.run(&incoming).await;
-            if let Err(unheard) = reply.send(result) {
-                log_unheard(&incoming.call, &unheard);
-            }
-        });
-        answer.await.unwrap_or(Err(CallError::Aborted))
+            (incoming.call, result)
+        };
+        let (_, result) = Outliving::new(running, &self.tasks, log_unheard).await;
+        result
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
@@ -286,7 +284,7 @@ fn fingerprint(call: &Call, wallet: Address) -> [u8; 32] {
 
 /// A client that goes away gets no answer, and the log event of its request does not know what became
 /// of the call: this one does.
-fn log_unheard(call: &Call, result: &Result<Answer, CallError>) {
+fn log_unheard((call, result): (Call, Result<Answer, CallError>)) {
     let (action, path) = (call.action().name, call.path());
     match result {
         Ok(answer) => {

@@ -25,8 +25,7 @@ pub(super) enum Journal {
 /// Show the last records
 ///
 /// A call has one record before it is signed and one for its outcome. A call without outcome runs,
-/// or was cut off: with the proxy, or, if it only reads, with its client. A call that was denied has
-/// one record, with the reason.
+/// or was cut off with the proxy. A call that was denied has one record, with the reason.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal tail -n 50")]
 pub(super) struct Tail {

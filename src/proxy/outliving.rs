@@ -1,0 +1,51 @@
+//! Work that outlives who waits for it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+/// Work that goes on as a task of its own if it is dropped before its end. As long as somebody waits
+/// for it, it costs no task.
+pub(super) struct Outliving<T: 'static> {
+    /// Until its end.
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    runtime: Handle,
+    tasks: TaskTracker,
+    unheard: fn(T),
+}
+
+impl<T> Outliving<T> {
+    /// Work that goes on in the runtime of the caller, among `tasks`, and then tells `unheard` what
+    /// came of it.
+    pub(super) fn new(
+        work: impl Future<Output = T> + Send + 'static,
+        tasks: &TaskTracker,
+        unheard: fn(T),
+    ) -> Self {
+        let (runtime, tasks) = (Handle::current(), tasks.clone());
+        Self { work: Some(Box::pin(work)), runtime, tasks, unheard }
+    }
+}
+
+impl<T> Future for Outliving<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let value = ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(value)
+    }
+}
+
+impl<T: 'static> Drop for Outliving<T> {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take() else { return };
+        let unheard = self.unheard;
+        self.tasks.spawn_on(async move { unheard(work.await) }, &self.runtime);
+    }
+}

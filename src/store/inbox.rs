@@ -94,13 +94,15 @@ impl<J> Inbox<J> {
     pub(super) fn next_batch(&mut self, writes: impl Fn(&J) -> bool) -> Option<Vec<J>> {
         loop {
             let mut jobs = Vec::new();
-            let open = take(&mut self.now, &mut jobs);
+            let open = take(&mut self.now, BATCH, &mut jobs);
             let is_due = self.due.is_some_and(|due| due <= Instant::now());
-            if is_due || !open || self.later.len() >= BATCH || jobs.iter().any(&writes) {
+            let writes = jobs.iter().any(&writes);
+            if is_due || !open || self.later.len() >= BATCH || writes {
                 let waited = std::mem::take(&mut jobs);
-                take(&mut self.later, &mut jobs);
+                // What was left before a write comes before it, however much it is.
+                let most = if writes { self.later.len() } else { BATCH };
+                take(&mut self.later, most, &mut jobs);
                 self.due = None;
-                // What was left before comes first.
                 jobs.extend(waited);
             }
             match jobs.is_empty() {
@@ -131,9 +133,9 @@ impl<J> Inbox<J> {
     }
 }
 
-/// Takes what is there; false if the queue is closed and empty.
-fn take<J>(queue: &mut mpsc::Receiver<J>, jobs: &mut Vec<J>) -> bool {
-    for _ in 0..BATCH {
+/// Takes what is there, but no more than `most`; false if the queue is closed and empty.
+fn take<J>(queue: &mut mpsc::Receiver<J>, most: usize, jobs: &mut Vec<J>) -> bool {
+    for _ in 0..most {
         match queue.try_recv() {
             Ok(job) => jobs.push(job),
             Err(TryRecvError::Empty) => return true,
@@ -184,6 +186,15 @@ mod tests {
         (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
         let sizes: Vec<_> = (0..8).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
         assert_eq!(sizes, [BATCH; 8]);
+    }
+
+    #[test]
+    fn all_that_was_left_before_a_write_comes_before_it() {
+        let (mut inbox, outbox) = both();
+        (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
+        outbox.now.try_send(i32::MIN).unwrap();
+        let batch = inbox.next_batch(is_write).unwrap();
+        assert_eq!((batch.len(), batch.last()), (LATER + 1, Some(&i32::MIN)));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The one thread that has the database.
 //!
-//! It takes what waits, runs what is to be written in one transaction, and answers when that is on the
-//! disk. So the cost of a sync is
-//! shared by all who wait for one, and nobody on the runtime waits for the disk but for its own
-//! answer.
+//! It takes what waits, runs what is to be written in one transaction, and answers when that is on
+//! the disk. So the cost of a sync is shared by all who wait for one, and nobody on the runtime waits
+//! for the disk but for its own answer.
 //!
 //! It has the only connection of the process, so that closing that one suffices to start afresh:
 //! SQLite shares what it knows of a file among all connections of a process, also that the file was
@@ -312,11 +311,8 @@ impl<'c> Transaction<'c> {
 
     /// A full disk or a failure to write may end the whole transaction.
     fn look_for_end(&mut self, fault: Option<&Fault>) {
-        if let Some(fault) = fault
-            && self.ended.is_ok()
-            && self.connection.is_autocommit()
-        {
-            self.ended = Err(fault.clone());
+        if self.ended.is_ok() && self.connection.is_autocommit() {
+            self.ended = Err(fault.cloned().unwrap_or(Fault::Stopped));
         }
     }
 

@@ -20,7 +20,11 @@ pub(super) struct Log(Handle<Targets, Registry>);
 pub(super) fn start(config: &LogConfig) -> Log {
     let (own, handle) = tracing_subscriber::reload::Layer::new(own(config.level));
     let terminal = io::stderr().is_terminal();
-    let layer = fmt::layer().with_writer(|| StandardError).with_target(false);
+    let layer = fmt::layer()
+        .with_writer(|| StandardError)
+        .with_target(false)
+        // It would be told to the same standard error, and end who logs.
+        .log_internal_errors(false);
     let layer = match config.format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Auto if !terminal => layer.json().flatten_event(true).boxed(),

@@ -1,6 +1,6 @@
 //! One log event a request, and the request id in every response.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, thread::panicking, time::Instant};
 
 use axum::{
     extract::{Request, State},
@@ -24,7 +24,7 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// What a request was given, as every request is that comes over a connection.
+    /// What a request was given by [`request`]; something fresh if it did not come through it.
     pub(super) fn of(extensions: &Extensions) -> Self {
         let fresh = || Self { call_id: RequestId::random(), trail: Arc::default() };
         extensions.get().cloned().unwrap_or_else(fresh)
@@ -105,18 +105,19 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        if !self.answered {
+        // What panics is told by the panic.
+        if !self.answered && !panicking() {
             self.log(None, None, "request whose client went away before its answer");
         }
     }
 }
 
-/// A path as it may be shown to people: its first 200 characters, ASCII.
+/// A path as it may be shown to people: at most 200 characters, ASCII.
 pub(super) fn printable(path: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte);
     match path.bytes().all(is_plain) {
         true => path.get(..200).unwrap_or(path).into(),
-        false => path.chars().take(200).flat_map(char::escape_default).collect(),
+        false => path.chars().flat_map(char::escape_default).take(200).collect(),
     }
 }
 

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use self::walk::{Part, Walk};
 pub(crate) use self::writer::ObjectWriter;
+use crate::types::write_hex;
 
 /// The deepest nesting of arrays and objects that is taken.
 const MAX_DEPTH: usize = 128;
@@ -101,10 +102,7 @@ pub struct PayloadHash([u8; 32]);
 
 impl fmt::Display for PayloadHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        // They have room for two digits a byte.
-        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
-        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+        write_hex(f, &self.0)
     }
 }
 

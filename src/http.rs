@@ -64,7 +64,7 @@ pub const MAX_BODY: usize = 256 * 1024;
 /// that keep time are used to this number.
 const LOCAL_SESSION_SECONDS: i64 = 900;
 
-/// What requests need.
+/// What all routes share.
 struct Surface {
     proxy: Arc<Proxy>,
     instance: Arc<Instance>,
@@ -117,7 +117,7 @@ async fn call(
     let invalid = |_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug };
     let ids = ids.map_err(invalid)?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
-    // What came in is kept no longer while the upstream is asked.
+    // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
     let result = surface.proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))

@@ -15,6 +15,7 @@ use agentpmt_proxy::{
 use clap::Parser;
 use mimalloc::MiMalloc;
 
+/// Its threads allocate without waiting for each other.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

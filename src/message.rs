@@ -20,14 +20,14 @@ const USUAL_LENGTH: usize = 320;
 /// It can only be made of a [`SignedPermit`] and of values that cannot hold a line break.
 pub struct Message {
     text: String,
-    payload: Option<PayloadHash>,
+    payload_hash: Option<PayloadHash>,
 }
 
 impl Message {
     /// The message that shows that the permitted wallet makes the call in the session of `nonce`.
     pub fn new(permit: SignedPermit<'_>, nonce: &SessionNonce, request: &RequestId) -> Self {
         let (call, wallet) = (permit.call(), permit.permit().wallet());
-        let payload = call.payload().map(|json| json.hash());
+        let payload_hash = call.payload().map(|json| json.hash());
         let mut text = String::with_capacity(USUAL_LENGTH);
         // Writing into a `String` cannot fail.
         let _ = write!(
@@ -40,13 +40,15 @@ impl Message {
         );
         let _ = write_bound_lines(&mut text, call);
         text.push_str("\npayload:");
-        let _ = payload.iter().try_for_each(|hash| write!(text, "{hash}"));
-        Self { text, payload }
+        if let Some(hash) = payload_hash {
+            let _ = write!(text, "{hash}");
+        }
+        Self { text, payload_hash }
     }
 
     /// The hash of the canonical payload, if the call has one.
-    pub fn payload(&self) -> Option<PayloadHash> {
-        self.payload
+    pub fn payload_hash(&self) -> Option<PayloadHash> {
+        self.payload_hash
     }
 
     /// The digest of the EIP-191 personal message: what the curve signs.
@@ -69,7 +71,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// The two lines that name the call.
+/// Writes the two lines that name the call.
 fn write_bound_lines(text: &mut String, signed: SignedCall<'_>) -> fmt::Result {
     let call = signed.call();
     let action = call.action();

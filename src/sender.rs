@@ -69,7 +69,7 @@ impl Sender {
         };
         let request_id = RequestId::random();
         let message = Message::new(permit, &nonce, &request_id);
-        self.record(permit.permit(), message.payload(), origin, &request_id).await?;
+        self.record(permit.permit(), message.payload_hash(), origin, &request_id).await?;
         let call = permit.permit().call();
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);

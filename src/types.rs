@@ -57,6 +57,18 @@ fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// Writes bytes as lower-case hexadecimal digits, without a string in between.
+pub(crate) fn write_hex<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    bytes: &[u8; N],
+) -> fmt::Result {
+    let mut digits = [[0; 2]; N];
+    let digits = digits.as_flattened_mut();
+    // There is room for two digits a byte.
+    hex::encode_to_slice(bytes, digits).map_err(|_| fmt::Error)?;
+    f.write_str(str::from_utf8(digits).map_err(|_| fmt::Error)?)
+}
+
 /// An Ethereum address: 20 bytes, written as `0x` and 40 lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address([u8; 20]);
@@ -79,11 +91,8 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 42];
-        digits[..2].copy_from_slice(b"0x");
-        // There is room for two digits a byte.
-        hex::encode_to_slice(self.0, &mut digits[2..]).map_err(|_| fmt::Error)?;
-        f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+        f.write_str("0x")?;
+        write_hex(f, &self.0)
     }
 }
 

@@ -100,11 +100,11 @@ impl UpstreamError {
 #[error("the HTTPS client cannot start: {0}")]
 pub struct ClientError(String);
 
-/// The connection pool to one upstream; clones share it.
+/// The way to one upstream: its address, its connections and its times; clones share them.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     connections: Arc<Connections>,
-    address: Address,
+    target: Target,
     url: String,
     timeout: Duration,
     change_timeout: Duration,
@@ -123,13 +123,13 @@ impl Upstream {
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
         check_proxy_variables(|name| std::env::var(name).ok())?;
         let url = config.url.to_string();
-        let address = Address::of(&url).map_err(|error| ClientError(error.to_string()))?;
+        let target = Target::of(&url).map_err(|error| ClientError(error.to_string()))?;
         let (is_loopback, time) = (config.url.is_loopback(), config.connect_timeout);
-        let connections = Connections::new(&address.uri, is_loopback, time);
+        let connections = Connections::new(&target.uri, is_loopback, time);
         let connections = connections.map_err(|error| ClientError(error.to_string()))?;
         Ok(Self {
             connections: Arc::new(connections),
-            address,
+            target,
             url,
             timeout: config.timeout,
             change_timeout: config.change_timeout,
@@ -189,11 +189,11 @@ impl Upstream {
         let Request { method, path, body, workflow_token } = request;
         let mut request = http::Request::new(Full::from(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.address.with_path(path).map_err(|error| {
+        *request.uri_mut() = self.target.with_path(path).map_err(|error| {
             UpstreamError::Unreachable { url: self.url.clone(), cause: error.to_string() }
         })?;
         let headers = request.headers_mut();
-        headers.insert(header::HOST, self.address.host.clone());
+        headers.insert(header::HOST, self.target.host.clone());
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.insert(header::CONTENT_TYPE, JSON);
         headers.insert(header::ACCEPT, JSON);
@@ -242,14 +242,14 @@ impl Upstream {
     }
 }
 
-/// Where the upstream is, ready to go into a request.
+/// Where requests go: the upstream's scheme and authority, and the `Host` header for them.
 #[derive(Debug, Clone)]
-struct Address {
+struct Target {
     uri: Uri,
     host: HeaderValue,
 }
 
-impl Address {
+impl Target {
     fn of(url: &str) -> Result<Self, http::Error> {
         let uri: Uri = url.parse()?;
         let host = uri.authority().map_or("", |authority| authority.as_str());

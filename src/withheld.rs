@@ -15,8 +15,8 @@ pub(crate) const UNMISTAKABLE: usize = 16;
 /// letter, as in one that repeats what was sent. Of JSON only strings are changed, so that it stays
 /// JSON.
 pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> Option<Bytes> {
-    let is_there = |secret: &&str| is_there(body, secret.as_bytes());
-    let found: Vec<&str> = secrets.iter().copied().filter(is_there).collect();
+    let is_found = |secret: &&str| is_there(body, secret.as_bytes());
+    let found: Vec<&str> = secrets.iter().copied().filter(is_found).collect();
     if found.is_empty() {
         return None;
     }
@@ -24,8 +24,8 @@ pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> Option<Bytes> {
     json.or_else(|| Some(in_bytes(body, &found)))
 }
 
-/// Whether a secret of some length stands in a body. Its beginning is looked for first: to prepare the
-/// search for a long text costs more than to search for a short one.
+/// Whether a secret stands in a body; one shorter than [`UNMISTAKABLE`] never does. Its beginning is
+/// looked for first: to prepare the search for a long text costs more than for a short one.
 fn is_there(body: &[u8], secret: &[u8]) -> bool {
     let Some((beginning, _)) = secret.split_at_checked(UNMISTAKABLE) else { return false };
     let start = memmem::find(body, beginning);

@@ -14,7 +14,7 @@ RECORDS = [0, 1_000_000]
 RESERVATIONS = [0, 10_000]
 CONNECTIONS = [1, 32, 1_000]
 # So few that what is under way when a run ends does not count for much.
-LARGE = 4
+FEW_CONNECTIONS = 4
 BODIES = [50, 4 << 10, 64 << 10, 256 << 10]
 ANSWERS = [1 << 10, 64 << 10, 1 << 20, 8 << 20]
 
@@ -66,7 +66,7 @@ class Rows:
                 End(f"{count:,}", plain, dataclasses.replace(load, connections=count))
                 for count in CONNECTIONS]),
             Row("request body, not hashed (`job_list`)", [
-                End(size(count), plain, Load(LARGE, tokens=(token,), body=body(count)))
+                End(size(count), plain, Load(FEW_CONNECTIONS, tokens=(token,), body=body(count)))
                 for count in BODIES]),
             Row("request body, hashed, recorded on disk (`job_complete`)", self.completions()),
             Row("answer", [self.answer(count) for count in ANSWERS]),
@@ -98,14 +98,14 @@ class Rows:
         service, token = self.made("completions", "--admin")
         self.start(service)
         path = f"/api/external/jobs/{JOBS[0]}/complete"
-        load = Load(LARGE, tokens=(token,), paths=(path,))
+        load = Load(FEW_CONNECTIONS, tokens=(token,), paths=(path,))
         return [End(size(count), service, dataclasses.replace(load, body=body(count)))
                 for count in BODIES]
 
     def answer(self, count):
         service, token = self.made(f"answer-{count}", upstream=self.stub.ports[answer_file(count)])
         self.start(service)
-        return End(size(count), service, Load(LARGE, tokens=(token,)))
+        return End(size(count), service, Load(FEW_CONNECTIONS, tokens=(token,)))
 
     def started(self, name):
         service, token = self.made(name)

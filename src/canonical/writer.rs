@@ -1,11 +1,11 @@
-//! Writing a small object whose fields are known, without taking it apart first.
+//! Writing a small object field by field, without a map of its fields.
 
 use std::fmt::Write;
 
 use super::write_string;
 
-/// The usual length of what is written.
-const USUAL: usize = 384;
+/// Room for most objects that are written, in bytes.
+const USUAL_LENGTH: usize = 384;
 
 /// Writes an object in canonical form. Its fields are to be given in the order of their names, which
 /// hold nothing that would have to be escaped.
@@ -17,7 +17,7 @@ pub(crate) struct ObjectWriter {
 
 impl ObjectWriter {
     pub(crate) fn new() -> Self {
-        let mut out = String::with_capacity(USUAL);
+        let mut out = String::with_capacity(USUAL_LENGTH);
         out.push('{');
         Self { out, last: "" }
     }

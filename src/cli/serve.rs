@@ -94,7 +94,8 @@ impl Serve {
     }
 }
 
-/// The runtime of every command that serves.
+/// The runtime of every command that serves. In `serve` it accepts connections and hears signals, and
+/// [`Workers`] do the rest.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|cause| Failure::Runtime { cause })
@@ -116,7 +117,7 @@ async fn serve_proxy(
     print(text)?;
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
-    // They also run the calls that outlive their connections.
+    // Kept until the end: they also run the changes whose clients have gone.
     let workers = Workers::start().map_err(|cause| Failure::Runtime { cause })?;
     let server =
         http::serve(listeners, router, limits, instance.clone(), workers.clone(), stop.clone());

@@ -31,7 +31,7 @@ impl Workers {
         (0..cores).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
-    /// No threads of their own: all is served by the runtime of the caller.
+    /// The runtime of the caller alone, as for tests, which then have everything in one place.
     pub fn current() -> Self {
         let worker = Worker { runtime: Handle::current(), load: Arc::default(), _end: None };
         Self([worker].into())
@@ -44,6 +44,7 @@ impl Workers {
     {
         let Some(worker) = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.load))
         else {
+            // There always is one.
             return;
         };
         let load = worker.load.clone();

@@ -74,7 +74,7 @@ impl Connections {
         time: Duration,
     ) -> Result<Self, rustls::Error> {
         let tls = tls()?;
-        let proxy = if is_loopback { None } else { Matcher::from_system().intercept(upstream) };
+        let proxy = if is_loopback { None } else { Matcher::from_env().intercept(upstream) };
         let way = match proxy {
             None => Way::Direct(in_time(time, https(tcp(time), tls, is_loopback))),
             Some(proxy) => {
@@ -127,6 +127,7 @@ fn tcp(time: Duration) -> HttpConnector {
     // It is not asked for HTTP alone.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Shared among the addresses of a name: one that is silent leaves time for the next.
     tcp.set_connect_timeout(Some(time));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));

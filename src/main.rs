@@ -13,11 +13,6 @@ use agentpmt_proxy::{
     store::ClientsError,
 };
 use clap::Parser;
-use mimalloc::MiMalloc;
-
-/// Its threads allocate without waiting for each other.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {

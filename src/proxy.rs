@@ -10,12 +10,14 @@ mod trail;
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -175,7 +177,8 @@ impl Proxy {
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
         let proxy = self.clone();
         let running = async move {
-            let result = proxy.run(&incoming).await;
+            let run = AssertUnwindSafe(proxy.run(&incoming)).catch_unwind();
+            let result = run.await.unwrap_or(Err(CallError::Aborted));
             (incoming.call, result)
         };
         let (_, result) = Outliving::new(running, &self.tasks, log_unheard).await;

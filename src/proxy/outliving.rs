@@ -49,3 +49,46 @@ impl<T: 'static> Drop for Outliving<T> {
         self.tasks.spawn_on(async move { unheard(work.await) }, &self.runtime);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::{self, Sender};
+
+    use super::*;
+
+    /// Work that ends when its gate opens, with what `unheard` is told.
+    fn work(tasks: &TaskTracker, told: Sender<()>) -> (Sender<()>, Outliving<Sender<()>>) {
+        let (open, gate) = oneshot::channel();
+        let work = async move {
+            gate.await.unwrap();
+            told
+        };
+        (open, Outliving::new(work, tasks, |told| told.send(()).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn work_that_is_waited_for_is_no_task_and_is_heard_by_who_waits() {
+        let tasks = TaskTracker::new();
+        let (told, unheard) = oneshot::channel();
+        let (open, work) = work(&tasks, told);
+        open.send(()).unwrap();
+        drop(work.await);
+        assert!(tasks.is_empty());
+        assert!(unheard.await.is_err(), "nobody else was told");
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_goes_on_to_its_end() {
+        let tasks = TaskTracker::new();
+        let (told, unheard) = oneshot::channel();
+        let (open, mut work) = work(&tasks, told);
+        tokio::select! {
+            biased;
+            _ = &mut work => panic!("its gate is shut"),
+            () = std::future::ready(()) => drop(work),
+        }
+        assert_eq!(tasks.len(), 1);
+        open.send(()).unwrap();
+        assert_eq!(unheard.await, Ok(()));
+    }
+}

@@ -1,8 +1,6 @@
 //! What one bare signature of a 32-byte digest costs, in µs of CPU time: the least that a proxy that
 //! signs can cost. Prints the number alone.
 
-#![allow(clippy::unwrap_used)]
-
 use std::hint::black_box;
 
 use k256::{ecdsa::SigningKey, elliptic_curve::Generate};

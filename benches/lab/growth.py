@@ -18,6 +18,15 @@ FEW_CONNECTIONS = 4
 BODIES = [50, 4 << 10, 64 << 10, 256 << 10]
 ANSWERS = [1 << 10, 64 << 10, 1 << 20, 8 << 20]
 
+# Seconds of a run, of the load before it, and to stop everything at the end.
+SLICE = 2
+WARM_UP = 1
+RESERVE = 10
+
+# A few percent are to be told apart from noise only where they must not be there.
+FEW_ROUNDS = 3
+MANY_ROUNDS = 12
+
 JOBS = tuple(f"68f0a1c27b3e4d5f{number:08x}" for number in range(10_000))
 
 TICKET = {"name": "ticket", "id": 12345, "tags": ["billing", "refund"], "weight": 0.75,
@@ -41,8 +50,13 @@ class End:
 class Row:
     title: str
     ends: list
+    rounds: int = FEW_ROUNDS
     # Whether it must not grow.
     watched: bool = False
+
+
+def watched(title, ends):
+    return Row(title, ends, MANY_ROUNDS, watched=True)
 
 
 class Rows:
@@ -58,10 +72,11 @@ class Rows:
         plain, token = self.started("plain")
         load = Load(tokens=(token,))
         return [
-            Row("clients", [self.clients(count) for count in CLIENTS], watched=True),
-            Row("journal entries", [self.journal(count) for count in RECORDS], watched=True),
-            Row("reservations (`job_status`)", [self.reservations(count) for count in RESERVATIONS],
-                watched=True),
+            Row("nothing (two alike)", [self.alike(name) for name in ("one", "other")], MANY_ROUNDS),
+            watched("clients", [self.clients(count) for count in CLIENTS]),
+            watched("journal entries", [self.journal(count) for count in RECORDS]),
+            watched("reservations (`job_status`)",
+                    [self.reservations(count) for count in RESERVATIONS]),
             Row("connections", [
                 End(f"{count:,}", plain, dataclasses.replace(load, connections=count))
                 for count in CONNECTIONS]),
@@ -71,6 +86,11 @@ class Rows:
             Row("request body, hashed, recorded on disk (`job_complete`)", self.completions()),
             Row("answer", [self.answer(count) for count in ANSWERS]),
         ]
+
+    def alike(self, name):
+        """What grows between two of these is noise."""
+        service, token = self.started(name)
+        return End(name, service, Load(tokens=(token,)))
 
     def clients(self, count):
         service, token = self.made(f"clients-{count}")
@@ -124,15 +144,15 @@ class Rows:
         self.stack.enter_context(service)
 
 
-def measure(row, rounds, seconds, deadline, folder, figures):
+def measure(row, rounds, deadline, folder, figures):
     """The ends of a row in turn, so that what changes on the machine changes for all of them."""
     for number in range(rounds):
-        if deadline.left() < len(row.ends) * (seconds + 1.5) + 5:
+        if deadline.left() < len(row.ends) * (WARM_UP + SLICE + 0.5) + RESERVE:
             break
         for end in turned(row.ends, number):
             end.before()
-            wrk.fire(end.service.url, dataclasses.replace(end.load, seconds=1), folder)
-            sample = wrk.run(end.service, dataclasses.replace(end.load, seconds=seconds), folder)
+            wrk.fire(end.service.url, dataclasses.replace(end.load, seconds=WARM_UP), folder)
+            sample = wrk.run(end.service, dataclasses.replace(end.load, seconds=SLICE), folder)
             figures.add_sample(f"{row.title}.{end.label}", sample)
     print(f"{row.title}: done, {deadline.left():.0f} s left", file=sys.stderr, flush=True)
 

@@ -1,5 +1,5 @@
-//! What one bare signature of a 32-byte digest costs, in µs of CPU time: the least that a proxy that
-//! signs can cost. Prints the number alone.
+//! What one bare signature of a 32-byte digest costs, in µs of CPU time: the least that a proxy can
+//! cost that signs. Prints the number alone.
 
 use std::hint::black_box;
 

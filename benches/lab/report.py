@@ -43,9 +43,9 @@ AGENTS = {
 
 METHOD = """\
 All in one run, in turn, round after round, over loopback; load generator, upstream and what is
-measured share the cores. CPU time is user + system time of the process and its children, divided by
-requests. The proxy has its default configuration, one client with a token, and logs to a file; nginx
-writes no access log; the Python sidecar signs with coincurve, and neither sidecar checks tokens,
+measured share the cores. CPU time is user + system time of the process and its children, divided
+by requests. The proxy has its default configuration, one client with a token, and logs to a file;
+nginx writes no access log; the Python sidecar signs with coincurve, and neither sidecar checks tokens,
 keeps a journal or logs. In brackets: how many times the proxy's figure. At half load each of the
 connections pauses between two requests for a random time, chosen so that the throughput is half of
 what it was at full load. The start is that with a key file of scrypt's least cost, in the median;

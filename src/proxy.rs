@@ -151,8 +151,8 @@ impl Proxy {
         self.ending.cancel();
     }
 
-    /// Waits for the calls that run without anyone waiting for them, and until everything is on
-    /// record. No call may begin afterwards.
+    /// Waits for the calls that run, also for those of which nobody waits for the answer, and until
+    /// everything is on record. No call may begin afterwards.
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;

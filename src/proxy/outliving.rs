@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// Work that goes on as a task of its own if it is dropped before its end. As long as somebody waits
 /// for it, it costs no task.
@@ -14,20 +14,21 @@ pub(super) struct Outliving<T: 'static> {
     /// Until its end.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     runtime: Handle,
-    tasks: TaskTracker,
+    /// Also as long as it is no task.
+    running: TaskTrackerToken,
     unheard: fn(T),
 }
 
 impl<T> Outliving<T> {
-    /// Work that goes on in the runtime of the caller, among `tasks`, and then tells `unheard` what
-    /// came of it.
+    /// Work that counts among `tasks` until its end. If it is dropped, it goes on in the runtime of the
+    /// caller, and tells `unheard` what came of it.
     pub(super) fn new(
         work: impl Future<Output = T> + Send + 'static,
         tasks: &TaskTracker,
         unheard: fn(T),
     ) -> Self {
-        let (runtime, tasks) = (Handle::current(), tasks.clone());
-        Self { work: Some(Box::pin(work)), runtime, tasks, unheard }
+        let (runtime, running) = (Handle::current(), tasks.token());
+        Self { work: Some(Box::pin(work)), runtime, running, unheard }
     }
 }
 
@@ -45,8 +46,11 @@ impl<T> Future for Outliving<T> {
 impl<T: 'static> Drop for Outliving<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
-        let unheard = self.unheard;
-        self.tasks.spawn_on(async move { unheard(work.await) }, &self.runtime);
+        let (running, unheard) = (self.running.clone(), self.unheard);
+        self.runtime.spawn(async move {
+            unheard(work.await);
+            drop(running);
+        });
     }
 }
 
@@ -72,6 +76,7 @@ mod tests {
         let (told, unheard) = oneshot::channel();
         let (open, work) = work(&tasks, told);
         open.send(()).unwrap();
+        assert_eq!(tasks.len(), 1);
         drop(work.await);
         assert!(tasks.is_empty());
         assert!(unheard.await.is_err(), "nobody else was told");
@@ -87,8 +92,9 @@ mod tests {
             _ = &mut work => panic!("its gate is shut"),
             () = std::future::ready(()) => drop(work),
         }
-        assert_eq!(tasks.len(), 1);
+        tasks.close();
         open.send(()).unwrap();
+        tasks.wait().await;
         assert_eq!(unheard.await, Ok(()));
     }
 }

@@ -8,19 +8,19 @@
 //! `Value` would not do: it rounds integers over 64 bits or, with arbitrary precision, takes an
 //! object with one reserved key for a number.
 
+mod form;
+mod number;
+mod string;
 mod walk;
 mod writer;
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write},
-};
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use self::walk::{Part, Walk};
 pub(crate) use self::writer::ObjectWriter;
+use self::{form::Form, string::write_string};
 use crate::types::write_hex;
 
 /// The deepest nesting of arrays and objects that is taken.
@@ -56,8 +56,7 @@ impl CanonicalJson {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        let mut walk = Walk::over(checked(text)?);
-        Self::of(&mut walk, 0)
+        Form::over(checked(text)?).whole().map(Self)
     }
 
     /// The canonical form of a string.
@@ -80,13 +79,6 @@ impl CanonicalJson {
     /// SHA-256 of the text.
     pub fn hash(&self) -> PayloadHash {
         PayloadHash(Sha256::digest(&self.0).into())
-    }
-
-    /// The canonical form of the next value.
-    fn of(walk: &mut Walk<'_>, depth: usize) -> Result<Self, JsonError> {
-        let mut out = String::new();
-        write_value(&mut out, walk, depth)?;
-        Ok(Self(out))
     }
 }
 
@@ -123,11 +115,12 @@ impl Object {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        let mut walk = Walk::over(checked(text)?);
-        match walk.next_part() {
-            Part::Object => fields(&mut walk, 1).map(Self),
-            _ => Err(JsonError::NotAnObject),
-        }
+        // It keeps the last of two fields with one name.
+        let mut fields = BTreeMap::new();
+        Form::over(checked(text)?).each_field(|name, value| {
+            fields.insert(name.into_owned(), CanonicalJson(value));
+        })?;
+        Ok(Self(fields))
     }
 
     /// The value of a field.
@@ -189,33 +182,6 @@ fn checked(text: &[u8]) -> Result<&str, JsonError> {
     syntax.map(RawValue::get).map_err(|error| JsonError::Syntax(error.to_string()))
 }
 
-/// `depth` is the number of arrays and objects around the value.
-fn write_value(out: &mut String, walk: &mut Walk<'_>, depth: usize) -> Result<(), JsonError> {
-    match walk.next_part() {
-        Part::Object | Part::Array if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
-        Part::Object => {
-            let fields = fields(walk, depth + 1)?;
-            write_object(out, fields.iter().map(|(name, value)| (name.as_str(), value)));
-        }
-        Part::Array => write_array(out, walk, depth + 1)?,
-        Part::String(literal) => write_string(out, &unescaped(literal)?),
-        Part::Number(text) if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
-        Part::Number("-0") => out.push('0'),
-        Part::Number(text) | Part::Word(text) => out.push_str(text),
-    }
-    Ok(())
-}
-
-/// The fields of an object whose opening brace is behind us. `BTreeMap` keeps the last of two equal
-/// keys and orders by byte, which for UTF-8 is the order of code points.
-fn fields(walk: &mut Walk<'_>, depth: usize) -> Result<BTreeMap<String, CanonicalJson>, JsonError> {
-    let mut fields = BTreeMap::new();
-    while let Some(name) = walk.next_name() {
-        fields.insert(unescaped(name)?, CanonicalJson::of(walk, depth)?);
-    }
-    Ok(fields)
-}
-
 /// Writes fields that are in order.
 fn write_object<'a>(
     out: &mut String,
@@ -231,134 +197,4 @@ fn write_object<'a>(
         out.push_str(&value.0);
     }
     out.push('}');
-}
-
-/// The items of an array whose opening bracket is behind us.
-fn write_array(out: &mut String, walk: &mut Walk<'_>, depth: usize) -> Result<(), JsonError> {
-    out.push('[');
-    let start = out.len();
-    while walk.has_item() {
-        if out.len() > start {
-            out.push(',');
-        }
-        write_value(out, walk, depth)?;
-    }
-    out.push(']');
-    Ok(())
-}
-
-/// The text of a string literal. Its syntax was checked, so only a surrogate can be wrong with it.
-fn unescaped(literal: &str) -> Result<String, JsonError> {
-    serde_json::from_str(literal).map_err(|_| JsonError::LoneSurrogate)
-}
-
-fn write_string(out: &mut String, text: &str) {
-    out.reserve(text.len() + 2);
-    out.push('"');
-    let mut rest = text;
-    // What stands for itself is copied in one go.
-    while let Some(at) = rest.bytes().position(|byte| !stands_for_itself(byte)) {
-        let (plain, special) = rest.split_at(at);
-        out.push_str(plain);
-        let mut characters = special.chars();
-        characters.next().into_iter().for_each(|character| write_special(out, character));
-        rest = characters.as_str();
-    }
-    out.push_str(rest);
-    out.push('"');
-}
-
-fn stands_for_itself(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
-}
-
-fn write_special(out: &mut String, character: char) {
-    match character {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\u{8}' => out.push_str("\\b"),
-        '\u{c}' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        _ => write_escaped(out, character),
-    }
-}
-
-fn write_escaped(out: &mut String, character: char) {
-    for unit in character.encode_utf16(&mut [0; 2]) {
-        // Writing into a `String` cannot fail.
-        let _ = write!(out, "\\u{unit:04x}");
-    }
-}
-
-fn write_float(out: &mut String, text: &str) -> Result<(), JsonError> {
-    // A JSON number is always a Rust float literal; what is too large reads as infinite.
-    let value: f64 = text.parse().unwrap_or(f64::INFINITY);
-    let number = serde_json::Number::from_f64(value).ok_or(JsonError::NumberTooLarge)?;
-    if value == 0.0 {
-        out.push('0');
-        return Ok(());
-    }
-    if value < 0.0 {
-        out.push('-');
-    }
-    let integral = value.fract() == 0.0 && value.abs() < 1e21;
-    Decimal::shortest(&number).write(out, integral);
-    Ok(())
-}
-
-/// A number in decimal: its digits, the first and last of which are not zero, and the exponent of
-/// the first.
-struct Decimal {
-    digits: String,
-    exponent: i32,
-}
-
-impl Decimal {
-    /// The fewest digits that read back as the double. Of two such numbers that are equally near it
-    /// is the one whose last digit is even, as in Python and ECMAScript; Rust's own formatting takes
-    /// the larger.
-    fn shortest(number: &serde_json::Number) -> Self {
-        let text = number.to_string();
-        let text = text.trim_start_matches('-');
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let all = format!("{whole}{fraction}");
-        let significant = all.trim_start_matches('0');
-        let zeros = all.len() - significant.len();
-        // Both lengths are below 400, and the exponent of a double is a small number.
-        let exponent: i32 = exponent.parse().unwrap_or(0);
-        let exponent = exponent + whole.len() as i32 - 1 - zeros as i32;
-        Self { digits: significant.trim_end_matches('0').to_owned(), exponent }
-    }
-
-    fn write(&self, out: &mut String, integral: bool) {
-        match self.exponent {
-            exponent if integral => {
-                let zeros = (exponent as usize + 1).saturating_sub(self.digits.len());
-                out.push_str(&self.digits);
-                out.extend(std::iter::repeat_n('0', zeros));
-            }
-            exponent @ -4..=-1 => {
-                out.push_str("0.");
-                out.extend(std::iter::repeat_n('0', exponent.unsigned_abs() as usize - 1));
-                out.push_str(&self.digits);
-            }
-            exponent @ 0..=15 => {
-                // A number that is not integral has a digit behind the point.
-                let (whole, fraction) = self.digits.split_at(exponent as usize + 1);
-                out.push_str(&format!("{whole}.{fraction}"));
-            }
-            exponent => self.write_with_exponent(out, exponent),
-        }
-    }
-
-    /// `1e-07`, `1.5e+300`: the exponent has a sign and at least two digits.
-    fn write_with_exponent(&self, out: &mut String, exponent: i32) {
-        let (first, rest) = self.digits.split_at(1);
-        let point = if rest.is_empty() { "" } else { "." };
-        let sign = if exponent < 0 { '-' } else { '+' };
-        out.push_str(&format!("{first}{point}{rest}e{sign}{:02}", exponent.abs()));
-    }
 }

@@ -1,5 +1,7 @@
 //! A walk over JSON text, part by part, from the left to the right and once.
 
+use memchr::memchr2;
+
 /// A walk over text whose syntax has been checked. Over other text it ends early and gives nonsense,
 /// but it does not panic.
 pub(super) struct Walk<'a>(&'a str);
@@ -83,13 +85,15 @@ impl<'a> Walk<'a> {
 
 /// The length of the string literal that the text begins with.
 fn string_length(text: &str) -> usize {
-    let mut bytes = text.bytes().enumerate().skip(1);
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'\\' => drop(bytes.next()),
-            b'"' => return at + 1,
-            _ => {}
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found + 1;
+        if bytes[at - 1] == b'"' {
+            return at;
         }
+        // What is escaped does not end it.
+        at += 1;
     }
     text.len()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::write_string;
+use super::string::write_string;
 
 /// Room for most objects that are written, in bytes.
 const USUAL_LENGTH: usize = 384;

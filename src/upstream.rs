@@ -4,10 +4,13 @@ mod connections;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
-use http_body_util::{BodyExt, Full};
-use hyper::{Response, body::Incoming};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    Response,
+    body::{Body, Incoming},
+};
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
@@ -216,17 +219,16 @@ impl Upstream {
         Ok(Answer { status, headers, body })
     }
 
-    async fn read_body(&self, mut body: Incoming) -> Result<Bytes, UpstreamError> {
-        let mut whole = Bytes::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.broken_off(&error))?;
-            let Ok(part) = frame.into_data() else { continue };
-            if whole.len() + part.len() > MAX_ANSWER {
-                return Err(UpstreamError::TooLarge { url: self.url.clone() });
-            }
-            whole = joined(whole, part);
+    async fn read_body(&self, body: Incoming) -> Result<Bytes, UpstreamError> {
+        let too_large = || UpstreamError::TooLarge { url: self.url.clone() };
+        if body.size_hint().lower() > MAX_ANSWER as u64 {
+            return Err(too_large());
         }
-        Ok(whole)
+        match Limited::new(body, MAX_ANSWER).collect().await {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) => Err(self.broken_off(&*error)),
+        }
     }
 
     fn failed(&self, error: &legacy::Error) -> UpstreamError {
@@ -262,16 +264,6 @@ impl Target {
         parts.path_and_query = Some(uri::PathAndQuery::try_from(path)?);
         Ok(Uri::from_parts(parts)?)
     }
-}
-
-/// Two parts of a body. Most have one, which is not copied.
-fn joined(whole: Bytes, part: Bytes) -> Bytes {
-    if whole.is_empty() {
-        return part;
-    }
-    let mut whole = BytesMut::from(whole);
-    whole.extend_from_slice(&part);
-    whole.freeze()
 }
 
 /// A proxy variable that cannot be read would be passed over for a direct connection, which is not

@@ -163,7 +163,9 @@ impl Inner {
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             workflow_token: None,
         };
-        let answer = self.upstream.send(request, self.upstream.deadline(false)).await?;
+        // One that is lost must not keep everyone waiting who could have it begun anew.
+        let deadline = self.upstream.one_try(false, self.upstream.deadline(false));
+        let answer = self.upstream.send(request, deadline).await?;
         let session = self.parse(&answer, begun)?;
         tracing::debug!(wallet = %self.wallet, "session begun");
         Ok(session)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, Request, Uri, header, uri::Scheme};
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
@@ -17,7 +17,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use thread_local::ThreadLocal;
 use tokio::net::TcpStream;
 use tower::{
@@ -67,13 +67,13 @@ impl Connections {
     /// To `upstream`, each made within `time`. The proxy variables hold for all but loopback.
     ///
     /// # Errors
-    /// When the machine has no root certificates.
+    /// When the machine has no root certificates, and `upstream` needs them.
     pub(super) fn new(
         upstream: &Uri,
         is_loopback: bool,
         time: Duration,
     ) -> Result<Self, rustls::Error> {
-        let tls = tls()?;
+        let tls = tls(upstream)?;
         let proxy = if is_loopback { None } else { Matcher::from_env().intercept(upstream) };
         let way = match proxy {
             None => Way::Direct(in_time(time, https(tcp(time), tls, is_loopback))),
@@ -106,10 +106,19 @@ impl Way {
     }
 }
 
-fn tls() -> Result<ClientConfig, rustls::Error> {
+/// Root certificates take some milliseconds to read, and not every machine has them: for an upstream
+/// without TLS they are left where they are.
+fn tls(upstream: &Uri) -> Result<ClientConfig, rustls::Error> {
     // The first provider stays; another caller in this process may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(ClientConfig::builder().try_with_platform_verifier()?.with_no_client_auth())
+    let config = ClientConfig::builder();
+    let config = match upstream.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTP => {
+            config.with_root_certificates(RootCertStore::empty())
+        }
+        _ => config.try_with_platform_verifier()?,
+    };
+    Ok(config.with_no_client_auth())
 }
 
 /// HTTP/1.1 over TLS; without TLS only if the upstream is this machine.

@@ -1,6 +1,6 @@
 //! What a fault does to the call at which it strikes.
 
-use std::future::pending;
+use std::{convert::Infallible, future::pending};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
@@ -25,7 +25,7 @@ use crate::{
     sandbox::{Sandbox, refusal::Refusal, serve::cut, verify},
 };
 
-/// The size of the answer that is too large, in bytes.
+/// About the size of the answer that is too large, in bytes.
 const HUGE: usize = 20 << 20;
 
 /// Answers every call, as the fault wants it if one strikes.
@@ -130,7 +130,7 @@ async fn instead_of_answering(effect: After, fault: &Fault, response: Response) 
         After::Cut => cut(),
         After::CutHalfway => half_of(response).await,
         After::Answer(status, body) => answer(status, body, fault),
-        After::Huge => answer(200, json!({"padding": "x".repeat(HUGE)}).to_string(), fault),
+        After::Huge => answer(200, huge(), fault),
     }
 }
 
@@ -142,6 +142,16 @@ fn answer(status: u16, body: impl Into<Body>, fault: &Fault) -> Response {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fault.retry_after));
     }
     response
+}
+
+/// A JSON object of about [`HUGE`] bytes, which does not say so beforehand.
+fn huge() -> Body {
+    const PART: &[u8] = &[b'x'; 1 << 16];
+    let padding = std::iter::repeat_n(PART, HUGE / PART.len());
+    let parts =
+        [br#"{"padding":""#.as_slice()].into_iter().chain(padding).chain([br#""}"#.as_slice()]);
+    let parts = parts.map(|part| Ok::<_, Infallible>(Bytes::from_static(part)));
+    Body::from_stream(stream::iter(parts))
 }
 
 /// An answer that announces its whole length and breaks off in the middle.

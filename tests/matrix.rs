@@ -153,8 +153,9 @@ async fn check_reservation(proxy: &TestProxy, action: &Action, told: &Told, cell
     let Some(reserved) = told.took_effect().filter(|_| action.name == "job_reserve") else {
         return;
     };
-    let status = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/status"), "").await;
-    assert_eq!(status["has_active_reservation"], reserved, "{cell}: {told:?}");
+    let response = proxy.post(&format!("/jobs/{WORKFLOW_JOB}/status"), "").await;
+    let status = json(response).await;
+    assert_eq!(status["has_active_reservation"], reserved, "{cell}: {told:?}, then {status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

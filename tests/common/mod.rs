@@ -162,16 +162,17 @@ pub(crate) async fn serve_sandbox(sandbox: &Sandbox) -> SocketAddr {
     address
 }
 
-/// A client that goes nowhere but where it is sent.
+/// A client that goes nowhere but where it is sent, without TLS: to read the root certificates takes
+/// longer than most tests.
 pub(crate) fn client() -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().build().unwrap()
+    Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
 /// The same over a unix socket.
 pub(crate) fn client_of_socket(path: &Path) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder().no_proxy().unix_socket(path).build().unwrap()
+    Client::builder().no_proxy().tls_certs_only([]).unix_socket(path).build().unwrap()
 }
 
 /// The body of an answer.

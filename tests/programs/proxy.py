@@ -8,7 +8,7 @@ import subprocess
 import requests
 
 ROOT = pathlib.Path(__file__).parents[2]
-BINARY = ROOT / "target/debug/agentpmt-proxy"
+BINARY = ROOT / "target/release/agentpmt-proxy"
 
 
 def command(*arguments, directory=ROOT, password=None, **options):

@@ -95,6 +95,8 @@ pub struct UpstreamConfig {
     pub change_timeout: Duration,
     /// How long the upstream may still be at work on a change whose answer was lost.
     pub settle_time: Duration,
+    /// How many calls may be with it at once: from one to a million.
+    pub max_calls: usize,
 }
 
 /// The settings under `[log]`.
@@ -122,6 +124,7 @@ impl Config {
             timeout: Duration::ZERO,
             change_timeout: Duration::ZERO,
             settle_time: Duration::ZERO,
+            max_calls: 1,
         };
         Self {
             listen: Vec::new(),

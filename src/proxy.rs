@@ -41,7 +41,7 @@ use crate::{
     store::{Admission, Caller, Claim, Denial, Reservation, Store, StoreError},
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
-    upstream::{Answer, Upstream},
+    upstream::{Answer, Turn, Upstream},
 };
 
 /// A request of a client.
@@ -71,6 +71,7 @@ pub struct Proxy {
     senders: HashMap<Address, Sender>,
     /// The wallet of clients that are bound to none.
     wallet: Address,
+    upstream: Upstream,
     store: Store,
     reservations: Reservations,
     turns: Turns,
@@ -88,10 +89,11 @@ impl Proxy {
         expose_workflow_token: bool,
     ) -> Self {
         let wallet = signer.address();
-        let sender = Sender::new(signer, upstream, store.clone());
+        let sender = Sender::new(signer, upstream.clone(), store.clone());
         Self {
             senders: HashMap::from([(wallet, sender)]),
             wallet,
+            upstream,
             reservations: Reservations::new(store.clone()),
             store,
             turns: Turns::default(),
@@ -103,8 +105,8 @@ impl Proxy {
 
     /// The same with one more wallet, for clients that are bound to it.
     #[must_use]
-    pub fn and_wallet(mut self, signer: Signer, upstream: Upstream) -> Self {
-        let sender = Sender::new(signer, upstream, self.store.clone());
+    pub fn and_wallet(mut self, signer: Signer) -> Self {
+        let sender = Sender::new(signer, self.upstream.clone(), self.store.clone());
         self.senders.entry(sender.wallet()).or_insert(sender);
         self
     }
@@ -175,18 +177,29 @@ impl Proxy {
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
+        incoming.trail.begin(&incoming);
+        let turn = self.upstream.turn(self.upstream.deadline(incoming.call.action().changes()));
+        let (_, result) = self.outliving(incoming, turn.await?).await;
+        result
+    }
+
+    /// Apart from [`Proxy::call`], which would otherwise keep room for all that is in the box.
+    fn outliving(
+        self: &Arc<Self>,
+        incoming: Incoming,
+        turn: Turn,
+    ) -> Outliving<(Call, Result<Answer, CallError>)> {
         let proxy = self.clone();
         let running = async move {
             let run = AssertUnwindSafe(proxy.run(&incoming)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));
+            drop(turn);
             (incoming.call, result)
         };
-        let (_, result) = Outliving::new(running, &self.tasks, log_unheard).await;
-        result
+        Outliving::new(running, &self.tasks, log_unheard)
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
-        incoming.trail.begin(incoming);
         let result = self.run_as_client(incoming).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
             self.store.denied(&self.denial(incoming, reason)).await;

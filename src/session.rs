@@ -244,6 +244,7 @@ mod tests {
             timeout: second,
             change_timeout: second,
             settle_time: second,
+            max_calls: 1,
         };
         Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
     }

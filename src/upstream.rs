@@ -13,7 +13,10 @@ use hyper::{
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use self::connections::Connections;
 use crate::config::UpstreamConfig;
@@ -83,6 +86,14 @@ pub enum UpstreamError {
         /// What the network said.
         cause: String,
     },
+    /// As many other calls as may be were with it all the time, so the call was not made.
+    #[error("{most} calls were with {url} all the time")]
+    Busy {
+        /// The upstream's address.
+        url: String,
+        /// How many may be.
+        most: usize,
+    },
     /// The answer is larger than [`MAX_ANSWER`].
     #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
     TooLarge {
@@ -94,7 +105,7 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether the request may have reached the upstream.
     pub fn was_sent(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. })
+        !matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
     }
 }
 
@@ -112,7 +123,13 @@ pub struct Upstream {
     timeout: Duration,
     change_timeout: Duration,
     settle_time: Duration,
+    turns: Arc<Semaphore>,
+    max_calls: usize,
 }
+
+/// The turn of one call, which ends when it is dropped.
+#[derive(Debug)]
+pub struct Turn(pub OwnedSemaphorePermit);
 
 impl Upstream {
     /// A client for the upstream of the configuration. Nothing is sent yet.
@@ -137,6 +154,8 @@ impl Upstream {
             timeout: config.timeout,
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
+            turns: Arc::new(Semaphore::new(config.max_calls)),
+            max_calls: config.max_calls,
         })
     }
 
@@ -173,6 +192,17 @@ impl Upstream {
     /// The upstream's address, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Waits for the turn of a call, in the order in which they come.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Busy`] if it has not come by the deadline.
+    pub async fn turn(&self, deadline: Instant) -> Result<Turn, UpstreamError> {
+        let turn = timeout_at(deadline, self.turns.clone().acquire_owned()).await;
+        let busy = || UpstreamError::Busy { url: self.url.clone(), most: self.max_calls };
+        // The semaphore is never closed.
+        turn.ok().and_then(Result::ok).map(Turn).ok_or_else(busy)
     }
 
     /// Sends one request, once, and reads the whole answer.
@@ -322,6 +352,7 @@ mod tests {
             timeout: second,
             change_timeout: second * 60,
             settle_time: second * 10,
+            max_calls: 1,
         };
         let upstream = Upstream::new(&config).unwrap();
         let at = |seconds| Timestamp::from_second(seconds).unwrap();

@@ -5,7 +5,15 @@
 mod binary;
 mod common;
 
-use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
@@ -21,6 +29,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Semaphore,
+    task::yield_now,
     time::timeout,
 };
 
@@ -47,7 +56,7 @@ async fn beyond_its_places_a_call_is_refused_at_once_and_nothing_is_signed() {
     while proxy.sandbox.counts().requests == arrived {
         tokio::select! {
             answer = &mut held => panic!("{answer:?}"),
-            () = tokio::task::yield_now() => {}
+            () = yield_now() => {}
         }
     }
     let refused = proxy.post("/jobs/list", "").await;
@@ -60,6 +69,49 @@ async fn beyond_its_places_a_call_is_refused_at_once_and_nothing_is_signed() {
     assert_eq!(proxy.sandbox.counts().requests, before);
     let health = proxy.client.get(proxy.url("/healthz")).send().await.unwrap();
     assert_eq!(health.status(), StatusCode::OK, "what is no call needs no place");
+}
+
+#[tokio::test]
+async fn no_more_calls_are_with_the_upstream_than_may_be_and_all_are_made() {
+    let sandbox = Sandbox::new(Settings::default());
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let upstream = serve(counted(sandbox.router(), now, most.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.upstream.max_calls = 2).await;
+    proxy.ok("/jobs/list", "").await;
+    let answers = join_all((0..16).map(|_| proxy.post("/jobs/list", ""))).await;
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK), "{answers:?}");
+    assert_eq!(most.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_call_whose_turn_does_not_come_is_told_so_and_not_sent() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| {
+        o.upstream.max_calls = 1;
+        o.upstream.timeout = Duration::from_millis(200);
+    })
+    .await;
+    proxy.ok("/jobs/list", "").await;
+    proxy.sandbox.inject("hang_before:job_reserve".parse().unwrap());
+    let arrived = proxy.sandbox.counts().requests;
+    let reserve = format!("/jobs/{GENERAL_JOB}/reserve");
+    let mut held = Box::pin(proxy.post(&reserve, ""));
+    let refused = async {
+        while proxy.sandbox.counts().requests == arrived {
+            yield_now().await;
+        }
+        let before = proxy.sandbox.counts().requests;
+        let refused = problem(proxy.post("/jobs/list", "").await).await;
+        (refused, proxy.sandbox.counts().requests - before)
+    };
+    let (problem, sent) = tokio::select! {
+        answer = &mut held => panic!("{answer:?}"),
+        refused = refused => refused,
+    };
+    assert_eq!((&problem["code"], &problem["retry"]), (&"overloaded".into(), &"safe".into()));
+    assert!(problem["detail"].as_str().unwrap().contains("upstream.max_calls"), "{problem}");
+    assert_eq!(sent, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +137,22 @@ async fn ten_thousand_connections_and_two_thousand_calls_cost_bounded_memory() {
     let memory = peak_memory(server.id());
     println!("peak memory: {} KiB", memory / 1024);
     assert!(memory < MOST_MEMORY, "{memory} bytes");
+}
+
+/// Counts the calls that are there `now`, and the `most` that were, and lets others come meanwhile.
+fn counted(router: Router, now: Arc<AtomicUsize>, most: Arc<AtomicUsize>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let (now, most) = (now.clone(), most.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let response = next.run(request).await;
+            now.fetch_sub(1, SeqCst);
+            response
+        }
+    }))
 }
 
 /// Lists jobs only as far as there are permits.
@@ -128,7 +196,7 @@ async fn call(connections: Vec<TcpStream>, path: &str) -> (usize, Vec<TcpStream>
             }
         }
         waiting = held;
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     (refused, waiting)
 }

@@ -92,6 +92,7 @@ fn config(port: u16) -> UpstreamConfig {
         timeout: Duration::from_secs(30),
         change_timeout: Duration::from_secs(30),
         settle_time: Duration::from_secs(1),
+        max_calls: 64,
     }
 }
 

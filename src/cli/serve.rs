@@ -182,8 +182,7 @@ async fn serve(
     let store = Store::open(database, &keys)?;
     let Wallets { first, others } = wallets;
     let proxy = Proxy::new(first, upstream.clone(), store, config.expose_workflow_token);
-    let and_wallet = |proxy: Proxy, other| proxy.and_wallet(other, upstream.clone());
-    let proxy = Arc::new(others.into_iter().fold(proxy, and_wallet));
+    let proxy = Arc::new(others.into_iter().fold(proxy, Proxy::and_wallet));
     let limits =
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));

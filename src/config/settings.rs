@@ -297,6 +297,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "upstream.max_calls",
+        flag: None,
+        kind: Kind::Integer,
+        default: "64",
+        why: "How many calls may be with the API at once, a connection each; others wait their turn.",
+        fixed: Some(|one, other| one.upstream.max_calls != other.upstream.max_calls),
+        set: |config, given| {
+            value::count(given.text).map(|count| config.upstream.max_calls = count)
+        },
+    },
+    Setting {
         key: "log.level",
         flag: None,
         kind: Kind::String,

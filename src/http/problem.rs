@@ -367,6 +367,7 @@ impl Problem {
         let retry = if error.was_sent() { Retry::after_sending(action) } else { Retry::Safe };
         let advice = match error {
             UpstreamError::Unreachable { .. } => UNREACHABLE,
+            UpstreamError::Busy { .. } => "nothing was sent; upstream.max_calls may be too small",
             UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
             _ => retry.advice(),
         };
@@ -408,6 +409,7 @@ fn kind_of(error: &UpstreamError) -> Kind {
         UpstreamError::Unreachable { .. } => Kind::UpstreamUnreachable,
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
         UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
+        UpstreamError::Busy { .. } => Kind::Overloaded,
         UpstreamError::TooLarge { .. } => Kind::AnswerTooLarge,
     }
 }

@@ -73,6 +73,7 @@ async fn serve(server: Arc<Server>) -> Sessions {
         timeout: second * 30,
         change_timeout: second * 30,
         settle_time: second,
+        max_calls: 1,
     };
     let open = move || {
         let server = server.clone();

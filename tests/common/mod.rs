@@ -142,6 +142,7 @@ pub(crate) fn upstream_config(port: u16) -> UpstreamConfig {
         timeout: Duration::from_secs(30),
         change_timeout: Duration::from_secs(30),
         settle_time: Duration::from_millis(200),
+        max_calls: 64,
     }
 }
 

@@ -49,6 +49,7 @@ impl World {
             timeout: PATIENCE,
             change_timeout: PATIENCE,
             settle_time: PATIENCE,
+            max_calls: 64,
         };
         Self { runtime, stub, upstream: Upstream::new(&config).unwrap(), count: 0 }
     }

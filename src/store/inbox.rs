@@ -24,7 +24,7 @@ const NOW: usize = 1024;
 
 /// The most pieces of work in the background that wait: many, so that nobody has to wait for room when
 /// the disk is slow for a moment.
-const LATER: usize = 8192;
+const LATER: usize = 4096;
 
 /// The most pieces of work of either kind that are taken at once.
 const BATCH: usize = 1024;
@@ -184,8 +184,8 @@ mod tests {
     fn a_batch_is_bounded_and_much_does_not_wait() {
         let (mut inbox, outbox) = both();
         (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
-        let sizes: Vec<_> = (0..8).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
-        assert_eq!(sizes, [BATCH; 8]);
+        let sizes: Vec<_> = (0..LATER / BATCH).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
+        assert_eq!(sizes, [BATCH; LATER / BATCH]);
     }
 
     #[test]

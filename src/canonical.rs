@@ -19,8 +19,8 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::writer::ObjectWriter;
-use self::{form::Form, string::write_string};
+use self::form::Form;
+pub(crate) use self::{string::write_string, writer::ObjectWriter};
 use crate::types::write_hex;
 
 /// The deepest nesting of arrays and objects that is taken.

@@ -18,7 +18,7 @@ pub(super) fn unescaped(literal: &str) -> Result<Cow<'_, str>, JsonError> {
 }
 
 /// Writes the literal of a text.
-pub(super) fn write_string(out: &mut String, text: &str) {
+pub(crate) fn write_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
     let mut rest = text;

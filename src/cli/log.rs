@@ -1,5 +1,7 @@
 //! Where log events go: standard error, as text for people or JSON for programs.
 
+mod json;
+
 use std::io::{self, IsTerminal, Write};
 
 use rustix::stdio::stderr;
@@ -9,6 +11,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use self::json::JsonLines;
 use crate::config::{LogConfig, LogFormat};
 
 /// The log, whose level may change.
@@ -26,12 +29,12 @@ pub(super) fn start(config: &LogConfig) -> Log {
         // It would be told to the same standard error, and end who logs.
         .log_internal_errors(false);
     let layer = match config.format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        LogFormat::Auto if !terminal => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer.event_format(JsonLines).boxed(),
+        LogFormat::Auto if !terminal => layer.event_format(JsonLines).boxed(),
         _ => layer.with_ansi(terminal).boxed(),
     };
     // Fails only if this process logs already.
-    let _ = registry().with(layer.with_filter(own)).try_init();
+    let _ = registry().with(own).with(layer).try_init();
     Log(handle)
 }
 

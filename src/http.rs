@@ -133,8 +133,10 @@ async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
 }
 
 fn pass_on(answer: Answer) -> Response {
-    // As a `Body`, since axum would give bare bytes a content type.
-    (answer.status, answer.headers, Body::from(answer.body)).into_response()
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.

@@ -217,7 +217,9 @@ impl Proxy {
             return Err(CallError::TooFast { wait });
         }
         match &incoming.key {
-            Some(key) if call.action().changes() => self.run_once(incoming, sender, key).await,
+            Some(key) if call.action().changes() => {
+                Box::pin(self.run_once(incoming, sender, key)).await
+            }
             _ => self.perform(incoming, sender, None).await,
         }
     }

@@ -226,6 +226,8 @@ impl Upstream {
             UpstreamError::Unreachable { url: self.url.clone(), cause: error.to_string() }
         })?;
         let headers = request.headers_mut();
+        // Those below, and the length.
+        headers.reserve(7);
         headers.insert(header::HOST, self.target.host.clone());
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.insert(header::CONTENT_TYPE, JSON);

@@ -56,7 +56,7 @@ impl Proxy {
         if let Some(quiet) = in_doubt {
             // The earlier try was permitted, so the client held the job then.
             let permit = client.permit(call.clone(), wallet, Some(&client.name), now)?;
-            self.settle(&exchange(permit), quiet).await?;
+            Box::pin(self.settle(&exchange(permit), quiet)).await?;
         }
         let holder = match call.id() {
             Some(job) if !client.admin => self.store.holder(wallet, job, now).await?,
@@ -105,7 +105,7 @@ impl Proxy {
                 Next::Return => {
                     let ended = self.answered(permit, tried.outcome).await;
                     return match in_doubt {
-                        Some(quiet) => self.undoubted(&exchange, ended, quiet).await,
+                        Some(quiet) => Box::pin(self.undoubted(&exchange, ended, quiet)).await,
                         None => ended,
                     };
                 }
@@ -114,7 +114,7 @@ impl Proxy {
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
                     let quiet = Timestamp::now() + settle_time;
-                    let seen = match self.settle(&exchange, quiet).await {
+                    let seen = match Box::pin(self.settle(&exchange, quiet)).await {
                         Ok(seen) => seen,
                         Err(error) if is_borne_out(permit, &tried.outcome, &error) => {
                             return self.answered(permit, tried.outcome).await;

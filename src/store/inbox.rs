@@ -184,7 +184,8 @@ mod tests {
     fn a_batch_is_bounded_and_much_does_not_wait() {
         let (mut inbox, outbox) = both();
         (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
-        let sizes: Vec<_> = (0..LATER / BATCH).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
+        let sizes: Vec<_> =
+            (0..LATER / BATCH).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
         assert_eq!(sizes, [BATCH; LATER / BATCH]);
     }
 

@@ -23,9 +23,12 @@ SLICE = 2
 WARM_UP = 1
 RESERVE = 10
 
+# Calls a second that any machine makes.
+FEWEST_CALLS = 4_000
+
 # A few percent are to be told apart from noise only where they must not be there.
 FEW_ROUNDS = 3
-MANY_ROUNDS = 12
+MANY_ROUNDS = 10
 
 JOBS = tuple(f"68f0a1c27b3e4d5f{number:08x}" for number in range(10_000))
 
@@ -44,6 +47,8 @@ class End:
     load: Load
     # What is to be done before each run.
     before: Callable = lambda: None
+    # Seconds of the load before it.
+    warm_up: float = WARM_UP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +101,9 @@ class Rows:
         service, token = self.made(f"clients-{count}")
         tokens = history.add_clients(service, count - 1)
         self.start(service)
+        # Each is read once, at its first call.
         return End(f"{count:,}", service, Load(tokens=(token, *tokens)),
-                   lambda: history.use_clients(service))
+                   lambda: history.use_clients(service), WARM_UP + count / FEWEST_CALLS)
 
     def journal(self, count):
         service, token = self.made(f"journal-{count}")
@@ -147,11 +153,12 @@ class Rows:
 def measure(row, rounds, deadline, folder, figures):
     """The ends of a row in turn, so that what changes on the machine changes for all of them."""
     for number in range(rounds):
-        if deadline.left() < len(row.ends) * (WARM_UP + SLICE + 0.5) + RESERVE:
+        warm_up = sum(end.warm_up for end in row.ends)
+        if deadline.left() < len(row.ends) * (SLICE + 0.5) + warm_up + RESERVE:
             break
         for end in turned(row.ends, number):
             end.before()
-            wrk.fire(end.service.url, dataclasses.replace(end.load, seconds=WARM_UP), folder)
+            wrk.fire(end.service.url, dataclasses.replace(end.load, seconds=end.warm_up), folder)
             sample = wrk.run(end.service, dataclasses.replace(end.load, seconds=SLICE), folder)
             figures.add_sample(f"{row.title}.{end.label}", sample)
     print(f"{row.title}: done, {deadline.left():.0f} s left", file=sys.stderr, flush=True)

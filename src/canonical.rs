@@ -4,11 +4,11 @@
 //! one change: a float with an integral value below 1e21 is written as an integer, as a JavaScript
 //! hop would write it (protocol §4).
 //!
-//! `serde_json` checks the syntax, and a walk over the text that it found good takes it apart. Its
-//! `Value` would not do: it rounds integers over 64 bits or, with arbitrary precision, takes an
-//! object with one reserved key for a number.
+//! `serde_json` checks the syntax, a walk over the text that it found good takes it apart, and a
+//! canonicalizer writes what the walk finds. Its `Value` would not do: it rounds integers over 64
+//! bits or, with arbitrary precision, takes an object with one reserved key for a number.
 
-mod form;
+mod canonicalizer;
 mod number;
 mod string;
 mod walk;
@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use self::form::Form;
+use self::canonicalizer::Canonicalizer;
 pub(crate) use self::{string::write_string, writer::ObjectWriter};
 use crate::types::write_hex;
 
@@ -56,7 +56,7 @@ impl CanonicalJson {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        Form::over(checked(text)?).whole().map(Self)
+        Canonicalizer::over(checked(text)?).finish().map(Self)
     }
 
     /// The canonical form of a string.
@@ -115,9 +115,9 @@ impl Object {
     /// # Errors
     /// See [`JsonError`].
     pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
-        // It keeps the last of two fields with one name.
+        // A later field takes the place of an earlier one of its name.
         let mut fields = BTreeMap::new();
-        Form::over(checked(text)?).each_field(|name, value| {
+        Canonicalizer::over(checked(text)?).each_field(|name, value| {
             fields.insert(name.into_owned(), CanonicalJson(value));
         })?;
         Ok(Self(fields))

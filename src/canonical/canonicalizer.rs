@@ -1,4 +1,4 @@
-//! From JSON text to its canonical form.
+//! Writes what a walk over JSON text finds, in canonical form.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Writes one value after the other of a text whose syntax has been checked.
-pub(super) struct Form<'a> {
+pub(super) struct Canonicalizer<'a> {
     walk: Walk<'a>,
     out: String,
     /// The fields of the objects that are open, those of the innermost last.
@@ -23,14 +23,14 @@ struct Field<'a> {
     place: Range<usize>,
 }
 
-impl<'a> Form<'a> {
+impl<'a> Canonicalizer<'a> {
     pub(super) fn over(checked: &'a str) -> Self {
         Self { walk: Walk::over(checked), out: String::new(), fields: Vec::new() }
     }
 
     /// The value that the text is.
-    pub(super) fn whole(mut self) -> Result<String, JsonError> {
-        self.value(0)?;
+    pub(super) fn finish(mut self) -> Result<String, JsonError> {
+        self.write_value(0)?;
         Ok(self.out)
     }
 
@@ -42,18 +42,18 @@ impl<'a> Form<'a> {
         let Part::Object = self.walk.next_part() else { return Err(JsonError::NotAnObject) };
         while let Some(name) = self.walk.next_name() {
             let name = unescaped(name)?;
-            self.value(1)?;
+            self.write_value(1)?;
             keep(name, std::mem::take(&mut self.out));
         }
         Ok(())
     }
 
     /// `depth` is the number of arrays and objects around the value.
-    fn value(&mut self, depth: usize) -> Result<(), JsonError> {
+    fn write_value(&mut self, depth: usize) -> Result<(), JsonError> {
         match self.walk.next_part() {
             Part::Object | Part::Array if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
-            Part::Object => self.object(depth + 1)?,
-            Part::Array => self.array(depth + 1)?,
+            Part::Object => self.write_object(depth + 1)?,
+            Part::Array => self.write_array(depth + 1)?,
             Part::String(literal) => write_string(&mut self.out, &unescaped(literal)?),
             Part::Number(text) => write_number(&mut self.out, text)?,
             Part::Word(text) => self.out.push_str(text),
@@ -62,19 +62,19 @@ impl<'a> Form<'a> {
     }
 
     /// The items of an array whose opening bracket is behind us.
-    fn array(&mut self, depth: usize) -> Result<(), JsonError> {
+    fn write_array(&mut self, depth: usize) -> Result<(), JsonError> {
         self.out.push('[');
         let start = self.out.len();
         while self.walk.has_item() {
             self.comma_after(start);
-            self.value(depth)?;
+            self.write_value(depth)?;
         }
         self.out.push(']');
         Ok(())
     }
 
     /// The fields of an object whose opening brace is behind us.
-    fn object(&mut self, depth: usize) -> Result<(), JsonError> {
+    fn write_object(&mut self, depth: usize) -> Result<(), JsonError> {
         self.out.push('{');
         let (start, first) = (self.out.len(), self.fields.len());
         while let Some(name) = self.walk.next_name() {
@@ -82,11 +82,11 @@ impl<'a> Form<'a> {
             let (name, at) = (unescaped(name)?, self.out.len());
             write_string(&mut self.out, &name);
             self.out.push(':');
-            self.value(depth)?;
+            self.write_value(depth)?;
             self.fields.push(Field { name, place: at..self.out.len() });
         }
         if !self.fields[first..].is_sorted_by(|one, next| one.name < next.name) {
-            self.sort(start, first);
+            self.sort_fields(start, first);
         }
         self.fields.truncate(first);
         self.out.push('}');
@@ -99,19 +99,21 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Writes the fields from the `first` on anew, which begin at `start`: in the order of bytes, which
-    /// for UTF-8 is the order of code points, and of those with one name the last.
-    fn sort(&mut self, start: usize, first: usize) {
+    /// Puts the fields of one object in order: those from index `first` on, whose text begins at `start`.
+    /// The order is that of bytes, which for UTF-8 is that of code points; of fields with one name the
+    /// last is kept.
+    fn sort_fields(&mut self, start: usize, first: usize) {
         let text = self.out.split_off(start);
         let fields = &mut self.fields[first..];
-        // It keeps the order of those with one name.
+        // A stable sort, so the last of one name stays last.
         fields.sort_by(|one, other| one.name.cmp(&other.name));
         for same in fields.chunk_by(|one, next| one.name == next.name) {
+            // There is no empty chunk.
+            let [.., last] = same else { continue };
             if self.out.len() > start {
                 self.out.push(',');
             }
-            let last = same.last().map_or(0..0, |field| field.place.clone());
-            self.out.push_str(&text[last.start - start..last.end - start]);
+            self.out.push_str(&text[last.place.start - start..last.place.end - start]);
         }
     }
 }

@@ -82,6 +82,8 @@ struct State {
     renewal: Option<Renewal>,
     /// After a failure, a session that still serves is not renewed before this time.
     pause_until: Option<Instant>,
+    /// Whether the last renewal had no answer in time; then the next one gets more.
+    was_silent: bool,
 }
 
 /// A session that is on its way, for all who wait.
@@ -148,6 +150,8 @@ impl Inner {
         let result = self.begin().await;
         let mut state = self.lock();
         state.renewal = None;
+        state.was_silent =
+            matches!(result, Err(SessionError::Upstream(UpstreamError::TimedOut { .. })));
         state.pause_until = result.is_err().then(|| Instant::now() + PAUSE);
         let session = result.inspect_err(|error| tracing::warn!(%error, "no session"))?;
         let nonce = session.nonce.clone();
@@ -163,8 +167,11 @@ impl Inner {
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             workflow_token: None,
         };
-        // One that is lost must not keep everyone waiting who could have it begun anew.
-        let deadline = self.upstream.one_try(false, self.upstream.deadline(false));
+        let whole = self.upstream.deadline(false);
+        // All calls wait for this one request, and another may be answered; but an upstream that is
+        // slow needs all the time there is.
+        let was_silent = self.lock().was_silent;
+        let deadline = if was_silent { whole } else { self.upstream.one_try(false, whole) };
         let answer = self.upstream.send(request, deadline).await?;
         let session = self.parse(&answer, begun)?;
         tracing::debug!(wallet = %self.wallet, "session begun");

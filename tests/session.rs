@@ -18,7 +18,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use common::{GENERAL_JOB, Options, TestProxy, json, problem, serve};
+use common::{GENERAL_JOB, Options, TestProxy, json, problem, serve, serve_sandbox};
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::Value;
@@ -178,11 +178,36 @@ fn session_answer(status: u16, body: &'static str) -> impl FnOnce(Router) -> Rou
 }
 
 #[tokio::test]
+async fn a_session_that_is_never_answered_is_begun_anew_within_the_call() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(3);
+    let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
+    proxy.sandbox.inject("hang_before:session:1".parse().unwrap());
+    proxy.ok("/jobs/list", "").await;
+    assert_eq!(proxy.sandbox.counts().sessions, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_takes_long_to_begin_is_waited_for_the_second_time() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(4);
+    let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
+    let slow = r#"{"kind":"slow_before","action":"session","delay":"2s"}"#;
+    proxy.sandbox.inject(serde_json::from_str(slow).unwrap());
+    proxy.ok("/jobs/list", "").await;
+}
+
+#[tokio::test]
 async fn when_the_upstream_wants_to_be_asked_later_the_client_is_told() {
     let busy = from_fn(|_: Request, _: Next| async {
         (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "{}").into_response()
     });
-    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(busy)).await;
+    let upstream = serve(Sandbox::new(Settings::default()).router().layer(busy)).await;
+    // Too short to do as it wants.
+    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(5);
+    let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, short).await;
     let response = proxy.post("/jobs/list", "").await;
     assert_eq!(response.headers()["retry-after"], "7");
     assert_eq!(problem(response).await["code"], "session_failed");

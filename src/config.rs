@@ -95,7 +95,7 @@ pub struct UpstreamConfig {
     pub change_timeout: Duration,
     /// How long the upstream may still be at work on a change whose answer was lost.
     pub settle_time: Duration,
-    /// How many calls may be with it at once: from one to a million.
+    /// How many calls may be sent to it at once: from one to a million.
     pub max_calls: usize,
 }
 

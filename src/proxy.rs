@@ -41,7 +41,7 @@ use crate::{
     store::{Admission, Caller, Claim, Denial, Reservation, Store, StoreError},
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
-    upstream::{Answer, Turn, Upstream},
+    upstream::{Answer, Upstream},
 };
 
 /// A request of a client.
@@ -177,29 +177,24 @@ impl Proxy {
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
-        incoming.trail.begin(&incoming);
-        let turn = self.upstream.turn(self.upstream.deadline(incoming.call.action().changes()));
-        let (_, result) = self.outliving(incoming, turn.await?).await;
+        let (_, result) = self.begin(incoming).await;
         result
     }
 
-    /// Apart from [`Proxy::call`], which would otherwise keep room for all that is in the box.
-    fn outliving(
-        self: &Arc<Self>,
-        incoming: Incoming,
-        turn: Turn,
-    ) -> Outliving<(Call, Result<Answer, CallError>)> {
+    /// The call as work that outlives its client. Apart from [`Proxy::call`], whose future would hold
+    /// all of it beside the box that it is in.
+    fn begin(self: &Arc<Self>, incoming: Incoming) -> Outliving<(Call, Result<Answer, CallError>)> {
         let proxy = self.clone();
         let running = async move {
             let run = AssertUnwindSafe(proxy.run(&incoming)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));
-            drop(turn);
             (incoming.call, result)
         };
         Outliving::new(running, &self.tasks, log_unheard)
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
+        incoming.trail.begin(incoming);
         let result = self.run_as_client(incoming).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
             self.store.denied(&self.denial(incoming, reason)).await;
@@ -218,6 +213,7 @@ impl Proxy {
         }
         match &incoming.key {
             Some(key) if call.action().changes() => {
+                // In a box, like all that is rare, so that no other call keeps room for it.
                 Box::pin(self.run_once(incoming, sender, key)).await
             }
             _ => self.perform(incoming, sender, None).await,

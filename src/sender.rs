@@ -17,7 +17,7 @@ use crate::{
     signer::Signer,
     store::{self, Entry, Sending, Store, StoreError},
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
-    upstream::{Request, Upstream},
+    upstream::{Request, Slot, Upstream},
     withheld,
 };
 
@@ -67,9 +67,26 @@ impl Sender {
             Ok(nonce) => nonce,
             Err(error) => return Ok(Try { outcome: Outcome::NoSession(error), nonce: None }),
         };
+        let slot = match self.upstream.slot(deadline).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: Some(nonce) }),
+        };
+        // In a box, so that a call keeps no room for it while it waits.
+        Box::pin(self.sign_and_send(permit, origin, deadline, nonce, slot)).await
+    }
+
+    async fn sign_and_send(
+        &self,
+        permit: SignedPermit<'_>,
+        origin: &Origin,
+        deadline: Instant,
+        nonce: SessionNonce,
+        slot: Slot<'_>,
+    ) -> Result<Try, StoreError> {
         let request_id = RequestId::random();
         let message = Message::new(permit, &nonce, &request_id);
-        self.record(permit.permit(), message.payload_hash(), origin, &request_id).await?;
+        let hash = message.payload_hash();
+        self.record(permit.permit(), hash, origin, &request_id, &slot).await?;
         let call = permit.permit().call();
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
@@ -92,9 +109,13 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
+        let slot = match self.upstream.slot(deadline).await {
+            Ok(slot) => slot,
+            Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: None }),
+        };
         let request_id = RequestId::random();
         let body = permit.call().body().to_canonical();
-        self.record(permit, Some(body.hash()), origin, &request_id).await?;
+        self.record(permit, Some(body.hash()), origin, &request_id, &slot).await?;
         let sent = Some(token.clone());
         let mut outcome = self.send(permit.call(), body, sent, &request_id, deadline).await;
         let token = token.to_str().unwrap_or_default();
@@ -107,12 +128,15 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
+    /// Records a call that is about to be sent. For a change, and for a read that has waited, it is
+    /// on the disk when this returns, and the client's access has not ended meanwhile.
     async fn record(
         &self,
         permit: &Permit,
         payload_hash: Option<PayloadHash>,
         origin: &Origin,
         request_id: &RequestId,
+        slot: &Slot<'_>,
     ) -> Result<(), StoreError> {
         let call = permit.call();
         let entry = Entry {
@@ -124,7 +148,7 @@ impl Sender {
             product: call.id().cloned(),
             payload_hash,
         };
-        if call.action().changes() {
+        if call.action().changes() || slot.has_waited {
             let quiet = Timestamp::now() + self.upstream.settle_time(false);
             let sending = origin.key.as_ref().map(|key| Sending { key: key.as_str(), quiet });
             return self.store.sign_record(&entry, sending).await;

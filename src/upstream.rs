@@ -4,7 +4,7 @@ mod connections;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -14,9 +14,10 @@ use hyper::{
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout, timeout_at},
 };
+use tower::BoxError;
 
 use self::connections::Connections;
 use crate::config::UpstreamConfig;
@@ -86,8 +87,8 @@ pub enum UpstreamError {
         /// What the network said.
         cause: String,
     },
-    /// As many other calls as may be were with it all the time, so the call was not made.
-    #[error("{most} calls were with {url} all the time")]
+    /// [`UpstreamConfig::max_calls`] others were being made all the time, so it was not sent.
+    #[error("{most} other calls were being made to {url} all the time")]
     Busy {
         /// The upstream's address.
         url: String,
@@ -114,7 +115,7 @@ impl UpstreamError {
 #[error("the HTTPS client cannot start: {0}")]
 pub struct ClientError(String);
 
-/// The way to one upstream: its address, its connections and its times; clones share them.
+/// The way to one upstream: its address, its connections, its times and its slots; clones share them.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     connections: Arc<Connections>,
@@ -123,13 +124,17 @@ pub struct Upstream {
     timeout: Duration,
     change_timeout: Duration,
     settle_time: Duration,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     max_calls: usize,
 }
 
-/// The turn of one call, which ends when it is dropped.
+/// One of the calls that may be made at once, free again when it is dropped.
 #[derive(Debug)]
-pub struct Turn(pub OwnedSemaphorePermit);
+pub struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    /// Whether all were in use.
+    pub has_waited: bool,
+}
 
 impl Upstream {
     /// A client for the upstream of the configuration. Nothing is sent yet.
@@ -138,8 +143,8 @@ impl Upstream {
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are honoured and only `https` is spoken.
     ///
     /// # Errors
-    /// When the machine has no root certificates, or a proxy variable is not the address of an HTTP
-    /// proxy.
+    /// When the machine has no root certificates and the upstream needs them, or a proxy variable is not
+    /// the address of an HTTP proxy.
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
         check_proxy_variables(|name| std::env::var(name).ok())?;
         let url = config.url.to_string();
@@ -154,7 +159,7 @@ impl Upstream {
             timeout: config.timeout,
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
-            turns: Arc::new(Semaphore::new(config.max_calls)),
+            slots: Arc::new(Semaphore::new(config.max_calls)),
             max_calls: config.max_calls,
         })
     }
@@ -194,15 +199,21 @@ impl Upstream {
         &self.url
     }
 
-    /// Waits for the turn of a call, in the order in which they come.
+    /// Waits until one more call may be made, in the order in which they come, for at most half of the
+    /// time until its deadline: the other half is for the call.
     ///
     /// # Errors
-    /// [`UpstreamError::Busy`] if it has not come by the deadline.
-    pub async fn turn(&self, deadline: Instant) -> Result<Turn, UpstreamError> {
-        let turn = timeout_at(deadline, self.turns.clone().acquire_owned()).await;
-        let busy = || UpstreamError::Busy { url: self.url.clone(), most: self.max_calls };
-        // The semaphore is never closed.
-        turn.ok().and_then(Result::ok).map(Turn).ok_or_else(busy)
+    /// [`UpstreamError::Busy`] if it may not by then.
+    pub async fn slot(&self, deadline: Instant) -> Result<Slot<'_>, UpstreamError> {
+        if let Ok(permit) = self.slots.try_acquire() {
+            return Ok(Slot { _permit: permit, has_waited: false });
+        }
+        let patience = deadline.saturating_duration_since(Instant::now()) / 2;
+        match timeout(patience, self.slots.acquire()).await {
+            Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
+            // The semaphore is never closed.
+            _ => Err(UpstreamError::Busy { url: self.url.clone(), most: self.max_calls }),
+        }
     }
 
     /// Sends one request, once, and reads the whole answer.
@@ -253,14 +264,16 @@ impl Upstream {
 
     async fn read_body(&self, body: Incoming) -> Result<Bytes, UpstreamError> {
         let too_large = || UpstreamError::TooLarge { url: self.url.clone() };
+        // One that announces too much is not read at all.
         if body.size_hint().lower() > MAX_ANSWER as u64 {
             return Err(too_large());
         }
-        match Limited::new(body, MAX_ANSWER).collect().await {
-            Ok(whole) => Ok(whole.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(error) => Err(self.broken_off(&*error)),
-        }
+        whole(Limited::new(body, MAX_ANSWER)).await.map_err(|error| {
+            match error.is::<LengthLimitError>() {
+                true => too_large(),
+                false => self.broken_off(&*error),
+            }
+        })
     }
 
     fn failed(&self, error: &legacy::Error) -> UpstreamError {
@@ -296,6 +309,22 @@ impl Target {
         parts.path_and_query = Some(uri::PathAndQuery::try_from(path)?);
         Ok(Uri::from_parts(parts)?)
     }
+}
+
+/// A body in one piece. Most come as one part, which is not copied; the parts of others are not kept,
+/// however small they are.
+async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, BoxError> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame?.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            first = part;
+            continue;
+        }
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&part);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// A proxy variable that cannot be read would be passed over for a direct connection, which is not

@@ -16,7 +16,8 @@ use std::{
 use agentpmt_proxy::{
     action::{ACTIONS, Action},
     policy::Client,
-    sandbox::Settings,
+    sandbox::{Sandbox, Settings},
+    store::ClientRecord,
     types::Address,
 };
 use agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records};
@@ -26,11 +27,11 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem};
-use futures_util::future::{join, join_all};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve};
+use futures_util::future::{join, join_all, join3};
 use http::StatusCode;
 use jiff::Timestamp;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
 /// So that a test fails instead of hanging.
 const LONG: Duration = Duration::from_secs(60);
@@ -254,6 +255,36 @@ async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
     assert_eq!(denied, [["ci", "job_reserve", GENERAL_JOB, "access_ended", "-"]]);
     let other = Agent::add(&proxy, &may("other", "jobs"));
     assert!(other.reserve(GENERAL_JOB).await.status().is_success(), "nobody holds it");
+}
+
+#[tokio::test]
+async fn who_loses_access_while_a_read_waits_to_be_made_has_none_of_it_signed() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(put_off(sandbox.router(), arrived.clone(), gate.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.upstream.max_calls = 1).await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    let read = async {
+        arrived.acquire().await.unwrap().forget();
+        other.post("/jobs/list", "").await
+    };
+    let revoke = async {
+        let mut clients = clients(&proxy);
+        // Once it is noted that the client was here, its call has nothing before it but the wait.
+        let is_noted =
+            |row: &ClientRecord| row.client.name == other.name && row.last_used.is_some();
+        while !clients.list().unwrap().iter().any(is_noted) {
+            yield_now().await;
+        }
+        clients.revoke(&other.name, Timestamp::now()).unwrap();
+        gate.add_permits(1);
+    };
+    let all = join3(one.reserve(GENERAL_JOB), read, revoke);
+    let (held, answer, ()) = timeout(LONG, all).await.unwrap();
+    assert_eq!((held.status(), answer.status()), (StatusCode::OK, StatusCode::FORBIDDEN));
+    let signed = records(&proxy, "signed").await;
+    assert!(signed.iter().all(|record| record.text("client").unwrap() == "one"), "{signed:?}");
+    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "access_ended"]]);
 }
 
 #[tokio::test]

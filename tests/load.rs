@@ -72,7 +72,7 @@ async fn beyond_its_places_a_call_is_refused_at_once_and_nothing_is_signed() {
 }
 
 #[tokio::test]
-async fn no_more_calls_are_with_the_upstream_than_may_be_and_all_are_made() {
+async fn no_more_calls_are_made_at_once_than_may_be_and_the_others_follow() {
     let sandbox = Sandbox::new(Settings::default());
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let upstream = serve(counted(sandbox.router(), now, most.clone())).await;
@@ -84,12 +84,12 @@ async fn no_more_calls_are_with_the_upstream_than_may_be_and_all_are_made() {
 }
 
 #[tokio::test]
-async fn a_call_whose_turn_does_not_come_is_told_so_and_not_sent() {
+async fn a_call_that_cannot_be_made_in_time_is_told_so_and_not_sent() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |o| {
         o.upstream.max_calls = 1;
-        o.upstream.timeout = Duration::from_millis(200);
+        o.upstream.timeout = Duration::from_secs(2);
     })
     .await;
     proxy.ok("/jobs/list", "").await;
@@ -102,13 +102,15 @@ async fn a_call_whose_turn_does_not_come_is_told_so_and_not_sent() {
             yield_now().await;
         }
         let before = proxy.sandbox.counts().requests;
-        let refused = problem(proxy.post("/jobs/list", "").await).await;
+        let refused = proxy.post("/jobs/list", "").await;
         (refused, proxy.sandbox.counts().requests - before)
     };
-    let (problem, sent) = tokio::select! {
+    let (refused, sent) = tokio::select! {
         answer = &mut held => panic!("{answer:?}"),
         refused = refused => refused,
     };
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let problem = problem(refused).await;
     assert_eq!((&problem["code"], &problem["retry"]), (&"overloaded".into(), &"safe".into()));
     assert!(problem["detail"].as_str().unwrap().contains("upstream.max_calls"), "{problem}");
     assert_eq!(sent, 0);

@@ -115,9 +115,21 @@ async fn an_answer_that_breaks_off_must_be_checked_if_it_was_a_change() {
 #[tokio::test]
 async fn an_answer_of_20_mib_is_refused_and_one_of_8_mib_is_passed_on() {
     let large = |size: usize| move || "x".repeat(size << 20).into_response();
-    let [read, change] = problems(&proxy_before(large(20)).await).await;
-    assert_eq!((&read["code"], &read["retry"]), (&"answer_too_large".into(), &"safe".into()));
-    assert_eq!(change["retry"], "check_first");
+    let in_parts = || {
+        let parts = (0..20).map(|_| Ok::<_, std::io::Error>("x".repeat(1 << 20)));
+        Body::from_stream(futures_util::stream::iter(parts)).into_response()
+    };
+    let endless = || {
+        let body = Body::from_stream(futures_util::stream::pending::<std::io::Result<String>>());
+        ([("content-length", (20 << 20).to_string())], body).into_response()
+    };
+    let proxies =
+        [proxy_before(large(20)).await, proxy_before(in_parts).await, proxy_before(endless).await];
+    for proxy in proxies {
+        let [read, change] = problems(&proxy).await;
+        assert_eq!((&read["code"], &read["retry"]), (&"answer_too_large".into(), &"safe".into()));
+        assert_eq!(change["retry"], "check_first");
+    }
     let proxy = proxy_before(large(8)).await;
     assert_eq!(proxy.post("/jobs/list", "").await.bytes().await.unwrap().len(), 8 << 20);
 }

@@ -301,7 +301,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::Integer,
         default: "64",
-        why: "How many calls may be with the API at once, a connection each; others wait their turn.",
+        why: "How many calls may be sent to the API at once; others wait, as long as their time allows.",
         fixed: Some(|one, other| one.upstream.max_calls != other.upstream.max_calls),
         set: |config, given| {
             value::count(given.text).map(|count| config.upstream.max_calls = count)

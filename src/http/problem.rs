@@ -367,11 +367,17 @@ impl Problem {
         let retry = if error.was_sent() { Retry::after_sending(action) } else { Retry::Safe };
         let advice = match error {
             UpstreamError::Unreachable { .. } => UNREACHABLE,
-            UpstreamError::Busy { .. } => "nothing was sent; upstream.max_calls may be too small",
+            UpstreamError::Busy { .. } => {
+                "nothing was sent, so send it again later; if the upstream is well, raise \
+                 upstream.max_calls"
+            }
             UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
             _ => retry.advice(),
         };
-        Self::new(kind_of(error), format!("{error}; {advice}")).retry(retry)
+        let is_busy = matches!(error, UpstreamError::Busy { .. });
+        let retry_after = is_busy.then_some(HeaderValue::from_static("1"));
+        let detail = format!("{error}; {advice}");
+        Self { retry_after, ..Self::new(kind_of(error), detail).retry(retry) }
     }
 }
 

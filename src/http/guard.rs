@@ -54,7 +54,7 @@ pub(super) async fn check(instance: &Instance, request: Request, next: Next) -> 
     match live.guard.check(request.headers(), request.uri(), local) {
         Ok(None) => next.run(request).await,
         Ok(Some(origin)) => {
-            // In a box, since few requests come from a page and none of the others should keep room for it.
+            // In a box, since few requests come from a page: the others keep no room for it.
             let answered = Box::pin(cors(origin).layer(next).oneshot(request));
             let Ok::<_, Infallible>(response) = answered.await;
             response

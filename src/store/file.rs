@@ -21,8 +21,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How many compiled statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;
 
-/// The most memory for pages of the file, in KiB: what calls need of it lies close together.
-const PAGES: i64 = 512;
+/// The most memory for pages of the file: what calls need of it lies close together.
+const PAGE_CACHE_KIB: i64 = 512;
 
 /// How long to pause before the next try to switch an empty file to its log.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -44,7 +44,7 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A negative number counts KiB instead of pages.
-    connection.pragma_update(None, "cache_size", -PAGES)?;
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     // A commit has reached the disk before it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The log and its index stay when the last connection closes: without them, a file in a folder

@@ -82,6 +82,8 @@ impl Tries {
             Outcome::Answered(_, Some(_)) => Next::Return,
             Outcome::Answered(answer, None) => self.after_answer(answer, now),
             Outcome::NoSession(error) => self.after_no_session(error, now),
+            // It has waited long enough, or nobody waits for it.
+            Outcome::NoAnswer(UpstreamError::Busy { .. }) => Next::Return,
             Outcome::NoAnswer(error) if !error.was_sent() => self.pause(now),
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.

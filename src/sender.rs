@@ -1,6 +1,12 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -17,7 +23,7 @@ use crate::{
     signer::Signer,
     store::{self, Entry, Sending, Store, StoreError},
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
-    upstream::{Request, Slot, Upstream},
+    upstream::{Request, Slot, Upstream, UpstreamError},
     withheld,
 };
 
@@ -28,6 +34,8 @@ pub(crate) struct Origin {
     pub(crate) call_id: RequestId,
     /// The idempotency key that it has claimed for the call.
     pub(crate) key: Option<IdempotencyKey>,
+    /// Whether nobody waits for the answer any more.
+    pub(crate) is_abandoned: Arc<AtomicBool>,
 }
 
 /// What makes tries: the key, the session, the journal and the way to the upstream.
@@ -67,7 +75,7 @@ impl Sender {
             Ok(nonce) => nonce,
             Err(error) => return Ok(Try { outcome: Outcome::NoSession(error), nonce: None }),
         };
-        let slot = match self.upstream.slot(deadline).await {
+        let slot = match self.slot(origin, deadline).await {
             Ok(slot) => slot,
             Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: Some(nonce) }),
         };
@@ -109,7 +117,7 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let slot = match self.upstream.slot(deadline).await {
+        let slot = match self.slot(origin, deadline).await {
             Ok(slot) => slot,
             Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: None }),
         };
@@ -121,6 +129,15 @@ impl Sender {
         let token = token.to_str().unwrap_or_default();
         withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
         Ok(Try { outcome, nonce: None })
+    }
+
+    /// A slot, unless the client has gone away while it was waited for: then others are to have it.
+    async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, UpstreamError> {
+        let slot = self.upstream.slot(deadline).await?;
+        if slot.has_waited && origin.is_abandoned.load(Relaxed) {
+            return Err(self.upstream.busy());
+        }
+        Ok(slot)
     }
 
     /// Drops a session that the upstream no longer knows.

@@ -301,7 +301,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::Integer,
         default: "64",
-        why: "How many calls may be sent to the API at once; others wait, as long as their time allows.",
+        why: "How many calls may be sent to the API at once; others wait a while, then get 503.",
         fixed: Some(|one, other| one.upstream.max_calls != other.upstream.max_calls),
         set: |config, given| {
             value::count(given.text).map(|count| config.upstream.max_calls = count)

@@ -105,6 +105,9 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
+        if !self.answered {
+            self.arrival.trail.abandon();
+        }
         // What panics is told by the panic.
         if !self.answered && !panicking() {
             self.log(None, None, "request whose client went away before its answer");

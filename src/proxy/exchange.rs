@@ -47,7 +47,8 @@ impl Proxy {
         let Incoming { call, client, call_id, key, .. } = incoming;
         let changes = call.action().changes();
         let key = key.clone().filter(|_| changes);
-        let origin = Origin { call_id: call_id.clone(), key };
+        let is_abandoned = incoming.trail.is_abandoned.clone();
+        let origin = Origin { call_id: call_id.clone(), key, is_abandoned };
         let deadline = sender.upstream().deadline(changes);
         let trail = &*incoming.trail;
         let exchange =

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -17,6 +17,8 @@ pub struct Trail {
     call: OnceLock<Call>,
     tries: AtomicU32,
     upstream: AtomicU64,
+    /// Whether nobody waits for the answer any more.
+    pub(super) is_abandoned: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,11 @@ impl Trail {
     /// How long the tries took, in microseconds.
     pub fn upstream_microseconds(&self) -> u64 {
         self.upstream.load(Relaxed)
+    }
+
+    /// The client has gone away: what was not sent yet need not be.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, Relaxed);
     }
 
     pub(super) fn begin(&self, incoming: &Incoming) {

@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     collections::HashSet,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -177,12 +178,17 @@ fn session_answer(status: u16, body: &'static str) -> impl FnOnce(Router) -> Rou
     }
 }
 
+/// A proxy whose reads have so many seconds, before this upstream.
+async fn with_timeout(seconds: u64, sandbox: Sandbox, upstream: SocketAddr) -> TestProxy {
+    let set = |options: &mut Options| options.upstream.timeout = Duration::from_secs(seconds);
+    TestProxy::in_front_of(sandbox, upstream, set).await
+}
+
 #[tokio::test]
 async fn a_session_that_is_never_answered_is_begun_anew_within_the_call() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
-    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(3);
-    let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
+    let proxy = with_timeout(3, sandbox, upstream).await;
     proxy.sandbox.inject("hang_before:session:1".parse().unwrap());
     proxy.ok("/jobs/list", "").await;
     assert_eq!(proxy.sandbox.counts().sessions, 1);
@@ -192,8 +198,7 @@ async fn a_session_that_is_never_answered_is_begun_anew_within_the_call() {
 async fn a_session_that_takes_long_to_begin_is_waited_for_the_second_time() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
-    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(4);
-    let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
+    let proxy = with_timeout(4, sandbox, upstream).await;
     let slow = r#"{"kind":"slow_before","action":"session","delay":"2s"}"#;
     proxy.sandbox.inject(serde_json::from_str(slow).unwrap());
     proxy.ok("/jobs/list", "").await;
@@ -204,10 +209,10 @@ async fn when_the_upstream_wants_to_be_asked_later_the_client_is_told() {
     let busy = from_fn(|_: Request, _: Next| async {
         (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], "{}").into_response()
     });
-    let upstream = serve(Sandbox::new(Settings::default()).router().layer(busy)).await;
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router().layer(busy)).await;
     // Too short to do as it wants.
-    let short = |options: &mut Options| options.upstream.timeout = Duration::from_secs(5);
-    let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, short).await;
+    let proxy = with_timeout(5, sandbox, upstream).await;
     let response = proxy.post("/jobs/list", "").await;
     assert_eq!(response.headers()["retry-after"], "7");
     assert_eq!(problem(response).await["code"], "session_failed");

@@ -30,7 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on, post},
 };
-use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use http_body_util::LengthLimitError;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -49,6 +49,7 @@ pub use self::{
 };
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
+    body,
     call::{Call, InvalidCall},
     proxy::{Incoming, Proxy},
     store::Reservation,
@@ -124,9 +125,9 @@ async fn call(
 }
 
 async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
-    let read = timeout(time, Limited::new(body, MAX_BODY).collect()).await;
+    let read = timeout(time, body::read(body, MAX_BODY)).await;
     let read = read.map_err(|_| Problem::slow_body(time))?;
-    read.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+    read.map_err(|error| match error.is::<LengthLimitError>() {
         true => Problem::body_too_large(),
         false => Problem::unreadable_body(),
     })

@@ -29,6 +29,7 @@
 pub mod protocol;
 pub mod types;
 
+mod body;
 pub mod canonical;
 pub mod config;
 mod loose;

@@ -4,9 +4,9 @@ mod connections;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{Full, LengthLimitError};
 use hyper::{
     Response,
     body::{Body, Incoming},
@@ -17,10 +17,9 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout, timeout_at},
 };
-use tower::BoxError;
 
 use self::connections::Connections;
-use crate::config::UpstreamConfig;
+use crate::{body, config::UpstreamConfig};
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -273,11 +272,9 @@ impl Upstream {
         if body.size_hint().lower() > MAX_ANSWER as u64 {
             return Err(too_large());
         }
-        whole(Limited::new(body, MAX_ANSWER)).await.map_err(|error| {
-            match error.is::<LengthLimitError>() {
-                true => too_large(),
-                false => self.broken_off(&*error),
-            }
+        body::read(body, MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
+            true => too_large(),
+            false => self.broken_off(&*error),
         })
     }
 
@@ -314,22 +311,6 @@ impl Target {
         parts.path_and_query = Some(uri::PathAndQuery::try_from(path)?);
         Ok(Uri::from_parts(parts)?)
     }
-}
-
-/// A body in one piece. Most come as one part, which is not copied; the parts of others are not kept,
-/// however small they are.
-async fn whole(mut body: Limited<Incoming>) -> Result<Bytes, BoxError> {
-    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
-    while let Some(frame) = body.frame().await {
-        let Ok(part) = frame?.into_data() else { continue };
-        if first.is_empty() && all.is_empty() {
-            first = part;
-            continue;
-        }
-        all.extend_from_slice(&std::mem::take(&mut first));
-        all.extend_from_slice(&part);
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// A proxy variable that cannot be read would be passed over for a direct connection, which is not

@@ -35,7 +35,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::{auth::Caller, head::Head, problem::Problem};
+use self::{auth::Caller, head::Head, log::Arrival, problem::Problem};
 pub use self::{
     crowd::Exempt,
     guard::Guard,
@@ -108,7 +108,7 @@ async fn call(
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
     let caller = || auth::caller(surface, &parts, Some((action, first_id)));
     let mut client = caller().await?;
-    let Head { call_id, key, trail } = Head::of(&parts)?;
+    let Head { arrival: Arrival { call_id, trail }, key } = Head::of(&parts)?;
     let begun = Instant::now();
     let body = read_body(body, surface.body_time).await?;
     if begun.elapsed() >= auth::KNOWN {

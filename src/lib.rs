@@ -39,6 +39,7 @@ pub mod action;
 pub mod call;
 
 pub mod policy;
+pub mod trail;
 
 pub mod message;
 

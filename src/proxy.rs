@@ -6,7 +6,6 @@ mod exchange;
 mod outliving;
 mod reservations;
 mod settle;
-mod trail;
 
 use std::{
     collections::HashMap,
@@ -26,12 +25,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::error::CallError;
 use self::{
     ended::{Ended, told_again},
     outliving::Outliving,
     reservations::Reservations,
 };
-pub use self::{error::CallError, trail::Trail};
 use crate::{
     call::Call,
     policy::Client,
@@ -39,6 +38,7 @@ use crate::{
     sender::Sender,
     signer::Signer,
     store::{Admission, Caller, Claim, Denial, Reservation, Store, StoreError},
+    trail::Trail,
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
     upstream::{Answer, Upstream},
@@ -55,7 +55,7 @@ pub struct Incoming {
     pub client: Client,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
-    /// What its log event will say.
+    /// What becomes of it, for its log event.
     pub trail: Arc<Trail>,
     /// Its place among the calls in flight.
     pub place: Place,
@@ -194,7 +194,7 @@ impl Proxy {
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
-        incoming.trail.begin(incoming);
+        incoming.trail.begin(&incoming.client.name, &incoming.call);
         let result = self.run_as_client(incoming).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
             self.store.denied(&self.denial(incoming, reason)).await;

@@ -1,12 +1,6 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -22,6 +16,7 @@ use crate::{
     session::Sessions,
     signer::Signer,
     store::{self, Entry, Sending, Store, StoreError},
+    trail::Trail,
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
     upstream::{Request, Slot, Upstream, UpstreamError},
     withheld,
@@ -34,8 +29,8 @@ pub(crate) struct Origin {
     pub(crate) call_id: RequestId,
     /// The idempotency key that it has claimed for the call.
     pub(crate) key: Option<IdempotencyKey>,
-    /// Whether nobody waits for the answer any more.
-    pub(crate) is_abandoned: Arc<AtomicBool>,
+    /// What becomes of the request.
+    pub(crate) trail: Arc<Trail>,
 }
 
 /// What makes tries: the key, the session, the journal and the way to the upstream.
@@ -134,7 +129,7 @@ impl Sender {
     /// A slot, unless the client has gone away while it was waited for: then others are to have it.
     async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, UpstreamError> {
         let slot = self.upstream.slot(deadline).await?;
-        if slot.has_waited && origin.is_abandoned.load(Relaxed) {
+        if slot.has_waited && origin.trail.is_abandoned() {
             return Err(self.upstream.busy());
         }
         Ok(slot)

@@ -17,9 +17,10 @@ use agentpmt_proxy::{
     call::Call,
     config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
-    proxy::{Incoming, Place, Proxy, Trail},
+    proxy::{Incoming, Place, Proxy},
     signer::Signer,
     store::Store,
+    trail::Trail,
     types::RequestId,
     upstream::{Request, Upstream},
 };

@@ -1,24 +1,17 @@
 //! What a call says before its body.
 
-use std::sync::Arc;
-
 use axum::http::{HeaderMap, HeaderName, request::Parts};
 
 use super::{log::Arrival, problem::Problem};
-use crate::{
-    proxy::Trail,
-    types::{IdempotencyKey, RequestId},
-};
+use crate::types::IdempotencyKey;
 
 /// The header of the IETF's draft for requests that must have their effect once.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The head of a call.
 pub(super) struct Head {
-    /// The id that the request has been given.
-    pub(super) call_id: RequestId,
+    pub(super) arrival: Arrival,
     pub(super) key: Option<IdempotencyKey>,
-    pub(super) trail: Arc<Trail>,
 }
 
 impl Head {
@@ -26,8 +19,7 @@ impl Head {
         if parts.uri.query().is_some() {
             return Err(Problem::query_not_taken());
         }
-        let Arrival { call_id, trail } = Arrival::of(&parts.extensions);
-        Ok(Self { call_id, key: key(&parts.headers)?, trail })
+        Ok(Self { arrival: Arrival::of(&parts.extensions), key: key(&parts.headers)? })
     }
 }
 

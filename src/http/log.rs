@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{Surface, guard, problem::Problem};
-use crate::{proxy::Trail, types::RequestId};
+use crate::{trail::Trail, types::RequestId};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

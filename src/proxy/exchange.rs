@@ -6,7 +6,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Incoming, Proxy, Trail, settle::is_silent};
+use super::{CallError, Incoming, Proxy, settle::is_silent};
 use crate::{
     action::Effect,
     canonical::CanonicalJson,
@@ -24,7 +24,6 @@ pub(super) struct Exchange<'a> {
     pub(super) permit: Permit,
     pub(super) sender: &'a Sender,
     pub(super) origin: Origin,
-    pub(super) trail: &'a Trail,
     /// When it has to be over.
     pub(super) deadline: Instant,
 }
@@ -44,15 +43,12 @@ impl Proxy {
         sender: &Sender,
         in_doubt: Option<Timestamp>,
     ) -> Result<Answer, CallError> {
-        let Incoming { call, client, call_id, key, .. } = incoming;
+        let Incoming { call, client, call_id, key, trail, .. } = incoming;
         let changes = call.action().changes();
         let key = key.clone().filter(|_| changes);
-        let is_abandoned = incoming.trail.is_abandoned.clone();
-        let origin = Origin { call_id: call_id.clone(), key, is_abandoned };
+        let origin = Origin { call_id: call_id.clone(), key, trail: trail.clone() };
         let deadline = sender.upstream().deadline(changes);
-        let trail = &*incoming.trail;
-        let exchange =
-            |permit| Exchange { permit, sender, origin: origin.clone(), trail, deadline };
+        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         if let Some(quiet) = in_doubt {
             // The earlier try was permitted, so the client held the job then.
@@ -245,7 +241,7 @@ impl Exchange<'_> {
                 self.sender.try_with_token(&self.permit, token, &self.origin, deadline).await
             }
         };
-        self.trail.tried(begun.elapsed());
+        self.origin.trail.tried(begun.elapsed());
         tried
     }
 }

@@ -1,28 +1,29 @@
-//! What a request came to, for its log event.
+//! What becomes of a request, from its arrival to its log event.
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use super::Incoming;
-use crate::types::{ClientName, Slug};
+use crate::{
+    call::Call,
+    types::{ClientName, Slug},
+};
 
-/// What is known of a request by its end.
+/// What is known of a request, more and more until its end.
 #[derive(Debug, Default)]
 pub struct Trail {
-    call: OnceLock<Call>,
+    begun: OnceLock<Begun>,
     tries: AtomicU32,
     upstream: AtomicU64,
-    /// Whether nobody waits for the answer any more.
-    pub(super) is_abandoned: Arc<AtomicBool>,
+    is_abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Call {
+struct Begun {
     client: ClientName,
     action: &'static str,
     product: Option<Slug>,
@@ -31,17 +32,17 @@ struct Call {
 impl Trail {
     /// The name of the client, once it is known.
     pub fn client(&self) -> Option<&str> {
-        self.call.get().map(|call| call.client.as_str())
+        self.begun.get().map(|begun| begun.client.as_str())
     }
 
     /// The name of the action, once it is known.
     pub fn action(&self) -> Option<&'static str> {
-        self.call.get().map(|call| call.action)
+        self.begun.get().map(|begun| begun.action)
     }
 
     /// What the action is done to, once it is known.
     pub fn product(&self) -> Option<&str> {
-        self.call.get().and_then(|call| call.product.as_ref()).map(Slug::as_str)
+        self.begun.get().and_then(|begun| begun.product.as_ref()).map(Slug::as_str)
     }
 
     /// How often the call was sent.
@@ -59,15 +60,20 @@ impl Trail {
         self.is_abandoned.store(true, Relaxed);
     }
 
-    pub(super) fn begin(&self, incoming: &Incoming) {
-        let Incoming { call, client, .. } = incoming;
-        let client = client.name.clone();
-        let (action, product) = (call.action().name, call.id().cloned());
-        // A request is one call, so nothing is there yet.
-        let _ = self.call.set(Call { client, action, product });
+    /// Whether nobody waits for the answer any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Relaxed)
     }
 
-    pub(super) fn tried(&self, time: Duration) {
+    /// A client makes a call by it.
+    pub(crate) fn begin(&self, client: &ClientName, call: &Call) {
+        let (client, product) = (client.clone(), call.id().cloned());
+        // A request is one call, so nothing is there yet.
+        let _ = self.begun.set(Begun { client, action: call.action().name, product });
+    }
+
+    /// The call was sent once more, and that took so long.
+    pub(crate) fn tried(&self, time: Duration) {
         self.tries.fetch_add(1, Relaxed);
         self.upstream.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }

@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     NoSession(SessionError),
     /// There was no answer; the error knows whether the call may have been processed.
     NoAnswer(UpstreamError),
+    /// Its client had gone away when it could be sent, so it was not.
+    Abandoned,
 }
 
 /// What to do after a try.
@@ -83,7 +85,7 @@ impl Tries {
             Outcome::Answered(answer, None) => self.after_answer(answer, now),
             Outcome::NoSession(error) => self.after_no_session(error, now),
             // It has waited long enough, or nobody waits for it.
-            Outcome::NoAnswer(UpstreamError::Busy { .. }) => Next::Return,
+            Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
             Outcome::NoAnswer(error) if !error.was_sent() => self.pause(now),
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.

@@ -18,19 +18,30 @@ use crate::{
     store::{self, Entry, Sending, Store, StoreError},
     trail::Trail,
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
-    upstream::{Request, Slot, Upstream, UpstreamError},
+    upstream::{Request, Slot, Upstream},
     withheld,
 };
 
-/// The local request that asks for a call.
+/// What a call is made for.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     /// The id of the local request.
     pub(crate) call_id: RequestId,
-    /// The idempotency key that it has claimed for the call.
+    /// The idempotency key that the request has claimed for the call.
     pub(crate) key: Option<IdempotencyKey>,
-    /// What becomes of the request.
-    pub(crate) trail: Arc<Trail>,
+    /// The request, if the call is not to be made once its client has gone away.
+    pub(crate) asker: Option<Arc<Trail>>,
+}
+
+impl Origin {
+    /// A call that the proxy makes by itself, to find out what came of that of the request.
+    pub(crate) fn of_look(request: &Self) -> Self {
+        Self { call_id: request.call_id.clone(), key: None, asker: None }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| asker.is_abandoned())
+    }
 }
 
 /// What makes tries: the key, the session, the journal and the way to the upstream.
@@ -72,7 +83,7 @@ impl Sender {
         };
         let slot = match self.slot(origin, deadline).await {
             Ok(slot) => slot,
-            Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: Some(nonce) }),
+            Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         // In a box, so that a call keeps no room for it while it waits.
         Box::pin(self.sign_and_send(permit, origin, deadline, nonce, slot)).await
@@ -114,7 +125,7 @@ impl Sender {
     ) -> Result<Try, StoreError> {
         let slot = match self.slot(origin, deadline).await {
             Ok(slot) => slot,
-            Err(busy) => return Ok(Try { outcome: Outcome::NoAnswer(busy), nonce: None }),
+            Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         let request_id = RequestId::random();
         let body = permit.call().body().to_canonical();
@@ -127,12 +138,9 @@ impl Sender {
     }
 
     /// A slot, unless the client has gone away while it was waited for: then others are to have it.
-    async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, UpstreamError> {
-        let slot = self.upstream.slot(deadline).await?;
-        if slot.has_waited && origin.trail.is_abandoned() {
-            return Err(self.upstream.busy());
-        }
-        Ok(slot)
+    async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, Outcome> {
+        let slot = self.upstream.slot(deadline).await.map_err(Outcome::NoAnswer)?;
+        if slot.has_waited && origin.is_abandoned() { Err(Outcome::Abandoned) } else { Ok(slot) }
     }
 
     /// Drops a session that the upstream no longer knows.

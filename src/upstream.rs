@@ -211,13 +211,8 @@ impl Upstream {
         match timeout(patience, self.slots.acquire()).await {
             Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
             // The semaphore is never closed.
-            _ => Err(self.busy()),
+            _ => Err(UpstreamError::Busy { url: self.url.clone(), most: self.max_calls }),
         }
-    }
-
-    /// What is told of a call for which there was no slot.
-    pub(crate) fn busy(&self) -> UpstreamError {
-        UpstreamError::Busy { url: self.url.clone(), most: self.max_calls }
     }
 
     /// Sends one request, once, and reads the whole answer.

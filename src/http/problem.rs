@@ -279,6 +279,9 @@ impl Problem {
                 let retry_after = Some(HeaderValue::from_static("1"));
                 Self { retry_after, ..Self::new(Kind::KeyInUse, detail).retry(Retry::CheckFirst) }
             }
+            CallError::Abandoned => {
+                Self::new(Kind::Overloaded, format!("{failure}; nothing was sent"))
+            }
             CallError::Aborted => {
                 let retry = Retry::after_sending(action);
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)

@@ -15,6 +15,7 @@ use crate::{
     retry::{Next, Outcome, Tries},
     sender::{Origin, Sender, Try},
     store::{Opening, Pending, StoreError},
+    trail::Trail,
     types::{Address, Slug},
     upstream::Answer,
 };
@@ -24,6 +25,7 @@ pub(super) struct Exchange<'a> {
     pub(super) permit: Permit,
     pub(super) sender: &'a Sender,
     pub(super) origin: Origin,
+    pub(super) trail: &'a Trail,
     /// When it has to be over.
     pub(super) deadline: Instant,
 }
@@ -46,9 +48,10 @@ impl Proxy {
         let Incoming { call, client, call_id, key, trail, .. } = incoming;
         let changes = call.action().changes();
         let key = key.clone().filter(|_| changes);
-        let origin = Origin { call_id: call_id.clone(), key, trail: trail.clone() };
+        let origin = Origin { call_id: call_id.clone(), key, asker: Some(trail.clone()) };
         let deadline = sender.upstream().deadline(changes);
-        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
+        let exchange =
+            |permit| Exchange { permit, sender, origin: origin.clone(), trail, deadline };
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         if let Some(quiet) = in_doubt {
             // The earlier try was permitted, so the client held the job then.
@@ -198,6 +201,7 @@ impl Proxy {
             Outcome::Answered(answer, _) => answer,
             Outcome::NoSession(error) => return Err(error.into()),
             Outcome::NoAnswer(error) => return Err(error.into()),
+            Outcome::Abandoned => return Err(CallError::Abandoned),
         };
         let call = permit.call();
         match (call.action().effect, call.id()) {
@@ -241,7 +245,7 @@ impl Exchange<'_> {
                 self.sender.try_with_token(&self.permit, token, &self.origin, deadline).await
             }
         };
-        self.origin.trail.tried(begun.elapsed());
+        self.trail.tried(begun.elapsed());
         tried
     }
 }

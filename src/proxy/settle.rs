@@ -9,6 +9,7 @@ use crate::{
     job_status::JobStatus,
     reservation,
     retry::{Next, Outcome, Tries},
+    sender::Origin,
     types::{Address, Slug},
     upstream::{Answer, UpstreamError},
 };
@@ -96,10 +97,11 @@ impl Exchange<'_> {
     async fn job_status(&self) -> JobStatus {
         let Some(look) = self.permit.look() else { return JobStatus::default() };
         let Some(signed) = look.signed() else { return JobStatus::default() };
+        let origin = Origin::of_look(&self.origin);
         let mut tries = Tries::new(false, self.deadline);
         loop {
             let try_deadline = self.sender.upstream().one_try(false, self.deadline);
-            let Ok(tried) = self.sender.try_signed(signed, &self.origin, try_deadline).await else {
+            let Ok(tried) = self.sender.try_signed(signed, &origin, try_deadline).await else {
                 return JobStatus::default();
             };
             match tries.next(&tried.outcome, Instant::now()) {
@@ -122,6 +124,6 @@ pub(super) fn is_silent(outcome: &Outcome) -> bool {
         Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
         // A gateway's word that what is behind it said nothing.
         Outcome::Answered(answer, _) => matches!(answer.status.as_u16(), 504 | 520..=527),
-        Outcome::NoSession(_) => false,
+        Outcome::NoSession(_) | Outcome::Abandoned => false,
     }
 }

@@ -1,0 +1,163 @@
+//! Calls whose clients go away while they wait for one of the few that are made at once.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use agentpmt_proxy::{
+    sandbox::{Sandbox, Settings},
+    store::Clients,
+};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::IntoResponse,
+};
+use binary::{Home, PASSWORD, Server};
+use common::{GENERAL_JOB, serve};
+use futures_util::future::join;
+use http::StatusCode;
+use reqwest::Response;
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// So that a test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(60);
+
+const LIST: &str = "/api/external/jobs/list";
+
+/// A program that makes one call at a time, and the sandbox behind it, which looks at lists and
+/// reservations only as far as it is let; what came of a reservation is lost on its way back.
+struct Narrow {
+    home: Home,
+    server: Server,
+    tokens: [String; 2],
+    sandbox: Sandbox,
+    /// As many as have arrived there.
+    arrived: Arc<Semaphore>,
+    /// As many as may go on.
+    gate: Arc<Semaphore>,
+}
+
+/// The clients, one after the other.
+const CLIENTS: [&str; 2] = ["one", "other"];
+
+impl Narrow {
+    async fn start() -> Self {
+        let home = Home::with_wallet().with_password(PASSWORD);
+        let home = home.with("AGENTPMT_PROXY_UPSTREAM__MAX_CALLS", "1");
+        let tokens = CLIENTS.map(|name| {
+            let added = home.run(&["client", "add", name, "--allow", "jobs"]).ok();
+            added.lines().next().unwrap().to_owned()
+        });
+        let sandbox = Sandbox::new(Settings::default());
+        let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let upstream = serve(gated(sandbox.router(), arrived.clone(), gate.clone())).await;
+        let server = home.serve(&["serve", "--upstream", &format!("http://{upstream}")]);
+        Self { home, server, tokens, sandbox, arrived, gate }
+    }
+
+    async fn send(&self, client: &str, path: &str, id: &str) -> Response {
+        let place = CLIENTS.iter().position(|name| *name == client).unwrap();
+        let request = common::client().post(format!("{}{path}", self.server.place));
+        let request = request.bearer_auth(&self.tokens[place]).header("x-request-id", id);
+        request.send().await.unwrap()
+    }
+
+    async fn has_arrived(&self) {
+        timeout(LONG, self.arrived.acquire()).await.unwrap().unwrap().forget();
+    }
+
+    /// Once it is noted that a client was here, its call has nothing before it but the wait.
+    async fn is_noted(&self, client: &str) {
+        let clients = Clients::open(&self.home.path("state/proxy.db")).unwrap();
+        let is_noted = || {
+            let rows = clients.list().unwrap();
+            rows.iter().any(|row| row.client.name.as_str() == client && row.last_used.is_some())
+        };
+        self.until(is_noted).await;
+    }
+
+    async fn has_logged(&self, text: &str) {
+        self.until(|| self.server.log().contains(text)).await;
+    }
+
+    /// Asks until it is so, and fails instead of hanging.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        let asked = async {
+            while !is_so() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LONG, asked).await.unwrap_or_else(|_| panic!("{}", self.server.log()));
+    }
+}
+
+fn gated(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        async move {
+            let path = request.uri().path();
+            let is_reserve = path.ends_with("/reserve");
+            if is_reserve || path.ends_with("/list") {
+                arrived.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+            }
+            let answer = next.run(request).await;
+            if is_reserve { StatusCode::BAD_GATEWAY.into_response() } else { answer }
+        }
+    }))
+}
+
+#[tokio::test]
+async fn a_call_whose_client_has_left_while_it_waited_is_not_made() {
+    let narrow = Narrow::start().await;
+    let mut held = Box::pin(narrow.send("one", LIST, "r-1"));
+    tokio::select! {
+        answer = &mut held => panic!("{answer:?}"),
+        () = narrow.has_arrived() => {}
+    }
+    tokio::select! {
+        answer = narrow.send("other", LIST, "r-2") => panic!("{answer:?}"),
+        () = narrow.is_noted("other") => {}
+    }
+    narrow.has_logged("r-2").await;
+    let next = async {
+        narrow.gate.add_permits(2);
+        narrow.send("one", LIST, "r-3").await
+    };
+    let (held, next) = join(held, next).await;
+    assert_eq!((held.status().as_u16(), next.status().as_u16()), (200, 200));
+    narrow.has_logged("nobody waited for the call any more").await;
+    assert_eq!(narrow.sandbox.counts().requests, 3, "a session and two lists");
+    let journal = narrow.home.run(&["journal", "tail"]).ok();
+    assert!(journal.contains("one") && !journal.contains("other"), "{journal}");
+}
+
+#[tokio::test]
+async fn what_came_of_a_change_is_looked_up_although_its_client_has_left() {
+    let narrow = Narrow::start().await;
+    let reserve = format!("/api/external/jobs/{GENERAL_JOB}/reserve");
+    tokio::select! {
+        answer = narrow.send("one", &reserve, "r-1") => panic!("{answer:?}"),
+        () = narrow.has_arrived() => {}
+    }
+    narrow.has_logged("r-1").await;
+    // The list comes next, so that the look has to wait.
+    let unlock = async {
+        narrow.is_noted("other").await;
+        narrow.gate.add_permits(1);
+        narrow.has_arrived().await;
+        narrow.gate.add_permits(1);
+    };
+    let (list, ()) = join(narrow.send("other", LIST, "r-2"), unlock).await;
+    assert_eq!(list.status(), 200);
+    narrow.has_logged("the answer to the call was lost").await;
+    assert_eq!(narrow.sandbox.counts().requests, 4, "a session, a reserve, a list and a look");
+}

@@ -84,9 +84,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .route("/proxy/status", get(status::status))
         .route("/proxy/reload", post(status::reload));
     for action in ACTIONS {
-        let handler = move |State(surface): State<Arc<Surface>>, request| async move {
-            call(action, &surface, request).await
-        };
+        let handler = move |State(surface), request| call(action, surface, request);
         router = router.route(action.path, on(method_filter(action), handler));
     }
     router
@@ -98,7 +96,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
 
 async fn call(
     action: &'static Action,
-    surface: &Surface,
+    surface: Arc<Surface>,
     request: Request,
 ) -> Result<Response, Problem> {
     // Before anything of the body is read.
@@ -106,7 +104,7 @@ async fn call(
     let (mut parts, body) = request.into_parts();
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
-    let caller = || auth::caller(surface, &parts, Some((action, first_id)));
+    let caller = || auth::caller(&surface, &parts, Some((action, first_id)));
     let mut client = caller().await?;
     let Head { arrival: Arrival { call_id, trail }, key } = Head::of(&parts)?;
     let begun = Instant::now();

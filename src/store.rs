@@ -132,14 +132,17 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.worker.write(work).await.map_err(|fault| StoreError::new(&self.0.path, fault))
+        // In a box, here and below, so that a call keeps no room for what it may never do.
+        let written = Box::pin(self.0.worker.write(work)).await;
+        written.map_err(|fault| StoreError::new(&self.0.path, fault))
     }
 
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.worker.read(read).await.map_err(|fault| StoreError::new(&self.0.path, fault))
+        let read = Box::pin(self.0.worker.read(read)).await;
+        read.map_err(|fault| StoreError::new(&self.0.path, fault))
     }
 }
 

@@ -52,12 +52,12 @@ pub(super) async fn caller(
         Ok(client) => match client.expires.filter(|end| *end <= now) {
             None => Ok(client),
             Some(ended) => {
-                refused.client(client.name.clone(), "expired").await;
+                Box::pin(refused.client(client.name.clone(), "expired")).await;
                 Err(Problem::access_ended(&client.name, ended))
             }
         },
         Err(Unknown::Stranger(problem)) => {
-            refused.stranger(problem.code(), now).await;
+            Box::pin(refused.stranger(problem.code(), now)).await;
             Err(problem)
         }
         Err(Unknown::Store(error)) => Err(Problem::store(&error)),

@@ -42,25 +42,28 @@ pub struct Guard {
     pub origins: Vec<String>,
 }
 
-/// Refuses what comes from a page that is not allowed, or is meant for another server.
-pub(super) async fn check(instance: &Instance, request: Request, next: Next) -> Response {
+/// Refuses what comes from a page that is not allowed, or is meant for another server; gives the
+/// origin of a page that is allowed, for [`answer_page`].
+#[expect(clippy::result_large_err, reason = "it is an answer")]
+pub(super) fn check(
+    instance: &Instance,
+    request: &Request,
+) -> Result<Option<HeaderValue>, Response> {
     if !is_framed_plainly(request.headers()) {
         // Whoever is in between may see the end of this request elsewhere, so nothing that follows
         // it is read.
-        return ([(CONNECTION, "close")], Problem::transfer_coding()).into_response();
+        return Err(([(CONNECTION, "close")], Problem::transfer_coding()).into_response());
     }
     let live = instance.live();
     let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
-    match live.guard.check(request.headers(), request.uri(), local) {
-        Ok(None) => next.run(request).await,
-        Ok(Some(origin)) => {
-            // In a box, since few requests come from a page: the others keep no room for it.
-            let answered = Box::pin(cors(origin).layer(next).oneshot(request));
-            let Ok::<_, Infallible>(response) = answered.await;
-            response
-        }
-        Err(problem) => problem.into_response(),
-    }
+    let checked = live.guard.check(request.headers(), request.uri(), local);
+    checked.map_err(IntoResponse::into_response)
+}
+
+/// Answers a page, as its browser has to be answered so that it lets the page know.
+pub(super) async fn answer_page(origin: HeaderValue, request: Request, next: Next) -> Response {
+    let Ok::<_, Infallible>(response) = cors(origin).layer(next).oneshot(request).await;
+    response
 }
 
 /// Whether the body comes as it is or in chunks. No client has a use for `gzip, chunked` or for `chunked`

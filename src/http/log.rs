@@ -40,7 +40,12 @@ pub(super) async fn request(
     let arrival = Arrival { call_id: request_id(&request), trail: Arc::default() };
     let event = Event::of(&request, &arrival);
     request.extensions_mut().insert(arrival);
-    let mut response = guard::check(&surface.instance, request, next).await;
+    let mut response = match guard::check(&surface.instance, &request) {
+        Ok(None) => next.run(request).await,
+        // In a box, since few requests come from a page: the others keep no room for it.
+        Ok(Some(origin)) => Box::pin(guard::answer_page(origin, request, next)).await,
+        Err(refused) => refused,
+    };
     let mut problem = response.extensions_mut().remove::<Problem>();
     let allow = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok());
     if let Some(methods) = allow {

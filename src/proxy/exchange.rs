@@ -206,10 +206,10 @@ impl Proxy {
         let call = permit.call();
         match (call.action().effect, call.id()) {
             (Effect::Reserves, Some(job)) if answer.status.is_success() => {
-                Ok(self.keep_reservation(permit, job, answer).await)
+                Ok(Box::pin(self.keep_reservation(permit, job, answer)).await)
             }
             (Effect::Submits, Some(job)) if answer.status.is_success() => {
-                self.reservations.submitted(permit.wallet(), job).await;
+                Box::pin(self.reservations.submitted(permit.wallet(), job)).await;
                 Ok(answer)
             }
             _ => Ok(answer),
@@ -242,7 +242,8 @@ impl Exchange<'_> {
             }
             Proof::WorkflowToken(token) => {
                 let token = token.clone();
-                self.sender.try_with_token(&self.permit, token, &self.origin, deadline).await
+                let sent = self.sender.try_with_token(&self.permit, token, &self.origin, deadline);
+                Box::pin(sent).await
             }
         };
         self.trail.tried(begun.elapsed());

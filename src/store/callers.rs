@@ -49,7 +49,7 @@ impl Store {
         };
         let Some(found) = found else { return Ok(None) };
         if found.is_to_be_noted(now) {
-            self.note_use(found.clone(), now).await;
+            Box::pin(self.note_use(found.clone(), now)).await;
         }
         Ok(Some(found.client.clone()))
     }

@@ -28,7 +28,7 @@ FEWEST_CALLS = 4_000
 
 # A few percent are to be told apart from noise only where they must not be there.
 FEW_ROUNDS = 3
-MANY_ROUNDS = 10
+MANY_ROUNDS = 12
 
 JOBS = tuple(f"68f0a1c27b3e4d5f{number:08x}" for number in range(10_000))
 

@@ -16,10 +16,7 @@ mod status;
 mod tls;
 mod workers;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -33,7 +30,7 @@ use axum::{
 use http_body_util::LengthLimitError;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::{auth::Caller, head::Head, log::Arrival, problem::Problem};
 pub use self::{
@@ -52,7 +49,7 @@ use crate::{
     body,
     call::{Call, InvalidCall},
     proxy::{Incoming, Proxy},
-    store::Reservation,
+    store::{KNOWN, Reservation},
     types::InvalidValue,
     upstream::Answer,
     withheld::HELD_BY_PROXY,
@@ -105,11 +102,13 @@ async fn call(
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
     let caller = || auth::caller(&surface, &parts, Some((action, first_id)));
+    let mut known = Instant::now();
     let mut client = caller().await?;
     let Head { arrival: Arrival { call_id, trail }, key } = Head::of(&parts)?;
-    let begun = Instant::now();
     let body = read_body(body, surface.body_time).await?;
-    if begun.elapsed() >= auth::KNOWN {
+    // Also who has sent the beginning of a call may have been revoked.
+    if known.elapsed() >= KNOWN {
+        known = Instant::now();
         client = caller().await?;
     }
     // The only way to be rejected here is an id that is not UTF-8.
@@ -118,7 +117,8 @@ async fn call(
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
-    let result = surface.proxy.call(Incoming { call, call_id, client, key, trail, place }).await;
+    let result =
+        surface.proxy.call(Incoming { call, call_id, client, known, key, trail, place }).await;
     Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
 }
 

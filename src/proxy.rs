@@ -53,6 +53,8 @@ pub struct Incoming {
     pub call_id: RequestId,
     /// Who makes it.
     pub client: Client,
+    /// When that was looked up.
+    pub known: Instant,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
     /// What becomes of it, for its log event.
@@ -170,9 +172,9 @@ impl Proxy {
 
     /// Makes one call and returns the upstream's answer.
     ///
-    /// It runs to its end even if the client goes away, so that a change that was sent is not left
+    /// Once it is sent, it runs to its end even if the client goes away, so that a change is not left
     /// without anyone to hear its outcome, and a read keeps its place as long as the upstream is at
-    /// work on it.
+    /// work on it. While it waits to be sent, only a change under a key does.
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.

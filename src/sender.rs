@@ -15,7 +15,7 @@ use crate::{
     retry::Outcome,
     session::Sessions,
     signer::Signer,
-    store::{self, Entry, Sending, Store, StoreError},
+    store::{self, Entry, KNOWN, Sending, Store, StoreError},
     trail::Trail,
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
     upstream::{Request, Slot, Upstream},
@@ -29,18 +29,26 @@ pub(crate) struct Origin {
     pub(crate) call_id: RequestId,
     /// The idempotency key that the request has claimed for the call.
     pub(crate) key: Option<IdempotencyKey>,
-    /// The request, if the call is not to be made once its client has gone away.
-    pub(crate) asker: Option<Arc<Trail>>,
+    /// What becomes of the request, if this is the call that it asks for.
+    pub(crate) trail: Option<Arc<Trail>>,
+    /// When the client was looked up.
+    pub(crate) known: Instant,
 }
 
 impl Origin {
-    /// A call that the proxy makes by itself, to find out what came of that of the request.
-    pub(crate) fn of_look(request: &Self) -> Self {
-        Self { call_id: request.call_id.clone(), key: None, asker: None }
+    /// A call that the proxy makes by itself, to find out what came of the one that was asked for.
+    pub(crate) fn of_look(asked: &Self) -> Self {
+        Self { call_id: asked.call_id.clone(), key: None, trail: None, known: asked.known }
     }
 
+    /// Whether nobody waits for the call any more. Whoever gave it a key may come back for its answer.
     fn is_abandoned(&self) -> bool {
-        self.asker.as_ref().is_some_and(|asker| asker.is_abandoned())
+        self.key.is_none() && self.trail.as_ref().is_some_and(|trail| trail.is_abandoned())
+    }
+
+    /// Whether the client may have lost its access by now.
+    fn is_late(&self) -> bool {
+        self.trail.is_some() && self.known.elapsed() >= KNOWN
     }
 }
 
@@ -77,16 +85,25 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let nonce = match self.sessions.nonce(deadline).await {
-            Ok(nonce) => nonce,
-            Err(error) => return Ok(Try { outcome: Outcome::NoSession(error), nonce: None }),
-        };
-        let slot = match self.slot(origin, deadline).await {
-            Ok(slot) => slot,
+        let (nonce, slot) = match self.nonce_and_slot(origin, deadline).await {
+            Ok(both) => both,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         // In a box, so that a call keeps no room for it while it waits.
         Box::pin(self.sign_and_send(permit, origin, deadline, nonce, slot)).await
+    }
+
+    /// The session comes first, so that no call waits for one in a slot.
+    async fn nonce_and_slot(
+        &self,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<(SessionNonce, Slot<'_>), Outcome> {
+        let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
+        let (before, slot) = (nonce().await?, self.slot(origin, deadline).await?);
+        // The session may have ended while a slot was waited for.
+        let nonce = if slot.has_waited { nonce().await? } else { before };
+        Ok((nonce, slot))
     }
 
     async fn sign_and_send(
@@ -95,19 +112,19 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
         nonce: SessionNonce,
-        slot: Slot<'_>,
+        _slot: Slot<'_>,
     ) -> Result<Try, StoreError> {
         let request_id = RequestId::random();
         let message = Message::new(permit, &nonce, &request_id);
         let hash = message.payload_hash();
-        self.record(permit.permit(), hash, origin, &request_id, &slot).await?;
+        self.record(permit.permit(), hash, origin, &request_id).await?;
         let call = permit.permit().call();
         // The calls that are not as far yet go first: many signatures in a row cost less than as many
         // calls from beginning to end, each of which has to fetch all of the program's code anew.
         yield_now().await;
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
-        let mut outcome = self.send(call, body, None, &request_id, deadline).await;
+        let mut outcome = self.send(call, body, None, origin, &request_id, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
             log_difference(call, &message, expected_message.as_deref());
         }
@@ -126,15 +143,15 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let slot = match self.slot(origin, deadline).await {
+        let _slot = match self.slot(origin, deadline).await {
             Ok(slot) => slot,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         let request_id = RequestId::random();
         let body = permit.call().body().to_canonical();
-        self.record(permit, Some(body.hash()), origin, &request_id, &slot).await?;
+        self.record(permit, Some(body.hash()), origin, &request_id).await?;
         let sent = Some(token.clone());
-        let mut outcome = self.send(permit.call(), body, sent, &request_id, deadline).await;
+        let mut outcome = self.send(permit.call(), body, sent, origin, &request_id, deadline).await;
         let token = token.to_str().unwrap_or_default();
         withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
         Ok(Try { outcome, nonce: None })
@@ -151,7 +168,7 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
-    /// Records a call that is about to be sent. For a change, and for a read that has waited, it is
+    /// Records a call that is about to be sent. For a change, and for a read that comes late, it is
     /// on the disk when this returns, and the client's access has not ended meanwhile.
     async fn record(
         &self,
@@ -159,7 +176,6 @@ impl Sender {
         payload_hash: Option<PayloadHash>,
         origin: &Origin,
         request_id: &RequestId,
-        slot: &Slot<'_>,
     ) -> Result<(), StoreError> {
         let call = permit.call();
         let entry = Entry {
@@ -171,7 +187,7 @@ impl Sender {
             product: call.id().cloned(),
             payload_hash,
         };
-        if call.action().changes() || slot.has_waited {
+        if call.action().changes() || origin.is_late() {
             let quiet = Timestamp::now() + self.upstream.settle_time(false);
             let sending = origin.key.as_ref().map(|key| Sending { key: key.as_str(), quiet });
             return self.store.sign_record(&entry, sending).await;
@@ -202,6 +218,7 @@ impl Sender {
         call: &Call,
         body: CanonicalJson,
         workflow_token: Option<HeaderValue>,
+        origin: &Origin,
         request_id: &RequestId,
         deadline: Instant,
     ) -> Outcome {
@@ -209,10 +226,12 @@ impl Sender {
         let method = call.action().method.clone();
         let request = Request { method, path: call.path(), body: body.into(), workflow_token };
         let result = self.upstream.send(request, deadline).await;
+        let took = begun.elapsed();
+        origin.trail.iter().for_each(|trail| trail.tried(took));
         let recorded = match &result {
             Ok(answer) => store::Outcome::Answered {
                 status: answer.status.as_u16(),
-                milliseconds: whole_milliseconds(begun.elapsed()),
+                milliseconds: whole_milliseconds(took),
             },
             Err(error) if error.was_sent() => store::Outcome::Unknown,
             Err(_) => store::Outcome::NotSent,

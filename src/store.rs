@@ -52,7 +52,6 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub(crate) use self::reservations::CLOCK_DIFFERENCE;
 pub use self::{
     answers::{Claim, Sending},
     audit::{Breach, Broken, Journal, Verified, VerifyError},
@@ -66,6 +65,7 @@ pub use self::{
     stored_answer::{Settled, StoredAnswer},
 };
 use self::{held::Held, known::Known, losses::Losses, run::Run, seal::Seal, worker::Worker};
+pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
 
 /// The store. Clones share it.

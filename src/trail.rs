@@ -45,7 +45,7 @@ impl Trail {
         self.begun.get().and_then(|begun| begun.product.as_ref()).map(Slug::as_str)
     }
 
-    /// How often the call was sent.
+    /// How often the call was sent, also to where nobody was reached.
     pub fn tries(&self) -> u32 {
         self.tries.load(Relaxed)
     }
@@ -65,14 +65,14 @@ impl Trail {
         self.is_abandoned.load(Relaxed)
     }
 
-    /// A client makes a call by it.
+    /// It is known now who makes which call.
     pub(crate) fn begin(&self, client: &ClientName, call: &Call) {
         let (client, product) = (client.clone(), call.id().cloned());
         // A request is one call, so nothing is there yet.
         let _ = self.begun.set(Begun { client, action: call.action().name, product });
     }
 
-    /// The call was sent once more, and that took so long.
+    /// The call was sent, or could not be, once more, and that took so long.
     pub(crate) fn tried(&self, time: Duration) {
         self.tries.fetch_add(1, Relaxed);
         self.upstream.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);

@@ -1,11 +1,17 @@
-//! Calls whose clients go away while they wait for one of the few that are made at once.
+//! Clients that go away while a call of theirs, or what settles it, waits for others to be made.
 
 #![allow(clippy::unwrap_used)]
 
 mod binary;
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use agentpmt_proxy::{
     sandbox::{Sandbox, Settings},
@@ -18,7 +24,7 @@ use axum::{
     response::IntoResponse,
 };
 use binary::{Home, PASSWORD, Server};
-use common::{GENERAL_JOB, serve};
+use common::{problem, serve};
 use futures_util::future::join;
 use http::StatusCode;
 use reqwest::Response;
@@ -31,9 +37,10 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(60);
 
 const LIST: &str = "/api/external/jobs/list";
+const RESERVE: &str = "/api/external/jobs/68f0a1c27b3e4d5f60718201/reserve";
 
 /// A program that makes one call at a time, and the sandbox behind it, which looks at lists and
-/// reservations only as far as it is let; what came of a reservation is lost on its way back.
+/// reservations only as far as it is let.
 struct Narrow {
     home: Home,
     server: Server,
@@ -43,6 +50,8 @@ struct Narrow {
     arrived: Arc<Semaphore>,
     /// As many as may go on.
     gate: Arc<Semaphore>,
+    /// Whether what came of a reserve is lost on its way back.
+    loses_reserves: Arc<AtomicBool>,
 }
 
 /// The clients, one after the other.
@@ -51,23 +60,47 @@ const CLIENTS: [&str; 2] = ["one", "other"];
 impl Narrow {
     async fn start() -> Self {
         let home = Home::with_wallet().with_password(PASSWORD);
+        // Nothing runs out of time while it is waited for here.
         let home = home.with("AGENTPMT_PROXY_UPSTREAM__MAX_CALLS", "1");
+        let home = home.with("AGENTPMT_PROXY_UPSTREAM__TIMEOUT", "600s");
+        let home = home.with("AGENTPMT_PROXY_UPSTREAM__CHANGE_TIMEOUT", "600s");
         let tokens = CLIENTS.map(|name| {
             let added = home.run(&["client", "add", name, "--allow", "jobs"]).ok();
             added.lines().next().unwrap().to_owned()
         });
         let sandbox = Sandbox::new(Settings::default());
         let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let upstream = serve(gated(sandbox.router(), arrived.clone(), gate.clone())).await;
+        let loses_reserves = Arc::<AtomicBool>::default();
+        let gates = (arrived.clone(), gate.clone(), loses_reserves.clone());
+        let upstream = serve(gated(sandbox.router(), gates)).await;
         let server = home.serve(&["serve", "--upstream", &format!("http://{upstream}")]);
-        Self { home, server, tokens, sandbox, arrived, gate }
+        Self { home, server, tokens, sandbox, arrived, gate, loses_reserves }
     }
 
     async fn send(&self, client: &str, path: &str, id: &str) -> Response {
         let place = CLIENTS.iter().position(|name| *name == client).unwrap();
         let request = common::client().post(format!("{}{path}", self.server.place));
         let request = request.bearer_auth(&self.tokens[place]).header("x-request-id", id);
-        request.send().await.unwrap()
+        request.header("idempotency-key", client).send().await.unwrap()
+    }
+
+    /// A list that is with the upstream, so that everything else has to wait.
+    async fn hold(&self) -> impl Future<Output = Response> {
+        let mut held = Box::pin(self.send("one", LIST, "r-1"));
+        tokio::select! {
+            answer = &mut held => panic!("{answer:?}"),
+            () = self.has_arrived() => {}
+        }
+        held
+    }
+
+    /// Leaves while the call waits.
+    async fn send_and_leave(&self, client: &str, path: &str, id: &str) {
+        tokio::select! {
+            answer = self.send(client, path, id) => panic!("{answer:?}"),
+            () = self.is_noted(client) => {}
+        }
+        self.has_logged_request(id).await;
     }
 
     async fn has_arrived(&self) {
@@ -82,6 +115,10 @@ impl Narrow {
             rows.iter().any(|row| row.client.name.as_str() == client && row.last_used.is_some())
         };
         self.until(is_noted).await;
+    }
+
+    async fn has_logged_request(&self, id: &str) {
+        self.has_logged(&format!(r#""request_id":"{id}""#)).await;
     }
 
     async fn has_logged(&self, text: &str) {
@@ -99,9 +136,11 @@ impl Narrow {
     }
 }
 
-fn gated(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Router {
+type Gates = (Arc<Semaphore>, Arc<Semaphore>, Arc<AtomicBool>);
+
+fn gated(router: Router, gates: Gates) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
-        let (arrived, gate) = (arrived.clone(), gate.clone());
+        let (arrived, gate, loses_reserves) = gates.clone();
         async move {
             let path = request.uri().path();
             let is_reserve = path.ends_with("/reserve");
@@ -110,7 +149,8 @@ fn gated(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Route
                 gate.acquire().await.unwrap().forget();
             }
             let answer = next.run(request).await;
-            if is_reserve { StatusCode::BAD_GATEWAY.into_response() } else { answer }
+            let is_lost = is_reserve && loses_reserves.load(SeqCst);
+            if is_lost { StatusCode::BAD_GATEWAY.into_response() } else { answer }
         }
     }))
 }
@@ -118,21 +158,13 @@ fn gated(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Route
 #[tokio::test]
 async fn a_call_whose_client_has_left_while_it_waited_is_not_made() {
     let narrow = Narrow::start().await;
-    let mut held = Box::pin(narrow.send("one", LIST, "r-1"));
-    tokio::select! {
-        answer = &mut held => panic!("{answer:?}"),
-        () = narrow.has_arrived() => {}
-    }
-    tokio::select! {
-        answer = narrow.send("other", LIST, "r-2") => panic!("{answer:?}"),
-        () = narrow.is_noted("other") => {}
-    }
-    narrow.has_logged("r-2").await;
+    let held = narrow.hold().await;
+    narrow.send_and_leave("other", LIST, "r-2").await;
     let next = async {
         narrow.gate.add_permits(2);
         narrow.send("one", LIST, "r-3").await
     };
-    let (held, next) = join(held, next).await;
+    let (held, next) = timeout(LONG, join(held, next)).await.unwrap();
     assert_eq!((held.status().as_u16(), next.status().as_u16()), (200, 200));
     narrow.has_logged("nobody waited for the call any more").await;
     assert_eq!(narrow.sandbox.counts().requests, 3, "a session and two lists");
@@ -141,14 +173,27 @@ async fn a_call_whose_client_has_left_while_it_waited_is_not_made() {
 }
 
 #[tokio::test]
+async fn a_change_under_a_key_is_made_for_who_comes_back_for_its_answer() {
+    let narrow = Narrow::start().await;
+    let held = narrow.hold().await;
+    narrow.send_and_leave("other", RESERVE, "r-2").await;
+    narrow.gate.add_permits(2);
+    let again = narrow.send("other", RESERVE, "r-3");
+    let (held, again) = timeout(LONG, join(held, again)).await.unwrap();
+    assert_eq!((held.status().as_u16(), again.status().as_u16()), (200, 200));
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(narrow.sandbox.counts().requests, 3, "a session, a list and a reserve");
+}
+
+#[tokio::test]
 async fn what_came_of_a_change_is_looked_up_although_its_client_has_left() {
     let narrow = Narrow::start().await;
-    let reserve = format!("/api/external/jobs/{GENERAL_JOB}/reserve");
+    narrow.loses_reserves.store(true, SeqCst);
     tokio::select! {
-        answer = narrow.send("one", &reserve, "r-1") => panic!("{answer:?}"),
+        answer = narrow.send("one", RESERVE, "r-1") => panic!("{answer:?}"),
         () = narrow.has_arrived() => {}
     }
-    narrow.has_logged("r-1").await;
+    narrow.has_logged_request("r-1").await;
     // The list comes next, so that the look has to wait.
     let unlock = async {
         narrow.is_noted("other").await;
@@ -156,8 +201,11 @@ async fn what_came_of_a_change_is_looked_up_although_its_client_has_left() {
         narrow.has_arrived().await;
         narrow.gate.add_permits(1);
     };
-    let (list, ()) = join(narrow.send("other", LIST, "r-2"), unlock).await;
+    let (list, ()) = timeout(LONG, join(narrow.send("other", LIST, "r-2"), unlock)).await.unwrap();
     assert_eq!(list.status(), 200);
     narrow.has_logged("the answer to the call was lost").await;
     assert_eq!(narrow.sandbox.counts().requests, 4, "a session, a reserve, a list and a look");
+    let again = problem(narrow.send("one", RESERVE, "r-3").await).await;
+    assert_eq!((&again["code"], &again["processed"]), (&"outcome_unknown".into(), &true.into()));
+    assert_eq!(narrow.sandbox.counts().requests, 4, "the look has told what came of it");
 }

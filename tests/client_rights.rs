@@ -225,7 +225,9 @@ fn put_off(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Rou
     router.layer(from_fn(move |request: Request, next: Next| {
         let (arrived, gate) = (arrived.clone(), gate.clone());
         async move {
-            if request.uri().path().ends_with("/reserve") && !gate.is_closed() {
+            let path = request.uri().path();
+            let is_put_off = path.ends_with("/reserve") || path.ends_with("/status");
+            if is_put_off && !gate.is_closed() {
                 arrived.add_permits(1);
                 gate.acquire().await.unwrap().forget();
                 gate.close();
@@ -237,7 +239,18 @@ fn put_off(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Rou
 }
 
 #[tokio::test]
-async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
+async fn who_loses_access_during_a_change_has_no_more_of_it_signed() {
+    let proxy = loses_access_during("reserve", "job_reserve").await;
+    let other = Agent::add(&proxy, &may("other", "jobs"));
+    assert!(other.reserve(GENERAL_JOB).await.status().is_success(), "nobody holds it");
+}
+
+#[tokio::test]
+async fn who_loses_access_during_a_read_has_no_more_of_it_signed() {
+    loses_access_during("status", "job_status").await;
+}
+
+async fn loses_access_during(word: &str, action: &str) -> TestProxy {
     let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let fault = |router| put_off(router, arrived.clone(), gate.clone());
     let proxy = TestProxy::start_with(Settings::default(), fault).await;
@@ -247,14 +260,14 @@ async fn who_loses_access_during_a_call_has_no_more_of_it_signed() {
         clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
         gate.add_permits(1);
     };
-    let (answer, ()) = timeout(LONG, join(agent.reserve(GENERAL_JOB), revoke)).await.unwrap();
+    let path = format!("/jobs/{GENERAL_JOB}/{word}");
+    let (answer, ()) = timeout(LONG, join(agent.post(&path, ""), revoke)).await.unwrap();
     let problem = problem(answer).await;
     assert_eq!((&problem["status"], &problem["code"]), (&403.into(), &"not_allowed".into()));
     assert_eq!(records(&proxy, "signed").await.len(), 1);
     let denied = denials(&proxy, ["client", "action", "product", "reason", "request_id"]).await;
-    assert_eq!(denied, [["ci", "job_reserve", GENERAL_JOB, "access_ended", "-"]]);
-    let other = Agent::add(&proxy, &may("other", "jobs"));
-    assert!(other.reserve(GENERAL_JOB).await.status().is_success(), "nobody holds it");
+    assert_eq!(denied, [["ci", action, GENERAL_JOB, "access_ended", "-"]]);
+    proxy
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ fn incoming(action: &str, ids: &[&str], body: &str, place: Place) -> Incoming {
         call: Call::new(action, ids.iter().copied(), body.as_bytes()).unwrap(),
         call_id: RequestId::random(),
         client: Client::local(),
+        known: tokio::time::Instant::now(),
         key: None,
         trail: Arc::new(Trail::default()),
         place,

@@ -1,7 +1,7 @@
 //! Who calls: a client that is known by its token, its certificate or its user id; or, as long as no
 //! client was added, everyone on this machine.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     extract::FromRequestParts,
@@ -20,10 +20,6 @@ use crate::{
 
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
 const BEARER: &str = "bearer ";
-
-/// How long a call may take to arrive before it is asked again who makes it: a revocation counts at
-/// once, also for who has sent the beginning of a call.
-pub(super) const KNOWN: Duration = Duration::from_millis(100);
 
 /// The client that makes a request which is no call.
 pub(super) struct Caller(pub(super) Client);

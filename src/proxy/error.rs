@@ -84,7 +84,7 @@ pub enum CallError {
         /// Before that, the upstream may still be at work on it.
         quiet: Option<Timestamp>,
     },
-    /// The client had gone away when it could be sent. Nothing was.
+    /// The client had gone away when it could be sent, so it was not.
     #[error("nobody waited for the call any more when it could be sent")]
     Abandoned,
     /// The call ended early through a fault of this program.

@@ -15,7 +15,6 @@ use crate::{
     retry::{Next, Outcome, Tries},
     sender::{Origin, Sender, Try},
     store::{Opening, Pending, StoreError},
-    trail::Trail,
     types::{Address, Slug},
     upstream::Answer,
 };
@@ -25,7 +24,6 @@ pub(super) struct Exchange<'a> {
     pub(super) permit: Permit,
     pub(super) sender: &'a Sender,
     pub(super) origin: Origin,
-    pub(super) trail: &'a Trail,
     /// When it has to be over.
     pub(super) deadline: Instant,
 }
@@ -45,13 +43,13 @@ impl Proxy {
         sender: &Sender,
         in_doubt: Option<Timestamp>,
     ) -> Result<Answer, CallError> {
-        let Incoming { call, client, call_id, key, trail, .. } = incoming;
+        let Incoming { call, client, known, call_id, key, trail, .. } = incoming;
         let changes = call.action().changes();
         let key = key.clone().filter(|_| changes);
-        let origin = Origin { call_id: call_id.clone(), key, asker: Some(trail.clone()) };
+        let trail = Some(trail.clone());
+        let origin = Origin { call_id: call_id.clone(), key, trail, known: *known };
         let deadline = sender.upstream().deadline(changes);
-        let exchange =
-            |permit| Exchange { permit, sender, origin: origin.clone(), trail, deadline };
+        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         if let Some(quiet) = in_doubt {
             // The earlier try was permitted, so the client held the job then.
@@ -69,7 +67,9 @@ impl Proxy {
         if let Some(pending) = pending {
             self.close(pending, &result).await;
         }
-        self.check_still(incoming, wallet).await?;
+        if result.is_ok() {
+            self.check_still(incoming, wallet).await?;
+        }
         result
     }
 
@@ -235,8 +235,7 @@ impl Exchange<'_> {
     async fn try_once(&self, proof: &Proof<'_>, last_try: Instant) -> Result<Try, StoreError> {
         let changes = self.permit.call().action().changes();
         let deadline = self.sender.upstream().one_try(changes, last_try);
-        let begun = Instant::now();
-        let tried = match proof {
+        match proof {
             Proof::Signature(signed) => {
                 self.sender.try_signed(*signed, &self.origin, deadline).await
             }
@@ -245,9 +244,7 @@ impl Exchange<'_> {
                 let sent = self.sender.try_with_token(&self.permit, token, &self.origin, deadline);
                 Box::pin(sent).await
             }
-        };
-        self.trail.tried(begun.elapsed());
-        tried
+        }
     }
 }
 

@@ -27,7 +27,10 @@ impl Proxy {
             return ended;
         }
         let seen = self.settle(exchange, quiet).await?;
-        ended.map_err(|_| CallError::unknown(None, seen, Some(quiet)))
+        ended.map_err(|error| match error.may_have_had_effect() {
+            true => CallError::unknown(None, seen, Some(quiet)),
+            false => error,
+        })
     }
 
     /// Asks for the job's status until it shows that a change took effect, or shows after `quiet` that
@@ -104,7 +107,13 @@ impl Exchange<'_> {
             let Ok(tried) = self.sender.try_signed(signed, &origin, try_deadline).await else {
                 return JobStatus::default();
             };
-            match tries.next(&tried.outcome, Instant::now()) {
+            let now = Instant::now();
+            let next = match &tried.outcome {
+                // Nobody else will ask.
+                Outcome::NoAnswer(UpstreamError::Busy { .. }) => tries.pause(now),
+                outcome => tries.next(outcome, now),
+            };
+            match next {
                 Next::Again(pause) => sleep(pause).await,
                 Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
                 Next::Return | Next::Settle => {

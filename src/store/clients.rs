@@ -12,7 +12,7 @@ use super::{
     client_row,
     error::{Fault, StoreError},
     file,
-    known::LEASE,
+    known::{KNOWN, LEASE},
 };
 use crate::{
     policy::Client,
@@ -181,9 +181,9 @@ impl Clients {
             transaction.commit().map_err(Fault::from)?;
             Ok(value)
         })();
-        // Nobody has read what was before since the commit, or acts on that for longer.
+        // Nobody has read what was before since the commit, or finds or acts on that for longer.
         if done.is_ok() {
-            thread::sleep(LEASE);
+            thread::sleep(LEASE + KNOWN);
         }
         done.map_err(|stop| match stop {
             Stop::Refused(error) => error,

@@ -26,6 +26,10 @@ use crate::{policy::Client, types::Credential};
 /// How long what was read of the clients may be acted on.
 pub(super) const LEASE: Duration = Duration::from_millis(50);
 
+/// How long a call may go on with the client that was found for it. One that takes longer before it is
+/// made asks anew, so that a revocation counts at once.
+pub(crate) const KNOWN: Duration = Duration::from_millis(50);
+
 /// When a lease that is in use is renewed: early enough that nobody has to wait for it, even if the
 /// disk is slow.
 const RENEWED: Duration = Duration::from_millis(20);

@@ -1,6 +1,6 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -41,9 +41,13 @@ impl Origin {
         Self { call_id: asked.call_id.clone(), key: None, trail: None, known: asked.known }
     }
 
-    /// Whether nobody waits for the call any more. Whoever gave it a key may come back for its answer.
-    fn is_abandoned(&self) -> bool {
-        self.key.is_none() && self.trail.as_ref().is_some_and(|trail| trail.is_abandoned())
+    /// Waits until nobody waits for the call any more. Whoever gave it a key may come back for its
+    /// answer.
+    async fn abandoned(&self) {
+        match &self.trail {
+            Some(trail) if self.key.is_none() => trail.abandoned().await,
+            _ => pending().await,
+        }
     }
 
     /// Whether the client may have lost its access by now.
@@ -157,10 +161,13 @@ impl Sender {
         Ok(Try { outcome, nonce: None })
     }
 
-    /// A slot, unless the client has gone away while it was waited for: then others are to have it.
+    /// A slot, unless the client goes away while it is waited for: then others are to have it.
     async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, Outcome> {
-        let slot = self.upstream.slot(deadline).await.map_err(Outcome::NoAnswer)?;
-        if slot.has_waited && origin.is_abandoned() { Err(Outcome::Abandoned) } else { Ok(slot) }
+        tokio::select! {
+            biased;
+            () = origin.abandoned() => Err(Outcome::Abandoned),
+            slot = self.upstream.slot(deadline) => slot.map_err(Outcome::NoAnswer),
+        }
     }
 
     /// Drops a session that the upstream no longer knows.

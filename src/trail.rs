@@ -3,10 +3,12 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use crate::{
     call::Call,
@@ -19,7 +21,7 @@ pub struct Trail {
     begun: OnceLock<Begun>,
     tries: AtomicU32,
     upstream: AtomicU64,
-    is_abandoned: AtomicBool,
+    abandoned: Notify,
 }
 
 #[derive(Debug)]
@@ -57,12 +59,12 @@ impl Trail {
 
     /// The client has gone away: what was not sent yet need not be.
     pub fn abandon(&self) {
-        self.is_abandoned.store(true, Relaxed);
+        self.abandoned.notify_one();
     }
 
-    /// Whether nobody waits for the answer any more.
-    pub fn is_abandoned(&self) -> bool {
-        self.is_abandoned.load(Relaxed)
+    /// Waits until nobody waits for the answer any more. It is told once.
+    pub(crate) async fn abandoned(&self) {
+        self.abandoned.notified().await;
     }
 
     /// It is known now who makes which call.

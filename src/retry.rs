@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     NoSession(SessionError),
     /// There was no answer; the error knows whether the call may have been processed.
     NoAnswer(UpstreamError),
-    /// Its client had gone away when it could be sent, so it was not.
+    /// Its client went away before it could be sent, so it was not.
     Abandoned,
 }
 

@@ -161,7 +161,7 @@ impl Sender {
         Ok(Try { outcome, nonce: None })
     }
 
-    /// A slot, unless the client goes away while it is waited for: then others are to have it.
+    /// A slot, unless the client has gone away or goes while it is waited for: then others are to have it.
     async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, Outcome> {
         tokio::select! {
             biased;

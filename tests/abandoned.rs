@@ -24,7 +24,7 @@ use axum::{
     response::IntoResponse,
 };
 use binary::{Home, PASSWORD, Server};
-use common::{problem, serve};
+use common::{GENERAL_JOB, problem, serve};
 use futures_util::future::join;
 use http::StatusCode;
 use reqwest::Response;
@@ -37,7 +37,10 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(60);
 
 const LIST: &str = "/api/external/jobs/list";
-const RESERVE: &str = "/api/external/jobs/68f0a1c27b3e4d5f60718201/reserve";
+
+fn reserve() -> String {
+    format!("/api/external/jobs/{GENERAL_JOB}/reserve")
+}
 
 /// A program that makes one call at a time, and the sandbox behind it, which looks at lists and
 /// reservations only as far as it is let.
@@ -176,10 +179,10 @@ async fn a_call_whose_client_has_left_while_it_waited_is_not_made() {
 #[tokio::test]
 async fn a_change_under_a_key_is_made_for_who_comes_back_for_its_answer() {
     let narrow = Narrow::start().await;
-    let held = narrow.hold().await;
-    narrow.send_and_leave("other", RESERVE, "r-2").await;
+    let (held, reserve) = (narrow.hold().await, reserve());
+    narrow.send_and_leave("other", &reserve, "r-2").await;
     narrow.gate.add_permits(2);
-    let again = narrow.send("other", RESERVE, "r-3");
+    let again = narrow.send("other", &reserve, "r-3");
     let (held, again) = timeout(LONG, join(held, again)).await.unwrap();
     assert_eq!((held.status().as_u16(), again.status().as_u16()), (200, 200));
     assert_eq!(again.headers()["idempotency-replayed"], "true");
@@ -190,8 +193,9 @@ async fn a_change_under_a_key_is_made_for_who_comes_back_for_its_answer() {
 async fn what_came_of_a_change_is_looked_up_although_its_client_has_left() {
     let narrow = Narrow::start().await;
     narrow.loses_reserves.store(true, SeqCst);
+    let reserve = reserve();
     tokio::select! {
-        answer = narrow.send("one", RESERVE, "r-1") => panic!("{answer:?}"),
+        answer = narrow.send("one", &reserve, "r-1") => panic!("{answer:?}"),
         () = narrow.has_arrived() => {}
     }
     narrow.has_logged_request("r-1").await;
@@ -206,7 +210,7 @@ async fn what_came_of_a_change_is_looked_up_although_its_client_has_left() {
     assert_eq!(list.status(), 200);
     narrow.has_logged("the answer to the call was lost").await;
     assert_eq!(narrow.sandbox.counts().requests, 4, "a session, a reserve, a list and a look");
-    let again = problem(narrow.send("one", RESERVE, "r-3").await).await;
+    let again = problem(narrow.send("one", &reserve, "r-3").await).await;
     assert_eq!((&again["code"], &again["processed"]), (&"outcome_unknown".into(), &true.into()));
     assert_eq!(narrow.sandbox.counts().requests, 4, "the look has told what came of it");
 }

@@ -280,7 +280,7 @@ impl Problem {
                 Self { retry_after, ..Self::new(Kind::KeyInUse, detail).retry(Retry::CheckFirst) }
             }
             CallError::Abandoned => {
-                Self::new(Kind::Overloaded, format!("{failure}; it was not")).retry(Retry::Safe)
+                Self::new(Kind::Overloaded, failure.to_string()).retry(Retry::Safe)
             }
             CallError::Aborted => {
                 let retry = Retry::after_sending(action);

@@ -84,8 +84,8 @@ pub enum CallError {
         /// Before that, the upstream may still be at work on it.
         quiet: Option<Timestamp>,
     },
-    /// The client had gone away when it could be sent, so it was not.
-    #[error("nobody waited for the call any more when it could be sent")]
+    /// The client went away before it could be sent, so it was not.
+    #[error("nobody waited for the call any more, so it was not sent")]
     Abandoned,
     /// The call ended early through a fault of this program.
     #[error("the call ended early inside the proxy")]

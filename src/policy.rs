@@ -33,6 +33,8 @@ pub struct Client {
     pub admin: bool,
     /// From when on it may do nothing.
     pub expires: Option<Timestamp>,
+    /// When it was added, which tells it from another one of its name; `local` never was.
+    pub added: Option<Timestamp>,
 }
 
 impl Client {
@@ -47,6 +49,7 @@ impl Client {
             max_reservations: None,
             admin: true,
             expires: None,
+            added: None,
         }
     }
 }

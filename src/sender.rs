@@ -189,6 +189,7 @@ impl Sender {
             request_id: request_id.clone(),
             call_id: origin.call_id.clone(),
             client: permit.client().to_string(),
+            client_added: permit.client_added(),
             wallet: permit.wallet(),
             action: call.action().name,
             product: call.id().cloned(),

@@ -47,6 +47,7 @@ impl Home {
             request_id: format!("request-{number}").parse().unwrap(),
             call_id: format!("call-{number}").parse().unwrap(),
             client: "agent".into(),
+            client_added: None,
             wallet: self.signer.address(),
             action: "job_complete",
             product: Some("job1".parse().unwrap()),

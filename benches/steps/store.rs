@@ -72,6 +72,7 @@ fn entry(signer: &Signer) -> Entry {
         request_id: RequestId::random(),
         call_id: RequestId::random(),
         client: "local".to_owned(),
+        client_added: None,
         wallet: signer.address(),
         action: "job_complete",
         product: Some("68f0a1c27b3e4d5f60718201".parse().unwrap()),

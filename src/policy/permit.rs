@@ -16,6 +16,7 @@ pub struct Permit {
     call: Call,
     wallet: Address,
     client: ClientName,
+    added: Option<Timestamp>,
     admin: bool,
     max_reservations: Option<u32>,
 }
@@ -41,8 +42,8 @@ impl Client {
         if let Some(job) = job(&call).filter(|_| !self.admin) {
             self.check_holder(call.action(), job, holder)?;
         }
-        let (client, admin) = (self.name.clone(), self.admin);
-        Ok(Permit { call, wallet, client, admin, max_reservations: self.max_reservations })
+        let Self { added, admin, max_reservations, .. } = *self;
+        Ok(Permit { call, wallet, client: self.name.clone(), added, admin, max_reservations })
     }
 
     /// Whether the client may make such a call at all, whoever holds the job.
@@ -102,6 +103,11 @@ impl Permit {
     /// The client that makes it.
     pub fn client(&self) -> &ClientName {
         &self.client
+    }
+
+    /// When the client was added; `local` never was.
+    pub fn client_added(&self) -> Option<Timestamp> {
+        self.added
     }
 
     /// Whether the client may act on the reservations of others.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Store, StoreError,
+    clients::has_any,
     error::Fault,
     known::{KnownClient, Recalled},
 };
@@ -129,20 +130,22 @@ fn admit(
     }
 }
 
-/// Whether a client was revoked or its time is over. One that was removed meanwhile has no row, and
-/// nor has the client `local`.
+/// Whether a client was revoked, also if it was removed since or another one has its name, or its
+/// time is over. That of `local`, who was never added, is over with the first client that is.
 pub(super) fn access_ended(
     connection: &Connection,
     client: &str,
+    added: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<bool, Fault> {
-    let sql = "SELECT revoked IS NOT NULL OR coalesce(expires <= ?2, FALSE)
-               FROM clients WHERE name = ?1";
+    let Some(added) = added else { return has_any(connection) };
+    let sql = "SELECT revoked IS NOT NULL OR coalesce(expires <= ?3, FALSE)
+               FROM clients WHERE name = ?1 AND created = ?2";
     let ended = connection
         .prepare_cached(sql)?
-        .query_row(params![client, now.as_millisecond()], |row| row.get(0))
+        .query_row(params![client, added.as_millisecond(), now.as_millisecond()], |row| row.get(0))
         .optional()?;
-    Ok(ended.unwrap_or(false))
+    Ok(ended.unwrap_or(true))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub(super) fn client(row: &Row<'_>) -> Result<Client, Fault> {
         max_reservations: row.get("max_reservations")?,
         admin: row.get("admin")?,
         expires: time(row, "expires")?,
+        added: Some(time(row, "created")?.ok_or(Fault::Malformed("created"))?),
     })
 }
 

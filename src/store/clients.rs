@@ -12,6 +12,7 @@ use super::{
     client_row,
     error::{Fault, StoreError},
     file,
+    journal::PATIENCE,
     known::{KNOWN, LEASE},
 };
 use crate::{
@@ -40,8 +41,6 @@ pub struct ClientRecord {
     pub client: Client,
     /// What it is known by; a revoked client by nothing.
     pub credential: Option<Credential>,
-    /// When it was added.
-    pub created: Timestamp,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
     /// When it called the last time, to about a minute.
@@ -98,7 +97,8 @@ impl Clients {
     }
 
     /// Adds a client, in place of a revoked one of its name, whose reservations and stored answers
-    /// it then has. Tells whether it is the first.
+    /// it then has. It is added at this time, whatever [`Client::added`] says. Tells whether it is
+    /// the first.
     ///
     /// # Errors
     /// See [`ClientsError`].
@@ -181,9 +181,10 @@ impl Clients {
             transaction.commit().map_err(Fault::from)?;
             Ok(value)
         })();
-        // Nobody has read what was before since the commit, or finds or acts on that for longer.
+        // Nobody has read what was before since the commit, or finds it for longer, or acts on it, or
+        // waits before that until it is on record.
         if done.is_ok() {
-            thread::sleep(LEASE + KNOWN);
+            thread::sleep(LEASE + KNOWN + PATIENCE);
         }
         done.map_err(|stop| match stop {
             Stop::Refused(error) => error,
@@ -211,7 +212,7 @@ impl From<Fault> for Stop {
 }
 
 /// Whether there was ever a client that was not removed since.
-fn has_any(connection: &Connection) -> Result<bool, Fault> {
+pub(super) fn has_any(connection: &Connection) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
@@ -282,7 +283,6 @@ fn record(row: &Row<'_>) -> Result<ClientRecord, Fault> {
     Ok(ClientRecord {
         client: client_row::client(row)?,
         credential: client_row::credential(row)?,
-        created: client_row::time(row, "created")?.ok_or(Fault::Malformed("created"))?,
         revoked: client_row::time(row, "revoked")?,
         last_used: client_row::time(row, "last_used")?,
     })

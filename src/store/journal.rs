@@ -16,7 +16,7 @@ use super::{
 use crate::types::RequestId;
 
 /// How long the writer of a record that need not be durable waits for room in the queue.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Records a call that changes something, before the key is used: when this returns, the record
@@ -35,13 +35,13 @@ impl Store {
         sending: Option<Sending<'_>>,
     ) -> Result<(), StoreError> {
         let draft = Draft::signed(entry, Timestamp::now());
-        let client = entry.client.clone();
+        let (client, added) = (entry.client.clone(), entry.client_added);
         let sending = sending.map(|Sending { key, quiet }| {
             (CallKey { client: entry.client.clone(), key: key.to_owned() }, quiet)
         });
         let inner = self.0.clone();
         let recorded = self.write(move |transaction| {
-            if access_ended(transaction, &client, Timestamp::now())? {
+            if access_ended(transaction, &client, added, Timestamp::now())? {
                 return Err(Fault::AccessEnded);
             }
             if let Some((call, quiet)) = &sending {

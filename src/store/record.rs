@@ -25,6 +25,8 @@ pub struct Entry {
     pub call_id: RequestId,
     /// Who called.
     pub client: String,
+    /// When that client was added; `local` never was.
+    pub client_added: Option<Timestamp>,
     /// Whose key signs.
     pub wallet: Address,
     /// The name of the action.
@@ -214,6 +216,7 @@ mod tests {
             request_id: id("r-1"),
             call_id: id("c-1"),
             client: "Jürgen".into(),
+            client_added: None,
             wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
             action: "job_complete",
             product: Some("job1".parse().unwrap()),
@@ -245,6 +248,7 @@ mod tests {
             request_id: id.clone(),
             call_id: id.clone(),
             client: "a \"client\"\n\u{1f600}".into(),
+            client_added: Some(at),
             wallet,
             action: "job_complete",
             product: Some("job1".parse().unwrap()),

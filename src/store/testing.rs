@@ -83,6 +83,11 @@ pub(super) fn client(text: &str) -> Client {
     Client { name: name(text), admin: false, ..Client::local() }
 }
 
+/// The same, as it was added at some time.
+pub(super) fn added(client: Client, seconds: i64) -> Client {
+    Client { added: Some(at(seconds)), ..client }
+}
+
 pub(super) fn id(number: u32) -> RequestId {
     format!("request-{number}").parse().unwrap()
 }
@@ -92,6 +97,7 @@ pub(super) fn entry(number: u32) -> Entry {
         request_id: id(number),
         call_id: format!("call-{number}").parse().unwrap(),
         client: "agent".into(),
+        client_added: None,
         wallet: WALLET.parse().unwrap(),
         action: "job_complete",
         product: Some("job1".parse().unwrap()),

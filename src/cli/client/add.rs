@@ -80,6 +80,7 @@ impl Add {
             max_reservations: self.max_reservations,
             admin: self.admin,
             expires: self.expires,
+            added: None,
         })
     }
 

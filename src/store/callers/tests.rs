@@ -3,8 +3,8 @@ use jiff::SignedDuration;
 use super::*;
 use crate::{
     store::{
-        Journal, Record,
-        testing::{Folder, at, client, entry, name},
+        Entry, Journal, Record,
+        testing::{Folder, added, at, client, entry, name},
     },
     types::{CertificateHash, ClientToken},
 };
@@ -47,7 +47,7 @@ async fn a_client_is_found_by_what_it_is_known_by_and_nothing_else() {
     }
     for (number, credential) in known.into_iter().enumerate() {
         let found = store.client_by(credential, at(0)).await.unwrap();
-        assert_eq!(found, Some(client(&format!("c{number}"))));
+        assert_eq!(found, Some(added(client(&format!("c{number}")), 0)));
     }
     for unknown in [
         Credential::Token(ClientToken::random().hash()),
@@ -77,7 +77,8 @@ async fn a_client_whose_time_is_over_is_found() {
     let folder = Folder::new();
     let ended = Client { expires: Some(at(0)), ..client("ci") };
     let credential = folder.add(&ended);
-    assert_eq!(folder.open().client_by(credential, at(1)).await.unwrap(), Some(ended));
+    let found = folder.open().client_by(credential, at(1)).await.unwrap();
+    assert_eq!(found, Some(added(ended, 0)));
 }
 
 #[tokio::test]
@@ -155,18 +156,34 @@ async fn clients_are_counted_apart_and_one_without_a_rate_not_at_all() {
 async fn nothing_that_changes_is_recorded_for_a_client_after_its_access() {
     let (folder, now) = (Folder::new(), Timestamp::now());
     let store = folder.open();
-    let agent = |expires| Client { expires, ..client("agent") };
-    store.sign_record(&entry(1), None).await.unwrap();
-    folder.add(&agent(Some(now + SignedDuration::from_hours(1))));
-    store.sign_record(&entry(2), None).await.unwrap();
+    let add = |added, expires| {
+        let agent = Client { expires, ..client("agent") };
+        folder.clients().add(&agent, &Credential::Uid(7), added).unwrap();
+    };
+    let later = Some(now + SignedDuration::from_hours(1));
+    let record = async |number, client_added| {
+        let recorded = store.sign_record(&Entry { client_added, ..entry(number) }, None).await;
+        recorded.map_err(|error| assert!(error.is_access_ended(), "{error}"))
+    };
+    let (first, second) = (Some(at(0)), Some(at(1)));
+    assert_eq!(record(1, None).await, Ok(()), "there is no client yet");
+    add(at(0), later);
+    assert_eq!(record(2, None).await, Err(()), "there is one");
+    assert_eq!(record(3, first).await, Ok(()));
     folder.clients().revoke(&name("agent"), now).unwrap();
-    let ended = store.sign_record(&entry(3), None).await.unwrap_err();
-    assert!(ended.is_access_ended(), "{ended}");
-    folder.add(&agent(Some(now)));
-    assert!(store.sign_record(&entry(4), None).await.unwrap_err().is_access_ended());
+    assert_eq!(record(4, first).await, Err(()), "it was revoked");
+    folder.clients().remove(&name("agent")).unwrap();
+    assert_eq!(record(5, first).await, Err(()), "and removed");
+    add(at(1), later);
+    assert_eq!(record(6, first).await, Err(()), "another one has its name");
+    assert_eq!(record(7, second).await, Ok(()));
+    folder.clients().revoke(&name("agent"), now).unwrap();
+    add(at(2), Some(now));
+    assert_eq!(record(8, Some(at(2))).await, Err(()), "its time is over");
     store.flush().await.unwrap();
     let kinds = Journal::open(&folder.path()).unwrap().tail(9).unwrap();
     let kind = |record: &Record| record.fields().unwrap().text("kind").unwrap();
     let kinds: Vec<_> = kinds.iter().map(kind).collect();
-    assert_eq!(kinds, ["signed", "signed", "denied", "denied"]);
+    let [signed, denied] = ["signed", "denied"];
+    assert_eq!(kinds, [signed, denied, signed, denied, denied, denied, signed, denied]);
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    store::testing::{Folder, WALLET, at, client, holds, name},
+    store::testing::{Folder, WALLET, added, at, client, holds, name},
     types::{CertificateHash, ClientToken},
 };
 
@@ -32,9 +32,11 @@ fn a_client_is_listed_as_it_was_added() {
     assert!(!clients.add(&client("bare"), &Credential::Uid(u32::MAX), at(2)).unwrap());
     assert!(!clients.add(&client("cert"), &certificate, at(3)).unwrap());
     let [bare, cert, listed] = &folder.clients().list().unwrap()[..] else { panic!("three") };
-    assert_eq!((&bare.client, bare.credential), (&client("bare"), Some(Credential::Uid(u32::MAX))));
-    assert_eq!((&cert.client, cert.credential), (&client("cert"), Some(certificate)));
-    assert_eq!((&listed.client, listed.created), (&full, at(1)));
+    assert_eq!(bare.client, added(client("bare"), 2));
+    assert_eq!(bare.credential, Some(Credential::Uid(u32::MAX)));
+    assert_eq!(cert.client, added(client("cert"), 3));
+    assert_eq!(cert.credential, Some(certificate));
+    assert_eq!(listed.client, added(full, 1));
     assert!(matches!(listed.credential, Some(Credential::Token(_))));
     assert_eq!((listed.revoked, listed.last_used), (None, None));
 }
@@ -76,7 +78,7 @@ fn a_revoked_client_stays_on_the_list_and_makes_room_for_another() {
     let limited = Client { max_reservations: Some(1), ..client("ci") };
     assert!(!clients.add(&limited, &token(), at(9)).unwrap());
     let [ci, _] = &clients.list().unwrap()[..] else { panic!("two") };
-    assert_eq!((&ci.client, ci.created, ci.revoked), (&limited, at(9), None));
+    assert_eq!((&ci.client, ci.revoked), (&added(limited, 9), None));
 }
 
 #[test]

@@ -233,20 +233,18 @@ impl Proxy {
         let deadline = sender.upstream().deadline(true);
         let turn = timeout_at(deadline, self.turns.take(client, key)).await;
         let _turn = turn.map_err(|_| CallError::KeyInUse)?;
-        let result = match self.claim(incoming, sender, key, deadline).await? {
+        let in_doubt = match self.claim(incoming, sender, key, deadline).await? {
             Claim::Done(settled) => return told_again(settled),
             Claim::Mismatch => return Err(CallError::KeyReused),
             Claim::Running => return Err(CallError::KeyInUse),
-            Claim::New => self.perform(incoming, sender, None).await,
-            Claim::Interrupted { quiet, has_died: false } => {
-                self.perform(incoming, sender, Some(quiet)).await
-            }
+            Claim::New => None,
+            Claim::Interrupted { quiet, has_died: false } => Some(quiet),
             Claim::Interrupted { quiet, has_died: true } => {
-                let quiet = sender.upstream().quiet_after_death(quiet, Timestamp::now());
-                self.perform(incoming, sender, Some(quiet)).await
+                Some(sender.upstream().quiet_after_death(quiet, Timestamp::now()))
             }
         };
-        let kept = match Ended::with(&result) {
+        let result = self.perform(incoming, sender, in_doubt).await;
+        let kept = match Ended::with(&result, in_doubt.is_some()) {
             Ended::Known(settled) => self.store.settle(client, key, &settled).await,
             // The next request with this key asks what became of it.
             Ended::Unknown { quiet } => self.store.abandon(client, key, quiet).await,

@@ -244,7 +244,7 @@ impl Proxy {
             }
         };
         let result = self.perform(incoming, sender, in_doubt).await;
-        let kept = match Ended::with(&result, in_doubt.is_some()) {
+        let kept = match Ended::with(&result) {
             Ended::Known(settled) => self.store.settle(client, key, &settled).await,
             // The next request with this key asks what became of it.
             Ended::Unknown { quiet } => self.store.abandon(client, key, quiet).await,
@@ -256,7 +256,8 @@ impl Proxy {
         result
     }
 
-    /// Claims the key of a change. It waits while another process works on the same.
+    /// Claims the key of a change. It waits while another process works on the same. Whose access has
+    /// ended while it waited claims nothing.
     async fn claim(
         &self,
         incoming: &Incoming,
@@ -264,11 +265,16 @@ impl Proxy {
         key: &str,
         deadline: Instant,
     ) -> Result<Claim, StoreError> {
-        let client = incoming.client.name.as_str();
+        let Client { name, added, .. } = &incoming.client;
         let fingerprint = fingerprint(&incoming.call, sender.wallet());
         let mut pauses = Tries::new(false, deadline);
         loop {
-            let claim = self.store.claim(client, key, fingerprint, Timestamp::now()).await?;
+            let now = Timestamp::now();
+            let claim = self.store.claim(name.as_str(), *added, key, fingerprint, now).await;
+            if claim.as_ref().is_err_and(StoreError::is_access_ended) {
+                self.store.denied(&self.denial(incoming, "access_ended")).await;
+            }
+            let claim = claim?;
             match pauses.pause(Instant::now()) {
                 Next::Again(pause) if claim == Claim::Running => sleep(pause).await,
                 _ => return Ok(claim),

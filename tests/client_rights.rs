@@ -15,10 +15,12 @@ use std::{
 
 use agentpmt_proxy::{
     action::{ACTIONS, Action},
+    call::Call,
     policy::Client,
+    proxy::{CallError, Incoming, Place},
     sandbox::{Sandbox, Settings},
     store::ClientRecord,
-    types::Address,
+    types::{Address, RequestId},
 };
 use agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records};
 use axum::{
@@ -31,7 +33,11 @@ use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve};
 use futures_util::future::{join, join_all, join3};
 use http::StatusCode;
 use jiff::Timestamp;
-use tokio::{sync::Semaphore, task::yield_now, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    task::yield_now,
+    time::{Instant, timeout},
+};
 
 /// So that a test fails instead of hanging.
 const LONG: Duration = Duration::from_secs(60);
@@ -298,6 +304,30 @@ async fn who_loses_access_while_a_read_waits_to_be_made_has_none_of_it_signed() 
     let signed = records(&proxy, "signed").await;
     assert!(signed.iter().all(|record| record.text("client").unwrap() == "one"), "{signed:?}");
     assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "access_ended"]]);
+}
+
+#[tokio::test]
+async fn who_loses_access_while_it_waits_for_its_key_is_not_told_what_came_of_it() {
+    let proxy = TestProxy::start().await;
+    let agent = Agent::add(&proxy, &may("ci", "jobs"));
+    assert!(agent.reserve(GENERAL_JOB).await.status().is_success());
+    assert!(agent.complete(GENERAL_JOB, "k").await.status().is_success());
+    let client = clients(&proxy).list().unwrap().remove(0).client;
+    clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
+    // A call of which it was known before the revocation who makes it.
+    let complete = Action::named("job_complete").unwrap();
+    let waiting = Incoming {
+        call: Call::new(complete, [GENERAL_JOB], PROOF.as_bytes()).unwrap(),
+        call_id: RequestId::random(),
+        client,
+        known: Instant::now(),
+        key: Some("k".parse().unwrap()),
+        trail: Arc::default(),
+        place: Place(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()),
+    };
+    let error = proxy.proxy.call(waiting).await.unwrap_err();
+    assert!(matches!(&error, CallError::Store(error) if error.is_access_ended()), "{error}");
+    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["ci", "access_ended"]]);
 }
 
 #[tokio::test]

@@ -17,10 +17,11 @@ use axum::{
 use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
 use http::StatusCode;
 use reqwest::{Response, header::HeaderMap};
+use rusqlite::Connection;
 use tokio::{
     runtime::Runtime,
     sync::{Semaphore, oneshot},
-    task::spawn_blocking,
+    task::{spawn_blocking, yield_now},
 };
 
 const PROOF: &str = r#"{"proof_text":"done"}"#;
@@ -359,7 +360,7 @@ async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() 
     let open_after_some_looks = async {
         while second.sandbox.counts().requests < before + 4 {
             assert_eq!(arrived.available_permits(), 0, "it is not sent again");
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         gate.add_permits(1);
     };
@@ -367,6 +368,31 @@ async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() 
     let answer = problem(answer).await;
     assert_eq!((&answer["code"], &answer["processed"]), (&"outcome_unknown".into(), &true.into()));
     assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn how_long_a_silent_upstream_may_be_at_work_outlives_the_process() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        options.upstream.settle_time = Duration::ZERO;
+        options.upstream.change_timeout = Duration::from_secs(2);
+    })
+    .await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let before = proxy.sandbox.counts().requests;
+    let first_look = async {
+        while proxy.sandbox.counts().requests == before {
+            yield_now().await;
+        }
+        let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
+        let sql = "SELECT quiet - claimed FROM answers";
+        database.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    let (_, milliseconds) = tokio::join!(complete(&proxy, "k"), first_look);
+    assert!(milliseconds >= 3500, "three quarters of its time, and as long again: {milliseconds}");
+    gate.add_permits(1);
 }
 
 /// Notes when a completion arrives, and processes it once the gate is open, even if nobody listens

@@ -92,9 +92,9 @@ async fn everything_is_there_after_a_restart() {
     });
     let store = home.open();
     home.write_three_records(&store).await;
-    assert_eq!(store.claim("agent", "done", [1; 32], now).await.unwrap(), Claim::New);
+    assert_eq!(store.claim("agent", None, "done", [1; 32], now).await.unwrap(), Claim::New);
     store.settle("agent", "done", &answer).await.unwrap();
-    assert_eq!(store.claim("agent", "cut off", [2; 32], now).await.unwrap(), Claim::New);
+    assert_eq!(store.claim("agent", None, "cut off", [2; 32], now).await.unwrap(), Claim::New);
     let quiet = Timestamp::from_second(now.as_second() + 10).unwrap();
     let sending = Sending { key: "cut off", quiet };
     store.sign_record(&home.entry(3), Some(sending)).await.unwrap();
@@ -110,9 +110,9 @@ async fn everything_is_there_after_a_restart() {
     drop(store);
 
     let store = home.open();
-    let done = store.claim("agent", "done", [1; 32], now).await.unwrap();
+    let done = store.claim("agent", None, "done", [1; 32], now).await.unwrap();
     assert_eq!(done, Claim::Done(answer));
-    let cut_off = store.claim("agent", "cut off", [2; 32], now).await.unwrap();
+    let cut_off = store.claim("agent", None, "cut off", [2; 32], now).await.unwrap();
     assert_eq!(cut_off, Claim::Interrupted { quiet, has_died: true });
     let found = store.reservation(reservation.wallet, &reservation.job).await.unwrap().unwrap();
     assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-token");
@@ -210,7 +210,7 @@ async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed(
     if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
         let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
         let store = Store::open(Path::new(&database), &[key]).unwrap();
-        let claim = store.claim("agent", "key", [0; 32], Timestamp::now()).await.unwrap();
+        let claim = store.claim("agent", None, "key", [0; 32], Timestamp::now()).await.unwrap();
         assert_eq!(claim, Claim::New);
         println!("claimed");
         return std::future::pending().await;
@@ -227,7 +227,7 @@ async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed(
     let claimed = std::io::BufRead::lines(output).any(|line| line.unwrap().contains("claimed"));
     assert!(claimed);
     let store = home.open();
-    let claim = || store.claim("agent", "key", [0; 32], Timestamp::now());
+    let claim = || store.claim("agent", None, "key", [0; 32], Timestamp::now());
     assert_eq!(claim().await.unwrap(), Claim::Running);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -22,8 +22,8 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// How a call with this result has ended, of which an earlier try was `in_doubt`, or not.
-    pub(super) fn with(result: &Result<Answer, CallError>, in_doubt: bool) -> Self {
+    /// How a call with this result has ended.
+    pub(super) fn with(result: &Result<Answer, CallError>) -> Self {
         match result {
             Ok(answer) if is_final(answer) => Self::Known(Settled::Answer(stored(answer))),
             Err(CallError::OutcomeUnknown { processed: Some(true), seen, .. }) => {
@@ -32,8 +32,6 @@ impl Ended {
             }
             Err(CallError::OutcomeUnknown { quiet, .. }) => Self::Unknown { quiet: *quiet },
             Err(error) if error.may_have_had_effect() => Self::Unknown { quiet: None },
-            // It may be that nobody has looked what came of the earlier try.
-            Err(CallError::Denied(_)) if in_doubt => Self::Unknown { quiet: None },
             Ok(_) | Err(_) => Self::NotMade,
         }
     }
@@ -64,20 +62,4 @@ fn stored(answer: &Answer) -> StoredAnswer {
 fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
     headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
     Answer { status, headers, body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Denied;
-
-    #[test]
-    fn who_may_no_longer_look_leaves_an_earlier_try_in_doubt() {
-        let denied = || {
-            let (client, ended) = ("ci".parse().unwrap(), Timestamp::UNIX_EPOCH);
-            Err(CallError::Denied(Denied::Expired { client, ended }))
-        };
-        assert!(matches!(Ended::with(&denied(), true), Ended::Unknown { quiet: None }));
-        assert!(matches!(Ended::with(&denied(), false), Ended::NotMade));
-    }
 }

@@ -10,6 +10,7 @@ use super::{CallError, Incoming, Proxy, settle::is_silent};
 use crate::{
     action::Effect,
     canonical::CanonicalJson,
+    job_status::JobStatus,
     policy::{Denied, Permit, SignedPermit},
     reservation::{self, Reserved},
     retry::{Next, Outcome, Tries},
@@ -52,8 +53,11 @@ impl Proxy {
         let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         if let Some(quiet) = in_doubt {
-            // The earlier try was permitted, so the client held the job then.
-            let permit = client.permit(call.clone(), wallet, Some(&client.name), now)?;
+            // The earlier try was permitted, so the client held the job then. Whose time ends just now
+            // leaves it in doubt.
+            let permit = client.permit(call.clone(), wallet, Some(&client.name), now);
+            let left = || CallError::unknown(None, JobStatus::default(), Some(quiet));
+            let permit = permit.map_err(|_| left())?;
             Box::pin(self.settle(&exchange(permit), quiet)).await?;
         }
         let holder = match call.id() {
@@ -114,6 +118,7 @@ impl Proxy {
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
                     let quiet = Timestamp::now() + settle_time;
+                    Box::pin(self.prolong(&exchange, quiet)).await;
                     let seen = match Box::pin(self.settle(&exchange, quiet)).await {
                         Ok(seen) => seen,
                         Err(error) if is_borne_out(permit, &tried.outcome, &error) => {
@@ -128,6 +133,15 @@ impl Proxy {
                     in_doubt = Some(quiet);
                 }
             }
+        }
+    }
+
+    /// Has whoever takes over the key of a change, should this process end, wait as long.
+    async fn prolong(&self, exchange: &Exchange<'_>, quiet: Timestamp) {
+        let Some(key) = &exchange.origin.key else { return };
+        let client = exchange.permit.client().as_str();
+        if let Err(error) = self.store.prolong(client, key.as_str(), quiet).await {
+            tracing::error!(%error, "how long a change may be under way is not on record");
         }
     }
 

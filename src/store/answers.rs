@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Inner, Store, StoreError,
+    callers::access_ended,
     error::Fault,
     held::{CallKey, Holder},
     seal::Place,
@@ -51,20 +52,23 @@ pub struct Sending<'a> {
 
 impl Store {
     /// Claims a client's key for the call with this fingerprint, a hash of all that makes it the
-    /// same call. Answers are known for 24 hours. When this returns, the claim is on the disk.
+    /// same call. Answers are known for 24 hours. When this returns, the claim is on the disk. `added`
+    /// is when the client was added ([`Client::added`](crate::policy::Client::added)).
     ///
     /// # Errors
-    /// The claim could not be written, so it is nobody's; or the answer does not open.
+    /// The claim could not be written, so it is nobody's; or the answer does not open; or the client's
+    /// access has ended, and all is left as it was.
     pub async fn claim(
         &self,
         client: &str,
+        added: Option<Timestamp>,
         key: &str,
         fingerprint: [u8; 32],
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         let call = CallKey { client: client.to_owned(), key: key.to_owned() };
         let attempt =
-            Attempt { holder: self.0.held.holder(), call: call.clone(), fingerprint, now };
+            Attempt { holder: self.0.held.holder(), call: call.clone(), added, fingerprint, now };
         let holder = attempt.holder;
         let inner = self.0.clone();
         let claim = self.write(move |transaction| attempt.claim(&inner, transaction)).await;
@@ -96,6 +100,22 @@ impl Store {
             if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
         })
         .await
+    }
+
+    /// Notes that the upstream may be at work on a claimed call for longer than was known, until
+    /// `quiet`. When this returns, it is on the disk, for whoever claims the call if this process ends.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn prolong(
+        &self,
+        client: &str,
+        key: &str,
+        quiet: Timestamp,
+    ) -> Result<(), StoreError> {
+        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
+        let inner = self.0.clone();
+        self.write(move |transaction| mark_sent(&inner, transaction, &call, quiet)).await
     }
 
     /// Forgets a claimed call of which nothing was sent.
@@ -158,6 +178,7 @@ impl Store {
 struct Attempt {
     holder: Holder,
     call: CallKey,
+    added: Option<Timestamp>,
     fingerprint: [u8; 32],
     now: Timestamp,
 }
@@ -172,6 +193,9 @@ struct Found {
 
 impl Attempt {
     fn claim(self, inner: &Inner, transaction: &Connection) -> Result<Claim, Fault> {
+        if access_ended(transaction, &self.call.client, self.added, self.now)? {
+            return Err(Fault::AccessEnded);
+        }
         inner.run.hold()?;
         match self.find(transaction)? {
             None => {

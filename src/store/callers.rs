@@ -131,7 +131,7 @@ fn admit(
 }
 
 /// Whether a client was revoked, also if it was removed since or another one has its name, or its
-/// time is over. That of `local`, who was never added, is over with the first client that is.
+/// time is over. Nobody is `local`, who was never added, once there is a client.
 pub(super) fn access_ended(
     connection: &Connection,
     client: &str,

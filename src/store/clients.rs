@@ -181,8 +181,8 @@ impl Clients {
             transaction.commit().map_err(Fault::from)?;
             Ok(value)
         })();
-        // Nobody has read what was before since the commit, or finds it for longer, or acts on it, or
-        // waits before that until it is on record.
+        // A call that read what was before may find it that long, go on with it, and wait for room in
+        // the journal's queue.
         if done.is_ok() {
             thread::sleep(LEASE + KNOWN + PATIENCE);
         }

@@ -37,7 +37,7 @@ fn left_behind(quiet: i64) -> Claim {
 }
 
 async fn claim(store: &Store, seconds: i64) -> Claim {
-    store.claim("agent", "key", FINGERPRINT, at(seconds)).await.unwrap()
+    store.claim("agent", None, "key", FINGERPRINT, at(seconds)).await.unwrap()
 }
 
 #[tokio::test]
@@ -57,12 +57,12 @@ async fn keys_belong_to_clients_and_to_one_call() {
     let folder = Folder::new();
     let store = folder.open();
     assert_eq!(claim(&store, 0).await, Claim::New);
-    let other = store.claim("agent", "key", [8; 32], at(0)).await.unwrap();
+    let other = store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::Mismatch);
-    let other = store.claim("another", "key", [8; 32], at(0)).await.unwrap();
+    let other = store.claim("another", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::New);
     store.settle("agent", "key", &answer("{}")).await.unwrap();
-    let other = store.claim("agent", "key", [8; 32], at(0)).await.unwrap();
+    let other = store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::Mismatch);
 }
 
@@ -198,10 +198,10 @@ async fn a_claim_that_cannot_be_written_is_nobodys() {
     let store = folder.open();
     let key = "k".repeat(10_000);
     limit_growth(&store, 0).await;
-    let refused = store.claim("agent", &key, FINGERPRINT, at(0)).await.unwrap_err();
+    let refused = store.claim("agent", None, &key, FINGERPRINT, at(0)).await.unwrap_err();
     assert!(refused.is_full());
     limit_growth(&store, 1000).await;
-    assert_eq!(store.claim("agent", &key, FINGERPRINT, at(0)).await.unwrap(), Claim::New);
+    assert_eq!(store.claim("agent", None, &key, FINGERPRINT, at(0)).await.unwrap(), Claim::New);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn the_oldest_go_when_others_come() {
     let folder = Folder::new();
     let store = folder.open();
     for number in 0..6 {
-        store.claim("agent", &number.to_string(), FINGERPRINT, at(number)).await.unwrap();
+        store.claim("agent", None, &number.to_string(), FINGERPRINT, at(number)).await.unwrap();
     }
     let rows = || -> i64 {
         folder.sqlite().query_row("SELECT count(*) FROM answers", [], |row| row.get(0)).unwrap()
@@ -248,7 +248,7 @@ async fn answers_are_sealed_and_bound_to_their_key() {
     let folder = Folder::new();
     let store = folder.open();
     for name in ["key", "other"] {
-        store.claim("agent", name, FINGERPRINT, at(0)).await.unwrap();
+        store.claim("agent", None, name, FINGERPRINT, at(0)).await.unwrap();
         store.settle("agent", name, &answer("the-private-instructions")).await.unwrap();
     }
     assert!(!holds(&folder.bytes(), "the-private-instructions"));
@@ -256,7 +256,7 @@ async fn answers_are_sealed_and_bound_to_their_key() {
     let exchange = "CREATE TEMP TABLE t AS SELECT * FROM answers;
                     UPDATE answers SET answer = (SELECT answer FROM t WHERE t.key <> answers.key)";
     folder.tamper(exchange);
-    let refused = store.claim("agent", "key", FINGERPRINT, at(1)).await.unwrap_err();
+    let refused = store.claim("agent", None, "key", FINGERPRINT, at(1)).await.unwrap_err();
     assert_eq!(refused.fault(), &Fault::Sealed(ANSWER));
 }
 
@@ -267,6 +267,6 @@ async fn an_answer_of_another_wallet_does_not_open() {
     claim(&store, 0).await;
     store.settle("agent", "key", &answer("{}")).await.unwrap();
     let other = Store::open(&folder.path(), &[key(2)]).unwrap();
-    let refused = other.claim("agent", "key", FINGERPRINT, at(1)).await.unwrap_err();
+    let refused = other.claim("agent", None, "key", FINGERPRINT, at(1)).await.unwrap_err();
     assert!(refused.to_string().contains("sealed for another wallet"), "{refused}");
 }

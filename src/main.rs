@@ -14,7 +14,8 @@ use agentpmt_proxy::{
 };
 use clap::Parser;
 
-#[cfg(feature = "jemalloc")]
+// It gives free memory back without being asked, by a thread that other systems do not have.
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

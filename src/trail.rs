@@ -62,7 +62,7 @@ impl Trail {
         self.abandoned.notify_one();
     }
 
-    /// Waits until nobody waits for the answer any more. It is told once.
+    /// Waits until nobody waits for the answer any more. Of several that wait, one is told.
     pub(crate) async fn abandoned(&self) {
         self.abandoned.notified().await;
     }
@@ -74,7 +74,7 @@ impl Trail {
         let _ = self.begun.set(Begun { client, action: call.action().name, product });
     }
 
-    /// The call was sent, or could not be, once more, and that took so long.
+    /// One more try was made, which took so long.
     pub(crate) fn tried(&self, time: Duration) {
         self.tries.fetch_add(1, Relaxed);
         self.upstream.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);

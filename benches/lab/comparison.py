@@ -13,6 +13,9 @@ CROWD = 1000
 # Seconds to stop everything and write the report.
 RESERVE = 15
 
+# Seconds in which free memory may go back to the system.
+AFTERMATH = 5
+
 # The part of the time that is kept for the crowd, at most.
 CROWD_SHARE = 0.45
 
@@ -131,6 +134,8 @@ class Comparison:
         self.figures.add("crowd.requests", served)
         self.figures.add("crowd.resident", procfs.resident_mb(service.pid))
         self.figures.add("crowd.peak", procfs.peak_mb(service.pid))
+        time.sleep(AFTERMATH)
+        self.figures.add("crowd.left", procfs.resident_mb(service.pid))
 
     def records(self):
         """How many records the journal holds for a request that the proxy was sent."""

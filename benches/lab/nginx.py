@@ -7,8 +7,8 @@ from .service import Service, free_port
 
 CONF = """
 daemon off;
+master_process off;
 {user}
-worker_processes 1;
 error_log {folder}/{name}.log;
 pid {folder}/{name}.pid;
 events {{ worker_connections 8192; }}

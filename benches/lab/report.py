@@ -1,6 +1,6 @@
 """What the comparison found: a table of figures, a table of targets."""
 
-from .comparison import CONNECTIONS, CROWD
+from .comparison import AFTERMATH, CONNECTIONS, CROWD
 from .table import markdown, number, times
 
 SERVICES = {
@@ -44,12 +44,13 @@ AGENTS = {
 METHOD = """\
 All in one run, in turn, round after round, over loopback; load generator, upstream and what is
 measured share the cores. CPU time is user + system time of the process and its children, divided
-by requests. The proxy has its default configuration, one client with a token, and logs to a file;
-nginx writes no access log; the Python sidecar signs with coincurve, and neither sidecar checks tokens,
-keeps a journal or logs. In brackets: how many times the proxy's figure. At half load each of the
-connections pauses between two requests for a random time, chosen so that the throughput is half of
-what it was at full load. The start is that with a key file of scrypt's least cost, in the median;
-all else is with a standard one. What is compared in a target is compared within a round."""
+by requests. The proxy has its default configuration, so a thread for each core, one client with a
+token, and logs to a file; nginx, which writes no access log, and the sidecars are one process each.
+The Python sidecar signs with coincurve, and neither sidecar checks tokens, keeps a journal or logs.
+In brackets: how many times the proxy's figure. At half load each of the connections pauses between
+two requests for a random time, chosen so that the throughput is half of what it was at full load.
+The start is that with a key file of scrypt's least cost, in the median; all else is with a standard
+one. What is compared in a target is compared within a round."""
 
 
 def services(figures):
@@ -95,6 +96,7 @@ def proxy_alone(figures):
         [f"requests at {CROWD:,} connections", number(figures.median("crowd.requests"))],
         ["resident memory after them (MB)", number(figures.median("crowd.resident"))],
         ["resident memory at most on the way (MB)", number(figures.median("crowd.peak"))],
+        [f"resident memory {AFTERMATH} s after them (MB)", number(figures.median("crowd.left"))],
         ["records in the journal for each request", number(figures.median("records"))],
     ]
     return markdown(["agentpmt-proxy alone", "figure"], rows)

@@ -14,6 +14,11 @@ use std::time::Duration;
 
 use criterion::Criterion;
 
+// As in the program.
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let criterion = Criterion::default().warm_up_time(Duration::from_secs(1));
     let mut criterion = criterion.measurement_time(Duration::from_secs(3)).configure_from_args();

@@ -36,7 +36,8 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// A call that the proxy makes by itself, to find out what came of the one that was asked for.
+    /// A call that the proxy makes by itself, to find out what came of the one that was asked for: also
+    /// when the client's access has ended meanwhile, since somebody has to.
     pub(crate) fn of_look(asked: &Self) -> Self {
         Self { call_id: asked.call_id.clone(), key: None, trail: None, known: asked.known }
     }

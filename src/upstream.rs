@@ -188,7 +188,7 @@ impl Upstream {
     }
 
     /// The same for a change whose sender has died, at the latest `now` and not after the change's
-    /// deadline; `quiet` was counted from the moment in which it was sent.
+    /// deadline; `quiet` was counted from the moment in which it was sent or its answer was lost.
     pub fn quiet_after_death(&self, quiet: Timestamp, now: Timestamp) -> Timestamp {
         quiet.max((now + self.settle_time).min(quiet + self.change_timeout))
     }

@@ -302,8 +302,8 @@ impl Problem {
     /// What has to be on record cannot be written or read.
     pub(super) fn store(error: &StoreError) -> Self {
         if error.is_access_ended() {
-            let detail = "the client was revoked, or its time ended, while the call was being made; \
-                          nothing more was signed";
+            let detail = "the client's access ended while the call was being made; nothing more was \
+                          signed";
             return Self::new(Kind::NotAllowed, detail);
         }
         let detail = format!("{error}; nothing was signed");

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use futures_util::future::join;
 use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -118,8 +119,9 @@ impl Proxy {
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
                     let quiet = Timestamp::now() + settle_time;
-                    Box::pin(self.prolong(&exchange, quiet)).await;
-                    let seen = match Box::pin(self.settle(&exchange, quiet)).await {
+                    let kept = self.prolong(&exchange, quiet);
+                    let settled = join(self.settle(&exchange, quiet), kept);
+                    let seen = match Box::pin(settled).await.0 {
                         Ok(seen) => seen,
                         Err(error) if is_borne_out(permit, &tried.outcome, &error) => {
                             return self.answered(permit, tried.outcome).await;

@@ -31,7 +31,7 @@ impl StoreError {
         matches!(self.fault, Fault::Missing)
     }
 
-    /// Whether a call was not recorded since its client may not call any more.
+    /// Whether a call was neither claimed nor recorded since its client may not call any more.
     pub fn is_access_ended(&self) -> bool {
         matches!(self.fault, Fault::AccessEnded)
     }
@@ -95,8 +95,8 @@ pub enum Fault {
     /// An answer is settled for a key that this run of the process has not claimed.
     #[error("the answer's Idempotency-Key is not claimed by this process; this is a bug")]
     NotClaimed,
-    /// The client of a call was revoked, or its time ended, while the call was being made.
-    #[error("the client's access ended before the call was signed")]
+    /// The access of a call's client ended while the call was being made.
+    #[error("the client's access has ended")]
     AccessEnded,
     /// The thread of the store has ended.
     #[error("the store has stopped; restart the proxy")]

@@ -3,9 +3,12 @@ use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode};
 
 use super::*;
-use crate::store::{
-    Journal, StoredAnswer,
-    testing::{Folder, at, entry, holds, key, limit_growth},
+use crate::{
+    policy::Client,
+    store::{
+        Journal, StoredAnswer,
+        testing::{Folder, at, client, entry, holds, key, limit_growth, name},
+    },
 };
 
 const FINGERPRINT: [u8; 32] = [7; 32];
@@ -64,6 +67,30 @@ async fn keys_belong_to_clients_and_to_one_call() {
     store.settle("agent", "key", &answer("{}")).await.unwrap();
     let other = store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::Mismatch);
+}
+
+#[tokio::test]
+async fn whose_access_has_ended_claims_nothing_and_all_is_left_as_it_was() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let agent = |expires| Client { expires, ..client("agent") };
+    let claim_as_added = || store.claim("agent", Some(at(0)), "key", FINGERPRINT, at(2));
+    let (revoke, remove) = (
+        || folder.clients().revoke(&name("agent"), at(1)).unwrap(),
+        || folder.clients().remove(&name("agent")).unwrap(),
+    );
+    folder.add(&agent(None));
+    assert_eq!(claim_as_added().await.unwrap(), Claim::New);
+    revoke();
+    assert!(claim_as_added().await.unwrap_err().is_access_ended());
+    remove();
+    assert_eq!(claim(&store, 2).await, Claim::Running);
+    store.abandon("agent", "key", Some(at(QUIET))).await.unwrap();
+    folder.add(&agent(Some(at(2))));
+    assert!(claim_as_added().await.unwrap_err().is_access_ended());
+    revoke();
+    remove();
+    assert_eq!(claim(&store, 2).await, interrupted(QUIET));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ CONNECTIONS = 32
 CROWD = 1000
 
 # Seconds to stop everything and write the report.
-RESERVE = 15
+RESERVE = 25
 
 # Seconds in which free memory may go back to the system.
 AFTERMATH = 5
@@ -130,6 +130,8 @@ class Comparison:
             seconds = min(left / self.rate() + 1, self.deadline.left() - RESERVE)
             if seconds < 1:
                 break
+            # The connections of the load before would be there beside the new ones.
+            time.sleep(AFTERMATH)
             served += self.sample("proxy", Load(CROWD, seconds)).requests
         self.figures.add("crowd.requests", served)
         self.figures.add("crowd.resident", procfs.resident_mb(service.pid))

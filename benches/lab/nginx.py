@@ -1,14 +1,12 @@
 """nginx as the upstream, which answers at once, and as the plain reverse proxy to compare with."""
 
 import json
-import os
 
 from .service import Service, free_port
 
 CONF = """
 daemon off;
 master_process off;
-{user}
 error_log {folder}/{name}.log;
 pid {folder}/{name}.pid;
 events {{ worker_connections 8192; }}
@@ -88,9 +86,7 @@ def server(port, answer):
 
 def start(folder, name, port, servers):
     conf = folder / f"{name}.conf"
-    # Workers of root would be somebody else, who may not read the folder.
-    user = "user root;" if os.geteuid() == 0 else ""
-    conf.write_text(CONF.format(folder=folder, name=name, servers=servers, user=user))
+    conf.write_text(CONF.format(folder=folder, name=name, servers=servers))
     command = ["nginx", "-p", folder, "-e", folder / f"{name}.log", "-c", conf]
     return Service(name, command, port, log=folder / f"{name}.out")
 

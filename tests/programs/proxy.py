@@ -30,8 +30,15 @@ def serving(*arguments, **options):
 
 
 @contextlib.contextmanager
-def listening(name, *arguments, port=0, directory=ROOT, password=None, log=subprocess.DEVNULL):
+def listening(name, *arguments, **options):
     """A command that serves, on a free port unless it is told one; gives the address."""
+    with started(name, *arguments, **options) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def started(name, *arguments, port=0, directory=ROOT, password=None, log=subprocess.DEVNULL):
+    """The same; gives the address and the process id."""
     process = subprocess.Popen(
         [BINARY, name, "--listen", f"127.0.0.1:{port}", *map(str, arguments)],
         cwd=directory,
@@ -43,7 +50,7 @@ def listening(name, *arguments, port=0, directory=ROOT, password=None, log=subpr
     try:
         first = process.stdout.readline()
         assert "http://" in first, f"no address in {first!r}"
-        yield "http://" + first.split("http://")[1].strip()
+        yield "http://" + first.split("http://")[1].strip(), process.pid
     finally:
         process.terminate()
         process.communicate(timeout=30)

@@ -252,16 +252,25 @@ fn late(router: Router, status: StatusCode, gate: Arc<Semaphore>) -> Router {
     }))
 }
 
-#[tokio::test]
-async fn while_the_upstream_may_still_be_at_work_a_change_is_not_made_again() {
+/// A proxy in front of such an upstream, with the general job reserved.
+async fn in_front_of_late(
+    status: StatusCode,
+    change: impl FnOnce(&mut Options),
+) -> (TestProxy, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let sandbox = Sandbox::new(Settings::default());
-    let upstream = serve(late(sandbox.router(), StatusCode::BAD_GATEWAY, gate.clone())).await;
-    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+    let upstream = serve(late(sandbox.router(), status, gate.clone())).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, change).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    (proxy, gate)
+}
+
+#[tokio::test]
+async fn while_the_upstream_may_still_be_at_work_a_change_is_not_made_again() {
+    let (proxy, gate) = in_front_of_late(StatusCode::BAD_GATEWAY, |options| {
         options.upstream.settle_time = Duration::from_secs(20);
     })
     .await;
-    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     let before = proxy.sandbox.counts().requests;
     let open_after_some_looks = async {
         while proxy.sandbox.counts().requests < before + 4 {
@@ -377,15 +386,11 @@ async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() 
 
 #[tokio::test]
 async fn how_long_a_silent_upstream_may_be_at_work_outlives_the_process() {
-    let gate = Arc::new(Semaphore::new(0));
-    let sandbox = Sandbox::new(Settings::default());
-    let upstream = serve(late(sandbox.router(), StatusCode::GATEWAY_TIMEOUT, gate.clone())).await;
-    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+    let (proxy, gate) = in_front_of_late(StatusCode::GATEWAY_TIMEOUT, |options| {
         options.upstream.settle_time = Duration::ZERO;
         options.upstream.change_timeout = Duration::from_secs(30);
     })
     .await;
-    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
     let kept = || {
         let row = database.query_row("SELECT quiet - claimed FROM answers", [], |row| row.get(0));
@@ -425,15 +430,11 @@ fn held_up(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Rou
 
 #[tokio::test]
 async fn who_asks_too_early_is_told_when_to_ask_again() {
-    let gate = Arc::new(Semaphore::new(0));
-    let sandbox = Sandbox::new(Settings::default());
-    let upstream = serve(late(sandbox.router(), StatusCode::BAD_GATEWAY, gate.clone())).await;
-    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+    let (proxy, _shut) = in_front_of_late(StatusCode::BAD_GATEWAY, |options| {
         options.upstream.settle_time = Duration::from_secs(3600);
         options.upstream.change_timeout = Duration::from_secs(1);
     })
     .await;
-    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     for _ in 0..2 {
         let response = complete(&proxy, "k").await;
         let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();

@@ -57,8 +57,8 @@ impl Proxy {
             // The earlier try was permitted, so the client held the job then. Whose time ends just now
             // leaves it in doubt.
             let permit = client.permit(call.clone(), wallet, Some(&client.name), now);
-            let left = || CallError::unknown(None, JobStatus::default(), Some(quiet));
-            let permit = permit.map_err(|_| left())?;
+            let left_in_doubt = |_| CallError::unknown(None, JobStatus::default(), Some(quiet));
+            let permit = permit.map_err(left_in_doubt)?;
             Box::pin(self.settle(&exchange(permit), quiet)).await?;
         }
         let holder = match call.id() {

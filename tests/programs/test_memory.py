@@ -21,8 +21,8 @@ def call(address):
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
     connection.request("POST", "/api/external/jobs/list", body="{}")
     answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    answer.read()
+    body = answer.read()
+    assert answer.status == 200, body
     return connection
 
 

@@ -25,6 +25,7 @@ use std::{
     fmt::Display,
     io::{ErrorKind, Write, stderr},
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -82,7 +83,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command to its end.
+    /// Runs the command to its end. [`end`] comes next.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -159,7 +160,30 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says on standard error what does not stop the command. Nobody may be listening.
+/// Prints to standard output from a thread of its own: what serves waits for no reader.
+fn announce(text: String) -> Result<(), Failure> {
+    let printing = move || {
+        if let Err(failure) = print(&text) {
+            complain(failure);
+        }
+    };
+    let thread = thread::Builder::new().name("print".to_owned()).spawn(printing);
+    thread.map(drop).map_err(|cause| Failure::Runtime { cause })
+}
+
+/// Says why the command failed, if it did, and ends the log. A proxy waits for no reader of its
+/// standard error.
+pub fn end(failure: Option<&Failure>) {
+    if let Some(failure) = failure {
+        complain(failure);
+    }
+    log::flush();
+}
+
+/// Says something on standard error. Nobody may be listening.
 fn complain(what: impl Display) {
-    let _ = writeln!(stderr(), "agentpmt-proxy: {what}");
+    let line = format!("agentpmt-proxy: {what}\n");
+    if !log::push(line.as_bytes()) {
+        let _ = stderr().write_all(line.as_bytes());
+    }
 }

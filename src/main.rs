@@ -1,13 +1,10 @@
 //! The program: reads the command line, runs it, and turns its failure into an exit code.
 
-use std::{
-    io::{ErrorKind, Write, stderr},
-    process::ExitCode,
-};
+use std::{io::ErrorKind, process::ExitCode};
 
 use agentpmt_proxy::{
     call::InvalidCall,
-    cli::{Cli, Failure},
+    cli::{self, Cli, Failure},
     http::{SocketError, TlsError},
     signer::keystore::KeystoreError,
     store::ClientsError,
@@ -20,14 +17,9 @@ use clap::Parser;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Whoever closed standard error does not want to know.
-            let _ = writeln!(stderr(), "agentpmt-proxy: {failure}");
-            exit_code(&failure)
-        }
-    }
+    let failure = Cli::parse().run().err();
+    cli::end(failure.as_ref());
+    failure.as_ref().map_or(ExitCode::SUCCESS, exit_code)
 }
 
 /// 1 and 2 as usual, otherwise the codes of BSD's `sysexits.h`.

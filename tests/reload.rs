@@ -36,7 +36,7 @@ fn what_is_logged_changes_at_once() {
     home.write("proxy.toml", "log.level = 'info'");
     assert_eq!(reload(&server).0, 200);
     server.request("GET", "/healthz");
-    assert!(server.log().contains("/healthz"), "{}", server.log());
+    server.logs("/healthz");
     assert_eq!(last_reload(&server)["ok"], true);
 }
 
@@ -49,7 +49,7 @@ fn a_signal_reloads_as_the_call_does() {
     assert!(Command::new("sh").args(["-c", &hang_up]).status().unwrap().success());
     until(|| !last_reload(&server).is_null());
     assert_eq!(last_reload(&server)["ok"], true);
-    assert!(server.log().contains("reloaded"), "{}", server.log());
+    server.logs("reloaded");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn mistakes_leave_all_as_it_was_and_are_told_in_full() {
         let [detail, mistakes] =
             [&problem["detail"], &last["mistakes"]].map(|it| it.as_str().unwrap());
         assert!(detail.contains(word) && mistakes.contains(word), "{problem} {last}");
-        assert!(server.log().contains(word), "{}", server.log());
+        server.logs(word);
     }
     home.write("proxy.toml", "");
     assert_eq!(reload(&server).0, 200, "and the next one may be good");
@@ -84,7 +84,8 @@ fn what_needs_a_restart_is_named() {
     // The command line says where it listens, so the file does not matter.
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(": keys, socket.mode; restart"), "{detail}");
-    assert!(server.log().contains("keys, socket.mode"), "the level is as it was");
+    // The level is as it was.
+    server.logs("keys, socket.mode");
 }
 
 #[test]

@@ -6,9 +6,9 @@ mod binary;
 mod common;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -85,6 +85,60 @@ fn wait_gives_up_after_its_time() {
     ran.fails(69, &[&address]);
 }
 
+#[test]
+fn a_log_that_nobody_reads_stops_neither_calls_nor_the_end() {
+    let (server, unread) = Home::new().serve_into_pipe(&["serve", "--sandbox"]);
+    // A pipe holds some two hundred of their lines.
+    for _ in 0..400 {
+        assert_eq!(server.request("POST", "/api/external/jobs/list").0, 200);
+    }
+    assert_eq!(server.request("GET", "/healthz").0, 200);
+    assert_eq!(server.signal("TERM").code, Some(0));
+    drop(unread);
+}
+
+#[test]
+fn lines_that_find_no_room_are_counted_and_the_log_says_how_many() {
+    const CALLS: u64 = 5000;
+    let (server, unread) = Home::new().serve_into_pipe(&["serve", "--sandbox"]);
+    // More than pipe and queue hold.
+    let path = format!("/{}", "long".repeat(45));
+    let mut calling = connect(server.address);
+    for _ in 0..CALLS {
+        assert_ne!(get(&mut calling, &path), 0);
+    }
+    let mut lines = BufReader::new(unread).lines().map(|line| line.unwrap());
+    let (mut told, mut dropped) = (0, 0);
+    let mut count = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        told += u64::from(event["path"] == *path);
+        dropped += event["dropped"].as_u64().unwrap_or(0);
+        dropped
+    };
+    while count(&lines.next().unwrap()) == 0 {}
+    signal(server.id(), "TERM");
+    lines.for_each(|line| {
+        count(&line);
+    });
+    assert_eq!((server.end().code, told + dropped), (Some(0), CALLS));
+}
+
+#[test]
+fn it_serves_and_ends_though_nobody_reads_what_it_prints() {
+    let (unread, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while (&writer).write(&[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["serve", "--sandbox", "--listen", "unix:proxy.sock"]);
+    let mut running = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    home.run(&["wait", "--listen", "unix:proxy.sock"]).ok();
+    signal(running.id(), "TERM");
+    assert!(running.wait().unwrap().success());
+    drop(unread);
+}
+
 async fn slow_upstream(fault: &str, delay: Duration) -> (Home, Sandbox, Server) {
     let sandbox = Sandbox::new(Settings::default());
     let mut fault: agentpmt_proxy::sandbox::Fault = fault.parse().unwrap();
@@ -108,8 +162,8 @@ fn is_refused(address: SocketAddr) -> bool {
 }
 
 fn get(stream: &mut TcpStream, path: &str) -> u16 {
-    // It may be closed already.
-    let _ = write!(stream, "GET {path} HTTP/1.1\r\nhost: p\r\n\r\n");
+    // In one piece, since the kernel holds the second back. It may be closed already.
+    let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: p\r\n\r\n").as_bytes());
     status(stream)
 }
 

@@ -1,10 +1,14 @@
 //! Where log events go: standard error, as text for people or JSON for programs.
 
 mod json;
+mod writer;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal, Write},
+    panic,
+};
 
-use rustix::stdio::stderr;
 use tracing::Level;
 use tracing_subscriber::{
     Layer, Registry, filter::Targets, fmt, layer::SubscriberExt, registry, reload::Handle,
@@ -12,6 +16,8 @@ use tracing_subscriber::{
 };
 
 use self::json::JsonLines;
+pub(super) use self::writer::{flush, push};
+use super::Failure;
 use crate::config::{LogConfig, LogFormat};
 
 /// The log, whose level may change.
@@ -20,13 +26,17 @@ pub(super) struct Log(Handle<Targets, Registry>);
 
 /// Starts logging. Only this program's own events are taken, at every level: those of the HTTP
 /// libraries may hold whole requests, with signatures and tokens in them.
-pub(super) fn start(config: &LogConfig) -> Log {
+///
+/// # Errors
+/// The system gives no thread to write with.
+pub(super) fn start(config: &LogConfig) -> Result<Log, Failure> {
+    writer::start().map_err(|cause| Failure::Runtime { cause })?;
     let (own, handle) = tracing_subscriber::reload::Layer::new(own(config.level));
     let terminal = io::stderr().is_terminal();
     let layer = fmt::layer()
         .with_writer(|| StandardError)
         .with_target(false)
-        // It would be told to the same standard error, and end who logs.
+        // The queue takes every line, so there are none.
         .log_internal_errors(false);
     let layer = match config.format {
         LogFormat::Json => layer.event_format(JsonLines).boxed(),
@@ -35,7 +45,13 @@ pub(super) fn start(config: &LogConfig) -> Log {
     };
     // Fails only if this process logs already.
     let _ = registry().with(own).with(layer).try_init();
-    Log(handle)
+    panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        let backtrace =
+            (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(backtrace, "{panic}");
+    }));
+    Ok(Log(handle))
 }
 
 impl Log {
@@ -45,13 +61,13 @@ impl Log {
     }
 }
 
-/// Standard error without the lock of the standard library: an event is one write, and nobody waits
-/// for that of another thread.
+/// Standard error, as [`writer`] writes it.
 struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(stderr(), bytes)?)
+        push(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

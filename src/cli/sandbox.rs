@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, Settings, duration, listen, log, print, serve, signals::Signals};
+use super::{Failure, Settings, announce, duration, listen, log, serve, signals::Signals};
 use crate::{
     config::ListenAddress,
     sandbox::{self, Fault},
@@ -40,7 +40,7 @@ pub(super) struct Sandbox {
 impl Sandbox {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let config = settings.load([])?;
-        log::start(&config.log);
+        log::start(&config.log)?;
         let listener = listen::bind(self.listen)?;
         let address = listen::local_address(&listener)?;
         let sandbox = sandbox::Sandbox::new(sandbox::Settings {
@@ -53,7 +53,7 @@ impl Sandbox {
         serve::runtime()?.block_on(async {
             let listener = listen::hand_over(listener)?;
             let mut signals = Signals::catch()?;
-            print(&format!(
+            announce(format!(
                 "the sandbox listens on http://{address}\n\
                  use it with: agentpmt-proxy serve --upstream http://{address}\n\
                  faults: POST http://{address}/sandbox/faults\n"

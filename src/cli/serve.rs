@@ -16,10 +16,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Settings, environment, joined,
+    Failure, Settings, announce, environment, joined,
     listen::{self, Listening},
     log::{self, Log},
-    print, process,
+    process,
     reload::{self, Reload},
     signals::{self, Signals},
     wallets::{self, Wallets},
@@ -75,7 +75,7 @@ impl Serve {
         let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
         let settings = settings.with(flags);
         let config = settings.clone().load([])?;
-        let log = log::start(&config.log);
+        let log = log::start(&config.log)?;
         process::raise_descriptor_limit();
         let tls = Tls::load(&config.tls)?;
         // The port first: whoever has to type a password should not do it in vain.
@@ -104,7 +104,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 /// Serves until the process is told to end, then lets what runs come to its end: for at most
 /// [`DRAIN`], or until it is told again.
 ///
-/// The text is printed first: whoever has read it can connect, and can end the process in peace.
+/// Whoever has read the text can connect, and can end the process in peace.
 async fn serve_proxy(
     listeners: Vec<http::Listener>,
     limits: Limits,
@@ -114,7 +114,7 @@ async fn serve_proxy(
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let mut hangups = signals::hangups()?;
-    print(text)?;
+    announce(text.to_owned())?;
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
     // Kept until the end: they also run the changes whose clients have gone.

@@ -5,7 +5,7 @@
 use std::{
     env,
     fs::{self, File, Permissions},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, PipeReader, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -119,19 +119,22 @@ impl Home {
 
     /// Runs a command that becomes the program.
     pub fn serve_as(&self, command: &mut Command, stdin: Stdio) -> Server {
-        let mut process = self.start_with(command.stdin(stdin));
-        let Some(line) = process.line() else { panic!("it ended: {:?}", process.end()) };
-        let (_, place) = line.split_once(" listens on ").unwrap();
-        let address = place.split_once("://").map(|(_, address)| address.parse().unwrap());
-        let address = address.unwrap_or(SocketAddr::from(([0; 4], 0)));
-        Server { address, place: place.to_owned(), process }
+        Server::of(self.start_with(command.stdin(stdin)))
+    }
+
+    /// The same on a free port, with a pipe for its log that is read by the caller alone.
+    pub fn serve_into_pipe(&self, args: &[&str]) -> (Server, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.command();
+        command.args(args).args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stderr(writer);
+        let unused = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        (Server::of(Self::spawn(&mut command, unused)), reader)
     }
 
     /// The program, with nothing in its environment that this value does not hold.
     pub fn command(&self) -> Command {
         self.command_of(env!("CARGO_BIN_EXE_agentpmt-proxy").as_ref())
     }
-
     /// The same for a copy of the program.
     pub fn command_of(&self, program: &Path) -> Command {
         self.clean(Command::new(program))
@@ -159,7 +162,12 @@ impl Home {
     fn start_with(&self, command: &mut Command) -> Process {
         // A file, since nobody would empty a pipe while the program runs.
         let stderr = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-        command.stdout(Stdio::piped()).stderr(File::create(&stderr).unwrap());
+        command.stderr(File::create(&stderr).unwrap());
+        Self::spawn(command, stderr)
+    }
+
+    fn spawn(command: &mut Command, stderr: tempfile::TempPath) -> Process {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Process { child, stdout, stderr }
@@ -270,6 +278,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// One that has said where it listens.
+    fn of(mut process: Process) -> Self {
+        let Some(line) = process.line() else { panic!("it ended: {:?}", process.end()) };
+        let (_, place) = line.split_once(" listens on ").unwrap();
+        let address = place.split_once("://").map(|(_, address)| address.parse().unwrap());
+        let address = address.unwrap_or(SocketAddr::from(([0; 4], 0)));
+        Self { address, place: place.to_owned(), process }
+    }
+
     /// The next line that it prints, after the first.
     pub fn line(&mut self) -> String {
         self.process.line().unwrap()
@@ -312,6 +329,12 @@ impl Server {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.process.stderr).unwrap()
+    }
+
+    /// Waits until it has logged these words, which it does after its answer.
+    #[track_caller]
+    pub fn logs(&self, words: &str) {
+        until(|| self.log().contains(words));
     }
 
     /// Asserts that it is ready, with this wallet.

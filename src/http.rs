@@ -1,5 +1,6 @@
 //! The local surface: the upstream's paths, unsigned, and the proxy's own.
 
+mod arriving;
 mod auth;
 mod crowd;
 mod guard;
@@ -14,6 +15,9 @@ mod server;
 mod socket_file;
 mod status;
 mod tls;
+mod unasked;
+mod unsent;
+mod wire;
 mod workers;
 
 use std::{sync::Arc, time::Duration};
@@ -28,11 +32,12 @@ use axum::{
     routing::{MethodFilter, get, on, post},
 };
 use http_body_util::LengthLimitError;
+use hyper::body::Body as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use self::{auth::Caller, head::Head, log::Arrival, problem::Problem};
+use self::{auth::Caller, head::Head, log::Arrival, problem::Problem, unsent::Unsent};
 pub use self::{
     crowd::Exempt,
     guard::Guard,
@@ -119,10 +124,15 @@ async fn call(
     drop((parts, body));
     let result =
         surface.proxy.call(Incoming { call, call_id, client, known, key, trail, place }).await;
-    Ok(pass_on(result.map_err(|failure| Problem::failed(action, &failure))?))
+    let answer = result.map_err(|failure| Problem::failed(action, &failure))?;
+    Ok(pass_on(answer, surface.instance.unsent()))
 }
 
 async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
+    // One that announces too much is not asked for.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(Problem::body_too_large());
+    }
     let read = timeout(time, body::read(body, MAX_BODY)).await;
     let read = read.map_err(|_| Problem::slow_body(time))?;
     read.map_err(|error| match error.is::<LengthLimitError>() {
@@ -131,22 +141,28 @@ async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
     })
 }
 
-fn pass_on(answer: Answer) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
+fn pass_on(answer: Answer, unsent: &Unsent) -> Response {
+    let mut response = Response::new(Body::from(unsent.count(answer.body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response
 }
 
 /// For programs that begin with a session: what they get looks like one, and is never used.
-async fn session(State(surface): State<Arc<Surface>>, Caller(client): Caller) -> Json<Value> {
+async fn session(
+    State(surface): State<Arc<Surface>>,
+    Caller(client): Caller,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    // Read so that the connection can go on.
+    read_body(body, surface.body_time).await?;
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
-    Json(json!({
+    Ok(Json(json!({
         "session_nonce": HELD_BY_PROXY,
         "wallet_address": surface.proxy.wallet_of(&client).to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
-    }))
+    })))
 }
 
 async fn healthy() -> Json<Value> {

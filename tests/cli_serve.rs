@@ -4,7 +4,10 @@
 
 mod binary;
 
-use std::net::TcpListener;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+};
 
 use binary::{Home, PASSWORD, WALLET};
 
@@ -147,4 +150,24 @@ fn the_sandbox_by_itself_is_an_upstream() {
     let server = home.serve(&["serve", "--upstream", &url]);
     let (status, body) = server.request("POST", "/api/external/jobs/list");
     assert!(status == 200 && body.contains("job_id"), "{status} {body}");
+}
+
+#[test]
+fn connections_that_ask_for_nothing_make_room_for_those_that_do() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let mut shell = home.wrapped("sh");
+    let program = env!("CARGO_BIN_EXE_agentpmt-proxy");
+    shell.args(["-c", "ulimit -n 96; exec \"$@\"", "sh", program, "serve"]);
+    let server = home.serve_by(&mut shell);
+    let connect = |number: usize| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        // Half of them only begin to ask. One that had to make room already does not hear it.
+        let _ = stream.write_all(&b"GET /"[..number % 2 * 5]);
+        stream
+    };
+    let mut idle: Vec<_> = (0..150).map(connect).collect();
+    server.is_ready(WALLET);
+    let last = idle.last_mut().unwrap();
+    last.set_nonblocking(true).unwrap();
+    assert_eq!(last.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "it may still ask");
 }

@@ -14,12 +14,12 @@ use agentpmt_proxy::{
     http::{self, Exempt, Guard, Instance, Limits, Listener, Live, Peer, SocketFile, Workers},
     sandbox::{Sandbox, Settings},
 };
-use axum::{Extension, Router, http::StatusCode, routing::get};
+use axum::{Extension, Router, body::Bytes, http::StatusCode, routing::get};
 use common::{TestProxy, serve_sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -128,6 +128,97 @@ async fn a_head_that_is_too_long_is_refused() {
         let answer = told(&proxy, &request(lines)).await;
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
+}
+
+/// The head of a call with more to come, which asks for nothing else over its connection.
+fn head(proxy: &TestProxy, line: &str, lines: &str) -> String {
+    format!("{line} HTTP/1.1\r\nhost: {}\r\n{lines}\r\n\r\n", proxy.address)
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_reads_why_it_was_refused() {
+    let proxy = TestProxy::start().await;
+    // More than the buffers of the system take.
+    let body = vec![b'a'; 12 * 1024 * 1024];
+    let (length, chunks) =
+        (format!("content-length: {}", body.len()), "transfer-encoding: chunked");
+    let chunk = [format!("{:x}\r\n", body.len()).as_bytes(), &body].concat();
+    let list = "POST /api/external/jobs/list";
+    for (line, lines, body, status) in [
+        (list, &*length, &body, 413),
+        (list, chunks, &chunk, 413),
+        ("POST /api/external/jobs", &length, &body, 404),
+        ("DELETE /api/external/jobs/list", chunks, &chunk, 405),
+        (list, &format!("{length}\r\ntransfer-encoding: gzip, chunked"), &chunk, 501),
+    ] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(head(&proxy, line, lines).as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = String::new();
+        timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {lines}: {answer}");
+        assert!(answer.contains("connection: close\r\n"), "{line} {lines}: {answer}");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_as_too_large_is_not_asked_for() {
+    let proxy = TestProxy::start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let lines = "content-length: 300000\r\nexpect: 100-continue";
+    let head = head(&proxy, "POST /api/external/jobs/list", lines);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 13];
+    timeout(LONG, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413 ");
+}
+
+#[tokio::test]
+async fn a_session_that_is_begun_with_a_body_leaves_the_connection_open() {
+    let proxy = TestProxy::start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let begun = head(&proxy, "POST /api/external/auth/session", "content-length: 2") + "{}";
+    let last = head(&proxy, "GET /healthz", "connection: close");
+    stream.write_all(format!("{begun}{last}").as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    timeout(LONG, stream.read_to_string(&mut answers)).await.unwrap().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+/// A body that tells when it is gone.
+struct Told(Vec<u8>, Option<oneshot::Sender<()>>);
+
+impl AsRef<[u8]> for Told {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.1.take().unwrap().send(());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_its_client_does_not_take_is_not_kept() {
+    let (tell, gone) = oneshot::channel();
+    let body = Bytes::from_owner(Told(vec![0; 64 * 1024 * 1024], Some(tell)));
+    let router = Router::new().route("/", get(move || async move { body.clone() }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
+    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let limits = Limits { write: SOON, ..Limits::default() };
+    let server = http::serve(listeners, router, limits, instance, Workers::current(), stop.clone());
+    let server = tokio::spawn(server);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    stream.read_exact(&mut [0; 12]).await.unwrap();
+    stop.cancel();
+    timeout(LONG, server).await.unwrap().unwrap();
+    timeout(LONG, gone).await.unwrap().unwrap();
 }
 
 thread_local! {

@@ -89,17 +89,21 @@ async fn ports_speak_tls_and_unix_sockets_do_not() {
 }
 
 #[test]
-fn plain_http_on_a_port_with_tls_is_closed_and_noted() {
+fn plain_http_on_a_port_with_tls_is_told_so_and_noted() {
     let (home, _) = home();
     let server = home.serve(&["serve"]);
     let mut plain = TcpStream::connect(server.address).unwrap();
     plain.set_read_timeout(Some(LONG)).unwrap();
-    plain.write_all(b"GET /readyz HTTP/1.1\r\nhost: p\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
-    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    plain.write_all(b"POST /readyz HTTP/1.1\r\nhost: p\r\ncontent-length: 9\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
+    assert!(body.contains("speaks TLS") && body.contains("https://"), "{answer}");
+    drop(plain);
     // It is noted after the connection is closed.
-    let notes = || server.log().lines().filter(|line| line.contains("TLS handshake")).count();
+    let notes = || server.log().lines().filter(|line| line.contains("plain HTTP")).count();
     until(|| notes() > 0);
     assert_eq!(notes(), 1, "{}", server.log());
 }

@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{guard::Guard, refused::Strangers, tls::Tls};
+use super::{guard::Guard, refused::Strangers, tls::Tls, unsent::Unsent};
 use crate::proxy::Place;
 
 /// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
@@ -53,6 +53,7 @@ pub struct Instance {
     turn: Mutex<()>,
     last: Mutex<Option<Reload>>,
     strangers: Strangers,
+    unsent: Unsent,
 }
 
 /// Reads the configuration again: what comes after the value that it is given, or what is wrong.
@@ -85,6 +86,7 @@ impl Instance {
             turn: Mutex::default(),
             last: Mutex::default(),
             strangers: Strangers::default(),
+            unsent: Unsent::default(),
         })
     }
 
@@ -112,6 +114,11 @@ impl Instance {
     /// Which calls of strangers are recorded.
     pub(super) fn strangers(&self) -> &Strangers {
         &self.strangers
+    }
+
+    /// The large answers that clients have not taken yet.
+    pub(super) fn unsent(&self) -> &Unsent {
+        &self.unsent
     }
 
     /// How long it has run.

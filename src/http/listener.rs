@@ -52,17 +52,15 @@ impl Listener {
         Ok(Self::Unix(UnixListener::from_std(listener)?, file))
     }
 
-    /// Waits for the next connection. It waits by itself when the descriptors have run out.
-    pub(super) async fn accept(&mut self) -> Stream {
+    /// Waits for the next connection.
+    pub(super) async fn accept(&mut self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, address) = axum::serve::Listener::accept(listener).await;
+                let (stream, address) = listener.accept().await?;
                 // An IPv4 address is the same one on a socket for IPv6.
-                Stream::Tcp(stream, address.ip().to_canonical())
+                Ok(Stream::Tcp(stream, address.ip().to_canonical()))
             }
-            Self::Unix(listener, _) => {
-                Stream::Unix(axum::serve::Listener::accept(listener).await.0)
-            }
+            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }
@@ -102,12 +100,14 @@ impl Stream {
         }
     }
 
-    /// Waits for the first byte; false if there will be none.
-    pub(super) async fn begins(&self) -> bool {
-        match self {
-            Self::Tcp(stream, _) => matches!(stream.peek(&mut [0]).await, Ok(1)),
-            // It cannot be asked for more than that something is there, which the end is too.
+    /// Waits for the first byte; `None` if there will be none. That of a unix socket is not known, and
+    /// its end is taken for one.
+    pub(super) async fn first_byte(&self) -> Option<u8> {
+        let mut first = [0];
+        let there = match self {
+            Self::Tcp(stream, _) => stream.peek(&mut first).await.is_ok_and(|count| count == 1),
             Self::Unix(stream) => stream.readable().await.is_ok(),
-        }
+        };
+        there.then_some(first[0])
     }
 }

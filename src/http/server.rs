@@ -1,6 +1,9 @@
 //! Connections: what one may cost, and how it ends.
 
 use std::{
+    convert::Infallible,
+    io::{self, ErrorKind},
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -9,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::Request};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+};
 use futures_util::future::join_all;
 use hyper::{
     body::Incoming,
@@ -20,19 +27,23 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    arriving::{Arriving, Unread},
     crowd::{Crowd, Exempt},
     instance::Instance,
     listener::{Detached, Listener, Stream},
     peer::Peer,
-    tls::Tls,
+    tls::{self, Tls},
+    unasked::{self, Unasked},
+    wire::Wire,
     workers::Workers,
 };
 
@@ -42,6 +53,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The most header lines of a request.
 const MAX_HEADERS: usize = 64;
 
+/// How long nothing is accepted after descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What clients may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -50,6 +64,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a client may take for a body, counted from the head; then the call is refused.
     pub body: Duration,
+    /// How long a client may take nothing of an answer; then the connection is closed.
+    pub write: Duration,
     /// How many connections one address may have; more are closed at once.
     pub connections_per_peer: usize,
     /// Whom that does not concern.
@@ -58,11 +74,13 @@ pub struct Limits {
 
 impl Default for Limits {
     /// A minute for the head, which is also how long an idle connection stays open; half a minute for
-    /// the body; 256 connections, for addresses other than loopback.
+    /// the body, and for an answer that stands still; 256 connections, for addresses other than
+    /// loopback.
     fn default() -> Self {
         Self {
             head: Duration::from_secs(60),
             body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
             connections_per_peer: 256,
             exempt: Exempt::Loopback,
         }
@@ -83,11 +101,21 @@ pub async fn serve(
 ) {
     let most = if instance.is_behind_proxy() { usize::MAX } else { limits.connections_per_peer };
     let crowd = Crowd::new(most, limits.exempt);
-    let server = Arc::new(Server { router, limits, instance, crowd, workers, stop });
+    let (unasked, most_open) = (Arc::default(), most_open());
+    let server =
+        Arc::new(Server { router, limits, instance, crowd, unasked, most_open, workers, stop });
     let connections = TaskTracker::new();
     join_all(listeners.into_iter().map(|listener| server.listen(listener, &connections))).await;
     connections.close();
     connections.wait().await;
+}
+
+/// How many connections may be open, so that a quarter of the descriptors, or 128, is left for the
+/// upstream and for files.
+fn most_open() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit - (limit / 4).min(128)
 }
 
 /// What every connection needs.
@@ -96,6 +124,8 @@ struct Server {
     limits: Limits,
     instance: Arc<Instance>,
     crowd: Arc<Crowd>,
+    unasked: Arc<Unasked>,
+    most_open: usize,
     workers: Workers,
     stop: CancellationToken,
 }
@@ -106,14 +136,25 @@ impl Server {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                stream = listener.accept() => {
+                stream = listener.accept() => match stream.and_then(Stream::detach) {
+                    Ok(stream) if self.has_room(connections) => self.hand_over(stream, connections),
+                    Ok(_) => tracing::debug!("a connection beyond the descriptors was closed"),
                     // One that is gone already needs no answer.
-                    if let Ok(stream) = stream.detach() {
-                        self.hand_over(stream, connections);
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "no connection can be accepted");
+                        self.unasked.close_one();
+                        sleep(PAUSE).await;
                     }
-                }
+                },
             }
         }
+    }
+
+    /// Whether there are descriptors for one more connection; if not, that which has waited longest
+    /// without asking for anything makes room.
+    fn has_room(&self, connections: &TaskTracker) -> bool {
+        connections.len() < self.most_open || self.unasked.close_one()
     }
 
     fn hand_over(self: &Arc<Self>, stream: Detached, connections: &TaskTracker) {
@@ -136,38 +177,58 @@ impl Server {
                 "a connection beyond max_connections_per_peer was closed"
             );
         }
-        // A connection that says nothing costs next to nothing: its buffers come with its first byte.
-        if self.in_time(stream.begins()).await != Some(true) {
-            return;
+        let (entry, mut evicted) = self.unasked.enter();
+        tokio::select! {
+            biased;
+            // Once it has asked, nothing is sent here any more.
+            Ok(()) = &mut evicted => tracing::debug!("a connection made room for another"),
+            () = self.talk(stream, address, &entry) => {}
         }
+    }
+
+    async fn talk(&self, stream: Stream, address: Option<IpAddr>, entry: &unasked::Entry) {
+        // A connection that says nothing costs next to nothing: its buffers come with its first byte.
+        let Some(Some(first)) = self.in_time(stream.first_byte()).await else { return };
         let passes_on = self.instance.is_behind_proxy();
         let local = stream.local();
         let peer = Peer { address, local, uid: None, certificate: None, passes_on };
         match stream {
-            Stream::Tcp(stream, _) => self.tcp(stream, peer).await,
+            Stream::Tcp(stream, _) => self.tcp(stream, first, peer, entry).await,
             Stream::Unix(stream) => {
                 let uid = stream.peer_cred().ok().map(|process| process.uid());
-                Box::pin(self.http(stream, Peer { uid, ..peer })).await;
+                Box::pin(self.http(stream, Peer { uid, ..peer }, entry)).await;
             }
         }
     }
 
-    async fn tcp(&self, stream: TcpStream, peer: Peer) {
+    async fn tcp(&self, stream: TcpStream, first: u8, peer: Peer, entry: &unasked::Entry) {
         // Without it, an answer in two parts waits for the client's word on the first. It fails on a
         // connection that is gone already, which shows soon enough.
         let _ = stream.set_nodelay(true);
         let tls = self.instance.live().tls.clone();
         match tls {
             // In boxes of their own, since one without TLS takes a third of the room.
-            Some(tls) => Box::pin(self.tls(&tls, stream, peer)).await,
-            None => Box::pin(self.http(stream, peer)).await,
+            Some(_) if tls::is_plain(first) => Box::pin(self.plain(stream, peer)).await,
+            Some(tls) => Box::pin(self.tls(&tls, stream, peer, entry)).await,
+            None => Box::pin(self.http(stream, peer, entry)).await,
         }
     }
 
-    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer) {
+    /// Tells a client that speaks plain HTTP what is wrong with that.
+    async fn plain(&self, stream: TcpStream, peer: Peer) {
+        let unread = Unread::default();
+        unread.set(true);
+        let mut wire = self.wire(stream, unread);
+        // Whoever does not wait for it need not be told.
+        let _ = self.in_time(tls::refuse_plain(&mut wire)).await;
+        let peer = peer.address.map(tracing::field::display);
+        tracing::debug!(peer, "plain HTTP on a port with TLS was refused");
+    }
+
+    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer, entry: &unasked::Entry) {
         match self.in_time(tls.accept(stream)).await {
             Some(Ok((stream, certificate))) => {
-                self.http(stream, Peer { certificate, ..peer }).await;
+                self.http(stream, Peer { certificate, ..peer }, entry).await;
             }
             Some(Err(error)) => {
                 let peer = peer.address.map(tracing::field::display);
@@ -177,21 +238,38 @@ impl Server {
         }
     }
 
-    async fn http<S>(&self, stream: S, peer: Peer)
+    fn wire<S>(&self, stream: S, unread: Unread) -> Wire<S> {
+        Wire::new(stream, unread, self.instance.unsent().clone(), self.limits.write)
+    }
+
+    async fn http<S>(&self, stream: S, peer: Peer, entry: &unasked::Entry)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
         let asked = AtomicBool::new(false);
-        let service = service_fn(|mut request: Request<Incoming>| {
-            asked.store(true, Relaxed);
+        let unread = Unread::default();
+        let service = service_fn(|request: Request<Incoming>| {
+            if !asked.swap(true, Relaxed) {
+                entry.leave();
+            }
+            let mut request = request.map(|body| Arriving::new(body, unread.clone()));
             request.extensions_mut().insert(peer.clone());
-            router.call(request)
+            let (answer, unread) = (router.call(request), &unread);
+            async move {
+                let mut answer = answer.await?;
+                // What follows an unread body cannot be told from it.
+                if unread.get() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-        let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let wire = self.wire(stream, unread.clone());
+        let mut served = pin!(http.serve_connection(TokioIo::new(wire), service));
         // Its errors are the client's, and nobody is left to be told.
         tokio::select! {
             // What has arrived by then is read first.
@@ -214,4 +292,10 @@ impl Server {
             () = self.stop.cancelled() => None,
         }
     }
+}
+
+/// Whether a connection failed that was not even accepted; the next may be well.
+fn is_gone(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

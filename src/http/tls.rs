@@ -15,11 +15,19 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use zeroize::Zeroizing;
 
 use crate::{config::TlsConfig, signer::keystore::permissions};
+
+/// The answer to plain HTTP on a port with TLS.
+const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 66\r\n\
+                     connection: close\r\n\r\n\
+                     This port speaks TLS: use https:// instead of http:// to reach it\n";
 
 /// A certificate with its key, and what certificates of clients are checked against.
 #[derive(Clone)]
@@ -123,6 +131,17 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls(..)")
     }
+}
+
+/// Whether the first byte of a connection is that of an HTTP method; TLS begins with 22.
+pub(super) fn is_plain(first: u8) -> bool {
+    first.is_ascii_alphabetic()
+}
+
+/// Answers plain HTTP, whatever it asks for.
+pub(super) async fn refuse_plain(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    stream.write_all(PLAIN.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 /// Certificates of clients are asked for, and not needed; one that is shown must be good.

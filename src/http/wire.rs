@@ -1,0 +1,142 @@
+//! The stream under an HTTP connection: how long an answer may stand still in it, and how it is closed.
+
+use std::{
+    io::{self, ErrorKind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep},
+};
+
+use super::{arriving::Unread, unsent::Unsent};
+
+/// How long the rest of a request is still read, and thrown away, once its answer is written.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How often it is looked at whether a client takes its answer, and how long it may stand still while
+/// too much waits to be written.
+const STEP: Duration = Duration::from_secs(1);
+
+/// A stream that fails when its client takes nothing of an answer for too long, and that is closed
+/// only when the rest of an unread request has come: a client that still sends would be cut off by the
+/// system before it had read its answer.
+pub(super) struct Wire<S> {
+    stream: S,
+    unread: Unread,
+    unsent: Unsent,
+    /// How long an answer may stand still.
+    patience: Duration,
+    stall: Option<Stall>,
+    linger: Option<Pin<Box<Sleep>>>,
+}
+
+struct Stall {
+    since: Instant,
+    next: Pin<Box<Sleep>>,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S, unread: Unread, unsent: Unsent, patience: Duration) -> Self {
+        Self { stream, unread, unsent, patience, stall: None, linger: None }
+    }
+
+    /// Fails if a write has made no progress for too long.
+    fn moved<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let step = STEP.min(self.patience);
+        let fresh = || Stall { since: Instant::now(), next: Box::pin(sleep(step)) };
+        let stall = self.stall.get_or_insert_with(fresh);
+        while stall.next.as_mut().poll(cx).is_ready() {
+            let stood = stall.since.elapsed();
+            if stood >= self.patience || self.unsent.is_too_much() {
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            stall.next.as_mut().reset(Instant::now() + step);
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Reads to the end of what the client sends, for a while.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut bytes = [0; 4096];
+            let mut rest = ReadBuf::new(&mut bytes);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut rest));
+            if read.is_err() || rest.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.unread.set(true);
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.moved(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.moved(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.moved(flushed, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.moved(shut, cx))?;
+        }
+        if self.unread.get() {
+            ready!(self.poll_rest(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -4,7 +4,7 @@
 
 mod binary;
 
-use std::process::Command;
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use binary::{Home, PASSWORD, Server, until};
 use serde_json::Value;
@@ -70,6 +70,40 @@ fn mistakes_leave_all_as_it_was_and_are_told_in_full() {
     home.write("proxy.toml", "");
     assert_eq!(reload(&server).0, 200, "and the next one may be good");
     assert_eq!(last_reload(&server)["ok"], true);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_and_the_end_does_not_wait_for_it() {
+    let (home, server) = serve("");
+    let pipe = |name: &str| {
+        let path = home.path(name);
+        let _ = fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let refused = |name: &str| {
+        let (status, problem) = reload(&server);
+        let detail = problem["detail"].as_str().unwrap();
+        assert_eq!(status, 422, "{detail}");
+        assert!(detail.contains(name) && detail.contains("regular file"), "{detail}");
+    };
+    pipe("proxy.toml");
+    refused("proxy.toml");
+    fs::remove_file(home.path("proxy.toml")).unwrap();
+    symlink("/dev/zero", home.path("proxy.toml")).unwrap();
+    refused("proxy.toml");
+    assert_eq!(server.signal("TERM").code, Some(0));
+    home.run(&["check"]).fails_at_length(78, &["proxy.toml", "regular file"]);
+}
+
+#[test]
+fn a_certificate_that_is_no_regular_file_is_refused() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    for (name, setting) in [("tls.crt", ""), ("ca.crt", "client_ca = 'ca.crt'")] {
+        let tls = "[tls]\ncertificate = 'tls.crt'\nkey = 'tls.key'";
+        home.write("proxy.toml", &format!("{tls}\n{setting}"));
+        assert!(Command::new("mkfifo").arg(home.path(name)).status().unwrap().success());
+        home.run(&["check"]).fails(66, &[name, "regular file"]);
+    }
 }
 
 #[test]

@@ -6,14 +6,16 @@ mod binary;
 mod common;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
-use binary::{Home, PASSWORD, Server, until};
+use binary::{Home, PASSWORD, Server, WALLET, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_signal_lets_a_call_end_and_takes_no_more() {
@@ -67,6 +69,52 @@ async fn a_client_that_has_not_finished_asking_does_not_delay_the_end() {
     assert_eq!(ended.code, Some(0));
     assert!(!ended.stderr.contains("still running"), "{}", ended.stderr);
     assert_eq!(status(&mut asking), 0, "there was nothing to answer");
+}
+
+#[test]
+fn signals_without_a_meaning_do_not_end_it() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
+    for name in ["USR1", "USR2"] {
+        signal(server.id(), name);
+        server.logs(&format!("ignored SIG{name}"));
+    }
+    server.is_ready(WALLET);
+    assert_eq!(server.signal("TERM").code, Some(0));
+}
+
+#[test]
+fn closing_the_terminal_ends_it() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_agentpmt-proxy");
+    let at_terminal = |line: &str| {
+        let mut script = home.wrapped("script");
+        script.args(["-qec", line, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null());
+        script.spawn()
+    };
+    if at_terminal("true").is_err() {
+        return eprintln!("not tried: there is no `script` to make a terminal");
+    }
+    let socket = home.path("proxy.sock");
+    // In use, and only there.
+    for streams in ["", "</dev/null >out 2>err"] {
+        let line = format!("{program} serve --sandbox --listen unix:proxy.sock {streams}");
+        let mut terminal = at_terminal(&line).unwrap();
+        home.run(&["wait", "--listen", "unix:proxy.sock"]).ok();
+        terminal.kill().unwrap();
+        terminal.wait().unwrap();
+        until(|| UnixStream::connect(&socket).is_err());
+    }
+    // One that is to outlive its terminal takes it for a reload.
+    let serve = "serve --sandbox --listen unix:proxy.sock </dev/null >out 2>err";
+    let line = format!("nohup {program} {serve} & echo $! > pid; wait");
+    let mut terminal = at_terminal(&line).unwrap();
+    home.run(&["wait", "--listen", "unix:proxy.sock"]).ok();
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    until(|| fs::read_to_string(home.path("err")).unwrap().contains("reloaded"));
+    signal(fs::read_to_string(home.path("pid")).unwrap().trim().parse().unwrap(), "TERM");
+    until(|| UnixStream::connect(&socket).is_err());
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Sandbox {
             ..sandbox::Settings::default()
         });
         self.faults.into_iter().for_each(|fault| sandbox.inject(fault));
-        serve::runtime()?.block_on(async {
+        serve::block_on(async {
             let listener = listen::hand_over(listener)?;
             let mut signals = Signals::catch()?;
             announce(format!(

@@ -9,10 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{
-    runtime::{Builder, Runtime},
-    time::sleep,
-};
+use tokio::{runtime::Builder, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,7 +18,7 @@ use super::{
     log::{self, Log},
     process,
     reload::{self, Reload},
-    signals::{self, Signals},
+    signals::{Hangup, Hangups, Signals},
     wallets::{self, Wallets},
 };
 use crate::{
@@ -83,10 +80,10 @@ impl Serve {
         listen::require_client(&config, listening.addresses())?;
         let start = Start { settings, config, log, tls, listening };
         if self.sandbox {
-            return runtime()?.block_on(serve_sandbox(start, self.faults));
+            return block_on(serve_sandbox(start, self.faults));
         }
         let wallets = wallets::unlock(&start.config)?;
-        runtime()?.block_on(async {
+        block_on(async {
             let (upstream, database) = (start.config.upstream.clone(), start.config.database());
             let text = banner(&start, &upstream.url.to_string(), &wallets);
             serve(start, &upstream, &database, wallets, &text).await
@@ -94,11 +91,16 @@ impl Serve {
     }
 }
 
-/// The runtime of every command that serves. In `serve` it accepts connections and hears signals, and
-/// [`Workers`] do the rest.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
+/// Runs the work in the runtime of every command that serves. In `serve` it accepts connections and
+/// hears signals, and [`Workers`] do the rest.
+///
+/// The end does not wait for what blocks a thread of the runtime, such as looking up a name.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|cause| Failure::Runtime { cause })
+    let runtime = runtime.map_err(|cause| Failure::Runtime { cause })?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Serves until the process is told to end, then lets what runs come to its end: for at most
@@ -113,7 +115,7 @@ async fn serve_proxy(
     instance: Arc<Instance>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let mut hangups = signals::hangups()?;
+    let mut hangups = Hangups::catch()?;
     announce(text.to_owned())?;
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
@@ -129,8 +131,11 @@ async fn serve_proxy(
         tokio::select! {
             () = &mut done => return Ok(()),
             () = signals.next() => break,
-            // What comes of it is logged, and kept for those who ask.
-            Some(()) = hangups.recv() => drop(tokio::spawn(instance.clone().reload())),
+            hangup = hangups.next() => match hangup {
+                // What comes of it is logged, and kept for those who ask.
+                Hangup::Reload => drop(tokio::spawn(instance.clone().reload())),
+                Hangup::End => break,
+            },
         }
     }
     tracing::info!("ending: the calls that run come to their end; a second signal ends them now");

@@ -43,7 +43,7 @@ impl Wait {
             }
             Ok(())
         };
-        serve::runtime()?.block_on(async {
+        serve::block_on(async {
             timeout(self.timeout, ready).await.unwrap_or_else(|_| Err(not_ready()))
         })
     }

@@ -1,12 +1,13 @@
 //! Loading: defaults, file, environment and command line, each written over the one before.
 
-use std::{collections::HashMap, ffi::OsString, fs, io, path::Path};
+use std::{collections::HashMap, ffi::OsString, io, path::Path};
 
 use super::{
     Config, file,
     mistake::{Mistake, Mistakes, Place, Problem, nearest},
     settings::{ENV_PREFIX, Given, SETTINGS, Setting, variable_name},
 };
+use crate::files;
 
 /// The file that is read when none is named.
 const FILE: &str = "proxy.toml";
@@ -144,7 +145,7 @@ impl Loading {
 
 /// The text of the file; `None` if there is none and none is needed.
 fn read(path: &Path, needed: bool) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match files::open(path).and_then(io::read_to_string) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => Ok(None),
         result => result.map(Some),
     }
@@ -164,7 +165,7 @@ fn nearest_variable(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{iter, path::PathBuf};
+    use std::{fs, iter, path::PathBuf};
 
     use tempfile::TempDir;
 

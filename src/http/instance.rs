@@ -3,14 +3,12 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tokio::{
-    sync::{Semaphore, watch},
-    task::spawn_blocking,
-};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch};
 
 use super::{guard::Guard, refused::Strangers, tls::Tls, unsent::Unsent};
 use crate::proxy::Place;
@@ -50,7 +48,7 @@ pub struct Instance {
     live: watch::Sender<Arc<Live>>,
     read: Box<Read>,
     /// Held while a reload runs, so that there is one at a time.
-    turn: Mutex<()>,
+    turn: Arc<AsyncMutex<()>>,
     last: Mutex<Option<Reload>>,
     strangers: Strangers,
     unsent: Unsent,
@@ -83,7 +81,7 @@ impl Instance {
             behind_proxy,
             live: watch::Sender::new(Arc::new(live)),
             read: Box::new(read),
-            turn: Mutex::default(),
+            turn: Arc::default(),
             last: Mutex::default(),
             strangers: Strangers::default(),
             unsent: Unsent::default(),
@@ -137,12 +135,18 @@ impl Instance {
     /// # Errors
     /// What was wrong; then everything is as it was.
     pub async fn reload(self: Arc<Self>) -> Result<(), String> {
-        let reload = spawn_blocking(move || self.reload_now());
-        reload.await.unwrap_or_else(|_| Err("the reload broke off; the log says more".to_owned()))
+        let turn = self.turn.clone().lock_owned().await;
+        let (told, result) = oneshot::channel();
+        // No thread of the runtime, whose end would wait for a disk that does not answer.
+        let thread = thread::Builder::new().name("reload".to_owned()).spawn(move || {
+            let _ = told.send(self.reload_now());
+            drop(turn);
+        });
+        thread.map_err(|cause| format!("there is no thread to reload with: {cause}"))?;
+        result.await.unwrap_or_else(|_| Err("the reload broke off; the log says more".to_owned()))
     }
 
     fn reload_now(&self) -> Result<(), String> {
-        let _turn = lock(&self.turn);
         let result = (self.read)(&self.live()).map(|live| {
             self.live.send_replace(Arc::new(live));
         });
@@ -195,6 +199,28 @@ mod tests {
         assert_eq!(instance.clone().reload().await, Err("a mistake".to_owned()));
         assert!(Arc::ptr_eq(&before, &instance.live()));
         assert_eq!(instance.last_reload().unwrap().result, Err("a mistake".to_owned()));
+    }
+
+    #[test]
+    fn a_reload_that_hangs_does_not_hold_up_the_end() {
+        let (ended, end) = std::sync::mpsc::channel();
+        let (_never, hanging) = std::sync::mpsc::channel::<()>();
+        let hanging = Mutex::new(hanging);
+        let instance =
+            Instance::new(Vec::new(), false, Live::new(None, Guard::default(), 1), move |_| {
+                let _ = lock(&hanging).recv();
+                Err("it hung".to_owned())
+            });
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                tokio::spawn(instance.reload());
+                tokio::task::yield_now().await;
+            });
+            drop(runtime);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(60)).unwrap();
     }
 
     #[tokio::test]

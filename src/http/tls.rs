@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +21,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use zeroize::Zeroizing;
 
-use crate::{config::TlsConfig, signer::keystore::permissions};
+use crate::{config::TlsConfig, files, signer::keystore::permissions};
 
 /// The answer to plain HTTP on a port with TLS.
 const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 66\r\n\
@@ -161,14 +160,14 @@ fn client_verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = std::fs::read(path).map_err(io_error(path))?;
+    let pem = files::read(path).map_err(io_error(path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.ok().filter(|found| !found.is_empty());
     found.ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let mut file = File::open(path).map_err(io_error(path))?;
+    let mut file = files::open(path).map_err(io_error(path))?;
     let data = file.metadata().map_err(io_error(path))?;
     if let Some(mode) = permissions::exposed_mode(&data) {
         return Err(TlsError::Exposed { path: path.to_owned(), mode });

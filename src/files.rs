@@ -1,0 +1,37 @@
+//! Files that decide what the program does: how they are opened.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+
+/// Opens a file to read it. Anything but a regular file is refused: reading a pipe or a device may
+/// never end.
+///
+/// # Errors
+/// What the system says, or that the file is not regular.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    // So that a pipe to which nobody writes is opened at once, and then refused.
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let file = options.open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let kind = if kind.is_dir() { "a folder" } else { "a pipe or device" };
+    Err(io::Error::other(format!("it is {kind}, and a regular file is needed")))
+}
+
+/// The content of a regular file.
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes).map(|_| bytes)
+}

@@ -26,7 +26,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{FromRequestParts, RawPathParams, Request, State},
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, header::EXPECT, request::Parts},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on, post},
@@ -53,7 +53,8 @@ use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     body,
     call::{Call, InvalidCall},
-    proxy::{Incoming, Proxy},
+    policy::Client,
+    proxy::{Asking, Incoming, Place, Proxy},
     store::{KNOWN, Reservation},
     types::InvalidValue,
     upstream::Answer,
@@ -62,6 +63,11 @@ use crate::{
 
 /// The largest body that is taken, in bytes.
 pub const MAX_BODY: usize = 256 * 1024;
+
+/// How much of the body of a refused call is read so that its connection can go on, in bytes, and for
+/// how long.
+const SMALL_BODY: usize = 16 * 1024;
+const SMALL_BODY_TIME: Duration = Duration::from_millis(100);
 
 /// How long the session that is answered locally claims to live, in seconds. It never ends; programs
 /// that keep time are used to this number.
@@ -101,20 +107,23 @@ async fn call(
     surface: Arc<Surface>,
     request: Request,
 ) -> Result<Response, Problem> {
-    // Before anything of the body is read.
-    let place = surface.instance.place().ok_or_else(Problem::overloaded)?;
     let (mut parts, body) = request.into_parts();
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
-    let caller = || auth::caller(&surface, &parts, Some((action, first_id)));
-    let mut known = Instant::now();
-    let mut client = caller().await?;
-    let Head { arrival: Arrival { call_id, trail }, key } = Head::of(&parts)?;
+    let admitted = admit(action, &surface, first_id, &parts).await;
+    let Admitted { mut client, mut known, head, place } = match admitted {
+        Ok(admitted) => admitted,
+        Err(problem) => {
+            Box::pin(discard(&parts, body)).await;
+            return Err(problem);
+        }
+    };
+    let Head { arrival: Arrival { call_id, trail }, key } = head;
     let body = read_body(body, surface.body_time).await?;
     // Also who has sent the beginning of a call may have been revoked.
     if known.elapsed() >= KNOWN {
         known = Instant::now();
-        client = caller().await?;
+        client = auth::caller(&surface, &parts, Some((action, first_id))).await?;
     }
     // The only way to be rejected here is an id that is not UTF-8.
     let invalid = |_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug };
@@ -126,6 +135,41 @@ async fn call(
         surface.proxy.call(Incoming { call, call_id, client, known, key, trail, place }).await;
     let answer = result.map_err(|failure| Problem::failed(action, &failure))?;
     Ok(pass_on(answer, surface.instance.unsent()))
+}
+
+/// A call that its client may make, before its body is read.
+struct Admitted {
+    client: Client,
+    /// When it was looked up.
+    known: Instant,
+    head: Head,
+    place: Place,
+}
+
+async fn admit(
+    action: &'static Action,
+    surface: &Surface,
+    first_id: Option<&str>,
+    parts: &Parts,
+) -> Result<Admitted, Problem> {
+    let known = Instant::now();
+    let client = auth::caller(surface, parts, Some((action, first_id))).await?;
+    let head = Head::of(parts)?;
+    let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
+    let product = first_id.and_then(|id| id.parse().ok());
+    let Arrival { call_id, trail } = &head.arrival;
+    let asking = Asking { client: &client, action, product, call_id, trail };
+    let admitted = surface.proxy.admit(asking).await;
+    admitted.map_err(|failure| Problem::failed(action, &failure))?;
+    Ok(Admitted { client, known, head, place })
+}
+
+/// Reads a small body of a call that is refused, so that the connection can go on, unless its client
+/// waits for permission to send it.
+async fn discard(parts: &Parts, body: Body) {
+    if !parts.headers.contains_key(EXPECT) && body.size_hint().lower() <= SMALL_BODY as u64 {
+        let _ = timeout(SMALL_BODY_TIME, body::read(body, SMALL_BODY)).await;
+    }
 }
 
 async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {

@@ -1,9 +1,11 @@
 //! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
+mod admit;
 mod ended;
 mod error;
 mod exchange;
 mod outliving;
+mod place;
 mod reservations;
 mod settle;
 
@@ -14,18 +16,23 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::Mutex,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::error::CallError;
+pub use self::{
+    admit::Asking,
+    error::CallError,
+    place::{NoPlace, Place, Places},
+};
 use self::{
     ended::{Ended, told_again},
     outliving::Outliving,
@@ -37,7 +44,7 @@ use crate::{
     retry::{Next, Tries},
     sender::Sender,
     signer::Signer,
-    store::{Admission, Caller, Claim, Denial, Reservation, Store, StoreError},
+    store::{Caller, Claim, Denial, Reservation, Store, StoreError},
     trail::Trail,
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
@@ -63,9 +70,8 @@ pub struct Incoming {
     pub place: Place,
 }
 
-/// A place among the calls in flight, free again when it is dropped.
-#[derive(Debug)]
-pub struct Place(pub OwnedSemaphorePermit);
+/// How long it is known whether records can be written.
+const READY: Duration = Duration::from_millis(250);
 
 /// Wallets, their sessions, what is on record, and the way to the upstream.
 #[derive(Debug)]
@@ -79,6 +85,8 @@ pub struct Proxy {
     turns: Turns,
     tasks: TaskTracker,
     ending: CancellationToken,
+    /// When it was tried last whether records can be written, and whether they could.
+    writable: Mutex<Option<(Instant, bool)>>,
     expose_workflow_token: AtomicBool,
 }
 
@@ -101,6 +109,7 @@ impl Proxy {
             turns: Turns::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
+            writable: Mutex::default(),
             expose_workflow_token: AtomicBool::new(expose_workflow_token),
         }
     }
@@ -135,9 +144,20 @@ impl Proxy {
         &self.store
     }
 
-    /// Whether calls can be made: the process is not ending, and records can be written.
+    /// Whether calls can be made: the process is not ending, and records could be written a quarter
+    /// of a second ago or later. So those who ask do not use up the disk.
     pub async fn is_ready(&self) -> bool {
-        !self.ending.is_cancelled() && self.store.probe().await.is_ok()
+        let mut writable = self.writable.lock().await;
+        let known =
+            writable.filter(|(at, _)| at.elapsed() < READY).map(|(_, is_writable)| is_writable);
+        let is_writable = match known {
+            Some(is_writable) => is_writable,
+            None => self.store.probe().await.is_ok(),
+        };
+        if known.is_none() {
+            *writable = Some((Instant::now(), is_writable));
+        }
+        !self.ending.is_cancelled() && is_writable
     }
 
     /// The reservations that run, as far as a client may see them: its own, or for an admin all.
@@ -196,7 +216,6 @@ impl Proxy {
     }
 
     async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
-        incoming.trail.begin(&incoming.client.name, &incoming.call);
         let result = self.run_as_client(incoming).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
             self.store.denied(&self.denial(incoming, reason)).await;
@@ -210,9 +229,6 @@ impl Proxy {
         let sender = self.senders.get(&wallet).ok_or(CallError::WalletNotHeld { wallet })?;
         let now = Timestamp::now();
         client.check(call.action(), wallet, now)?;
-        if let Admission::Wait(wait) = self.store.admit(client, now).await? {
-            return Err(CallError::TooFast { wait });
-        }
         match &incoming.key {
             Some(key) if call.action().changes() => {
                 // In a box, like all that is rare, so that no other call keeps room for it.

@@ -90,7 +90,7 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let (nonce, slot) = match self.nonce_and_slot(origin, deadline).await {
+        let (nonce, slot) = match self.nonce_and_slot(permit.permit(), origin, deadline).await {
             Ok(both) => both,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
@@ -101,11 +101,12 @@ impl Sender {
     /// The session comes first, so that no call waits for one in a slot.
     async fn nonce_and_slot(
         &self,
+        permit: &Permit,
         origin: &Origin,
         deadline: Instant,
-    ) -> Result<(SessionNonce, Slot<'_>), Outcome> {
+    ) -> Result<(SessionNonce, Slot), Outcome> {
         let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
-        let (before, slot) = (nonce().await?, self.slot(origin, deadline).await?);
+        let (before, slot) = (nonce().await?, self.slot(permit, origin, deadline).await?);
         // The session may have ended while a slot was waited for.
         let nonce = if slot.has_waited { nonce().await? } else { before };
         Ok((nonce, slot))
@@ -117,7 +118,7 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
         nonce: SessionNonce,
-        _slot: Slot<'_>,
+        _slot: Slot,
     ) -> Result<Try, StoreError> {
         let request_id = RequestId::random();
         let message = Message::new(permit, &nonce, &request_id);
@@ -148,7 +149,7 @@ impl Sender {
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let _slot = match self.slot(origin, deadline).await {
+        let _slot = match self.slot(permit, origin, deadline).await {
             Ok(slot) => slot,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
@@ -163,11 +164,16 @@ impl Sender {
     }
 
     /// A slot, unless the client has gone away or goes while it is waited for: then others are to have it.
-    async fn slot(&self, origin: &Origin, deadline: Instant) -> Result<Slot<'_>, Outcome> {
+    async fn slot(
+        &self,
+        permit: &Permit,
+        origin: &Origin,
+        deadline: Instant,
+    ) -> Result<Slot, Outcome> {
         tokio::select! {
             biased;
             () = origin.abandoned() => Err(Outcome::Abandoned),
-            slot = self.upstream.slot(deadline) => slot.map_err(Outcome::NoAnswer),
+            slot = self.upstream.slot(permit.client(), deadline) => slot.map_err(Outcome::NoAnswer),
         }
     }
 

@@ -26,6 +26,7 @@ mod stored_answer;
 
 mod known;
 mod record;
+mod refusals;
 
 mod worker;
 
@@ -64,7 +65,10 @@ pub use self::{
     reservations::Reservation,
     stored_answer::{Settled, StoredAnswer},
 };
-use self::{held::Held, known::Known, losses::Losses, run::Run, seal::Seal, worker::Worker};
+use self::{
+    held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run, seal::Seal,
+    worker::Worker,
+};
 pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
 
@@ -80,6 +84,7 @@ struct Inner {
     held: Held,
     known: Arc<Known>,
     losses: Arc<Losses>,
+    refusals: Refusals,
 }
 
 impl Store {
@@ -104,6 +109,7 @@ impl Store {
             held: Held::default(),
             known: Arc::default(),
             losses,
+            refusals: Refusals::default(),
         })))
     }
 
@@ -112,6 +118,7 @@ impl Store {
     /// # Errors
     /// Nothing can be written.
     pub async fn flush(&self) -> Result<(), StoreError> {
+        self.record_counts().await;
         self.write(|_| Ok(())).await
     }
 

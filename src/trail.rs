@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    call::Call,
+    action::Action,
     types::{ClientName, Slug},
 };
 
@@ -68,10 +68,9 @@ impl Trail {
     }
 
     /// It is known now who makes which call.
-    pub(crate) fn begin(&self, client: &ClientName, call: &Call) {
-        let (client, product) = (client.clone(), call.id().cloned());
+    pub(crate) fn begin(&self, client: &ClientName, action: &Action, product: Option<Slug>) {
         // A request is one call, so nothing is there yet.
-        let _ = self.begun.set(Begun { client, action: call.action().name, product });
+        let _ = self.begun.set(Begun { client: client.clone(), action: action.name, product });
     }
 
     /// One more try was made, which took so long.

@@ -1,6 +1,7 @@
 //! The HTTP client to the upstream: one request, one deadline, one answer.
 
 mod connections;
+mod slots;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -13,13 +14,11 @@ use hyper::{
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use self::connections::Connections;
-use crate::{body, config::UpstreamConfig};
+pub use self::slots::Slot;
+use self::{connections::Connections, slots::Slots};
+use crate::{body, config::UpstreamConfig, types::ClientName};
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -123,16 +122,7 @@ pub struct Upstream {
     timeout: Duration,
     change_timeout: Duration,
     settle_time: Duration,
-    slots: Arc<Semaphore>,
-    max_calls: usize,
-}
-
-/// One of the calls that may be made at once, free again when it is dropped.
-#[derive(Debug)]
-pub struct Slot<'a> {
-    _permit: SemaphorePermit<'a>,
-    /// Whether all were in use.
-    pub has_waited: bool,
+    slots: Arc<Slots>,
 }
 
 impl Upstream {
@@ -158,8 +148,7 @@ impl Upstream {
             timeout: config.timeout,
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
-            slots: Arc::new(Semaphore::new(config.max_calls)),
-            max_calls: config.max_calls,
+            slots: Slots::new(config.max_calls),
         })
     }
 
@@ -198,20 +187,21 @@ impl Upstream {
         &self.url
     }
 
-    /// Waits until one more call may be made, in the order in which they come, for at most half of the
-    /// time until its deadline: the other half is for the call.
+    /// Waits until one more call of a client may be made, for at most half of the time until its
+    /// deadline: the other half is for the call. Clients take turns, and one alone may have three
+    /// quarters of all.
     ///
     /// # Errors
     /// [`UpstreamError::Busy`] if it may not by then.
-    pub async fn slot(&self, deadline: Instant) -> Result<Slot<'_>, UpstreamError> {
-        if let Ok(permit) = self.slots.try_acquire() {
-            return Ok(Slot { _permit: permit, has_waited: false });
-        }
+    pub async fn slot(
+        &self,
+        client: &ClientName,
+        deadline: Instant,
+    ) -> Result<Slot, UpstreamError> {
         let patience = deadline.saturating_duration_since(Instant::now()) / 2;
-        match timeout(patience, self.slots.acquire()).await {
-            Ok(Ok(permit)) => Ok(Slot { _permit: permit, has_waited: true }),
-            // The semaphore is never closed.
-            _ => Err(UpstreamError::Busy { url: self.url.clone(), most: self.max_calls }),
+        match timeout(patience, self.slots.take(client)).await {
+            Ok(Some(slot)) => Ok(slot),
+            _ => Err(UpstreamError::Busy { url: self.url.clone(), most: self.slots.most() }),
         }
     }
 

@@ -8,19 +8,38 @@ mod common;
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use agentpmt_proxy::{
+    canonical::Object,
     policy::Client,
     sandbox::{Sandbox, Settings},
 };
 use agents::{Agent, denials, may, records};
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve_sandbox};
-use futures_util::future::join_all;
+use axum::{
+    extract::Request,
+    middleware::{Next, from_fn},
+};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Response;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// So that a test fails instead of hanging.
+const LONG: Duration = Duration::from_secs(60);
 
 /// The general jobs of the sandbox.
 const JOBS: [&str; 8] = [
@@ -232,4 +251,118 @@ async fn the_same_job_is_counted_once() {
     agent.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     assert_eq!(agent.reserve(GENERAL_JOB).await.status(), StatusCode::CONFLICT, "the upstream's");
     assert_eq!(agent.held().await, [GENERAL_JOB]);
+}
+
+/// What is told a client that sends the head of a call whose body does not come.
+async fn told_without_a_body(agent: &Agent, proxy: &TestProxy, path: &str) -> String {
+    let mut stream = begun(agent, proxy, path).await;
+    let mut answer = String::new();
+    timeout(LONG, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+/// A connection over which a client has sent the head of a call.
+async fn begun(agent: &Agent, proxy: &TestProxy, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let (host, token) = (proxy.address, agent.token.expose());
+    let head = format!(
+        "POST /api/external{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\
+         content-length: 20\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn right_and_rate_are_asked_for_before_the_body() {
+    let (proxy, _) = proxy().await;
+    let reader = Agent::add(&proxy, &Client { allow: "read".parse().unwrap(), ..limited("1/h") });
+    let reserve = format!("/jobs/{GENERAL_JOB}/reserve");
+    let answer = told_without_a_body(&reader, &proxy, &reserve).await;
+    assert!(answer.contains("x-agentpmt-proxy-error: not_allowed\r\n"), "{answer}");
+    reader.ok("/jobs/list", "").await;
+    let answer = told_without_a_body(&reader, &proxy, "/jobs/list").await;
+    assert!(answer.contains("x-agentpmt-proxy-error: rate_exceeded\r\n"), "{answer}");
+    let denied = denials(&proxy, ["client", "action", "product", "reason"]).await;
+    let expected =
+        [["limited", "job_reserve", GENERAL_JOB, "action"], ["limited", "job_list", "-", "rate"]];
+    assert_eq!(denied, expected);
+}
+
+#[tokio::test]
+async fn a_client_whose_bodies_never_come_leaves_places_for_others() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.in_flight = 8).await;
+    let flood = Agent::add(&proxy, &may("flood", "all"));
+    let other = Agent::add(&proxy, &may("other", "all"));
+    let mut begun = Vec::new();
+    for _ in 0..8 {
+        begun.push(self::begun(&flood, &proxy, "/jobs/list").await);
+    }
+    // Whichever come last are told that there is no place.
+    let status = async |mut stream: TcpStream| {
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        (head[9..].to_vec(), stream)
+    };
+    let mut told: FuturesUnordered<_> = begun.into_iter().map(status).collect();
+    for _ in 0..2 {
+        let (status, _) = timeout(LONG, told.next()).await.unwrap().unwrap();
+        assert_eq!(status, b"503");
+    }
+    other.ok("/jobs/list", "").await;
+    assert!(told.next().now_or_never().is_none(), "the others are waited for");
+}
+
+#[tokio::test]
+async fn one_client_does_not_keep_another_from_the_upstream() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let sandbox = Sandbox::new(Settings::default());
+    let hold = {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        from_fn(move |request: Request, next: Next| {
+            let (arrived, gate) = (arrived.clone(), gate.clone());
+            async move {
+                if request.uri().path().ends_with("/status") {
+                    arrived.add_permits(1);
+                    drop(gate.acquire().await);
+                }
+                next.run(request).await
+            }
+        })
+    };
+    let upstream = serve(sandbox.router().layer(hold)).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.upstream.max_calls = 4).await;
+    let flood = Agent::add(&proxy, &may("flood", "all"));
+    let other = Agent::add(&proxy, &may("other", "all"));
+    let path = format!("/jobs/{GENERAL_JOB}/status");
+    let calls = join_all((0..16).map(|_| flood.post(&path, "")));
+    let between = async {
+        arrived.acquire_many(3).await.unwrap().forget();
+        for _ in 0..3 {
+            other.ok("/jobs/list", "").await;
+        }
+        assert_eq!(arrived.available_permits(), 0, "a quarter is left");
+        gate.add_permits(1);
+    };
+    let (answers, ()) = timeout(LONG, join(calls, between)).await.unwrap();
+    assert_eq!(count(&answers, StatusCode::OK), 16);
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_on_record_as_a_count() {
+    let (proxy, _) = proxy().await;
+    let ended = Timestamp::now() - SignedDuration::from_secs(1);
+    let flood = Agent::add(&proxy, &Client { expires: Some(ended), ..may("flood", "all") });
+    for _ in 0..5 {
+        let answers = join_all((0..40).map(|_| flood.post("/jobs/list", ""))).await;
+        assert_eq!(count(&answers, StatusCode::FORBIDDEN), 40);
+    }
+    let denied = records(&proxy, "denied").await;
+    let times =
+        |record: &Object| record.field("times").map_or(1, |times| times.as_str().parse().unwrap());
+    assert_eq!((denied.len(), denied.iter().map(times).sum::<u64>()), (61, 200));
+    let last = denied.last().unwrap();
+    assert_eq!(["client", "reason"].map(|name| last.text(name).unwrap()), ["flood", "expired"]);
 }

@@ -17,7 +17,7 @@ use agentpmt_proxy::{
     action::{ACTIONS, Action},
     call::Call,
     policy::Client,
-    proxy::{CallError, Incoming, Place},
+    proxy::{CallError, Incoming, Places},
     sandbox::{Sandbox, Settings},
     store::ClientRecord,
     types::{Address, RequestId},
@@ -323,7 +323,7 @@ async fn who_loses_access_while_it_waits_for_its_key_is_not_told_what_came_of_it
         known: Instant::now(),
         key: Some("k".parse().unwrap()),
         trail: Arc::default(),
-        place: Place(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()),
+        place: Places::new(1).take(&agent.name).unwrap(),
     };
     let error = proxy.proxy.call(waiting).await.unwrap_err();
     assert!(matches!(&error, CallError::Store(error) if error.is_access_ended()), "{error}");

@@ -5,8 +5,12 @@
 mod common;
 
 use std::{
-    cell::OnceCell, collections::HashMap, os::unix::fs::MetadataExt, path::Path, thread,
-    time::Duration,
+    cell::OnceCell,
+    collections::HashMap,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use agentpmt_proxy::{
@@ -283,6 +287,20 @@ async fn once_the_end_has_begun_the_proxy_is_alive_but_not_ready() {
     proxy.proxy.end();
     assert_eq!(status("/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(status("/healthz").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn those_who_ask_whether_it_is_ready_do_not_use_up_the_disk() {
+    let proxy = TestProxy::start().await;
+    let written = || std::fs::metadata(proxy.folder().path().join("proxy.db-wal")).unwrap().len();
+    let (before, begun) = (written(), Instant::now());
+    for _ in 0..200 {
+        let ready = proxy.client.get(proxy.url("/readyz")).send().await.unwrap();
+        assert_eq!(ready.status(), StatusCode::OK);
+    }
+    // A page with its head each.
+    let writes = (written() - before) / 4120;
+    assert!(u128::from(writes) <= begun.elapsed().as_millis() / 250 + 1, "{writes}");
 }
 
 #[tokio::test]

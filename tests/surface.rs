@@ -199,6 +199,8 @@ async fn every_answer_carries_a_request_id_and_a_usable_one_is_kept() {
     assert_eq!(send("trace-1").await, "trace-1");
     assert_ne!(send("two words").await, "two words");
     assert_eq!(send("").await.len(), 36);
+    assert_eq!(send(&"a".repeat(128)).await, "a".repeat(128));
+    assert_eq!(send(&"a".repeat(129)).await.len(), 36, "it would be on record with every call");
 }
 
 #[tokio::test]

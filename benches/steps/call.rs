@@ -17,16 +17,16 @@ use agentpmt_proxy::{
     call::Call,
     config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
-    proxy::{Incoming, Place, Proxy},
+    proxy::{Incoming, Place, Places, Proxy},
     signer::Signer,
     store::Store,
     trail::Trail,
-    types::RequestId,
+    types::{ClientName, RequestId},
     upstream::{Request, Upstream},
 };
 use criterion::Criterion;
 use http::Method;
-use tokio::{runtime::Runtime, sync::Semaphore};
+use tokio::runtime::Runtime;
 
 use crate::canonical::body;
 
@@ -45,7 +45,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         b.iter(|| runtime.block_on(upstream.send(request(), upstream.deadline(false))).unwrap());
     });
     let proxy = Arc::new(Proxy::new(signer, upstream, store, false));
-    let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+    let places = Places::new(1);
     let proof = body(4 << 10);
     // A read, which is on record later, and a change, which waits until it is on the disk.
     for (action, ids, body) in
@@ -53,7 +53,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     {
         group.bench_function(action, |b| {
             b.iter(|| {
-                let place = Place(places.clone().try_acquire_owned().unwrap());
+                let place = places.take(&ClientName::local()).unwrap();
                 let incoming = incoming(action, &ids, body, place);
                 let answer = runtime.block_on(proxy.call(incoming)).unwrap();
                 assert!(answer.status.is_success());

@@ -53,7 +53,7 @@ pub(super) async fn caller(
             }
         },
         Err(Unknown::Stranger(problem)) => {
-            Box::pin(refused.stranger(problem.code(), now)).await;
+            Box::pin(refused.stranger(problem.code())).await;
             Err(problem)
         }
         Err(Unknown::Store(error)) => Err(Problem::store(&error)),

@@ -1,8 +1,9 @@
-//! How many connections each address has.
+//! How many connections each address has. Of IPv6, a network of 64 bits counts as one: whoever has an
+//! address there has all of them.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,6 +39,7 @@ impl Crowd {
         if self.exempt == Exempt::Loopback && address.is_loopback() {
             return Some(Member(None));
         }
+        let address = network(address);
         let mut counts = self.counts();
         let count = counts.entry(address).or_default();
         if *count >= self.most {
@@ -49,6 +51,14 @@ impl Crowd {
 
     fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address that stands for all that one peer may have.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(_) => address,
     }
 }
 
@@ -85,6 +95,16 @@ mod tests {
         assert!(admit("192.0.2.1").is_none());
         drop((second, third, other));
         assert!(crowd.counts().is_empty(), "what is over is forgotten");
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_of_ipv6_are_one_peer() {
+        let crowd = Crowd::new(1, Exempt::Nobody);
+        let _first = crowd.admit(address("2001:db8:1:2::1")).unwrap();
+        assert!(crowd.admit(address("2001:db8:1:2:ffff::2")).is_none());
+        let _other = crowd.admit(address("2001:db8:1:3::1")).unwrap();
+        let _four = crowd.admit(address("192.0.2.1")).unwrap();
+        assert!(crowd.admit(address("192.0.2.2")).is_some());
     }
 
     #[test]

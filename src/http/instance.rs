@@ -8,10 +8,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
-use super::{guard::Guard, refused::Strangers, tls::Tls, unsent::Unsent};
-use crate::proxy::Place;
+use super::{guard::Guard, tls::Tls, unsent::Unsent};
+use crate::{
+    proxy::{NoPlace, Place, Places},
+    types::ClientName,
+};
 
 /// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
 /// a connection or a request.
@@ -19,21 +22,20 @@ use crate::proxy::Place;
 pub struct Live {
     pub(super) tls: Option<Tls>,
     pub(super) guard: Guard,
-    pub(super) places: Arc<Semaphore>,
-    in_flight: usize,
+    pub(super) places: Arc<Places>,
 }
 
 impl Live {
     /// With so many places for calls.
     pub fn new(tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
-        Self { tls, guard, places: Arc::new(Semaphore::new(in_flight)), in_flight }
+        Self { tls, guard, places: Places::new(in_flight) }
     }
 
     /// What comes after this one. A new number of places is counted anew: calls that run keep theirs
     /// among the old ones.
     pub fn next(&self, tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
-        if in_flight == self.in_flight {
-            Self { tls, guard, places: self.places.clone(), in_flight }
+        if in_flight == self.places.most() {
+            Self { tls, guard, places: self.places.clone() }
         } else {
             Self::new(tls, guard, in_flight)
         }
@@ -50,7 +52,6 @@ pub struct Instance {
     /// Held while a reload runs, so that there is one at a time.
     turn: Arc<AsyncMutex<()>>,
     last: Mutex<Option<Reload>>,
-    strangers: Strangers,
     unsent: Unsent,
 }
 
@@ -83,7 +84,6 @@ impl Instance {
             read: Box::new(read),
             turn: Arc::default(),
             last: Mutex::default(),
-            strangers: Strangers::default(),
             unsent: Unsent::default(),
         })
     }
@@ -98,20 +98,15 @@ impl Instance {
         &self.listeners
     }
 
-    /// A place for one more call, if there is one. The call keeps it until its end, also if its client
-    /// goes away.
-    pub(super) fn place(&self) -> Option<Place> {
-        self.live.borrow().places.clone().try_acquire_owned().ok().map(Place)
+    /// A place for one more call of a client. The call keeps it until its end, also if its client goes
+    /// away.
+    pub(super) fn place(&self, client: &ClientName) -> Result<Place, NoPlace> {
+        self.live.borrow().places.take(client)
     }
 
     /// Whether a proxy in front passes on what others send.
     pub(super) fn is_behind_proxy(&self) -> bool {
         self.behind_proxy
-    }
-
-    /// Which calls of strangers are recorded.
-    pub(super) fn strangers(&self) -> &Strangers {
-        &self.strangers
     }
 
     /// The large answers that clients have not taken yet.
@@ -193,7 +188,7 @@ mod tests {
         let instance = instance(&[2]);
         assert!(instance.last_reload().is_none());
         instance.clone().reload().await.unwrap();
-        assert_eq!(instance.live().places.available_permits(), 2);
+        assert_eq!(instance.live().places.most(), 2);
         assert_eq!(instance.last_reload().unwrap().result, Ok(()));
         let before = instance.live();
         assert_eq!(instance.clone().reload().await, Err("a mistake".to_owned()));
@@ -226,10 +221,12 @@ mod tests {
     #[tokio::test]
     async fn places_are_kept_while_their_number_is_the_same() {
         let instance = instance(&[1, 3]);
-        let _place = instance.live().places.clone().try_acquire_owned().unwrap();
+        let client = ClientName::local();
+        let _place = instance.place(&client).unwrap();
         instance.clone().reload().await.unwrap();
-        assert_eq!(instance.live().places.available_permits(), 0);
+        assert_eq!(instance.place(&client).unwrap_err(), NoPlace::Full);
         instance.clone().reload().await.unwrap();
-        assert_eq!(instance.live().places.available_permits(), 3);
+        let _places = [(); 3].map(|()| instance.place(&client).unwrap());
+        assert_eq!(instance.place(&client).unwrap_err(), NoPlace::Full);
     }
 }

@@ -14,6 +14,9 @@ use crate::{trail::Trail, types::RequestId};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The longest id of a client that is taken, in characters: it is on record with every call.
+const MAX_REQUEST_ID: usize = 128;
+
 /// What a request is given when it arrives.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
@@ -131,5 +134,6 @@ pub(super) fn printable(path: &str) -> Cow<'_, str> {
 
 fn request_id(request: &Request) -> RequestId {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = given.filter(|text| text.len() <= MAX_REQUEST_ID);
     given.and_then(|text| text.parse().ok()).unwrap_or_else(RequestId::random)
 }

@@ -18,7 +18,7 @@ use crate::{
     call::InvalidCall,
     job_status::JobStatus,
     policy::Denied,
-    proxy::CallError,
+    proxy::{CallError, NoPlace},
     session::SessionError,
     store::StoreError,
     types::{ClientName, InvalidToken, RequestId},
@@ -310,8 +310,16 @@ impl Problem {
         Self::new(Kind::JournalUnavailable, detail).retry(Retry::Safe)
     }
 
-    pub(super) fn overloaded() -> Self {
-        let detail = "as many calls are in flight as max_in_flight allows; nothing was sent";
+    pub(super) fn no_place(none: NoPlace) -> Self {
+        let detail = match none {
+            NoPlace::Full => {
+                "as many calls are in flight as max_in_flight allows; nothing was sent"
+            }
+            NoPlace::Share => {
+                "the client has its share of max_in_flight in flight, and the rest is kept for \
+                 others; nothing was sent"
+            }
+        };
         let retry_after = Some(HeaderValue::from_static("1"));
         Self { retry_after, ..Self::new(Kind::Overloaded, detail).retry(Retry::Safe) }
     }

@@ -1,44 +1,13 @@
 //! The record of a call that was refused for who calls, before anything else of it was looked at.
 
-use std::sync::{Mutex, PoisonError};
-
 use axum::http::request::Parts;
-use jiff::Timestamp;
 
 use super::{Surface, log::Arrival, peer::Peer};
 use crate::{
     action::Action,
-    policy::Rate,
     store::{Caller, Denial},
     types::ClientName,
 };
-
-/// How many calls of strangers are recorded: whoever reaches the proxy can make them, and must not
-/// fill the disk. The log has them all.
-const STRANGERS: &str = "60/m";
-
-/// The rate at which calls of strangers are recorded.
-#[derive(Debug)]
-pub(super) struct Strangers {
-    rate: Rate,
-    arrival: Mutex<Option<i64>>,
-}
-
-impl Default for Strangers {
-    fn default() -> Self {
-        let rate = STRANGERS.parse().expect("a rate");
-        Self { rate, arrival: Mutex::default() }
-    }
-}
-
-impl Strangers {
-    fn admits(&self, now: Timestamp) -> bool {
-        let mut arrival = self.arrival.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.rate.admit(*arrival, now).ok();
-        *arrival = next.or(*arrival);
-        next.is_some()
-    }
-}
 
 /// A request that was refused.
 pub(super) struct Refused<'a> {
@@ -54,13 +23,11 @@ impl Refused<'_> {
         self.record(|| Caller::Client(name), reason).await;
     }
 
-    /// Records that a stranger was refused, up to a rate.
-    pub(super) async fn stranger(&self, reason: &'static str, now: Timestamp) {
-        if self.call.is_some() && self.surface.instance.strangers().admits(now) {
-            let peer = self.parts.extensions.get();
-            let from = || peer.map_or_else(|| "unknown".to_owned(), origin);
-            self.record(|| Caller::Unknown(from()), reason).await;
-        }
+    /// Records that a stranger was refused.
+    pub(super) async fn stranger(&self, reason: &'static str) {
+        let peer = self.parts.extensions.get();
+        let from = || peer.map_or_else(|| "unknown".to_owned(), origin);
+        self.record(|| Caller::Unknown(from()), reason).await;
     }
 
     async fn record(&self, caller: impl FnOnce() -> Caller, reason: &'static str) {
@@ -88,17 +55,7 @@ fn origin(peer: &Peer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
-
-    #[test]
-    fn a_flood_of_strangers_is_recorded_in_part() {
-        let strangers = Strangers::default();
-        let now = Timestamp::now();
-        assert_eq!((0..1000).filter(|_| strangers.admits(now)).count(), 60);
-        assert!(strangers.admits(now + SignedDuration::from_secs(1)));
-    }
 
     #[test]
     fn a_stranger_is_known_by_its_address_or_its_user() {

@@ -1,8 +1,12 @@
 //! Writing the journal.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 
 use super::{
     Store, StoreError,
@@ -12,6 +16,7 @@ use super::{
     error::Fault,
     held::CallKey,
     record::{Chain, Draft, Entry, Outcome},
+    refusals::{MINUTE, More, Next},
 };
 use crate::types::RequestId;
 
@@ -67,9 +72,36 @@ impl Store {
         self.leave(Draft::outcome(request_id, outcome, Timestamp::now())).await;
     }
 
-    /// Records a call that was denied, in the background as [`Store::note`].
+    /// Records a call that was denied, in the background as [`Store::note`]. Of many in a minute those
+    /// after the first 60 of a client, or of all strangers, are one record with their count.
     pub async fn denied(&self, denial: &Denial) {
-        self.leave(Draft::denied(denial, Timestamp::now())).await;
+        match self.0.refusals.next(denial, Instant::now()) {
+            Next::Record => self.leave(Draft::denied(denial, 1, Timestamp::now())).await,
+            Next::Begin => self.count_a_minute(denial.clone()),
+            Next::Count => {}
+        }
+    }
+
+    /// Records what was only counted so far.
+    pub(super) async fn record_counts(&self) {
+        for More { last, count } in self.0.refusals.take() {
+            self.leave(Draft::denied(&last, count, Timestamp::now())).await;
+        }
+    }
+
+    /// Records after a minute how many calls of the same caller were denied since.
+    fn count_a_minute(&self, denial: Denial) {
+        // The end of the store does not wait for it: whoever ends it records what was counted.
+        let store = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            sleep(MINUTE).await;
+            let Some(store) = store.upgrade().map(Self) else { return };
+            if let Some(More { last, count }) =
+                store.0.refusals.end_of_minute(&denial, Instant::now())
+            {
+                store.leave(Draft::denied(&last, count, Timestamp::now())).await;
+            }
+        });
     }
 
     /// How many records of the background were lost since the store was opened.

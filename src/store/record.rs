@@ -104,7 +104,8 @@ impl Draft {
         Self { text: object.finish(), seq_at }
     }
 
-    pub(super) fn denied(denial: &Denial, at: Timestamp) -> Self {
+    /// A call that was denied; if the record stands for several, the last of them.
+    pub(super) fn denied(denial: &Denial, times: u64, at: Timestamp) -> Self {
         let mut object = ObjectWriter::new();
         object.string("action", denial.action);
         object.string("call_id", denial.call_id.as_str());
@@ -119,6 +120,9 @@ impl Draft {
         object.string("reason", denial.reason);
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
+        if times > 1 {
+            object.integer("times", times);
+        }
         if let Some(wallet) = denial.wallet {
             object.string("wallet", &wallet.to_string());
         }
@@ -267,8 +271,8 @@ mod tests {
         let drafts = [
             Draft::signed(&all, at),
             Draft::signed(&least, at),
-            Draft::denied(&denial, at),
-            Draft::denied(&Denial { wallet: None, product: None, ..denial.clone() }, at),
+            Draft::denied(&denial, 1, at),
+            Draft::denied(&Denial { wallet: None, product: None, ..denial.clone() }, 2, at),
             Draft::outcome(&id, outcome, at),
             Draft::outcome(&id, Outcome::NotSent, at),
             Draft::outcome(&id, Outcome::Unknown, at),
@@ -290,7 +294,7 @@ mod tests {
             product: None,
             reason: "token",
         };
-        let text = |caller| Draft::denied(&denial(caller), at).numbered(1);
+        let text = |caller| Draft::denied(&denial(caller), 1, at).numbered(1);
         let (start, end) =
             (r#"{"action":"job_list","call_id":"c-1","#, r#""reason":"token","seq":1,"time":7}"#);
         assert_eq!(

@@ -1,0 +1,132 @@
+//! How many calls are in flight, in all and of each client.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::types::ClientName;
+
+/// A client may have another call in flight while it has fewer than so many for each free place: three
+/// quarters of all if it is alone, and something is always left for others.
+const SHARE: usize = 3;
+
+/// The places for calls in flight.
+#[derive(Debug)]
+pub struct Places {
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    clients: HashMap<ClientName, usize>,
+}
+
+/// A place among the calls in flight, free again when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    client: ClientName,
+}
+
+/// There is no place for one more call of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// All are taken.
+    Full,
+    /// The client has its share.
+    Share,
+}
+
+impl Places {
+    /// So many places, all free.
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default() })
+    }
+
+    /// How many there are.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Takes a place for a call. The client that is there as long as none was added shares with nobody.
+    ///
+    /// # Errors
+    /// See [`NoPlace`].
+    pub fn take(self: &Arc<Self>, client: &ClientName) -> Result<Place, NoPlace> {
+        let mut taken = self.taken();
+        let free = self.most.saturating_sub(taken.all);
+        let own = taken.clients.get(client).copied().unwrap_or(0);
+        if free == 0 {
+            return Err(NoPlace::Full);
+        }
+        if own >= free.saturating_mul(SHARE) && !client.is_local() {
+            return Err(NoPlace::Share);
+        }
+        taken.all += 1;
+        match taken.clients.get_mut(client) {
+            Some(count) => *count += 1,
+            None => drop(taken.clients.insert(client.clone(), 1)),
+        }
+        Ok(Place { places: self.clone(), client: client.clone() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.all -= 1;
+        if let Some(count) = taken.clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client gets of these places until it gets no more, and why.
+    fn all(places: &Arc<Places>, client: &str) -> (Vec<Place>, NoPlace) {
+        let client = client.parse().unwrap();
+        let mut taken = Vec::new();
+        loop {
+            match places.take(&client) {
+                Ok(place) => taken.push(place),
+                Err(none) => return (taken, none),
+            }
+        }
+    }
+
+    #[test]
+    fn clients_leave_places_for_others() {
+        let places = Places::new(1024);
+        let (one, none) = all(&places, "one");
+        assert_eq!((one.len(), none), (768, NoPlace::Share));
+        let (two, none) = all(&places, "two");
+        assert_eq!((two.len(), none), (192, NoPlace::Share));
+        drop(one);
+        assert!(places.take(&"two".parse().unwrap()).is_ok());
+        drop(two);
+        let taken = places.taken();
+        assert_eq!((taken.all, taken.clients.len()), (0, 0), "what is over is forgotten");
+    }
+
+    #[test]
+    fn who_has_nobody_to_share_with_may_have_all() {
+        let places = Places::new(8);
+        let (taken, none) = all(&places, "local");
+        assert_eq!((taken.len(), none), (8, NoPlace::Full));
+        let places = Places::new(1);
+        assert_eq!(all(&places, "one").0.len(), 1);
+    }
+}

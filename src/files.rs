@@ -1,13 +1,13 @@
-//! Files that decide what the program does: how they are opened.
+//! Files that decide what the program does: how they are opened, and who else may use them.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+mod exposed;
+
+use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::Path};
 
 use rustix::fs::OFlags;
+
+pub use self::exposed::Exposed;
+pub(crate) use self::exposed::{check_secret, check_secret_folder, check_unchangeable, closing};
 
 /// Opens a file to read it. Anything but a regular file is refused: reading a pipe or a device may
 /// never end.
@@ -25,13 +25,4 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
     let kind = if kind.is_dir() { "a folder" } else { "a pipe or device" };
     Err(io::Error::other(format!("it is {kind}, and a regular file is needed")))
-}
-
-/// The content of a regular file.
-///
-/// # Errors
-/// As for [`open`].
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes).map(|_| bytes)
 }

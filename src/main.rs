@@ -42,9 +42,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
             KeystoreError::Empty { .. }
             | KeystoreError::Several { .. }
             | KeystoreError::Missing { .. } => EX_NOINPUT,
-            KeystoreError::Exposed { .. }
-            | KeystoreError::Foreign { .. }
-            | KeystoreError::ExposedFolder { .. } => EX_NOPERM,
+            KeystoreError::Exposed(_) => EX_NOPERM,
             KeystoreError::File { .. } => EX_DATAERR,
             KeystoreError::Exists { .. } => EX_CANTCREAT,
             KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
@@ -59,6 +57,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
                 EX_CANTCREAT
             }
             ClientsError::Unknown(_) => EX_NOINPUT,
+            ClientsError::Store(error) if error.is_exposed() => EX_NOPERM,
             ClientsError::Store(_) => EX_IOERR,
         },
         Failure::WrongPassword { .. } => EX_NOPERM,
@@ -81,7 +80,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::NoClient { .. }
         | Failure::NowhereToAsk => EX_CONFIG,
         Failure::Tls(error) => match error {
-            TlsError::Exposed { .. } => EX_NOPERM,
+            TlsError::Exposed(_) => EX_NOPERM,
             TlsError::Io { .. } => EX_NOINPUT,
             _ => EX_DATAERR,
         },
@@ -95,6 +94,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::Rerun { .. }
         | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
+        Failure::Store(error) if error.is_exposed() => EX_NOPERM,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::AlreadyExists => EX_CANTCREAT,
         Failure::Store(_) | Failure::Io { .. } => EX_IOERR,

@@ -282,3 +282,43 @@ fn check_fails_where_serve_would() {
     home.write("keys/wallet.json", "{}");
     home.run(&["check"]).fails(65, &["keys/wallet.json", "no key file"]);
 }
+
+#[test]
+fn a_state_that_others_may_change_is_refused() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let token = home.run(&["client", "add", "ci", "--allow", "jobs"]).ok();
+    assert!(token.starts_with("apmt_"));
+    let commands = [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["client", "list"]];
+    for (name, mode) in [
+        ("state", 0o707),
+        ("state", 0o1777),
+        ("state/proxy.db", 0o606),
+        ("state/proxy.db-wal", 0o602),
+    ] {
+        home.set_mode(name, mode);
+        let remedy = if mode == 0o1777 { "a folder of its own" } else { "run: chmod go-w" };
+        let mode = format!("mode {:03o}", mode & 0o777);
+        for command in commands {
+            home.run(command).fails(77, &[name, "may be changed", &mode, remedy]);
+        }
+        home.set_mode(name, 0o755);
+    }
+    home.run(&["client", "list"]).ok();
+}
+
+#[test]
+fn settings_that_others_may_change_are_refused() {
+    let home = Home::with_wallet();
+    home.write("proxy.toml", "");
+    home.set_mode("proxy.toml", 0o646);
+    let words = ["proxy.toml: it may be changed", "mode 646", "chmod go-w proxy.toml"];
+    home.run(&["check"]).fails_at_length(78, &words);
+    home.set_mode("proxy.toml", 0o644);
+    home.run(&["check"]).ok();
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not tried: only root can give a file away");
+    }
+    std::os::unix::fs::chown(home.path("proxy.toml"), Some(65534), None).unwrap();
+    let words = ["uid 65534", "run: chown 0 proxy.toml"];
+    home.run(&["check"]).fails_at_length(78, &words);
+}

@@ -7,8 +7,11 @@ mod binary;
 
 use std::{
     fs,
-    os::unix::{fs::chown, process::CommandExt},
-    process::Command,
+    os::unix::{
+        fs::{chown, symlink},
+        process::CommandExt,
+    },
+    process::{Command, Stdio},
 };
 
 use binary::{Home, PASSWORD, Server, WALLET};
@@ -37,6 +40,18 @@ fn limit(server: &Server, name: &str) -> Vec<String> {
     let limits = fs::read_to_string(proc(server, "limits")).unwrap();
     let values = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     values.split_whitespace().take(2).map(str::to_owned).collect()
+}
+
+/// The program for a user without rights, in a folder of that user. For tests that run as root.
+fn without_rights(home: &Home) -> Command {
+    // It has to find itself and its folder without root's rights.
+    let program = home.path("agentpmt-proxy");
+    fs::copy(env!("CARGO_BIN_EXE_agentpmt-proxy"), &program).unwrap();
+    home.set_mode("agentpmt-proxy", 0o755);
+    chown(home.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = home.command_of(&program);
+    command.uid(NOBODY).gid(NOBODY);
+    command
 }
 
 #[test]
@@ -110,18 +125,71 @@ fn other_programs_of_the_user_cannot_look_into_it() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let mut command = home.command();
     if geteuid().is_root() {
-        // It has to find itself and its folder without root's rights.
-        let program = home.path("agentpmt-proxy");
-        fs::copy(env!("CARGO_BIN_EXE_agentpmt-proxy"), &program).unwrap();
-        home.set_mode("agentpmt-proxy", 0o755);
-        for name in ["", "keys", "keys/wallet.json"] {
+        for name in ["keys", "keys/wallet.json"] {
             chown(home.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        command = home.command_of(&program);
-        command.uid(NOBODY).gid(NOBODY);
+        command = without_rights(&home);
     }
     let server = home.serve_by(command.arg("serve"));
     server.is_ready(WALLET);
     let (read, error) = environment_for_others(&server);
     assert!(!read && error.contains("Permission denied"), "{error}");
+}
+
+#[test]
+fn secrets_are_taken_as_a_container_mounts_them() {
+    if !geteuid().is_root() {
+        return eprintln!("not tried: only root can give a file away");
+    }
+    // Root's, for a group of the process, and behind links.
+    let home = Home::with_wallet();
+    home.write("secret", PASSWORD);
+    fs::create_dir(home.path("keys/..2026")).unwrap();
+    fs::rename(home.path("keys/wallet.json"), home.path("keys/..2026/wallet.json")).unwrap();
+    symlink("..2026", home.path("keys/..data")).unwrap();
+    symlink("..data/wallet.json", home.path("keys/wallet.json")).unwrap();
+    fs::create_dir(home.path("state")).unwrap();
+    for (name, mode) in [
+        ("keys", 0o2775),
+        ("keys/..2026", 0o750),
+        ("keys/wallet.json", 0o440),
+        ("secret", 0o440),
+        ("state", 0o2775),
+    ] {
+        chown(home.path(name), Some(0), Some(NOBODY)).unwrap();
+        home.set_mode(name, mode);
+    }
+    let args = ["serve", "--password-file", "secret", "--upstream", "http://127.0.0.1:1"];
+    home.serve_by(without_rights(&home).args(args)).is_ready(WALLET);
+
+    home.set_mode("keys/wallet.json", 0o444);
+    let ran = home.run_as(without_rights(&home).arg("check"), Stdio::null());
+    ran.fails(77, &["mode 444", "as root, run: chgrp 65534 ", "chmod 640 "]);
+    home.set_mode("keys/wallet.json", 0o440);
+    home.set_mode("keys", 0o2777);
+    let ran = home.run_as(without_rights(&home).arg("check"), Stdio::null());
+    ran.fails(77, &["folder", "mode 777", "as root, run: chmod 700 ", "`keys`"]);
+}
+
+#[test]
+fn nobody_is_told_to_change_what_is_mounted_read_only() {
+    let home = Home::with_wallet();
+    home.write("secret", PASSWORD);
+    home.set_mode("keys", 0o1777);
+    let check = |mode| {
+        home.set_mode("keys/wallet.json", mode);
+        let mut command = home.wrapped("unshare");
+        let mount = "mount --bind keys keys && mount -o remount,bind,ro keys && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", mount, "sh"]);
+        command.args([env!("CARGO_BIN_EXE_agentpmt-proxy"), "check", "--password-file", "secret"]);
+        home.run_as(&mut command, Stdio::null())
+    };
+    let ran = check(0o440);
+    if !geteuid().is_root() || ran.stderr.contains("unshare:") || ran.stderr.contains("mount:") {
+        return eprintln!("not tried: nothing can be mounted here");
+    }
+    assert!(ran.ok().contains(WALLET));
+    let ran = check(0o444);
+    ran.fails(77, &["mode 444", "read-only", "mounted"]);
+    assert!(!ran.stderr.contains("chmod"), "{ran:?}");
 }

@@ -153,6 +153,9 @@ fn certificates_that_cannot_be_used_are_told_at_the_start() {
     let serve = ["serve", "--listen", "127.0.0.1:0"];
     for command in [&serve[..], &["check"]] {
         renew(&home);
+        home.set_mode("tls.crt", 0o646);
+        home.run(command).fails(77, &["tls.crt may be changed", "mode 646", "chmod go-w "]);
+        renew(&home);
         home.set_mode("tls.key", 0o640);
         home.run(command).fails(77, &["tls.key is open", "mode 640", "chmod 600 "]);
         home.write("tls.key", &self_signed().1);

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    files,
     signer::{
         Signer,
         keystore::{KeyFileError, KeystoreError, LockedKey},
@@ -154,11 +155,12 @@ fn first_line(path: &Path) -> Result<SecretString, Failure> {
     let file = File::open(path).map_err(io)?;
     // No error, since containers mount their secrets so. The bits of the group say nothing: with an
     // access list, as systemd gives a credential, they are the most that anybody on it may do.
-    if file.metadata().map_err(io)?.permissions().mode() & 0o004 != 0 {
-        let path = path.display();
+    let metadata = file.metadata().map_err(io)?;
+    if metadata.permissions().mode() & 0o004 != 0 {
+        let (closing, path) = (files::closing(path, &metadata), path.display());
         complain(format_args!(
             "warning: other users of this machine may read the wallet's password in {path}; \
-             unless that is meant, run: chmod 600 {path}"
+             unless that is meant, {closing}"
         ));
     }
     // Enough for the longest password with the end of its line.

@@ -63,7 +63,7 @@ impl Loading {
                 self.config.source = Some(path.to_owned());
             }
             Ok(None) => self.defaults(Path::new("")),
-            Err(error) => self.note(Place::File(path.to_owned()), error.into()),
+            Err(problem) => self.note(Place::File(path.to_owned()), problem),
         }
     }
 
@@ -144,11 +144,13 @@ impl Loading {
 }
 
 /// The text of the file; `None` if there is none and none is needed.
-fn read(path: &Path, needed: bool) -> io::Result<Option<String>> {
-    match files::open(path).and_then(io::read_to_string) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => Ok(None),
-        result => result.map(Some),
-    }
+fn read(path: &Path, needed: bool) -> Result<Option<String>, Problem> {
+    let file = match files::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => return Ok(None),
+        file => file?,
+    };
+    files::check_unchangeable(path, &file.metadata()?)?;
+    Ok(Some(io::read_to_string(file)?))
 }
 
 /// A value whose relative path starts at the current directory.

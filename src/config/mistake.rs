@@ -5,6 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use strsim::damerau_levenshtein;
 
 use super::value::InvalidSetting;
+use crate::files::Exposed;
 
 /// Everything that is wrong with a configuration. It displays as one line a mistake: the place,
 /// what is wrong, and what is allowed. Values are never repeated, since one may be a secret that
@@ -56,6 +57,8 @@ impl fmt::Display for Place {
 pub(super) enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
+    #[error("it {}", .0.how())]
+    Exposed(#[from] Exposed),
     #[error("not TOML: {0}")]
     Syntax(String),
     #[error("no such setting{}", suggestion(.near.as_deref()))]

@@ -21,7 +21,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use zeroize::Zeroizing;
 
-use crate::{config::TlsConfig, files, signer::keystore::permissions};
+use crate::{
+    config::TlsConfig,
+    files::{self, Exposed},
+};
 
 /// The answer to plain HTTP on a port with TLS.
 const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 66\r\n\
@@ -43,16 +46,9 @@ pub enum TlsError {
         /// What the operating system said.
         cause: io::Error,
     },
-    /// Group or others may read or change the private key.
-    #[error(
-        "{path} is open to other users of this machine (mode {mode:03o}); run: chmod 600 {path}"
-    )]
-    Exposed {
-        /// The file of the key.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// Another user of the machine may read or change the private key, or change a certificate.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// A file of certificates holds none.
     #[error("{path} holds no certificate in PEM; one begins with -----BEGIN CERTIFICATE-----")]
     NoCertificate {
@@ -160,7 +156,10 @@ fn client_verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = files::read(path).map_err(io_error(path))?;
+    let mut file = files::open(path).map_err(io_error(path))?;
+    files::check_unchangeable(path, &file.metadata().map_err(io_error(path))?)?;
+    let mut pem = Vec::new();
+    file.read_to_end(&mut pem).map_err(io_error(path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.ok().filter(|found| !found.is_empty());
     found.ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })
@@ -168,10 +167,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut file = files::open(path).map_err(io_error(path))?;
-    let data = file.metadata().map_err(io_error(path))?;
-    if let Some(mode) = permissions::exposed_mode(&data) {
-        return Err(TlsError::Exposed { path: path.to_owned(), mode });
-    }
+    files::check_secret(path, &file.metadata().map_err(io_error(path))?)?;
     let mut pem = Zeroizing::new(Vec::new());
     file.read_to_end(&mut pem).map_err(io_error(path))?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { path: path.to_owned() })

@@ -10,8 +10,8 @@
 
 mod bare_address;
 mod error;
+mod folder;
 mod kdf;
-pub(crate) mod permissions;
 
 mod key_file;
 
@@ -33,7 +33,7 @@ use self::{
     error::io_error,
     key_file::{KeyFile, STANDARD, ScryptCost},
 };
-use crate::{signer::Signer, types::Address};
+use crate::{files, signer::Signer, types::Address};
 
 /// A directory of key files.
 #[derive(Debug, Clone)]
@@ -71,9 +71,8 @@ impl Keystore {
     /// # Errors
     ///
     /// [`KeystoreError::Empty`], [`KeystoreError::Several`], [`KeystoreError::Missing`];
-    /// [`KeystoreError::Exposed`] or [`KeystoreError::ExposedFolder`] if group or others have any
-    /// permission on the file or the directory; [`KeystoreError::Foreign`] if neither this user nor
-    /// root owns the file; [`KeystoreError::Io`]; or, if the directory holds nothing but files that
+    /// [`KeystoreError::Exposed`] if another user may read or change the file, or list or fill the
+    /// directory; [`KeystoreError::Io`]; or, if the directory holds nothing but files that
     /// are no key files, what is wrong with the first.
     pub fn find(&self, wallet: Option<Address>) -> Result<LockedKey, KeystoreError> {
         let mut keys = Vec::new();
@@ -88,10 +87,8 @@ impl Keystore {
             return Err(refused.unwrap_or_else(|| KeystoreError::Empty { dir: self.dir.clone() }));
         }
         let key = self.choose(keys, wallet)?.for_owner_alone()?;
-        match self.exposed_mode()? {
-            Some(mode) => Err(KeystoreError::ExposedFolder { dir: self.dir.clone(), mode }),
-            None => Ok(key),
-        }
+        self.check_closed()?;
+        Ok(key)
     }
 
     /// Whether the wallet can be saved, so that nobody is asked for a password in vain.
@@ -114,7 +111,7 @@ impl Keystore {
     ///
     /// # Errors
     ///
-    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::ExposedFolder`];
+    /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::Exposed`];
     /// [`KeystoreError::Io`].
     ///
     /// # Panics
@@ -132,7 +129,7 @@ impl Keystore {
     ) -> Result<PathBuf, KeystoreError> {
         let wallet = signer.address();
         self.check_absent(wallet)?;
-        permissions::create_dir(&self.dir).map_err(io_error("create", &self.dir))?;
+        folder::create(&self.dir).map_err(io_error("create", &self.dir))?;
         self.close()?;
         let file = KeyFile::encrypt_with(signer, password, cost);
         let path = self.dir.join(file_name(wallet));
@@ -140,21 +137,21 @@ impl Keystore {
         Ok(path)
     }
 
-    fn exposed_mode(&self) -> Result<Option<u32>, KeystoreError> {
+    fn check_closed(&self) -> Result<(), KeystoreError> {
         let data = fs::metadata(&self.dir).map_err(io_error("read", &self.dir))?;
-        Ok(permissions::exposed_mode(&data))
+        Ok(files::check_secret_folder(&self.dir, &data)?)
     }
 
     /// Closes the directory to group and others, if it holds keys and hidden files alone.
     fn close(&self) -> Result<(), KeystoreError> {
-        let Some(mode) = self.exposed_mode()? else { return Ok(()) };
+        let Err(open) = self.check_closed() else { return Ok(()) };
         let keys = self.list()?.into_iter().filter(Result::is_ok).count();
         let all = self.entries().map_err(io_error("read", &self.dir))?.len();
-        let shared = permissions::is_shared(&self.dir).map_err(io_error("read", &self.dir))?;
+        let shared = folder::is_shared(&self.dir).map_err(io_error("read", &self.dir))?;
         if shared || keys < all {
-            return Err(KeystoreError::ExposedFolder { dir: self.dir.clone(), mode });
+            return Err(open);
         }
-        permissions::close(&self.dir).map_err(io_error("close", &self.dir))
+        folder::close(&self.dir).map_err(io_error("close", &self.dir))
     }
 
     fn files(&self) -> io::Result<Vec<PathBuf>> {

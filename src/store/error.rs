@@ -7,6 +7,8 @@ use std::{
 
 use rusqlite::{ErrorCode, ffi};
 
+use crate::files::Exposed;
+
 /// Why the store did not do what it was asked. Its text is complete: it names the file, says what
 /// happened, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,6 +33,11 @@ impl StoreError {
         matches!(self.fault, Fault::Missing)
     }
 
+    /// Whether another user of the machine may change the file or its folder.
+    pub fn is_exposed(&self) -> bool {
+        matches!(self.fault, Fault::Exposed(_))
+    }
+
     /// Whether a call was neither claimed nor recorded since its client may not call any more.
     pub fn is_access_ended(&self) -> bool {
         matches!(self.fault, Fault::AccessEnded)
@@ -48,6 +55,9 @@ pub enum Fault {
     /// The file is to be read, and is not there.
     #[error("there is no such file; `agentpmt-proxy serve` makes it, in the folder of --state")]
     Missing,
+    /// Another user of the machine may change it or its folder.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// The disk or a quota is full.
     #[error(
         "the disk is full, so nothing can be recorded; free some space, and the proxy goes on by \

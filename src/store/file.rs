@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use super::{
     error::Fault,
     schema::{MIGRATIONS, migrate, version},
 };
+use crate::files;
 
 /// How long a write waits while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Opens the database, made and brought to this version if need be. One that is up to date opens
 /// even if it cannot be written to at the moment.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+    guard(path)?;
     create(path)?;
     let mut connection = open_to_write(path)?;
     use_log(&connection)?;
@@ -39,6 +41,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
 
 /// Opens a database that is there and of this version.
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
+    guard(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -56,6 +59,7 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
 /// Opens a database that is there, to read only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     must_exist(path)?;
+    guard(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -67,6 +71,22 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
 pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
     let exists = path.try_exists().map_err(Fault::io("open it"))?;
     if exists { Ok(()) } else { Err(Fault::Missing) }
+}
+
+/// Refuses a database that another user of the machine may change, as far as it is there.
+fn guard(path: &Path) -> Result<(), Fault> {
+    let beside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    for path in [folder(path), path, &beside("-wal"), &beside("-shm")] {
+        match fs::metadata(path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            found => files::check_unchangeable(path, &found.map_err(Fault::io("open it"))?)?,
+        }
+    }
+    Ok(())
 }
 
 /// The folder that a path is in.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::key_file::KeyFileError;
-use crate::types::Address;
+use crate::{files::Exposed, types::Address};
 
 /// Why a key was not found, read, opened or saved. Each text is complete: it names the file and
 /// says what to do.
@@ -22,37 +22,9 @@ pub enum KeystoreError {
         /// What the operating system said.
         cause: io::Error,
     },
-    /// Group or others may read or change the file.
-    #[error(
-        "{path} is open to other users of this machine (mode {mode:03o}); run: chmod 600 {path}"
-    )]
-    Exposed {
-        /// The key file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Another user owns the file, and may read and change it at any time.
-    #[error(
-        "{path} belongs to another user of this machine (uid {owner}); make it yours with chown"
-    )]
-    Foreign {
-        /// The key file.
-        path: PathBuf,
-        /// The user who owns it.
-        owner: u32,
-    },
-    /// Group or others may list the directory, or put files into it.
-    #[error(
-        "the folder {dir} is open to other users of this machine (mode {mode:03o}); \
-         run: chmod 700 {dir}, or set `keys` to a folder of its own"
-    )]
-    ExposedFolder {
-        /// The directory of keys.
-        dir: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// Another user of the machine may read or change a key file or the directory.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// The file is no key file, or does not open.
     #[error("{path}: {cause}")]
     File {

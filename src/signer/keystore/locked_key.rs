@@ -13,10 +13,13 @@ use super::{
     KeystoreError, bare_address,
     error::{file_error, io_error},
     key_file::{KeyFile, STANDARD},
-    permissions::{self, Opening},
     writing,
 };
-use crate::{signer::Signer, types::Address};
+use crate::{
+    files::{self, Exposed},
+    signer::Signer,
+    types::Address,
+};
 
 /// What is read of a key file, in bytes; one takes about 500.
 const MAX_FILE: usize = 64 * 1024;
@@ -26,7 +29,8 @@ const MAX_FILE: usize = 64 * 1024;
 pub struct LockedKey {
     path: PathBuf,
     file: KeyFile,
-    opening: Option<Opening>,
+    /// Whether another user may read or change it.
+    exposed: Result<(), Exposed>,
 }
 
 impl LockedKey {
@@ -45,7 +49,7 @@ impl LockedKey {
         source.take(MAX_FILE as u64).read_to_end(&mut json).map_err(io_error("read", &path))?;
         let file = KeyFile::from_json(&json).map_err(file_error(&path))?;
         let file = file.expecting(bare_address::in_name(&path));
-        Ok(Self { path, file, opening: permissions::opening(&metadata) })
+        Ok(Self { exposed: files::check_secret(&path, &metadata), path, file })
     }
 
     /// Where the file is, for the question for its password.
@@ -90,12 +94,9 @@ impl LockedKey {
         Self { file: self.file.expecting(Some(wallet)), ..self }
     }
 
-    /// The same, or [`KeystoreError::Exposed`] or [`KeystoreError::Foreign`].
+    /// The same, or [`KeystoreError::Exposed`].
     pub(super) fn for_owner_alone(self) -> Result<Self, KeystoreError> {
-        match self.opening {
-            None => Ok(self),
-            Some(Opening::Mode(mode)) => Err(KeystoreError::Exposed { path: self.path, mode }),
-            Some(Opening::Owner(owner)) => Err(KeystoreError::Foreign { path: self.path, owner }),
-        }
+        self.exposed.clone()?;
+        Ok(self)
     }
 }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use crate::{
     action::{Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
     canonical::{CanonicalJson, JsonError, Object},
-    types::{InvalidValue, Slug},
+    types::{Address, InvalidValue, Slug},
 };
+
+/// The field of the envelope that says who is to be paid.
+pub(crate) const WALLET: &str = "wallet_address";
 
 /// Why something is no call. Nothing was signed or sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,8 @@ pub struct Call {
     action: &'static Action,
     ids: Vec<Slug>,
     body: Arc<Object>,
+    /// What the envelope names as the wallet, in JSON.
+    wallet: Option<CanonicalJson>,
 }
 
 impl Call {
@@ -62,13 +67,14 @@ impl Call {
         let ids = parse_ids(action, ids)?;
         let mut body =
             if body.trim_ascii().is_empty() { Object::default() } else { Object::parse(body)? };
+        let wallet = body.field(WALLET).cloned();
         body.retain(|name, _| !ENVELOPE.contains(&name));
         if let Proof::Signature(signed) = &action.proof {
             // Servers differ in whether they hash a top-level null; all agree when it is absent.
             body.retain(|_, value| value.as_str() != "null");
             complete_fields(&mut body, &signed.payload)?;
         }
-        Ok(Self { action, ids, body: Arc::new(body) })
+        Ok(Self { action, ids, body: Arc::new(body), wallet })
     }
 
     /// The row of the table.
@@ -84,6 +90,11 @@ impl Call {
     /// The body without the envelope.
     pub fn body(&self) -> &Object {
         &self.body
+    }
+
+    /// The wallet that the client's envelope names, if that is not the one that signs.
+    pub fn other_wallet(&self, own: Address) -> Option<&str> {
+        other_wallet(self.wallet.as_ref()?.as_str(), own)
     }
 
     /// Sets a field that the client left out.
@@ -138,6 +149,14 @@ impl<'a> SignedCall<'a> {
             Payload::Empty => None,
         }
     }
+}
+
+/// What the JSON of a `wallet_address` names, if it is not this wallet; `null` and an empty string name
+/// none.
+pub(crate) fn other_wallet(json: &str, own: Address) -> Option<&str> {
+    let named = json.trim_matches('"');
+    let is_none = named.is_empty() || json == "null";
+    (!is_none && named.parse() != Ok(own)).then_some(named)
 }
 
 fn parse_ids<'a>(
@@ -205,6 +224,25 @@ mod tests {
             "proof_text":"x","workflow_id":null,"deep":{"signature":null}}"#;
         let call = call("job_complete", &["j1"], body).unwrap();
         assert_eq!(payload(&call), r#"{"deep":{"signature":null},"proof_text":"x"}"#);
+    }
+
+    #[test]
+    fn a_wallet_that_is_not_the_one_that_signs_is_named() {
+        let own = Address::new([0xab; 20]);
+        let upper = own.to_string().to_uppercase().replacen("0X", "0x", 1);
+        let named = |json: &str| {
+            let call = call("job_list", &[], &format!(r#"{{"wallet_address":{json}}}"#)).unwrap();
+            call.other_wallet(own).map(str::to_owned)
+        };
+        for json in [&*format!("\"{own}\""), &format!("\"{upper}\""), "null", "\"\""] {
+            assert_eq!(named(json), None, "{json}");
+        }
+        let other = Address::new([0xac; 20]).to_string();
+        for text in [&*other, &other[..41], "alice.eth", "null"] {
+            assert_eq!(named(&format!("\"{text}\"")).as_deref(), Some(text));
+        }
+        assert_eq!(named(r#"{"a":1}"#).as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(call("job_list", &[], "").unwrap().other_wallet(own), None);
     }
 
     #[test]

@@ -52,9 +52,10 @@ pub use self::{
 use crate::{
     action::{ACTIONS, Action, SESSION_PATH},
     body,
-    call::{Call, InvalidCall},
+    call::{Call, InvalidCall, WALLET, other_wallet},
+    loose,
     policy::Client,
-    proxy::{Asking, Incoming, Place, Proxy},
+    proxy::{Asking, CallError, Incoming, Place, Proxy},
     store::{KNOWN, Reservation},
     types::InvalidValue,
     upstream::Answer,
@@ -198,12 +199,16 @@ async fn session(
     Caller(client): Caller,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    // Read so that the connection can go on.
-    read_body(body, surface.body_time).await?;
+    let body = read_body(body, surface.body_time).await?;
+    let wallet = surface.proxy.wallet_of(&client);
+    let named = loose::parse(&body).and_then(|body| loose::field(body, WALLET));
+    if let Some(named) = named.and_then(|named| other_wallet(named.get(), wallet)) {
+        return Err(Problem::other_wallet(&CallError::other_wallet(named, wallet)));
+    }
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);
     Ok(Json(json!({
         "session_nonce": HELD_BY_PROXY,
-        "wallet_address": surface.proxy.wallet_of(&client).to_string(),
+        "wallet_address": wallet.to_string(),
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     })))

@@ -229,6 +229,9 @@ impl Proxy {
         let sender = self.senders.get(&wallet).ok_or(CallError::WalletNotHeld { wallet })?;
         let now = Timestamp::now();
         client.check(call.action(), wallet, now)?;
+        if let Some(named) = call.other_wallet(wallet) {
+            return Err(CallError::other_wallet(named, wallet));
+        }
         match &incoming.key {
             Some(key) if call.action().changes() => {
                 // In a box, like all that is rare, so that no other call keeps room for it.

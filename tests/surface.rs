@@ -32,10 +32,12 @@ async fn the_whole_loop_works_without_signing_code() {
 #[tokio::test]
 async fn a_whole_envelope_with_a_wrong_signature_works() {
     let proxy = TestProxy::start().await;
+    let wallet = proxy.proxy.wallets()[0].to_string().to_uppercase().replacen("0X", "0x", 1);
     let body = r#"{"wallet_address":"0x00","session_nonce":"held-by-proxy","request_id":"x",
         "signature":"0xbad","limit":3,"skip":1}"#;
-    assert_eq!(proxy.ok("/jobs/list", body).await["jobs"].as_array().unwrap().len(), 3);
-    let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), body).await;
+    let body = &*body.replace("0x00", &wallet);
+    assert_eq!(proxy.ok("/jobs/list", body.to_owned()).await["jobs"].as_array().unwrap().len(), 3);
+    let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), body.to_owned()).await;
     let reservation = reserved["job"]["reservation_id"].as_str().unwrap();
     let body = body.replace("\"limit\":3", &format!("\"reservation_id\":\"{reservation}\""));
     let body = body.replace("\"skip\":1", "\"proof_text\":\"done\"");
@@ -59,10 +61,32 @@ async fn any_content_type_will_do_if_the_body_is_an_object() {
 #[tokio::test]
 async fn a_session_is_answered_here() {
     let proxy = TestProxy::start().await;
-    let session = proxy.ok("/auth/session", r#"{"wallet_address":"0x00"}"#).await;
+    let session = proxy.ok("/auth/session", r#"{"wallet_address":""}"#).await;
     assert_eq!(session["session_nonce"], "held-by-proxy");
     assert!(session["wallet_address"].as_str().unwrap().starts_with("0x"));
     assert_eq!(session["expires_in"], 900);
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_not_ours_is_refused_with_both_named() {
+    let proxy = TestProxy::start().await;
+    let own = proxy.proxy.wallets()[0].to_string();
+    let other = format!("0x{}", "1".repeat(40));
+    let complete = format!("/jobs/{GENERAL_JOB}/complete");
+    let create = format!("/jobs/{GENERAL_JOB}/workflow/create");
+    for path in ["/auth/session", "/jobs/list", &complete, &create] {
+        for named in [&*other, &own[..41], "alice.eth"] {
+            let body = format!(r#"{{"proof_text":"done","wallet_address":"{named}"}}"#);
+            let problem = problem(proxy.post(path, body).await).await;
+            assert_eq!(
+                (&problem["status"], &problem["code"]),
+                (&409.into(), &"other_wallet".into())
+            );
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(&own) && detail.contains(&format!("is {named}, ")), "{detail}");
+        }
+    }
     assert_eq!(proxy.sandbox.counts().requests, 0);
 }
 

@@ -242,6 +242,7 @@ impl Problem {
                               another wallet";
                 Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
             }
+            CallError::OtherWallet { .. } => Self::other_wallet(failure),
             CallError::TooFast { wait } => {
                 let detail = format!("{failure}; nothing was signed, so send it again later");
                 Self::too_many(Kind::TooFast, detail, wait.as_secs() + 1)
@@ -287,6 +288,13 @@ impl Problem {
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
         }
+    }
+
+    /// The body names a wallet that is not the client's.
+    pub(super) fn other_wallet(failure: &CallError) -> Self {
+        let advice =
+            "nothing was signed; leave the field out, or send the wallet that this proxy uses";
+        Self::new(Kind::OtherWallet, format!("{failure}; {advice}"))
     }
 
     /// The client may not make the call.

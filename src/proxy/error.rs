@@ -40,6 +40,14 @@ pub enum CallError {
         /// The wallet.
         wallet: Address,
     },
+    /// The body names a wallet that is not the one that signs and is paid. Nothing was sent.
+    #[error("wallet_address in the body is {named}, but {wallet} would sign and be paid")]
+    OtherWallet {
+        /// What the body names.
+        named: String,
+        /// The wallet of the client.
+        wallet: Address,
+    },
     /// The client calls more often than it may. Nothing was sent.
     #[error("the client has used up its rate")]
     TooFast {
@@ -101,6 +109,11 @@ impl CallError {
         Self::OutcomeUnknown { processed, seen, quiet }
     }
 
+    /// The body names a wallet that is not this one; no more of it is told than an address is long.
+    pub(crate) fn other_wallet(named: &str, wallet: Address) -> Self {
+        Self::OtherWallet { named: named.chars().take(42).collect(), wallet }
+    }
+
     /// Whether the call may have taken effect upstream.
     pub(super) fn may_have_had_effect(&self) -> bool {
         match self {
@@ -116,6 +129,7 @@ impl CallError {
             Self::Denied(denied) => Some(denied.reason()),
             Self::HeldMeanwhile { .. } => Some("held_meanwhile"),
             Self::WalletNotHeld { .. } => Some("wallet_not_held"),
+            Self::OtherWallet { .. } => Some("other_wallet"),
             Self::TooFast { .. } => Some("rate"),
             Self::TooManyReservations { .. } => Some("max_reservations"),
             _ => None,

@@ -121,7 +121,7 @@ async fn a_field_with_a_value_that_servers_read_differently_is_refused() {
 async fn a_proof_of_the_clients_own_never_goes_upstream() {
     let (proxy, seen) = watched().await;
     let own = [
-        r#"{"signature":"0xbad","request_id":"mine","session_nonce":"mine","wallet_address":"0xbad"}"#,
+        r#"{"signature":"0xbad","request_id":"mine","session_nonce":"mine","wallet_address":null}"#,
         r#"{"signature":"0xbad","signature":"0xbad"}"#,
         r#"{"\u0073ignature":"0xbad","sign\u0061ture":"0xbad"}"#,
         r#"{"signature":{"signature":"0xbad"},"request_id":["mine"],"session_nonce":null}"#,

@@ -15,6 +15,7 @@ pub(super) enum Kind {
     UnknownPath,
     WrongMethod,
     NoWorkflowToken,
+    OtherWallet,
     ReservationExpired,
     KeyInUse,
     BodyTooLarge,
@@ -74,6 +75,9 @@ impl Kind {
             }
             Self::NoWorkflowToken => {
                 (StatusCode::CONFLICT, "no_workflow_token", "No workflow token is held")
+            }
+            Self::OtherWallet => {
+                (StatusCode::CONFLICT, "other_wallet", "The body names another wallet")
             }
             Self::BodyTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")

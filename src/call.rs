@@ -65,6 +65,8 @@ impl Call {
         body: &[u8],
     ) -> Result<Self, InvalidCall> {
         let ids = parse_ids(action, ids)?;
+        // PowerShell and others mark UTF-8 as such.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let mut body =
             if body.trim_ascii().is_empty() { Object::default() } else { Object::parse(body)? };
         let wallet = body.field(WALLET).cloned();

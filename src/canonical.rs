@@ -26,6 +26,9 @@ use crate::types::write_hex;
 /// The deepest nesting of arrays and objects that is taken.
 const MAX_DEPTH: usize = 128;
 
+/// The most digits of an integer that Python reads.
+const MAX_DIGITS: usize = 4300;
+
 /// Why a text has no canonical form. Lines and columns count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -35,9 +38,22 @@ pub enum JsonError {
     /// JSON, but not an object, where one is needed.
     #[error("it is JSON, but not an object: it must look like {{\"name\": value}}")]
     NotAnObject,
+    /// Text in another encoding.
+    #[error("it is UTF-16, not UTF-8: send it as UTF-8")]
+    Utf16,
     /// Half of a surrogate pair, which no UTF-8 text can hold.
-    #[error("a string holds half of a surrogate pair (\\uD800 to \\uDFFF)")]
-    LoneSurrogate,
+    #[error(
+        "the string at line {line} column {column} holds half of a surrogate pair (\\uD800 to \\uDFFF)"
+    )]
+    LoneSurrogate {
+        /// Where the half stands.
+        line: usize,
+        /// Where it stands in the line, in bytes.
+        column: usize,
+    },
+    /// An integer that servers in Python refuse to read.
+    #[error("an integer has more than {MAX_DIGITS} digits")]
+    IntegerTooLong,
     /// The double nearest to the number is infinite.
     #[error("a number is too large for a double (the largest is about 1.8e308)")]
     NumberTooLarge,
@@ -171,11 +187,21 @@ impl Object {
 
 /// The text, if it is JSON as far as syntax goes.
 fn checked(text: &[u8]) -> Result<&str, JsonError> {
-    let text = std::str::from_utf8(text).map_err(|error| {
-        JsonError::Syntax(format!("byte {} is not UTF-8", error.valid_up_to() + 1))
+    let wrong = |syntax| if is_utf16(text) { JsonError::Utf16 } else { JsonError::Syntax(syntax) };
+    let utf8 = std::str::from_utf8(text).map_err(|error| {
+        wrong(format!("byte {} is not UTF-8, in which it must be sent", error.valid_up_to() + 1))
     })?;
-    let syntax = serde_json::from_str::<&RawValue>(text);
-    syntax.map(RawValue::get).map_err(|error| JsonError::Syntax(error.to_string()))
+    let syntax = serde_json::from_str::<&RawValue>(utf8);
+    syntax.map(RawValue::get).map_err(|error| wrong(error.to_string()))
+}
+
+/// Whether a text that is no JSON begins as one in UTF-16 does: with a mark, or with a character of ASCII.
+fn is_utf16(text: &[u8]) -> bool {
+    match text {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, second, ..] => (*first == 0) != (*second == 0),
+        _ => false,
+    }
 }
 
 /// The object of fields that are in order.

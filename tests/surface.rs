@@ -140,6 +140,47 @@ async fn a_bad_body_is_refused_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn a_body_in_another_encoding_is_read_or_its_encoding_is_named() {
+    let proxy = TestProxy::start().await;
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let list = proxy.ok("/jobs/list", marked(r#"{"limit":3}"#)).await;
+    assert_eq!(list["limit"], 3);
+    proxy.ok("/jobs/list", marked("")).await;
+    let before = proxy.sandbox.counts().requests;
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let big_end = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+    let half = b"{\"a\":\n [\"\\ud83d\\ude00 \\ud83d\"]}".to_vec();
+    let digits = |count: usize| format!(r#"{{"a":-{}}}"#, "9".repeat(count)).into_bytes();
+    for (body, words) in [
+        (utf16("{}"), "UTF-16"),
+        (utf16(&marked("{}")), "UTF-16"),
+        (big_end(&marked("{}")), "UTF-16"),
+        (b"{\"a\":\"caf\xe9\"}".to_vec(), "byte 10 is not UTF-8"),
+        (half, "line 2 column 17"),
+        (b"{\"a\":{\"\\\\\\udc00\":1}}".to_vec(), "line 1 column 10"),
+        (digits(4301), "4300 digits"),
+    ] {
+        let problem = problem(proxy.post("/jobs/list", body.clone()).await).await;
+        assert_eq!(problem["code"], "invalid_body", "{}", body.escape_ascii());
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(words), "{}: {detail}", body.escape_ascii());
+    }
+    for coding in ["gzip", "identity, gzip", "br"] {
+        let request = proxy.client.post(proxy.url("/api/external/jobs/list"));
+        let request = request.header("content-encoding", coding).body("\u{1f}");
+        let problem = problem(request.send().await.unwrap()).await;
+        assert_eq!((&problem["status"], &problem["code"]), (&415.into(), &"content_coding".into()));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("Content-Encoding {coding},")), "{detail}");
+    }
+    assert_eq!(proxy.sandbox.counts().requests, before);
+    proxy.ok("/jobs/list", digits(4300)).await;
+    let plain = proxy.client.post(proxy.url("/api/external/jobs/list"));
+    let plain = plain.header("content-encoding", "Identity").send().await.unwrap();
+    assert_eq!(plain.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_body_over_256_kib_is_refused_and_one_of_256_kib_is_not() {
     let proxy = TestProxy::start().await;
     let path = format!("/jobs/{GENERAL_JOB}/complete");

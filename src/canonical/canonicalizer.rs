@@ -5,12 +5,13 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     JsonError, MAX_DEPTH,
     number::write_number,
-    string::{unescaped, write_string},
+    string::{half_pair, unescaped, write_string},
     walk::{Part, Walk},
 };
 
 /// Writes one value after the other of a text whose syntax has been checked.
 pub(super) struct Canonicalizer<'a> {
+    text: &'a str,
     walk: Walk<'a>,
     out: String,
     /// The fields of the objects that are open, those of the innermost last.
@@ -25,7 +26,7 @@ struct Field<'a> {
 
 impl<'a> Canonicalizer<'a> {
     pub(super) fn over(checked: &'a str) -> Self {
-        Self { walk: Walk::over(checked), out: String::new(), fields: Vec::new() }
+        Self { text: checked, walk: Walk::over(checked), out: String::new(), fields: Vec::new() }
     }
 
     /// The value that the text is.
@@ -41,7 +42,7 @@ impl<'a> Canonicalizer<'a> {
     ) -> Result<(), JsonError> {
         let Part::Object = self.walk.next_part() else { return Err(JsonError::NotAnObject) };
         while let Some(name) = self.walk.next_name() {
-            let name = unescaped(name)?;
+            let name = unescaped(name).ok_or_else(|| self.lone_surrogate())?;
             self.write_value(1)?;
             keep(name, std::mem::take(&mut self.out));
         }
@@ -54,7 +55,10 @@ impl<'a> Canonicalizer<'a> {
             Part::Object | Part::Array if depth == MAX_DEPTH => return Err(JsonError::TooDeep),
             Part::Object => self.write_object(depth + 1)?,
             Part::Array => self.write_array(depth + 1)?,
-            Part::String(literal) => write_string(&mut self.out, &unescaped(literal)?),
+            Part::String(literal) => {
+                let text = unescaped(literal).ok_or_else(|| self.lone_surrogate())?;
+                write_string(&mut self.out, &text);
+            }
             Part::Number(text) => write_number(&mut self.out, text)?,
             Part::Word(text) => self.out.push_str(text),
         }
@@ -79,7 +83,8 @@ impl<'a> Canonicalizer<'a> {
         let (start, first) = (self.out.len(), self.fields.len());
         while let Some(name) = self.walk.next_name() {
             self.comma_after(start);
-            let (name, at) = (unescaped(name)?, self.out.len());
+            let name = unescaped(name).ok_or_else(|| self.lone_surrogate())?;
+            let at = self.out.len();
             write_string(&mut self.out, &name);
             self.out.push(':');
             self.write_value(depth)?;
@@ -91,6 +96,14 @@ impl<'a> Canonicalizer<'a> {
         self.fields.truncate(first);
         self.out.push('}');
         Ok(())
+    }
+
+    /// Says where the text has the half of a surrogate pair that was found in it.
+    fn lone_surrogate(&self) -> JsonError {
+        let before = half_pair(self.text).and_then(|at| self.text.get(..at)).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = 1 + before.matches('\n').count();
+        JsonError::LoneSurrogate { line, column: 1 + before.len() - line_start }
     }
 
     fn comma_after(&mut self, start: usize) {

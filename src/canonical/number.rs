@@ -1,12 +1,15 @@
 //! Numbers: integers as they stand, floats with the fewest digits.
 
-use super::JsonError;
+use super::{JsonError, MAX_DIGITS};
 
 /// Writes a number of JSON in canonical form.
 pub(super) fn write_number(out: &mut String, text: &str) -> Result<(), JsonError> {
     match text {
         "-0" => out.push('0'),
         text if text.contains(['.', 'e', 'E']) => write_float(out, text)?,
+        text if text.trim_start_matches('-').len() > MAX_DIGITS => {
+            return Err(JsonError::IntegerTooLong);
+        }
         text => out.push_str(text),
     }
     Ok(())

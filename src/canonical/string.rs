@@ -4,17 +4,33 @@ use std::{borrow::Cow, fmt::Write};
 
 use memchr::memchr;
 
-use super::JsonError;
-
-/// The text of a string literal. Its syntax was checked, so only a surrogate can be wrong with it.
-pub(super) fn unescaped(literal: &str) -> Result<Cow<'_, str>, JsonError> {
+/// The text of a string literal whose syntax was checked; `None` if it has half of a surrogate pair, see
+/// [`half_pair`].
+pub(super) fn unescaped(literal: &str) -> Option<Cow<'_, str>> {
     match memchr(b'\\', literal.as_bytes()) {
-        None => Ok(Cow::Borrowed(literal.trim_matches('"'))),
-        Some(_) => {
-            let text = serde_json::from_str(literal).map_err(|_| JsonError::LoneSurrogate)?;
-            Ok(Cow::Owned(text))
-        }
+        None => Some(Cow::Borrowed(literal.trim_matches('"'))),
+        Some(_) => serde_json::from_str(literal).ok().map(Cow::Owned),
     }
+}
+
+/// Where the first half of a surrogate pair stands in a JSON text whose syntax was checked.
+pub(super) fn half_pair(text: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        // Only strings have backslashes.
+        at += memchr(b'\\', text.as_bytes().get(at..)?)?;
+        at += match (unit(text, at), unit(text, at + 6)) {
+            (None, _) => 2,
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => return Some(at),
+            (Some(_), _) => 6,
+        };
+    }
+}
+
+/// The UTF-16 unit whose escape stands there.
+fn unit(text: &str, at: usize) -> Option<u16> {
+    u16::from_str_radix(text.get(at..at + 6)?.strip_prefix("\\u")?, 16).ok()
 }
 
 /// Writes the literal of a text.

@@ -1,8 +1,11 @@
 //! What a call says before its body.
 
-use axum::http::{HeaderMap, HeaderName, request::Parts};
+use axum::http::{HeaderMap, HeaderName, header::CONTENT_ENCODING, request::Parts};
 
-use super::{log::Arrival, problem::Problem};
+use super::{
+    log::{self, Arrival},
+    problem::Problem,
+};
 use crate::types::IdempotencyKey;
 
 /// The header of the IETF's draft for requests that must have their effect once.
@@ -19,7 +22,20 @@ impl Head {
         if parts.uri.query().is_some() {
             return Err(Problem::query_not_taken());
         }
+        check_coding(&parts.headers)?;
         Ok(Self { arrival: Arrival::of(&parts.extensions), key: key(&parts.headers)? })
+    }
+}
+
+/// The body is read as it comes.
+fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    match codings.find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Some(coding) => {
+            let coding = String::from_utf8_lossy(coding.as_bytes());
+            Err(Problem::content_coding(&log::printable(&coding)))
+        }
+        None => Ok(()),
     }
 }
 

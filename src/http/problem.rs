@@ -177,6 +177,14 @@ impl Problem {
         Self::new(Kind::TransferCoding, detail)
     }
 
+    pub(super) fn content_coding(coding: &str) -> Self {
+        let detail = format!(
+            "the body comes with Content-Encoding {coding}, and none is taken; send the JSON as it is, \
+             without that header; nothing was sent"
+        );
+        Self::new(Kind::ContentCoding, detail)
+    }
+
     pub(super) fn wrong_host() -> Self {
         let detail = "the Host header does not name this proxy; use the address that it listens on, \
                       as in http://127.0.0.1:8402, or add the name to allowed_hosts";

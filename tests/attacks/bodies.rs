@@ -85,7 +85,6 @@ async fn a_body_that_has_no_canonical_form_is_refused() {
         "{\"a\":\"␊\"}",
         "{\"a\":\"␀\"}",
         "{\"a\":1}␀",
-        "\u{ef}\u{bb}\u{bf}{}",
         "{\"a\":\"\u{c0}\u{af}\"}",
         "{\"a\":\"\u{ed}\u{a0}\u{80}\"}",
         "{\"a\":\"\u{ff}\"}",
@@ -154,7 +153,7 @@ async fn what_is_hashed_is_what_is_sent_whatever_the_spelling() {
     // The sandbox hashes what it reads, so a good answer shows that both read the same.
     let complete = |body: &str| call(&format!("/jobs/{GENERAL_JOB}/complete"), body);
     proxy.signs([("reserve", call(&format!("/jobs/{GENERAL_JOB}/reserve"), ""), "200")]).await;
-    let huge = "9".repeat(5_000);
+    let huge = "9".repeat(4_300);
     let bodies = [
         r#"{"proof_text":"a","proof_text":""}"#.to_owned(),
         r#"{"a":{"b":1,"b":2},"a":{"c":[{"d":1,"d":2}]}}"#.to_owned(),
@@ -180,6 +179,6 @@ async fn what_is_hashed_is_what_is_sent_whatever_the_spelling() {
 #[tokio::test]
 async fn the_same_without_the_trick_is_signed() {
     let proxy = TestProxy::start().await;
-    let bodies = ["", "{}", " {}\n", "{\"a\":1}", "{\"a\":{\"b\":[]}}"];
+    let bodies = ["", "{}", " {}\n", "\u{ef}\u{bb}\u{bf}{}", "{\"a\":1}", "{\"a\":{\"b\":[]}}"];
     proxy.signs(bodies.map(|body| (body, status(body), "200"))).await;
 }

@@ -12,6 +12,7 @@ pub(super) enum Kind {
     BodyUnreadable,
     BodySlow,
     TransferCoding,
+    ContentCoding,
     UnknownPath,
     WrongMethod,
     NoWorkflowToken,
@@ -69,6 +70,11 @@ impl Kind {
             Self::TransferCoding => {
                 (StatusCode::NOT_IMPLEMENTED, "transfer_coding", "The transfer coding is not taken")
             }
+            Self::ContentCoding => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content_coding",
+                "The content coding is not taken",
+            ),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path", "There is no such path"),
             Self::WrongMethod => {
                 (StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method")

@@ -144,6 +144,17 @@ fn joined(values: &[String]) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
 }
 
+/// For options that are a number.
+fn number(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected a whole number from 0 to 4294967295, such as 1000")
+}
+
+/// For options that are a number of things.
+fn count(text: &str) -> Result<u32, &'static str> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or("expected a whole number of at least 1, such as 3")
+}
+
 /// For options that are a length of time.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     crate::sandbox::duration(text).ok_or("expected a duration with its unit, such as 10s or 15m")

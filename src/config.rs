@@ -6,6 +6,7 @@ mod guard;
 mod listen;
 mod load;
 mod mistake;
+mod service_link;
 mod settings;
 mod value;
 mod wallets;

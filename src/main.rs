@@ -74,7 +74,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::EmptyPassword { .. }
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
-        Failure::Socket(SocketError::NoSocket { .. }) => EX_CANTCREAT,
+        Failure::FileExists { .. } | Failure::Socket(SocketError::NoSocket { .. }) => EX_CANTCREAT,
         Failure::Socket(SocketError::NoGroup { .. })
         | Failure::Exposed { .. }
         | Failure::NoClient { .. }

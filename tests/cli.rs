@@ -307,6 +307,52 @@ fn a_state_that_others_may_change_is_refused() {
 }
 
 #[test]
+fn the_variables_of_a_kubernetes_service_are_no_settings() {
+    let mut home = Home::with_wallet();
+    for (name, value) in [
+        ("AGENTPMT_PROXY_PORT", "tcp://10.96.0.17:8402"),
+        ("AGENTPMT_PROXY_SERVICE_HOST", "10.96.0.17"),
+        ("AGENTPMT_PROXY_SERVICE_PORT", "8402"),
+        ("AGENTPMT_PROXY_SERVICE_PORT_HTTP", "8402"),
+        ("AGENTPMT_PROXY_PORT_8402_TCP", "tcp://10.96.0.17:8402"),
+        ("AGENTPMT_PROXY_PORT_8402_TCP_PROTO", "tcp"),
+        ("AGENTPMT_PROXY_PORT_8402_TCP_PORT", "8402"),
+        ("AGENTPMT_PROXY_PORT_8402_TCP_ADDR", "10.96.0.17"),
+    ] {
+        home = home.with(name, value);
+    }
+    home.run(&["check"]).ok();
+    home.with("AGENTPMT_PROXY_PORT", "8402").run(&["check"]).fails_at_length(78, &["no such"]);
+}
+
+#[test]
+fn a_path_may_begin_at_home() {
+    let home = Home::with_wallet();
+    let user = home.path("user");
+    home.write("user/mine/wallet.json", &std::fs::read_to_string(binary::KEY_FILE).unwrap());
+    home.set_mode("user/mine", 0o700);
+    home.write("proxy.toml", "keys = '~/mine'\nlisten = 'unix:~/proxy.sock'");
+    let home = home.with("HOME", user.to_str().unwrap());
+    let text = home.run(&["check"]).ok();
+    let [key, socket] = ["mine/wallet.json", "proxy.sock"].map(|name| user.join(name));
+    assert!(text.contains(key.to_str().unwrap()), "{text}");
+    assert!(text.contains(&format!("unix:{}", socket.display())), "{text}");
+    home.run(&["check", "--state=~other/state"]).fails_at_length(78, &["--state", "whole path"]);
+    assert!(!home.path("~").exists());
+}
+
+#[test]
+fn a_number_that_is_none_is_told_what_it_should_be() {
+    let home = Home::new();
+    let add = ["client", "add", "ci", "--allow", "jobs"];
+    for (command, option) in [(&add[..], "--uid"), (&add[..], "--max-reservations")] {
+        let ran = home.run(&[command, &[option, "many"]].concat());
+        ran.fails_at_length(2, &[option, "expected a whole number"]);
+    }
+    home.run(&["journal", "tail", "-n", "all"]).fails_at_length(2, &["expected a whole number"]);
+}
+
+#[test]
 fn settings_that_others_may_change_are_refused() {
     let home = Home::with_wallet();
     home.write("proxy.toml", "");

@@ -159,7 +159,7 @@ fn what_makes_no_sense_is_wrong_usage() {
     for (option, value, words) in [
         ("--rate", "fast", "10/s"),
         ("--rate", "0/s", "10/s"),
-        ("--max-reservations", "0", "1.."),
+        ("--max-reservations", "0", "at least 1"),
         ("--expires", "soon", "30d"),
         ("--expires", "-30d", "30d"),
         ("--expires", "2001-01-01T00:00:00Z", "to come"),

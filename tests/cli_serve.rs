@@ -53,7 +53,14 @@ fn a_wrong_password_is_refused_and_not_repeated() {
         let home = Home::with_wallet().with_password(wrong);
         let ran = home.run(&["serve", "--listen", "127.0.0.1:0"]);
         ran.fails(77, &["keys/wallet.json", "the password does not open it"]);
+        assert_eq!(ran.stderr.contains("empty"), wrong.is_empty(), "{ran:?}");
         ran.keeps(&["incorrect horse"]);
+    }
+    for text in ["", "\n", "\r\nsecond line"] {
+        let home = Home::with_wallet();
+        home.write("secret", text);
+        let ran = home.run(&["serve", "--listen", "127.0.0.1:0", "--password-file", "secret"]);
+        ran.fails(77, &["the password came from secret", "empty"]);
     }
 }
 
@@ -97,6 +104,16 @@ fn the_password_comes_from_a_file() {
     let home = Home::with_wallet();
     home.write("password", &format!("{PASSWORD}\nnot this line\n"));
     home.serve(&["serve", "--password-file", "password"]).is_ready(WALLET);
+}
+
+#[test]
+fn a_line_break_at_the_end_of_a_password_is_left_out() {
+    for end in ["\n", "\r\n"] {
+        let home = Home::with_wallet().with_password(&format!("{PASSWORD}{end}"));
+        home.serve(&["serve"]).is_ready(WALLET);
+    }
+    let home = Home::with_wallet().with_password(&format!("{PASSWORD}\n\n"));
+    home.run(&["serve", "--listen", "127.0.0.1:0"]).fails(77, &["does not open"]);
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn an_export_to_a_file_is_for_its_owner_alone_and_replaces_nothing() {
     assert_eq!(export(&home, &["copy.json"], "d025").ok(), "");
     assert_eq!(mode(&home, "copy.json"), 0o600);
     let before = fs::read(home.path("copy.json")).unwrap();
-    export(&home, &["copy.json"], "d025").fails(73, &["cannot create copy.json", "exists"]);
+    export(&home, &["copy.json"], "d025")
+        .fails(73, &["copy.json is there already", "name a new file"]);
     assert_eq!(fs::read(home.path("copy.json")).unwrap(), before);
     export(&home, &["none/copy.json"], "d025").fails(66, &["none/copy.json", "No such file"]);
 }

@@ -118,6 +118,28 @@ fn closing_the_terminal_ends_it() {
 }
 
 #[test]
+fn the_log_is_in_colour_on_a_terminal_that_wants_it() {
+    for (no_color, colours) in [("", true), ("1", false)] {
+        let home = Home::new().with("NO_COLOR", no_color);
+        let program = env!("CARGO_BIN_EXE_agentpmt-proxy");
+        let line = format!(
+            "echo $$ >pid; exec {program} serve --sandbox --listen unix:proxy.sock --state s"
+        );
+        let mut script = home.wrapped("script");
+        script.args(["-qec", &line, "shown"]).stdin(Stdio::null()).stdout(Stdio::null());
+        let Ok(mut terminal) = script.spawn() else {
+            return eprintln!("not tried: there is no `script` to make a terminal");
+        };
+        home.run(&["wait", "--listen", "unix:proxy.sock"]).ok();
+        signal(fs::read_to_string(home.path("pid")).unwrap().trim().parse().unwrap(), "TERM");
+        terminal.wait().unwrap();
+        let shown = fs::read_to_string(home.path("shown")).unwrap();
+        assert!(shown.contains("ending"), "{shown}");
+        assert_eq!(shown.contains('\u{1b}'), colours, "{shown}");
+    }
+}
+
+#[test]
 fn wait_ends_when_the_proxy_is_ready() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);

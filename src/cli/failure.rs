@@ -197,6 +197,12 @@ pub enum Failure {
         /// What the system said.
         cause: io::Error,
     },
+    /// The file that was to be written is there.
+    #[error("{} is there already, and nothing was written; name a new file", .path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", .path.display())]
     Io {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Failure, Settings, print};
+use super::{Failure, Settings, number, print};
 use crate::{
     canonical::Object,
     store::{Journal as Records, Record},
@@ -30,7 +30,7 @@ pub(super) enum Journal {
 #[command(after_help = "Example:\n  agentpmt-proxy journal tail -n 50")]
 pub(super) struct Tail {
     /// How many records
-    #[arg(short, long, value_name = "COUNT", default_value_t = 20)]
+    #[arg(short, long, value_name = "COUNT", default_value_t = 20, value_parser = number)]
     number: u32,
     /// Print JSON, one record a line
     #[arg(long)]

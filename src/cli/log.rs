@@ -5,6 +5,7 @@ mod writer;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
+    env,
     io::{self, IsTerminal, Write},
     panic,
 };
@@ -33,6 +34,8 @@ pub(super) fn start(config: &LogConfig) -> Result<Log, Failure> {
     writer::start().map_err(|cause| Failure::Runtime { cause })?;
     let (own, handle) = tracing_subscriber::reload::Layer::new(own(config.level));
     let terminal = io::stderr().is_terminal();
+    // As https://no-color.org asks.
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let layer = fmt::layer()
         .with_writer(|| StandardError)
         .with_target(false)
@@ -41,7 +44,7 @@ pub(super) fn start(config: &LogConfig) -> Result<Log, Failure> {
     let layer = match config.format {
         LogFormat::Json => layer.event_format(JsonLines).boxed(),
         LogFormat::Auto if !terminal => layer.event_format(JsonLines).boxed(),
-        _ => layer.with_ansi(terminal).boxed(),
+        _ => layer.with_ansi(terminal && !no_color).boxed(),
     };
     // Fails only if this process logs already.
     let _ = registry().with(own).with(layer).try_init();

@@ -61,7 +61,7 @@ impl Source {
         key: &LockedKey,
         password: &SecretString,
     ) -> Result<Signer, Failure> {
-        key.unlock(password).map_err(|error| self.blame(error))
+        key.unlock(password).map_err(|error| self.blame(error, password))
     }
 
     /// The password for a new key file: a person types it twice.
@@ -107,10 +107,16 @@ impl Source {
     }
 
     /// Says of a wrong password where it came from.
-    fn blame(&self, error: KeystoreError) -> Failure {
+    fn blame(&self, error: KeystoreError, password: &SecretString) -> Failure {
+        let empty = match self {
+            _ if !password.expose_secret().is_empty() => "",
+            Self::File(_) => ", which is empty or begins with an empty line",
+            _ => ", and is empty",
+        };
         match error {
             KeystoreError::File { cause: KeyFileError::WrongPassword, .. } => {
-                Failure::WrongPassword { cause: error, origin: self.describe() }
+                let origin = format!("{}{empty}", self.describe());
+                Failure::WrongPassword { cause: error, origin }
             }
             _ => error.into(),
         }
@@ -143,11 +149,14 @@ pub(super) fn prompt(
     })
 }
 
-/// The password in the variable, which [`Source::of`] has seen to be set.
+/// The password in the variable, which [`Source::of`] has seen to be set, without the line break at its
+/// end that `$(…)` would have taken, and many a tool leaves.
 fn variable() -> Result<SecretString, Failure> {
     let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
     let bytes = environment::password().map_err(io)?;
-    str::from_utf8(&bytes).map(SecretString::from).map_err(|_| Failure::PasswordNotUtf8)
+    let text = str::from_utf8(&bytes).map_err(|_| Failure::PasswordNotUtf8)?;
+    let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(line.unwrap_or(text).into())
 }
 
 fn first_line(path: &Path) -> Result<SecretString, Failure> {

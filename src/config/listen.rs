@@ -7,7 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use super::{settings::Given, value::InvalidSetting};
+use super::{
+    settings::Given,
+    value::{self, InvalidSetting},
+};
 
 /// One place to listen at. It displays as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl ListenAddress {
     fn parse(text: &str, folder: &Path) -> Result<Self, InvalidSetting> {
         match text.strip_prefix("unix:") {
             Some("") => Err(InvalidSetting::EmptyPath),
-            Some(path) => Ok(Self::Unix(folder.join(path))),
+            Some(path) => Ok(Self::Unix(value::file(path, folder)?)),
             None if text == "systemd" => Ok(Self::Systemd),
             None => Ok(Self::Tcp(tcp(text)?)),
         }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, ffi::OsString, io, path::Path};
 use super::{
     Config, file,
     mistake::{Mistake, Mistakes, Place, Problem, nearest},
+    service_link::is_service_link,
     settings::{ENV_PREFIX, Given, SETTINGS, Setting, variable_name},
 };
 use crate::files;
@@ -102,6 +103,10 @@ impl Loading {
     fn variable(&mut self, name: String, value: OsString) {
         let setting = SETTINGS.iter().find(|setting| variable_name(setting.key) == name);
         let Some(setting) = setting else {
+            let rest = name.strip_prefix(ENV_PREFIX).unwrap_or_default();
+            if is_service_link(rest, &value.to_string_lossy()) {
+                return;
+            }
             let near = nearest_variable(&name);
             return self.note(Place::Variable(name), Problem::Unknown { near });
         };
@@ -286,6 +291,19 @@ mod tests {
         ]);
         let config = Config::load(Some(&path), variables, &[]).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_links_to_a_service_of_our_name_are_passed_over() {
+        let (_folder, path) = folder("");
+        let variables = environment(&[
+            ("AGENTPMT_PROXY_PORT", "tcp://10.96.0.17:8402"),
+            ("AGENTPMT_PROXY_PORT_8402_TCP_ADDR", "10.96.0.17"),
+            ("AGENTPMT_PROXY_SERVICE_HOST", "10.96.0.17"),
+        ]);
+        assert!(Config::load(Some(&path), variables, &[]).is_ok());
+        let mistyped = mistakes("", &[("AGENTPMT_PROXY_PORT", "8402")], &[]);
+        assert!(mistyped[0].contains("no such setting"), "{mistyped:?}");
     }
 
     #[test]

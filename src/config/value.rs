@@ -1,6 +1,12 @@
 //! The values of settings, each parsed from text.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    env, fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use reqwest::Url;
@@ -38,6 +44,9 @@ pub enum InvalidSetting {
     /// No path at all.
     #[error("a path is needed, but the value is empty")]
     EmptyPath,
+    /// A path in a home that is not known.
+    #[error("only ~/ is known, and only if there is a home; write the whole path (./~ for a file)")]
+    Home,
     /// Not the address of a wallet.
     #[error(transparent)]
     Wallet(#[from] InvalidValue),
@@ -197,7 +206,20 @@ pub(super) fn path(given: &Given<'_>) -> Result<PathBuf, InvalidSetting> {
 }
 
 pub(super) fn optional_path(given: &Given<'_>) -> Result<Option<PathBuf>, InvalidSetting> {
-    Ok((!given.text.is_empty()).then(|| given.folder.join(given.text)))
+    if given.text.is_empty() { Ok(None) } else { file(given.text, given.folder).map(Some) }
+}
+
+/// The path of a file that is named from this folder, or from the home of the user as in `~/keys`:
+/// a shell does not see all paths.
+pub(super) fn file(text: &str, folder: &Path) -> Result<PathBuf, InvalidSetting> {
+    match text.strip_prefix('~') {
+        None => Ok(folder.join(text)),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = env::home_dir().filter(|home| home.is_absolute());
+            Ok(home.ok_or(InvalidSetting::Home)?.join(rest.trim_start_matches('/')))
+        }
+        Some(_) => Err(InvalidSetting::Home),
+    }
 }
 
 pub(super) fn timeout(text: &str) -> Result<Duration, InvalidSetting> {
@@ -222,8 +244,6 @@ fn surplus(url: &Url) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{settings::Given, value::InvalidSetting};
+use super::{
+    settings::Given,
+    value::{self, InvalidSetting},
+};
 use crate::types::Address;
 
 /// One of several wallets.
@@ -25,7 +28,7 @@ pub(super) fn wallets(given: &Given<'_>) -> Result<Vec<WalletConfig>, InvalidSet
         if wallets.iter().any(|wallet| wallet.address == address) {
             return Err(InvalidSetting::TwiceTheWallet);
         }
-        let password_file = (!file.is_empty()).then(|| given.folder.join(file));
+        let password_file = value::optional_path(&Given { text: file, folder: given.folder })?;
         wallets.push(WalletConfig { address, password_file });
     }
     Ok(wallets)

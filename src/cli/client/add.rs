@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{Failure, print};
 use crate::{
+    cli::{count, number},
     config::Config,
     policy::{Allow, Client, Rate},
     store::Clients,
@@ -37,7 +38,7 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "COUNT/PERIOD")]
     rate: Option<Rate>,
     /// How many jobs it may hold at a time
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     max_reservations: Option<u32>,
     /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = expiry)]
@@ -46,7 +47,7 @@ pub(in crate::cli) struct Add {
     #[arg(long)]
     admin: bool,
     /// Know it by its user id, at the proxy's unix socket
-    #[arg(long, value_name = "UID", conflicts_with = "certificate")]
+    #[arg(long, value_name = "UID", value_parser = number, conflicts_with = "certificate")]
     uid: Option<u32>,
     /// Know it by this certificate, a PEM file, of its TLS connections
     #[arg(long, value_name = "FILE")]

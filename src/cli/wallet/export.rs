@@ -1,7 +1,7 @@
 //! `wallet export`: a copy of a key for another program, under a password of its own.
 
 use std::{
-    io::{ErrorKind, IsTerminal, stdin},
+    io::{IsTerminal, stdin},
     path::{Path, PathBuf},
 };
 
@@ -55,10 +55,7 @@ impl Export {
 /// So that nobody types passwords in vain.
 fn check_new(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
-        Ok(_) => {
-            let cause = ErrorKind::AlreadyExists.into();
-            Err(Failure::Io { doing: "create", path: path.to_owned(), cause })
-        }
+        Ok(_) => Err(Failure::FileExists { path: path.to_owned() }),
         Err(_) => Ok(()),
     }
 }

@@ -163,7 +163,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         ("--expires", "soon", "30d"),
         ("--expires", "-30d", "30d"),
         ("--expires", "2001-01-01T00:00:00Z", "to come"),
-        ("--uid", "root", "invalid digit"),
+        ("--uid", "root", "whole number"),
     ] {
         let option = format!("{option}={value}");
         add(&home, "ci", &[&option]).fails_at_length(2, &[value, words]);

@@ -6,7 +6,7 @@ use agentpmt_proxy::{
     call::InvalidCall,
     cli::{self, Cli, Failure},
     http::{SocketError, TlsError},
-    signer::keystore::KeystoreError,
+    signer::keystore::{KdfError, KeyFileError, KeystoreError},
     store::ClientsError,
 };
 use clap::Parser;
@@ -43,6 +43,9 @@ fn exit_code(failure: &Failure) -> ExitCode {
             | KeystoreError::Several { .. }
             | KeystoreError::Missing { .. } => EX_NOINPUT,
             KeystoreError::Exposed(_) => EX_NOPERM,
+            KeystoreError::File { cause: KeyFileError::Kdf(KdfError::Memory(_)), .. } => {
+                EX_UNAVAILABLE
+            }
             KeystoreError::File { .. } => EX_DATAERR,
             KeystoreError::Exists { .. } => EX_CANTCREAT,
             KeystoreError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,

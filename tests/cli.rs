@@ -231,18 +231,19 @@ fn check_shows_what_serve_would_do() {
     let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words: Vec<_> = words.collect();
     let key_file = home.path("keys/wallet.json");
-    let expected: [Vec<&str>; 6] = [
+    let expected: [Vec<&str>; 7] = [
         vec!["configuration", "proxy.toml"],
         vec!["listen", "http://127.0.0.1:9000"],
         vec!["upstream", "https://www.agentpmt.com"],
         vec!["wallet", WALLET],
         vec!["key_file", key_file.to_str().unwrap()],
+        vec!["unlock_memory", "1", "MiB"],
         vec!["password_from", "AGENTPMT_PROXY_PASSWORD"],
     ];
     assert_eq!(words, expected);
     let checked = home.run(&["check", "--json"]).json();
     for row in expected {
-        assert_eq!(checked[row[0]], row[1]);
+        assert_eq!(checked[row[0]], row[1..].join(" "));
     }
     let listen = ["--listen", "[::1]:0,unix:p.sock", "--listen", "systemd"];
     let checked = home.run(&[&["check", "--json"], &listen[..]].concat()).json();

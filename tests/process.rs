@@ -137,6 +137,31 @@ fn other_programs_of_the_user_cannot_look_into_it() {
 }
 
 #[test]
+fn without_the_memory_to_unlock_it_says_how_much_that_is() {
+    let home = Home::new().with_password(PASSWORD);
+    let limited = |args: &[&str]| {
+        let mut command = home.wrapped("sh");
+        command.args(["-c", "ulimit -v 204800; exec \"$@\"", "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_agentpmt-proxy")).args(args);
+        command
+    };
+    let words = ["256 MiB of memory", "ulimit -v", "--light"];
+    home.run_as(&mut limited(&["wallet", "new"]), Stdio::null()).fails(69, &words);
+    home.run(&["wallet", "new"]).ok();
+    assert!(home.run(&["check"]).ok().contains("256 MiB"));
+    for args in [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["check"]] {
+        home.run_as(&mut limited(args), Stdio::null()).fails(69, &words);
+    }
+    home.write("new", PASSWORD);
+    let lighter = ["wallet", "passwd", "--light", "--new-password-file", "new"];
+    let text = home.run(&lighter).ok();
+    assert!(home.run(&["check"]).ok().contains(" 4 MiB"));
+    home.serve_by(&mut limited(&["serve"])).is_ready(text.lines().next().unwrap());
+    let keys = ["wallet", "new", "--light", "--keys", "light"];
+    assert_eq!(home.run_as(&mut limited(&keys), Stdio::null()).code, Some(0));
+}
+
+#[test]
 fn secrets_are_taken_as_a_container_mounts_them() {
     if !geteuid().is_root() {
         return eprintln!("not tried: only root can give a file away");

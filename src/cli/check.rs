@@ -53,13 +53,16 @@ impl Check {
     }
 }
 
-fn rows(config: &Config) -> Result<[Row; 6], Failure> {
+fn rows(config: &Config) -> Result<[Row; 7], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
     let (first, others) = wallets::find(config)?;
     let locked: Vec<_> = iter::once(first).chain(others).collect();
     locked.iter().try_for_each(|wallet| wallet.password.check())?;
+    locked.iter().try_for_each(|wallet| wallet.key.check_memory())?;
+    // They are unlocked one after the other.
+    let memory = locked.iter().map(|wallet| wallet.key.memory()).max().unwrap_or_default();
     let source = config.source.as_ref().map(|path| path.display().to_string());
     let address = |wallet: &Locked| wallet.key.wallet().map(|wallet| wallet.to_string());
     let addresses: Option<Vec<_>> = locked.iter().map(address).collect();
@@ -75,6 +78,7 @@ fn rows(config: &Config) -> Result<[Row; 6], Failure> {
         known("upstream", config.upstream.url.to_string()),
         row("wallet", addresses.map(|all| all.join(", ")), "known once it is unlocked"),
         known("key_file", of_all(|wallet| wallet.key.path().display().to_string())),
+        known("unlock_memory", format!("{memory} MiB")),
         known("password_from", of_all(|wallet| wallet.password.describe())),
     ])
 }

@@ -1,6 +1,7 @@
 //! `wallet`: key files, made, brought in, shown and changed.
 
 mod export;
+mod light;
 mod passwd;
 
 use std::{
@@ -12,6 +13,7 @@ use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use self::light::Light;
 use super::{
     Failure, Settings, complain, password, print, secret,
     wallets::{self, Locked},
@@ -34,7 +36,7 @@ const MAX_KEY_TEXT: usize = 1024;
 pub(super) enum Wallet {
     /// Make a new wallet and write it to a key file
     #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
-    New,
+    New(Light),
     Import(Import),
     List(List),
     Show(Show),
@@ -52,6 +54,8 @@ pub(super) enum Wallet {
 pub(super) struct Import {
     /// A V3 key file
     file: Option<PathBuf>,
+    #[command(flatten)]
+    light: Light,
 }
 
 /// List the wallets that have a key file
@@ -77,7 +81,7 @@ impl Wallet {
         let config = settings.load([])?;
         let keystore = Keystore::new(&config.keys);
         match self {
-            Self::New => new(&config, &keystore),
+            Self::New(light) => new(&config, &keystore, &light),
             Self::Import(import) => import.run(&config, &keystore),
             Self::List(list) => list.run(&config, &keystore),
             Self::Show(show) => show.run(&config),
@@ -87,10 +91,10 @@ impl Wallet {
     }
 }
 
-fn new(config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+fn new(config: &Config, keystore: &Keystore, light: &Light) -> Result<(), Failure> {
     let password = password::Source::of(config).choose()?;
     let signer = Signer::random();
-    let path = keystore.save(&signer, &password)?;
+    let path = keystore.save(&signer, &password, light.cost())?;
     print_saved(signer.address(), &path, keystore)
 }
 
@@ -112,7 +116,7 @@ impl Import {
                 (signer, source.choose()?)
             }
         };
-        let path = keystore.save(&signer, &password)?;
+        let path = keystore.save(&signer, &password, self.light.cost())?;
         print_saved(signer.address(), &path, keystore)
     }
 }

@@ -26,12 +26,15 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 pub use self::{
-    error::KeystoreError, export::Export, kdf::KdfError, key_file::KeyFileError,
+    error::KeystoreError,
+    export::Export,
+    kdf::KdfError,
+    key_file::{KeyFileError, ScryptCost},
     locked_key::LockedKey,
 };
 use self::{
-    error::io_error,
-    key_file::{KeyFile, STANDARD, ScryptCost},
+    error::{file_error, io_error},
+    key_file::KeyFile,
 };
 use crate::{files, signer::Signer, types::Address};
 
@@ -112,16 +115,12 @@ impl Keystore {
     /// # Errors
     ///
     /// [`KeystoreError::Exists`] if the wallet is there already; [`KeystoreError::Exposed`];
-    /// [`KeystoreError::Io`].
+    /// [`KeystoreError::File`] if there is no memory for the cost; [`KeystoreError::Io`].
     ///
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    pub fn save(&self, signer: &Signer, password: &SecretString) -> Result<PathBuf, KeystoreError> {
-        self.save_at_cost(signer, password, STANDARD)
-    }
-
-    fn save_at_cost(
+    pub fn save(
         &self,
         signer: &Signer,
         password: &SecretString,
@@ -131,8 +130,8 @@ impl Keystore {
         self.check_absent(wallet)?;
         folder::create(&self.dir).map_err(io_error("create", &self.dir))?;
         self.close()?;
-        let file = KeyFile::encrypt_with(signer, password, cost);
         let path = self.dir.join(file_name(wallet));
+        let file = KeyFile::encrypt_with(signer, password, cost).map_err(file_error(&path))?;
         writing::create(&path, &file).map_err(io_error("write", &path))?;
         Ok(path)
     }

@@ -15,7 +15,7 @@ use crate::{
         wallets::{self, Locked},
     },
     config::Config,
-    signer::keystore,
+    signer::keystore::{self, KeystoreError},
     types::Address,
 };
 
@@ -44,7 +44,8 @@ impl Export {
         let (signer, _) = password.unlock(&key)?;
         confirm(signer.address())?;
         let password = self.new.choose("Password for the copy: ")?;
-        let copy = keystore::Export::new(&signer, &password);
+        let copy = keystore::Export::new(&signer, &password)
+            .map_err(|cause| KeystoreError::File { path: key.path().to_owned(), cause })?;
         match self.file {
             Some(path) => Ok(copy.save(&path)?),
             None => print(&copy.to_json()),

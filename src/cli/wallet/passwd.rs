@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::light::Light;
 use crate::{
     cli::{
         Failure,
@@ -22,6 +23,8 @@ use crate::{
 pub(in crate::cli) struct Passwd {
     #[command(flatten)]
     new: NewPassword,
+    #[command(flatten)]
+    light: Light,
 }
 
 impl Passwd {
@@ -29,7 +32,7 @@ impl Passwd {
         let Locked { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;
         let password = self.new.choose("New password for the wallet: ")?;
-        key.rewrite(&signer, &password)?;
+        key.rewrite(&signer, &password, self.light.cost())?;
         print(&format!(
             "{}\nIts key file {} has the new password. Copies of it that were made before still \
              open with the old one.\n",

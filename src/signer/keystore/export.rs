@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::{
     KeystoreError,
     error::io_error,
-    key_file::{KeyFile, STANDARD},
+    key_file::{KeyFile, KeyFileError, ScryptCost},
     writing,
 };
 use crate::signer::Signer;
@@ -19,11 +19,15 @@ pub struct Export(KeyFile);
 impl Export {
     /// The key under this password. It takes about a second and 256 MiB.
     ///
+    /// # Errors
+    ///
+    /// [`KeyFileError::Kdf`] if there is not that much memory.
+    ///
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    pub fn new(signer: &Signer, password: &SecretString) -> Self {
-        Self(KeyFile::encrypt_with(signer, password, STANDARD))
+    pub fn new(signer: &Signer, password: &SecretString) -> Result<Self, KeyFileError> {
+        KeyFile::encrypt_with(signer, password, ScryptCost::STANDARD).map(Self)
     }
 
     /// The text of the file.

@@ -1,5 +1,7 @@
 //! From a password to a key: the `kdf` and `kdfparams` of a key file.
 
+use std::hint::black_box;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -9,6 +11,9 @@ use zeroize::Zeroizing;
 /// well: both functions end in PBKDF2, whose output begins the same whatever its length.
 const DKLEN: u64 = 32;
 const MAX_DKLEN: u64 = 128;
+
+/// One MiB, in bytes.
+const MIB: u64 = 1 << 20;
 
 /// 1 GiB, for scrypt's table: 128 bytes × n × r.
 const MAX_TABLE: u64 = 1 << 30;
@@ -32,6 +37,13 @@ pub enum KdfError {
     /// scrypt would take more memory or time than this program gives.
     #[error("scrypt's n, r and p ask for more than 1 GiB of memory or for too much time")]
     ScryptCost,
+    /// The system does not give the memory that scrypt takes, in MiB.
+    #[error(
+        "unlocking takes {0} MiB of memory, and the system gives less; raise the limit of the \
+         process (ulimit -v), or make a key file that takes 4 MiB, with --light of \
+         `agentpmt-proxy wallet new` or, where there is memory, of `agentpmt-proxy wallet passwd`"
+    )]
+    Memory(u64),
     /// PBKDF2 would take no time at all, or too much.
     #[error("pbkdf2's c must be 1 to 10000000")]
     Rounds,
@@ -81,6 +93,27 @@ impl Kdf {
         self.work().map(drop)
     }
 
+    /// How much memory [`Kdf::derive`] takes, in MiB.
+    pub(super) fn memory(&self) -> u64 {
+        match self {
+            // Reading has checked that it is at most [`MAX_TABLE`].
+            Self::Scrypt { n, r, .. } => (128 * n * r).div_ceil(MIB).max(1),
+            Self::Pbkdf2 { .. } => 1,
+        }
+    }
+
+    /// Whether the system gives that memory now. scrypt has no way to find out, and ends the process.
+    pub(super) fn check_memory(&self) -> Result<(), KdfError> {
+        let memory = self.memory();
+        // With some more for its blocks.
+        let bytes = usize::try_from((memory + 1) * MIB).map_err(|_| KdfError::Memory(memory))?;
+        let mut table = Vec::<u8>::new();
+        let given = table.try_reserve_exact(bytes);
+        // Otherwise the compiler may leave the allocation out.
+        black_box(&table);
+        given.map_err(|_| KdfError::Memory(memory))
+    }
+
     /// The cipher's key, then the MAC's. Takes up to some seconds and 1 GiB.
     pub(super) fn derive(
         &self,
@@ -89,7 +122,9 @@ impl Kdf {
         let password = password.expose_secret().as_bytes();
         let mut keys = Zeroizing::new([[0; 16]; 2]);
         let output = keys.as_flattened_mut();
-        match self.work()? {
+        let work = self.work()?;
+        self.check_memory()?;
+        match work {
             Work::Scrypt(params) => scrypt::scrypt(password, self.salt(), &params, output)
                 .map_err(|_| KdfError::DerivedLength)?,
             Work::Pbkdf2 { rounds } => {

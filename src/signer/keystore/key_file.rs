@@ -21,15 +21,20 @@ use super::{
 use crate::{signer::Signer, types::Address};
 
 /// What scrypt costs, in the names of RFC 7914, section 2.
-#[derive(Clone, Copy)]
-pub(super) struct ScryptCost {
+#[derive(Debug, Clone, Copy)]
+pub struct ScryptCost {
     pub(super) n: u64,
     pub(super) r: u64,
     pub(super) p: u64,
 }
 
-/// geth's standard: 256 MiB and about a second.
-pub(super) const STANDARD: ScryptCost = ScryptCost { n: 262_144, r: 8, p: 1 };
+impl ScryptCost {
+    /// geth's standard: 256 MiB and about a second.
+    pub const STANDARD: Self = Self { n: 262_144, r: 8, p: 1 };
+
+    /// geth's light one: 4 MiB and a tenth of a second, also for who guesses passwords.
+    pub const LIGHT: Self = Self { n: 4096, r: 8, p: 6 };
+}
 
 /// The length of a private key, in bytes.
 const KEY: usize = 32;
@@ -59,9 +64,7 @@ pub enum KeyFileError {
     )]
     Format,
     /// The parameters of the key derivation make no sense or ask for too much.
-    #[error(
-        "{0}; write the file again with usual parameters, such as scrypt with n 262144, r 8, p 1"
-    )]
+    #[error("{}", kdf_text(.0))]
     Kdf(#[from] KdfError),
     /// The MAC does not fit. Nothing tells a wrong password from a changed file.
     #[error("the password does not open it; try another, or a backup if the file was damaged")]
@@ -80,6 +83,16 @@ pub enum KeyFileError {
         /// The wallet whose key it is.
         found: Address,
     },
+}
+
+fn kdf_text(error: &KdfError) -> String {
+    match error {
+        // It says what to do.
+        KdfError::Memory(_) => error.to_string(),
+        _ => format!(
+            "{error}; write the file again with usual parameters, such as scrypt with n 262144, r 8, p 1"
+        ),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,7 +167,16 @@ impl KeyFile {
         self.check_wallet(signer.address()).map(|()| signer)
     }
 
-    /// The key under a password, at a cost within the bounds of [`Kdf`].
+    /// How its key is derived from the password.
+    pub(super) fn kdf(&self) -> &Kdf {
+        &self.crypto.kdf
+    }
+
+    /// The key under a password.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyFileError::Kdf`].
     ///
     /// # Panics
     ///
@@ -163,10 +185,9 @@ impl KeyFile {
         signer: &Signer,
         password: &SecretString,
         ScryptCost { n, r, p }: ScryptCost,
-    ) -> Self {
+    ) -> Result<Self, KeyFileError> {
         let kdf = Kdf::scrypt(n, r, p, Generate::generate());
-        // The callers' costs are constants, and a test has encrypted with each.
-        let keys = kdf.derive(password).expect("a cost within bounds");
+        let keys = kdf.derive(password)?;
         let [cipher_key, mac_key] = &*keys;
         let iv = Generate::generate();
         let mut bytes: [u8; KEY] = (*Zeroizing::new(signer.key.to_bytes())).into();
@@ -174,12 +195,12 @@ impl KeyFile {
         let ciphertext = bytes.to_vec();
         let mac = mac_of(mac_key, &ciphertext);
         let cipherparams = CipherParams { iv };
-        Self {
+        Ok(Self {
             address: Some(signer.address()),
             crypto: Crypto { cipher: Cipher::Aes128Ctr, cipherparams, ciphertext, kdf, mac },
             id: Some(Uuid::new_v4()),
             version: Version3,
-        }
+        })
     }
 
     /// A file for the same key, which this one has given, under another password.
@@ -188,8 +209,8 @@ impl KeyFile {
         signer: &Signer,
         password: &SecretString,
         cost: ScryptCost,
-    ) -> Self {
-        Self { id: self.id, ..Self::encrypt_with(signer, password, cost) }
+    ) -> Result<Self, KeyFileError> {
+        Ok(Self { id: self.id, ..Self::encrypt_with(signer, password, cost)? })
     }
 
     /// The text of the file.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     KeystoreError, bare_address,
     error::{file_error, io_error},
-    key_file::{KeyFile, STANDARD},
+    key_file::{KeyFile, ScryptCost},
     writing,
 };
 use crate::{
@@ -63,6 +63,21 @@ impl LockedKey {
         self.file.address()
     }
 
+    /// How much memory unlocking it takes, in MiB.
+    pub fn memory(&self) -> u64 {
+        self.file.kdf().memory()
+    }
+
+    /// Whether the system gives that memory now.
+    ///
+    /// # Errors
+    ///
+    /// [`KeystoreError::File`] if not.
+    pub fn check_memory(&self) -> Result<(), KeystoreError> {
+        let checked = self.file.kdf().check_memory();
+        checked.map_err(|error| file_error(&self.path)(error.into()))
+    }
+
     /// The key. It takes what the file asks for, usually a second and 256 MiB, at most some seconds
     /// and 1 GiB.
     ///
@@ -79,13 +94,20 @@ impl LockedKey {
     ///
     /// # Errors
     ///
-    /// [`KeystoreError::Io`]: the file is as it was.
+    /// [`KeystoreError::File`] if there is no memory for the cost, or [`KeystoreError::Io`]: the file is
+    /// as it was.
     ///
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    pub fn rewrite(&self, signer: &Signer, password: &SecretString) -> Result<(), KeystoreError> {
-        let file = self.file.with_password(signer, password, STANDARD);
+    pub fn rewrite(
+        &self,
+        signer: &Signer,
+        password: &SecretString,
+        cost: ScryptCost,
+    ) -> Result<(), KeystoreError> {
+        let file = self.file.with_password(signer, password, cost);
+        let file = file.map_err(file_error(&self.path))?;
         writing::replace(&self.path, &file).map_err(io_error("write", &self.path))
     }
 

@@ -21,7 +21,7 @@ fn keystore() -> (TempDir, Keystore) {
 
 fn saved(keystore: &Keystore) -> (Address, PathBuf) {
     let signer = Signer::random();
-    (signer.address(), keystore.save_at_cost(&signer, &"secret".into(), LIGHT).unwrap())
+    (signer.address(), keystore.save(&signer, &"secret".into(), LIGHT).unwrap())
 }
 
 fn put(keystore: &Keystore, name: &str, content: &str) -> PathBuf {
@@ -48,7 +48,7 @@ fn key_42() -> Address {
 fn a_saved_key_is_found_and_opens() {
     let (_dir, keystore) = keystore();
     let signer = Signer::random();
-    let path = keystore.save(&signer, &"secret".into()).unwrap();
+    let path = keystore.save(&signer, &"secret".into(), ScryptCost::STANDARD).unwrap();
     for choice in [None, Some(signer.address())] {
         let locked = keystore.find(choice).unwrap();
         assert_eq!((locked.path(), locked.wallet()), (&*path, Some(signer.address())));
@@ -89,8 +89,8 @@ fn saving_leaves_no_other_file() {
 fn a_wallet_is_not_saved_twice() {
     let (_dir, keystore) = keystore();
     let signer = Signer::random();
-    let first = keystore.save_at_cost(&signer, &"one".into(), LIGHT).unwrap();
-    let error = keystore.save_at_cost(&signer, &"two".into(), LIGHT).unwrap_err();
+    let first = keystore.save(&signer, &"one".into(), LIGHT).unwrap();
+    let error = keystore.save(&signer, &"two".into(), LIGHT).unwrap_err();
     assert!(matches!(&error, KeystoreError::Exists { path, .. } if *path == first));
     assert!(error.to_string().contains(first.to_str().unwrap()));
     assert!(LockedKey::read(first).unwrap().unlock(&"one".into()).is_ok());
@@ -100,7 +100,7 @@ fn a_wallet_is_not_saved_twice() {
 fn no_file_is_overwritten() {
     let (_dir, keystore) = keystore();
     let path = put(&keystore, "taken", "precious");
-    let file = KeyFile::encrypt_with(&Signer::random(), &"secret".into(), LIGHT);
+    let file = KeyFile::encrypt_with(&Signer::random(), &"secret".into(), LIGHT).unwrap();
     assert!(writing::create(&path, &file).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     assert_eq!(fs::read_dir(&keystore.dir).unwrap().count(), 1);
@@ -230,7 +230,7 @@ fn a_file_written_anew_keeps_its_name_and_id_and_has_another_password() {
 
     let locked = keystore.find(None).unwrap();
     let signer = locked.unlock(&"correct horse".into()).unwrap();
-    locked.rewrite(&signer, &"secret".into()).unwrap();
+    locked.rewrite(&signer, &"secret".into(), LIGHT).unwrap();
 
     let locked = keystore.find(Some(key_42())).unwrap();
     assert!(locked.unlock(&"correct horse".into()).is_err());
@@ -279,7 +279,7 @@ fn saving_leaves_an_open_directory_of_other_things_alone() {
         folder::create(&keystore.dir).unwrap();
         set_mode(&keystore.dir, 0o755);
         thing(&keystore);
-        let error = keystore.save_at_cost(&Signer::random(), &"secret".into(), LIGHT).unwrap_err();
+        let error = keystore.save(&Signer::random(), &"secret".into(), LIGHT).unwrap_err();
         assert!(error.to_string().contains("mode 755"), "{error}");
         assert_eq!(mode(&keystore.dir), 0o755);
         assert!(keystore.list().unwrap().iter().all(Result::is_err));

@@ -84,8 +84,8 @@ fn files_of_geth_open_if_the_address_is_that_of_the_key() {
 #[test]
 fn what_is_written_is_read() {
     let signer = Signer::random();
-    for cost in [LIGHT, STANDARD] {
-        let file = KeyFile::encrypt_with(&signer, &"secret".into(), cost);
+    for cost in [LIGHT, ScryptCost::LIGHT, ScryptCost::STANDARD] {
+        let file = KeyFile::encrypt_with(&signer, &"secret".into(), cost).unwrap();
         let json = serde_json::to_string(&file).unwrap();
         let again = opened(&json, "secret").unwrap();
         assert_eq!(again.key.to_bytes(), signer.key.to_bytes());
@@ -95,7 +95,7 @@ fn what_is_written_is_read() {
 
 #[test]
 fn a_written_file_has_the_shape_that_geth_reads() {
-    let file = KeyFile::encrypt_with(&key_42(), &"secret".into(), STANDARD);
+    let file = KeyFile::encrypt_with(&key_42(), &"secret".into(), ScryptCost::STANDARD).unwrap();
     let json = serde_json::to_value(&file).unwrap();
     assert_eq!(json["address"], "17c5185167401ed00cf5f5b2fc97d9bbfdb7d025");
     assert_eq!(json["version"], 3);
@@ -110,7 +110,8 @@ fn a_written_file_has_the_shape_that_geth_reads() {
 
 #[test]
 fn salt_and_iv_are_fresh_each_time() {
-    let files = [(); 2].map(|()| KeyFile::encrypt_with(&key_42(), &"secret".into(), LIGHT));
+    let files =
+        [(); 2].map(|()| KeyFile::encrypt_with(&key_42(), &"secret".into(), LIGHT).unwrap());
     let [one, two] = files.map(|file| serde_json::to_value(&file).unwrap());
     for pointer in ["/id", "/crypto/kdfparams/salt", "/crypto/cipherparams/iv"] {
         assert_ne!(one.pointer(pointer), two.pointer(pointer), "{pointer}");

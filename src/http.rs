@@ -25,8 +25,12 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{FromRequestParts, RawPathParams, Request, State},
-    http::{Method, StatusCode, Uri, header::EXPECT, request::Parts},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
+    http::{
+        Method, StatusCode, Uri,
+        header::{EXPECT, HOST},
+        request::Parts,
+    },
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on, post},
@@ -81,6 +85,15 @@ struct Surface {
     /// How long a body may take.
     body_time: Duration,
 }
+
+/// The routes of the proxy's own, besides [`SESSION_PATH`].
+const OWN_PATHS: [(Method, &str); 5] = [
+    (Method::GET, "/healthz"),
+    (Method::GET, "/readyz"),
+    (Method::GET, "/proxy/reservations"),
+    (Method::GET, "/proxy/status"),
+    (Method::POST, "/proxy/reload"),
+];
 
 /// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
 pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Router {
@@ -252,8 +265,32 @@ async fn unknown_path(uri: Uri) -> Problem {
     Problem::unknown_path(&log::printable(uri.path()))
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::wrong_method(&method, &log::printable(uri.path()))
+async fn wrong_method(State(surface): State<Arc<Surface>>, request: Request) -> Problem {
+    let route = request.extensions().get().map_or("", MatchedPath::as_str);
+    let path = log::printable(request.uri().path());
+    let url = url(&surface.instance, &request, &path);
+    Problem::wrong_method(request.method(), &path, &method_of(route), &url)
+}
+
+/// The method of a route.
+fn method_of(route: &str) -> Method {
+    if route == SESSION_PATH {
+        return Method::POST;
+    }
+    let action = ACTIONS.iter().find(|action| action.path == route);
+    let own = OWN_PATHS.iter().find(|(_, path)| *path == route).map(|(method, _)| method);
+    action.map(|action| &action.method).or(own).cloned().unwrap_or_default()
+}
+
+/// Where a request went, as curl takes it.
+fn url(instance: &Instance, request: &Request, path: &str) -> String {
+    let peer: Option<&Peer> = request.extensions().get();
+    if peer.is_some_and(|peer| peer.local.is_none()) {
+        return format!("--unix-socket … http://localhost{path}");
+    }
+    let scheme = if instance.live().tls.is_some() { "https" } else { "http" };
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 fn method_filter(action: &Action) -> MethodFilter {

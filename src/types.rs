@@ -14,6 +14,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
+pub(crate) use self::client_token::PREFIX as TOKEN_PREFIX;
 pub use self::{
     client_name::ClientName,
     client_token::{ClientToken, InvalidToken, TokenHash},

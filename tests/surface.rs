@@ -239,16 +239,27 @@ async fn an_unknown_path_and_a_wrong_method_are_refused_and_nothing_is_sent() {
     for path in ["/jobs", "/jobs/list/", "/credits/balance", "//jobs/list"] {
         assert_eq!(refused(&proxy, path, "").await.0, 404, "{path}");
     }
-    for (method, path) in [
-        (Method::GET, "/api/external/jobs/list"),
-        (Method::DELETE, "/api/external/jobs/j/workflow/w"),
-        (Method::POST, "/healthz"),
+    let nowhere = proxy.client.get(proxy.url("/metricz")).send().await.unwrap();
+    let detail = problem(nowhere).await["detail"].as_str().unwrap().to_owned();
+    for path in ["POST /api/external/jobs/list", "GET /healthz", "GET /readyz", "GET /proxy/status"]
+    {
+        assert!(detail.contains(path), "{detail}");
+    }
+    for (method, path, right) in [
+        (Method::GET, "/api/external/jobs/list", "POST"),
+        (Method::DELETE, "/api/external/jobs/j/workflow/w", "PUT"),
+        (Method::GET, "/api/external/auth/session", "POST"),
+        (Method::POST, "/healthz", "GET"),
+        (Method::PUT, "/proxy/reload", "POST"),
     ] {
         let request = proxy.client.request(method.clone(), proxy.url(path));
         let response = request.send().await.unwrap();
         assert!(response.headers().contains_key("allow"), "{method} {path}");
         let problem = problem(response).await;
         assert_eq!(problem["code"], "wrong_method", "{method} {path}");
+        let detail = problem["detail"].as_str().unwrap();
+        let curl = format!("with curl: curl -X {right} {}", proxy.url(path));
+        assert!(detail.ends_with(&curl), "{detail}");
     }
     assert_eq!(proxy.sandbox.counts().requests, 0);
 }

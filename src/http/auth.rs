@@ -15,7 +15,7 @@ use crate::{
     action::Action,
     policy::Client,
     store::{Store, StoreError},
-    types::{CertificateHash, ClientToken, Credential, InvalidToken},
+    types::{CertificateHash, ClientToken, Credential, InvalidToken, TOKEN_PREFIX},
 };
 
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
@@ -88,7 +88,9 @@ async fn client(
 ) -> Result<Client, Unknown> {
     let token = match token(headers) {
         // Before there is any client, it is meant for somebody else.
-        Some(Err(InvalidToken::Foreign)) if !store.has_clients().await? => None,
+        Some(Err(invalid)) if invalid != InvalidToken::Mistyped && !store.has_clients().await? => {
+            None
+        }
         token => token.transpose().map_err(|invalid| Problem::bad_token(&invalid))?,
     };
     if let Some(token) = token {
@@ -115,13 +117,18 @@ async fn client(
 /// The token that a request carries, if it carries any.
 fn token(headers: &HeaderMap) -> Option<Result<ClientToken, InvalidToken>> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
-    let (first, second) = (given.next()?, given.next());
-    let text = first.to_str().unwrap_or_default();
-    let scheme = text.get(..BEARER.len()).filter(|_| second.is_none());
-    Some(match scheme {
-        Some(scheme) if scheme.eq_ignore_ascii_case(BEARER) => text[BEARER.len()..].trim().parse(),
+    let text = given.next()?.to_str().unwrap_or_default();
+    if given.next().is_some() {
+        return Some(Err(InvalidToken::Several));
+    }
+    let token = match text.split_at_checked(BEARER.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER) => token.trim().parse(),
         _ => Err(InvalidToken::Foreign),
-    })
+    };
+    Some(token.map_err(|invalid| match invalid {
+        InvalidToken::Foreign if text.contains(TOKEN_PREFIX) => InvalidToken::Misplaced,
+        invalid => invalid,
+    }))
 }
 
 /// Whether a peer is taken for the owner of this process: whoever reaches a loopback port, and over

@@ -22,7 +22,11 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use super::{
-    head::IDEMPOTENCY_KEY, instance::Instance, log::REQUEST_ID, peer::Peer, problem::ERROR_HEADER,
+    head::IDEMPOTENCY_KEY,
+    instance::Instance,
+    log::{REQUEST_ID, printable},
+    peer::Peer,
+    problem::ERROR_HEADER,
     problem::Problem,
 };
 use crate::config::HostName;
@@ -109,16 +113,24 @@ impl Guard {
         uri: &Uri,
         local: Option<SocketAddr>,
     ) -> Result<(), Problem> {
+        let wrong = |given: &str| Problem::wrong_host(given, local);
         let mut given = headers.get_all(HOST).iter();
-        let (Some(host), None) = (given.next(), given.next()) else {
-            return Err(Problem::wrong_host());
+        let host = match (given.next(), given.next()) {
+            (Some(host), None) => host.as_bytes(),
+            (None, _) => return Err(wrong("there is no Host header")),
+            (Some(_), Some(_)) => return Err(wrong("there are several Host headers")),
         };
-        let host = Authority::try_from(host.as_bytes()).map_err(|_| Problem::wrong_host())?;
         let is_served = |host: &Authority| self.serves(host, local);
-        if is_served(&host) && uri.authority().is_none_or(is_served) {
-            Ok(())
-        } else {
-            Err(Problem::wrong_host())
+        if !Authority::try_from(host).is_ok_and(|host| is_served(&host)) {
+            let host = String::from_utf8_lossy(host);
+            return Err(wrong(&format!("the Host header is {}", printable(&host))));
+        }
+        match uri.authority().filter(|target| !is_served(target)) {
+            Some(target) => {
+                let target = printable(target.as_str());
+                Err(wrong(&format!("the target of the request is at {target}")))
+            }
+            None => Ok(()),
         }
     }
 

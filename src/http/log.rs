@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, thread::panicking, time::Instant};
 
 use axum::{
     extract::{Request, State},
-    http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{Extensions, HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -49,11 +49,7 @@ pub(super) async fn request(
         Ok(Some(origin)) => Box::pin(guard::answer_page(origin, request, next)).await,
         Err(refused) => refused,
     };
-    let mut problem = response.extensions_mut().remove::<Problem>();
-    let allow = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok());
-    if let Some(methods) = allow {
-        problem = problem.map(|problem| problem.allowing(methods));
-    }
+    let problem = response.extensions_mut().remove::<Problem>();
     let id = &event.arrival.call_id;
     if let Some(problem) = &problem {
         response = problem.write(id, response.into_parts().0.headers);

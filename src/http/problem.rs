@@ -2,7 +2,7 @@
 
 mod kind;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::kind::{Kind, Row};
-use super::MAX_BODY;
+use super::{MAX_BODY, OWN_PATHS};
 use crate::{
     action::{ACTIONS, Action, Effect, SESSION_PATH},
     call::InvalidCall,
@@ -128,19 +128,21 @@ impl Problem {
     pub(super) fn unknown_path(path: &str) -> Self {
         let mut calls = vec![format!("POST {SESSION_PATH}")];
         calls.extend(ACTIONS.iter().map(|action| format!("{} {}", action.method, action.path)));
-        let detail = format!("there is nothing at {path}; the calls are: {}", calls.join(", "));
+        let own: Vec<_> =
+            OWN_PATHS.iter().map(|(method, path)| format!("{method} {path}")).collect();
+        let detail = format!(
+            "there is nothing at {path}; the calls are: {}; the proxy's own paths are: {}",
+            calls.join(", "),
+            own.join(", ")
+        );
         Self::new(Kind::UnknownPath, detail)
     }
 
-    pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
-        Self::new(Kind::WrongMethod, format!("{path} does not take {method}"))
-    }
-
-    /// The same with the methods that would do.
-    pub(super) fn allowing(self, methods: &str) -> Self {
-        let first = methods.split(',').next().unwrap_or_default();
-        let detail = format!("{}, but {methods}; with curl: curl -X {first} …", self.detail);
-        Self { detail, ..self }
+    /// `right` is the method that would do, and `url` where, as curl takes it.
+    pub(super) fn wrong_method(method: &Method, path: &str, right: &Method, url: &str) -> Self {
+        let detail =
+            format!("{path} does not take {method}, but {right}; with curl: curl -X {right} {url}");
+        Self::new(Kind::WrongMethod, detail)
     }
 
     pub(super) fn reload_refused(mistakes: String) -> Self {
@@ -185,9 +187,13 @@ impl Problem {
         Self::new(Kind::ContentCoding, detail)
     }
 
-    pub(super) fn wrong_host() -> Self {
-        let detail = "the Host header does not name this proxy; use the address that it listens on, \
-                      as in http://127.0.0.1:8402, or add the name to allowed_hosts";
+    /// `given` says which host the request names, and `local` is where it arrived.
+    pub(super) fn wrong_host(given: &str, local: Option<SocketAddr>) -> Self {
+        let own = local.map_or_else(|| "localhost".to_owned(), |local| local.to_string());
+        let detail = format!(
+            "{given}, which is not this proxy: use {own}, where the request arrived, or add the name \
+             to allowed_hosts"
+        );
         Self::new(Kind::WrongHost, detail)
     }
 
@@ -212,7 +218,9 @@ impl Problem {
     pub(super) fn bad_token(invalid: &InvalidToken) -> Self {
         let kind = match invalid {
             InvalidToken::Mistyped => Kind::MistypedToken,
-            InvalidToken::Foreign => Kind::UnknownToken,
+            InvalidToken::Foreign | InvalidToken::Misplaced | InvalidToken::Several => {
+                Kind::UnknownToken
+            }
         };
         Self::new(kind, format!("the Authorization header cannot be used: {invalid}"))
     }

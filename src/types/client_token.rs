@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// What every token begins with, so that scanners for secrets find one that got out.
-const PREFIX: &str = "apmt_";
+pub(crate) const PREFIX: &str = "apmt_";
 
 /// The random part of a token, in bytes.
 const RANDOM: usize = 24;
@@ -29,6 +29,14 @@ pub enum InvalidToken {
     /// It does not look like one of ours.
     #[error("it is no token of this proxy, which begins with apmt_")]
     Foreign,
+    /// There is one, but not where it belongs.
+    #[error(
+        "put `Bearer ` and nothing else in front of the token, as in Authorization: Bearer apmt_…"
+    )]
+    Misplaced,
+    /// There is more than one header.
+    #[error("it is given more than once; send one, as in Authorization: Bearer apmt_…")]
+    Several,
     /// It was one before a character was lost, added or changed.
     #[error("a character of the token was lost, added or changed; copy all of it again")]
     Mistyped,

@@ -119,6 +119,23 @@ async fn whoever_has_no_good_token_is_refused() {
 }
 
 #[tokio::test]
+async fn a_token_in_the_wrong_place_is_told_where_it_belongs() {
+    let mut shared = Shared::new().await;
+    let token = shared.add("ci", |_| {});
+    let place = "put `Bearer ` and nothing else in front of the token";
+    for (head, words) in [
+        (format!("authorization: {token}\n"), place),
+        (format!("authorization: Token {token}\n"), place),
+        (format!("authorization: Bearer Bearer {token}\n"), place),
+        (format!("authorization: Bearer \"{token}\"\n"), place),
+        (bearer(&token).repeat(2), "more than once"),
+    ] {
+        let answer = shared.proxy.raw(&list(&head)).await;
+        assert!(answer.contains(words) && !answer.contains(&token), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_good_token_nothing_is_told() {
     let mut shared = Shared::new().await;
     shared.add("ci", |_| {});

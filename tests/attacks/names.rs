@@ -82,6 +82,26 @@ async fn a_host_that_is_not_ours_is_refused() {
 }
 
 #[tokio::test]
+async fn who_names_another_host_is_told_which_and_where_the_proxy_is() {
+    let proxy = guarded().await;
+    let own = proxy.address;
+    for (head, words) in [
+        ("host: evil.example:1\n", "the Host header is evil.example:1,"),
+        ("host: \"a\\b\"\n", "the Host header is \\\\\\\"a"),
+        ("host: 127.0.0.1\n", "the Host header is 127.0.0.1,"),
+        ("", "there is no Host header,"),
+        ("host: $HOST\nhost: $HOST\n", "there are several Host headers,"),
+    ] {
+        let answer = proxy.raw(&list(head)).await;
+        assert!(answer.contains(words), "{words}: {answer}");
+        assert!(answer.contains(&format!("use {own}, where")), "{answer}");
+    }
+    let target = call("http://evil.example/api/external/jobs/list", "host: $HOST\n");
+    let answer = proxy.raw(&target).await;
+    assert!(answer.contains("the target of the request is at evil.example,"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_target_with_another_authority_is_refused() {
     let proxy = guarded().await;
     let path = "/api/external/jobs/list";

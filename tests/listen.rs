@@ -7,7 +7,7 @@ mod binary;
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
         unix::{
@@ -16,7 +16,7 @@ use std::{
         },
     },
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -43,6 +43,64 @@ fn it_listens_at_several_places_and_says_where() {
     let places = [server.place.clone(), format!("http://{second}"), "unix:p.sock".to_owned()];
     assert_eq!(status["listeners"], serde_json::json!(places));
     assert_eq!((&status["wallet"], &status["last_reload"]), (&WALLET.into(), &().into()));
+}
+
+/// Whether this machine has IPv6.
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn localhost_is_every_loopback_address() {
+    let home = home();
+    let mut server = home.serve_where_told(&["serve", "--listen", "localhost:0"]);
+    server.is_ready(WALLET);
+    let port = server.address.port();
+    assert_eq!(server.place, format!("http://127.0.0.1:{port}"));
+    if !has_ipv6() {
+        return println!("skipped: this machine has no IPv6");
+    }
+    assert_eq!(server.line(), format!("  also on   http://[::1]:{port}"));
+    for host in ["localhost", "[::1]"] {
+        let mut stream = TcpStream::connect(("::1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head = format!("GET /proxy/status HTTP/1.1\r\nhost: {host}:{port}\r\n");
+        stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(WALLET), "{host}: {answer}");
+    }
+    home.run(&["wait", "--listen", &format!("localhost:{port}")]).ok();
+}
+
+#[test]
+fn a_program_at_one_loopback_address_is_no_half_of_the_proxy() {
+    for taken in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(taken) = TcpListener::bind(taken) else { continue };
+        let address = taken.local_addr().unwrap();
+        let listen = format!("localhost:{}", address.port());
+        home().run(&["serve", "--listen", &listen]).fails(69, &[&address.to_string(), "in use"]);
+    }
+}
+
+#[test]
+fn without_ipv6_localhost_is_the_address_that_there_is() {
+    let home = home();
+    // A network of its own, without IPv6.
+    let script =
+        "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6 && exec \"$@\"";
+    let unshare = |last: &[&str]| {
+        let mut command = home.wrapped("unshare");
+        command.args(["--net", "--map-root-user", "sh", "-c", script, "sh"]).args(last);
+        command
+    };
+    if !unshare(&["true"]).output().is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no network of its own can be made here");
+    }
+    let mut serve = unshare(&[env!("CARGO_BIN_EXE_agentpmt-proxy"), "serve"]);
+    let mut server = home.serve_as(serve.args(["--listen", "localhost:0"]), Stdio::null());
+    assert!(server.place.starts_with("http://127.0.0.1:"), "{}", server.place);
+    assert!(server.line().starts_with("  upstream  "));
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn certificates_that_cannot_be_used_are_told_at_the_start() {
 fn check_says_that_ports_speak_tls() {
     let (home, _) = home();
     let checked = home.run(&["check", "--json"]).json();
-    assert_eq!(checked["listen"], "https://127.0.0.1:8402");
+    assert_eq!(checked["listen"], "https://localhost:8402");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::Path,
 };
 
 use listenfd::ListenFd;
+use rustix::io::Errno;
 
 use super::Failure;
 use crate::{
@@ -23,6 +24,9 @@ pub(super) struct Listening {
     addresses: Vec<ListenAddress>,
 }
 
+/// How many free ports are tried until one is free on both loopback addresses.
+const TRIES: usize = 16;
+
 enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, Option<SocketFile>),
@@ -36,6 +40,9 @@ impl Listening {
         for address in &config.listen {
             match address {
                 ListenAddress::Tcp(address) => sockets.push(Socket::Tcp(bind(*address)?)),
+                ListenAddress::Localhost(port) => {
+                    sockets.extend(bind_loopback(*port)?.into_iter().map(Socket::Tcp));
+                }
                 ListenAddress::Unix(path) => {
                     let (listener, file) = SocketFile::bind(path, &config.socket)?;
                     sockets.push(Socket::Unix(listener, Some(file)));
@@ -85,7 +92,9 @@ impl Socket {
 /// A place as people write it: a URL, or `unix:PATH`.
 pub(super) fn describe(address: &ListenAddress, config: &Config) -> String {
     match address {
-        ListenAddress::Tcp(address) => format!("{}://{address}", scheme(config)),
+        ListenAddress::Tcp(_) | ListenAddress::Localhost(_) => {
+            format!("{}://{address}", scheme(config))
+        }
         _ => address.to_string(),
     }
 }
@@ -113,6 +122,32 @@ fn has_clients(database: &Path) -> Result<bool, Failure> {
         Err(error) if error.is_missing() => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Listens on a port of both loopback addresses, or of that which this machine has.
+fn bind_loopback(port: u16) -> Result<Vec<TcpListener>, Failure> {
+    let mut tries = 1..TRIES;
+    loop {
+        let first = bind((Ipv4Addr::LOCALHOST, port).into());
+        let chosen = first.as_ref().ok().and_then(|listener| listener.local_addr().ok());
+        let chosen = chosen.map_or(port, |address| address.port());
+        let second = bind((Ipv6Addr::LOCALHOST, chosen).into());
+        match (first, second) {
+            (Ok(first), Ok(second)) => return Ok(vec![first, second]),
+            (Ok(only), Err(error)) | (Err(error), Ok(only)) if is_missing(&error) => {
+                return Ok(vec![only]);
+            }
+            (Ok(_), Err(_)) if port == 0 && tries.next().is_some() => {}
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        }
+    }
+}
+
+/// Whether there is no such address on this machine, as without IPv6.
+fn is_missing(error: &Failure) -> bool {
+    let Failure::Listen { cause, .. } = error else { return false };
+    cause.kind() == io::ErrorKind::AddrNotAvailable
+        || cause.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Listens on a port.

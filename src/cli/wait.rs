@@ -72,6 +72,9 @@ fn base(address: &ListenAddress, scheme: &str) -> String {
             };
             format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
         }
+        ListenAddress::Localhost(port) => {
+            format!("{scheme}://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+        }
         _ => "http://localhost".to_owned(),
     }
 }

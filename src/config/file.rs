@@ -185,7 +185,7 @@ mod tests {
             timeout = 1.5
         ";
         let expected = [
-            "2: listen: expected a string such as \"127.0.0.1:8402\", or an array of such strings, \
+            "2: listen: expected a string such as \"localhost:8402\", or an array of such strings, \
              found an integer",
             "3: keys: expected a string such as \"keys\", found an array",
             "4: expose_workflow_token: expected true or false, without quotes, found a string",

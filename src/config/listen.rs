@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -17,6 +17,9 @@ use super::{
 pub enum ListenAddress {
     /// An IP address and a port. Port 0 lets the system choose.
     Tcp(SocketAddr),
+    /// A port of both loopback addresses, IPv4 and IPv6: programs differ in which of them they take
+    /// `localhost` for. Port 0 lets the system choose.
+    Localhost(u16),
     /// The path of a unix socket.
     Unix(PathBuf),
     /// Every socket that systemd passes.
@@ -34,7 +37,11 @@ impl ListenAddress {
             Some("") => Err(InvalidSetting::EmptyPath),
             Some(path) => Ok(Self::Unix(value::file(path, folder)?)),
             None if text == "systemd" => Ok(Self::Systemd),
-            None => Ok(Self::Tcp(tcp(text)?)),
+            None => match text.strip_prefix("localhost:").map(str::parse) {
+                Some(Ok(port)) => Ok(Self::Localhost(port)),
+                Some(Err(_)) => Err(InvalidSetting::Listen),
+                None => text.parse().map(Self::Tcp).map_err(|_| half_of_an_address(text)),
+            },
         }
     }
 }
@@ -52,6 +59,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
+            Self::Localhost(port) => write!(f, "localhost:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Systemd => f.write_str("systemd"),
         }
@@ -62,14 +70,6 @@ impl fmt::Display for ListenAddress {
 pub(super) fn listen(given: &Given<'_>) -> Result<Vec<ListenAddress>, InvalidSetting> {
     let texts = given.text.split(',');
     texts.map(|text| ListenAddress::parse(text.trim(), given.folder)).collect()
-}
-
-fn tcp(text: &str) -> Result<SocketAddr, InvalidSetting> {
-    let address = match text.strip_prefix("localhost:") {
-        Some(port) => port.parse().ok().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
-        None => text.parse().ok(),
-    };
-    address.ok_or_else(|| half_of_an_address(text))
 }
 
 /// Which half of an address is missing from a text that is none.
@@ -98,13 +98,16 @@ mod tests {
         let expected =
             ["127.0.0.1:8402", "[::1]:0", "unix:/run/proxy.sock", "unix:/tmp/p", "systemd"];
         assert_eq!(texts, expected);
-        assert_eq!(parsed("localhost:80"), parsed("127.0.0.1:80"));
+        assert_eq!(parsed("localhost:80").unwrap(), [ListenAddress::Localhost(80)]);
+        assert_eq!(parsed("localhost:80").unwrap()[0].to_string(), "localhost:80");
     }
 
     #[test]
     fn an_address_that_is_not_loopback_is_exposed() {
         let exposed = |text: &str| parsed(text).unwrap()[0].is_exposed();
-        for text in ["127.0.0.1:8402", "127.1.2.3:0", "[::1]:8402", "unix:x", "systemd"] {
+        for text in
+            ["127.0.0.1:8402", "127.1.2.3:0", "[::1]:8402", "localhost:1", "unix:x", "systemd"]
+        {
             assert!(!exposed(text), "{text}");
         }
         for text in ["0.0.0.0:8402", "[::]:8402", "192.168.1.1:8402", "[::ffff:10.0.0.1]:1"] {
@@ -120,7 +123,14 @@ mod tests {
         for text in ["127.0.0.1", "::1", "localhost"] {
             assert_eq!(parsed(text), Err(InvalidSetting::ListenPort), "{text}");
         }
-        for text in ["", "localhost:", "127.0.0.1:65536", "example.com:80", "127.0.0.1:1,"] {
+        for text in [
+            "",
+            "localhost:",
+            "localhost:65536",
+            "127.0.0.1:65536",
+            "example.com:80",
+            "127.0.0.1:1,",
+        ] {
             assert_eq!(parsed(text), Err(InvalidSetting::Listen), "{text}");
         }
         assert_eq!(parsed("unix:"), Err(InvalidSetting::EmptyPath));

@@ -92,8 +92,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         key: "listen",
         flag: Some("--listen"),
         kind: Kind::List,
-        default: "127.0.0.1:8402",
-        why: "Where to listen, one or a list: ADDRESS:PORT, unix:PATH, or systemd for what it passes.",
+        default: "localhost:8402",
+        why: "Where to listen, one or a list: ADDRESS:PORT, localhost:PORT (IPv4 and IPv6), unix:PATH, systemd.",
         fixed: Some(|one, other| one.listen != other.listen),
         set: |config, given| listen::listen(given).map(|listen| config.listen = listen),
     },
@@ -389,7 +389,7 @@ mod tests {
         let config = Config::load(None, iter::empty(), &[]).unwrap();
         assert_eq!(config.source, Some("proxy.toml".into()));
         assert_eq!(config.listen.len(), 1);
-        assert_eq!(config.listen[0].to_string(), "127.0.0.1:8402");
+        assert_eq!(config.listen[0].to_string(), "localhost:8402");
         assert!(!config.is_covered() && !config.listen[0].is_exposed());
         assert_eq!(config.keys, Path::new("keys"));
         assert_eq!(config.database(), Path::new("state/proxy.db"));

@@ -178,8 +178,14 @@ fn connections_that_ask_for_nothing_make_room_for_those_that_do() {
     let server = home.serve_by(&mut shell);
     let connect = |number: usize| {
         let mut stream = TcpStream::connect(server.address).unwrap();
-        // Half of them only begin to ask. One that had to make room already does not hear it.
-        let _ = stream.write_all(&b"GET /"[..number % 2 * 5]);
+        // Some say nothing, some begin to ask, some asked before. One that had to make room already
+        // does not hear it.
+        let head = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let _ = stream.write_all(&head[..[0, 5, head.len()][number % 3]]);
+        let mut byte = [0];
+        while number % 3 == 2 && stream.read(&mut byte).is_ok_and(|read| read > 0 && byte != *b"}")
+        {
+        }
         stream
     };
     let mut idle: Vec<_> = (0..150).map(connect).collect();

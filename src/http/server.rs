@@ -3,12 +3,8 @@
 use std::{
     convert::Infallible,
     io::{self, ErrorKind},
-    net::IpAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,9 +36,9 @@ use super::{
     crowd::{Crowd, Exempt},
     instance::Instance,
     listener::{Detached, Listener, Stream},
+    open::{Entry, Open},
     peer::Peer,
     tls::{self, Tls},
-    unasked::{self, Unasked},
     wire::Wire,
     workers::Workers,
 };
@@ -101,9 +97,9 @@ pub async fn serve(
 ) {
     let most = if instance.is_behind_proxy() { usize::MAX } else { limits.connections_per_peer };
     let crowd = Crowd::new(most, limits.exempt);
-    let (unasked, most_open) = (Arc::default(), most_open());
+    let (open, most_open) = (Arc::default(), most_open());
     let server =
-        Arc::new(Server { router, limits, instance, crowd, unasked, most_open, workers, stop });
+        Arc::new(Server { router, limits, instance, crowd, open, most_open, workers, stop });
     let connections = TaskTracker::new();
     join_all(listeners.into_iter().map(|listener| server.listen(listener, &connections))).await;
     connections.close();
@@ -124,7 +120,7 @@ struct Server {
     limits: Limits,
     instance: Arc<Instance>,
     crowd: Arc<Crowd>,
-    unasked: Arc<Unasked>,
+    open: Arc<Open>,
     most_open: usize,
     workers: Workers,
     stop: CancellationToken,
@@ -143,7 +139,7 @@ impl Server {
                     Err(error) if is_gone(&error) => {}
                     Err(error) => {
                         tracing::debug!(%error, "no connection can be accepted");
-                        self.unasked.close_one();
+                        self.open.close_one();
                         sleep(PAUSE).await;
                     }
                 },
@@ -151,10 +147,10 @@ impl Server {
         }
     }
 
-    /// Whether there are descriptors for one more connection; if not, that which has waited longest
-    /// without asking for anything makes room.
+    /// Whether there are descriptors for one more connection, if need be by having one that asks for
+    /// nothing closed.
     fn has_room(&self, connections: &TaskTracker) -> bool {
-        connections.len() < self.most_open || self.unasked.close_one()
+        connections.len() < self.most_open || self.open.close_one()
     }
 
     fn hand_over(self: &Arc<Self>, stream: Detached, connections: &TaskTracker) {
@@ -177,18 +173,9 @@ impl Server {
                 "a connection beyond max_connections_per_peer was closed"
             );
         }
-        let (entry, mut evicted) = self.unasked.enter();
-        tokio::select! {
-            biased;
-            // Once it has asked, nothing is sent here any more.
-            Ok(()) = &mut evicted => tracing::debug!("a connection made room for another"),
-            () = self.talk(stream, address, &entry) => {}
-        }
-    }
-
-    async fn talk(&self, stream: Stream, address: Option<IpAddr>, entry: &unasked::Entry) {
+        let entry = &self.open.enter();
         // A connection that says nothing costs next to nothing: its buffers come with its first byte.
-        let Some(Some(first)) = self.in_time(stream.first_byte()).await else { return };
+        let Some(Some(first)) = self.in_time(entry, stream.first_byte()).await else { return };
         let passes_on = self.instance.is_behind_proxy();
         let local = stream.local();
         let peer = Peer { address, local, uid: None, certificate: None, passes_on };
@@ -201,32 +188,32 @@ impl Server {
         }
     }
 
-    async fn tcp(&self, stream: TcpStream, first: u8, peer: Peer, entry: &unasked::Entry) {
+    async fn tcp(&self, stream: TcpStream, first: u8, peer: Peer, entry: &Entry) {
         // Without it, an answer in two parts waits for the client's word on the first. It fails on a
         // connection that is gone already, which shows soon enough.
         let _ = stream.set_nodelay(true);
         let tls = self.instance.live().tls.clone();
         match tls {
             // In boxes of their own, since one without TLS takes a third of the room.
-            Some(_) if tls::is_plain(first) => Box::pin(self.plain(stream, peer)).await,
+            Some(_) if tls::is_plain(first) => Box::pin(self.plain(stream, peer, entry)).await,
             Some(tls) => Box::pin(self.tls(&tls, stream, peer, entry)).await,
             None => Box::pin(self.http(stream, peer, entry)).await,
         }
     }
 
     /// Tells a client that speaks plain HTTP what is wrong with that.
-    async fn plain(&self, stream: TcpStream, peer: Peer) {
+    async fn plain(&self, stream: TcpStream, peer: Peer, entry: &Entry) {
         let unread = Unread::default();
         unread.set(true);
         let mut wire = self.wire(stream, unread);
         // Whoever does not wait for it need not be told.
-        let _ = self.in_time(tls::refuse_plain(&mut wire)).await;
+        let _ = self.in_time(entry, tls::refuse_plain(&mut wire)).await;
         let peer = peer.address.map(tracing::field::display);
         tracing::debug!(peer, "plain HTTP on a port with TLS was refused");
     }
 
-    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer, entry: &unasked::Entry) {
-        match self.in_time(tls.accept(stream)).await {
+    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer, entry: &Entry) {
+        match self.in_time(entry, tls.accept(stream)).await {
             Some(Ok((stream, certificate))) => {
                 self.http(stream, Peer { certificate, ..peer }, entry).await;
             }
@@ -242,22 +229,21 @@ impl Server {
         Wire::new(stream, unread, self.instance.unsent().clone(), self.limits.write)
     }
 
-    async fn http<S>(&self, stream: S, peer: Peer, entry: &unasked::Entry)
+    async fn http<S>(&self, stream: S, peer: Peer, entry: &Entry)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
-        let asked = AtomicBool::new(false);
         let unread = Unread::default();
         let service = service_fn(|request: Request<Incoming>| {
-            if !asked.swap(true, Relaxed) {
-                entry.leave();
-            }
+            entry.begin();
             let mut request = request.map(|body| Arriving::new(body, unread.clone()));
             request.extensions_mut().insert(peer.clone());
             let (answer, unread) = (router.call(request), &unread);
             async move {
-                let mut answer = answer.await?;
+                let answer = answer.await;
+                entry.end();
+                let mut answer = answer?;
                 // What follows an unread body cannot be told from it.
                 if unread.get() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -276,20 +262,23 @@ impl Server {
             biased;
             _ = served.as_mut() => return,
             () = self.stop.cancelled() => {}
+            () = entry.closed() => tracing::debug!("a connection makes room for another"),
         }
         // hyper would wait for the rest of a first head.
-        if !asked.load(Relaxed) {
+        if !entry.has_asked() {
             return;
         }
         served.as_mut().graceful_shutdown();
         let _ = served.await;
     }
 
-    /// What has the time of a head; `None` if it takes longer, or the end comes first.
-    async fn in_time<T>(&self, waiting: impl Future<Output = T>) -> Option<T> {
+    /// What has the time of a head; `None` if it takes longer, or the end comes first, that of all or
+    /// that of a connection that is to make room.
+    async fn in_time<T>(&self, entry: &Entry, waiting: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = timeout(self.limits.head, waiting) => done.ok(),
             () = self.stop.cancelled() => None,
+            () = entry.closed() => None,
         }
     }
 }

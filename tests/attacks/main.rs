@@ -23,6 +23,9 @@
 //! | an upstream that reflects the request, or gives a browser rights | `upstream` |
 //! | an upstream whose certificate does not fit | `certificates` |
 //! | slow heads and bodies, header floods, connections without end | `../connections.rs` |
+//! | answers that are not taken, bodies that nobody reads | `../connections.rs` |
+//! | connections that use up the descriptors | `../cli_serve.rs` |
+//! | one client's bodies, calls and refusals without end | `../client_limits.rs` |
 //! | bodies without end | `../surface.rs` |
 //! | upstream redirects, answers without end | `../upstream.rs` |
 //! | a client's own `X-Job-Workflow-Token`; one job's token for another | `../workflow_job.rs` |

@@ -289,7 +289,8 @@ fn a_state_that_others_may_change_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let token = home.run(&["client", "add", "ci", "--allow", "jobs"]).ok();
     assert!(token.starts_with("apmt_"));
-    let commands = [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["client", "list"]];
+    let commands =
+        [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["client", "list"], &["check"]];
     for (name, mode) in [
         ("state", 0o707),
         ("state", 0o1777),

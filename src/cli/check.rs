@@ -9,9 +9,9 @@ use super::{
     Failure, Settings, joined, listen, print,
     wallets::{self, Locked},
 };
-use crate::{config::Config, http::Tls, upstream::Upstream};
+use crate::{config::Config, http::Tls, store::Journal, upstream::Upstream};
 
-/// Check the configuration and the key file, and print what `serve` would do
+/// Check the configuration, the state and the key file, and print what `serve` would do
 ///
 /// Nothing is sent, listened on or unlocked: a wrong password is not found.
 #[derive(Debug, Args)]
@@ -57,6 +57,10 @@ fn rows(config: &Config) -> Result<[Row; 7], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
+    match Journal::open(&config.database()) {
+        Err(error) if !error.is_missing() => return Err(error.into()),
+        _ => {}
+    }
     let (first, others) = wallets::find(config)?;
     let locked: Vec<_> = iter::once(first).chain(others).collect();
     locked.iter().try_for_each(|wallet| wallet.password.check())?;

@@ -58,8 +58,8 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
 
 /// Opens a database that is there, to read only.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
-    must_exist(path)?;
     guard(path)?;
+    must_exist(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;

@@ -19,6 +19,10 @@ const ROOM: usize = 1 << 20;
 /// mix them with those of other processes.
 const CHUNK: usize = 4096;
 
+/// How long to let lines come before the next write: to wake the thread for each of them would cost
+/// more than to write it.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// How long to wait before the next try, where standard error was set not to wait.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -111,6 +115,7 @@ impl Queue {
                 rest = after;
             }
             batch.clear();
+            thread::sleep(GATHER);
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +24,8 @@ use common::{TestProxy, serve_sandbox};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
+    task::yield_now,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -185,6 +187,41 @@ async fn a_session_that_is_begun_with_a_body_leaves_the_connection_open() {
     let begun = head(&proxy, "POST /api/external/auth/session", "content-length: 2") + "{}";
     let last = head(&proxy, "GET /healthz", "connection: close");
     stream.write_all(format!("{begun}{last}").as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    timeout(LONG, stream.read_to_string(&mut answers)).await.unwrap().unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn a_request_that_comes_before_the_last_is_answered_is_answered_too() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (begun, go_on) = (begun.clone(), go_on.clone());
+        move || async move {
+            begun.notify_one();
+            go_on.notified().await;
+        }
+    };
+    let router = Router::new().route("/", get(handler));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
+    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let server =
+        http::serve(listeners, router, Limits::default(), instance, Workers::current(), stop);
+    tokio::spawn(server);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = |line: &str| format!("GET / HTTP/1.1\r\nhost: localhost\r\n{line}\r\n");
+    stream.write_all(request("").as_bytes()).await.unwrap();
+    begun.notified().await;
+    stream.write_all(request("connection: close\r\n").as_bytes()).await.unwrap();
+    // So that the server has seen it.
+    for _ in 0..1000 {
+        yield_now().await;
+    }
+    go_on.notify_one();
+    timeout(LONG, begun.notified()).await.unwrap();
+    go_on.notify_one();
     let mut answers = String::new();
     timeout(LONG, stream.read_to_string(&mut answers)).await.unwrap().unwrap();
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");

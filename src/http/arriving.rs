@@ -12,17 +12,38 @@ use std::{
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// Whether a connection holds something of a request that was not read.
+/// What has come over a connection and was not taken.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<AtomicBool>);
+pub(super) struct Unread(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the body of the last request is not at its end.
+    body: AtomicBool,
+    /// Whether something has come since the last request or its body.
+    more: AtomicBool,
+}
 
 impl Unread {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Relaxed)
+    /// Something has come.
+    pub(super) fn come(&self) {
+        self.0.more.store(true, Relaxed);
     }
 
-    pub(super) fn set(&self, unread: bool) {
-        self.0.store(unread, Relaxed);
+    /// Whether the body of the last request is not at its end.
+    pub(super) fn has_body(&self) -> bool {
+        self.0.body.load(Relaxed)
+    }
+
+    /// Whether there is anything that its sender may not have got rid of.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_body() || self.0.more.load(Relaxed)
+    }
+
+    /// A request was taken, or its body was read to the end.
+    fn take(&self, body: bool) {
+        self.0.body.store(body, Relaxed);
+        self.0.more.store(false, Relaxed);
     }
 }
 
@@ -35,7 +56,7 @@ pub(super) struct Arriving {
 
 impl Arriving {
     pub(super) fn new(body: Incoming, unread: Unread) -> Self {
-        unread.set(!body.is_end_stream());
+        unread.take(!body.is_end_stream());
         Self { body, unread }
     }
 }
@@ -50,7 +71,7 @@ impl Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() {
-            self.unread.set(false);
+            self.unread.take(false);
         }
         Poll::Ready(frame)
     }

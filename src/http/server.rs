@@ -204,7 +204,7 @@ impl Server {
     /// Tells a client that speaks plain HTTP what is wrong with that.
     async fn plain(&self, stream: TcpStream, peer: Peer, entry: &Entry) {
         let unread = Unread::default();
-        unread.set(true);
+        unread.come();
         let mut wire = self.wire(stream, unread);
         // Whoever does not wait for it need not be told.
         let _ = self.in_time(entry, tls::refuse_plain(&mut wire)).await;
@@ -245,7 +245,7 @@ impl Server {
                 entry.end();
                 let mut answer = answer?;
                 // What follows an unread body cannot be told from it.
-                if unread.get() {
+                if unread.has_body() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)

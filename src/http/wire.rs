@@ -95,7 +95,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.unread.set(true);
+            self.unread.come();
         }
         read
     }
@@ -134,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.moved(shut, cx))?;
         }
-        if self.unread.get() {
+        if self.unread.has_any() {
             ready!(self.poll_rest(cx));
         }
         Poll::Ready(Ok(()))

@@ -298,7 +298,7 @@ fn a_state_that_others_may_change_is_refused() {
         ("state/proxy.db-wal", 0o602),
     ] {
         home.set_mode(name, mode);
-        let remedy = if mode == 0o1777 { "a folder of its own" } else { "run: chmod go-w" };
+        let remedy = if mode == 0o1777 { "a folder inside it" } else { "run: chmod go-w" };
         let mode = format!("mode {:03o}", mode & 0o777);
         for command in commands {
             home.run(command).fails(77, &[name, "may be changed", &mode, remedy]);

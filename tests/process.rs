@@ -194,6 +194,14 @@ fn secrets_are_taken_as_a_container_mounts_them() {
     home.set_mode("keys", 0o2777);
     let ran = home.run_as(without_rights(&home).arg("check"), Stdio::null());
     ran.fails(77, &["folder", "mode 777", "as root, run: chmod 700 ", "`keys`"]);
+    home.set_mode("keys", 0o2775);
+
+    // A volume for every user.
+    home.set_mode("state", 0o777);
+    let ran = home.run_as(without_rights(&home).args(args), Stdio::null());
+    ran.fails(77, &["folder", "state", "mode 777", "name a folder inside it"]);
+    let inside = [&args[..], &["--state", "state/mine"]].concat();
+    home.serve_by(without_rights(&home).args(inside)).is_ready(WALLET);
 }
 
 #[test]

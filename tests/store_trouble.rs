@@ -34,7 +34,7 @@ struct Disk(Arc<TempDir>);
 impl Disk {
     fn mount() -> Option<Self> {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let options = ["-t", "tmpfs", "-o", "size=2m", "tmpfs"];
+        let options = ["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"];
         let mounted = Command::new("mount").args(options).arg(folder.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));

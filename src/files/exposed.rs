@@ -67,10 +67,12 @@ pub(crate) fn check_unchangeable(path: &Path, file: &Metadata) -> Result<(), Exp
     if is_read_only(path) || !has_writers(file) {
         return Ok(());
     }
-    let remedy = match file.mode() & 0o1000 {
-        0 => change(path, file, &format!("chmod go-w {}", path.display())),
-        // Such as `/tmp`.
-        _ => "choose a folder of its own".to_owned(),
+    // Such as `/tmp`, or a volume that is mounted for every user.
+    let is_common = file.is_dir() && (file.mode() & 0o1000 != 0 || !is_ours(file));
+    let remedy = if is_common {
+        "name a folder inside it, which is then made for this user alone".to_owned()
+    } else {
+        change(path, file, &format!("chmod go-w {}", path.display()))
     };
     Err(Exposed::new(&name, "may be changed by other users of this machine", file, &remedy))
 }

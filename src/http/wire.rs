@@ -140,3 +140,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// How long a write takes that is more than the other end takes, and how it fails.
+    async fn stalled(unsent: &Unsent) -> (Duration, ErrorKind) {
+        let (near, _far) = duplex(16);
+        let mut wire = Wire::new(near, Unread::default(), unsent.clone(), PATIENCE);
+        let begun = Instant::now();
+        let error = wire.write_all(&[0; 100]).await.unwrap_err();
+        (begun.elapsed(), error.kind())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_stand_still_for_less_time_while_too_much_waits() {
+        let unsent = Unsent::default();
+        let (stood, kind) = stalled(&unsent).await;
+        assert_eq!((stood.as_secs(), kind), (30, ErrorKind::TimedOut));
+        let _waiting = unsent.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
+        assert_eq!(stalled(&unsent).await.0.as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_taken_slowly_is_written() {
+        let (near, mut far) = duplex(16);
+        let mut wire = Wire::new(near, Unread::default(), Unsent::default(), PATIENCE);
+        let read = async {
+            for _ in 0..10 {
+                sleep(PATIENCE - STEP).await;
+                far.read_exact(&mut [0; 10]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(wire.write_all(&[0; 100]), read);
+        written.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_request_is_waited_for_and_not_for_ever() {
+        let unread = Unread::default();
+        unread.come();
+        let (near, mut far) = duplex(16);
+        let mut wire = Wire::new(near, unread, Unsent::default(), PATIENCE);
+        let begun = Instant::now();
+        let (shut, ()) = tokio::join!(wire.shutdown(), async {
+            far.write_all(&[0; 100]).await.unwrap();
+        });
+        shut.unwrap();
+        assert_eq!(begun.elapsed(), LINGER);
+    }
+}

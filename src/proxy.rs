@@ -48,7 +48,7 @@ use crate::{
     trail::Trail,
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
-    upstream::{Answer, Upstream},
+    upstream::{Answer, Seen, Upstream},
 };
 
 /// A request of a client.
@@ -127,6 +127,11 @@ impl Proxy {
         let mut wallets: Vec<_> = self.senders.keys().copied().collect();
         wallets.sort_by_key(|wallet| (*wallet != self.wallet, *wallet));
         wallets
+    }
+
+    /// What the last calls showed of the upstream.
+    pub fn upstream_seen(&self) -> Seen {
+        self.upstream.seen()
     }
 
     /// Whether clients see a job's workflow token from now on.

@@ -55,6 +55,11 @@ pub(crate) struct Tries {
     changes: bool,
     deadline: Instant,
     pauses: ExponentialBackoff,
+    /// How long it is tried while it cannot be sent.
+    patience: Duration,
+    try_begun: Instant,
+    /// When the first of the last tries began that could not be sent.
+    unsent_since: Option<Instant>,
     may_renew: bool,
     may_change_id: bool,
 }
@@ -68,11 +73,29 @@ impl Tries {
             .without_max_times()
             .with_jitter()
             .build();
-        Self { changes, deadline, pauses, may_renew: true, may_change_id: true }
+        Self {
+            changes,
+            deadline,
+            pauses,
+            patience: Duration::MAX,
+            try_begun: Instant::now(),
+            unsent_since: None,
+            may_renew: true,
+            may_change_id: true,
+        }
+    }
+
+    /// Gives up after this time if it cannot be sent, so that an outage is told soon.
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// What to do after a try that came to `outcome`.
     pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
+        if is_unreachable(outcome) {
+            return self.unsent(now);
+        }
+        self.unsent_since = None;
         match outcome {
             Outcome::Answered(_, Some(Refusal::SessionOver)) if take(&mut self.may_renew) => {
                 Next::Renew
@@ -86,7 +109,6 @@ impl Tries {
             Outcome::NoSession(error) => self.after_no_session(error, now),
             // It has waited long enough, or nobody waits for it.
             Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
-            Outcome::NoAnswer(error) if !error.was_sent() => self.pause(now),
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.
             Outcome::NoAnswer(UpstreamError::TooLarge { .. }) => Next::Return,
@@ -97,6 +119,17 @@ impl Tries {
     /// Another try after the next pause, if there is time for it.
     pub(crate) fn pause(&mut self, now: Instant) -> Next {
         let pause = self.next_pause();
+        self.after(pause, now)
+    }
+
+    /// Another try while there is patience, the last at its end.
+    fn unsent(&mut self, now: Instant) -> Next {
+        let since = *self.unsent_since.get_or_insert(self.try_begun);
+        let left = self.patience.saturating_sub(now.saturating_duration_since(since));
+        if left.is_zero() {
+            return Next::Return;
+        }
+        let pause = self.next_pause().min(left);
         self.after(pause, now)
     }
 
@@ -133,14 +166,27 @@ impl Tries {
         wait.map_or(Next::Return, |wait| self.after(wait, now))
     }
 
-    fn after(&self, wait: Duration, now: Instant) -> Next {
+    fn after(&mut self, wait: Duration, now: Instant) -> Next {
         let left = self.deadline.saturating_duration_since(now).saturating_sub(LEAST_TIME);
-        if wait < left { Next::Again(wait) } else { Next::Return }
+        if wait >= left {
+            return Next::Return;
+        }
+        self.try_begun = now + wait;
+        Next::Again(wait)
     }
 
     fn next_pause(&mut self) -> Duration {
         self.pauses.next().unwrap_or(LONGEST_PAUSE)
     }
+}
+
+/// Whether there was no connection, for the call or its session.
+fn is_unreachable(outcome: &Outcome) -> bool {
+    let (Outcome::NoAnswer(error) | Outcome::NoSession(SessionError::Upstream(error))) = outcome
+    else {
+        return false;
+    };
+    matches!(error, UpstreamError::Unreachable { .. })
 }
 
 fn is_json(answer: &Answer) -> bool {
@@ -198,6 +244,27 @@ mod tests {
             assert!(is_again(next(changes, &Outcome::NoAnswer(error.clone()))));
             assert!(is_again(next(changes, &Outcome::NoSession(error.clone().into()))));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_sent_is_given_up_after_the_patience_and_not_before() {
+        let error = UpstreamError::Unreachable { url: URL(), cause: "refused".to_owned() };
+        let (unsent, patience) = (Outcome::NoAnswer(error), Duration::from_secs(5));
+        let begun = Instant::now();
+        for changes in [true, false] {
+            let deadline = begun + Duration::from_secs(60);
+            let mut tries = Tries::new(changes, deadline).with_patience(patience);
+            let mut now = begun;
+            while let Next::Again(pause) = tries.next(&unsent, now) {
+                now += pause;
+            }
+            assert_eq!(now, begun + patience);
+            // Once the upstream was reached, the time begins anew.
+            let Next::Again(pause) = tries.next(&answer(429, Some("9")), now) else { panic!() };
+            assert!(matches!(tries.next(&unsent, now + pause), Next::Again(_)));
+        }
+        let mut tries = Tries::new(true, begun + patience).with_patience(Duration::ZERO);
+        assert_eq!(tries.next(&unsent, begun), Next::Return);
     }
 
     #[test]

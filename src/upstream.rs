@@ -1,6 +1,7 @@
 //! The HTTP client to the upstream: one request, one deadline, one answer.
 
 mod connections;
+mod reach;
 mod slots;
 
 use std::{error::Error, sync::Arc, time::Duration};
@@ -16,8 +17,8 @@ use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use self::slots::Slot;
-use self::{connections::Connections, slots::Slots};
+use self::{connections::Connections, reach::Reach, slots::Slots};
+pub use self::{reach::Seen, slots::Slot};
 use crate::{body, config::UpstreamConfig, types::ClientName};
 
 /// The largest answer that is taken, in bytes.
@@ -117,6 +118,8 @@ pub struct ClientError(String);
 #[derive(Debug, Clone)]
 pub struct Upstream {
     connections: Arc<Connections>,
+    reach: Arc<Reach>,
+    connect_timeout: Duration,
     target: Target,
     url: String,
     timeout: Duration,
@@ -143,6 +146,8 @@ impl Upstream {
         let connections = connections.map_err(|error| ClientError(error.to_string()))?;
         Ok(Self {
             connections: Arc::new(connections),
+            reach: Arc::new(Reach::new(time)),
+            connect_timeout: time,
             target,
             url,
             timeout: config.timeout,
@@ -168,6 +173,17 @@ impl Upstream {
     /// all the time there is.
     pub fn one_try(&self, changes: bool, last_try: Instant) -> Instant {
         if changes { last_try } else { last_try.min(Instant::now() + self.timeout / 3) }
+    }
+
+    /// How long a call that begins now is tried again while it cannot be sent. In an outage that is
+    /// known it is not.
+    pub fn patience(&self) -> Duration {
+        if self.reach.is_outage() { Duration::ZERO } else { self.connect_timeout }
+    }
+
+    /// What the last calls showed of the upstream.
+    pub fn seen(&self) -> Seen {
+        self.reach.seen()
     }
 
     /// How long the upstream may still be at work on a change, counted from the moment in which it
@@ -205,11 +221,27 @@ impl Upstream {
         }
     }
 
-    /// Sends one request, once, and reads the whole answer.
+    /// Sends one request, once, and reads the whole answer. In an outage that is known, one request is
+    /// sent for all.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn send(&self, request: Request, deadline: Instant) -> Result<Answer, UpstreamError> {
+        let attempt = self.reach.attempt().map_err(|cause| self.unreachable(cause))?;
+        let result = self.send_once(request, deadline).await;
+        match &result {
+            Ok(_) => attempt.succeeded(),
+            Err(UpstreamError::Unreachable { cause, .. }) => attempt.failed(cause),
+            Err(error) => attempt.unanswered(error.to_string()),
+        }
+        result
+    }
+
+    async fn send_once(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Answer, UpstreamError> {
         let sent = timeout_at(deadline, async {
             let request = self.request(request)?;
             let response = self.connections.send(request).await;
@@ -222,9 +254,8 @@ impl Upstream {
         let Request { method, path, body, workflow_token } = request;
         let mut request = http::Request::new(Full::from(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.target.with_path(path).map_err(|error| {
-            UpstreamError::Unreachable { url: self.url.clone(), cause: error.to_string() }
-        })?;
+        *request.uri_mut() =
+            self.target.with_path(path).map_err(|error| self.unreachable(error.to_string()))?;
         let headers = request.headers_mut();
         // Those below, and the length.
         headers.reserve(7);
@@ -264,11 +295,14 @@ impl Upstream {
     }
 
     fn failed(&self, error: &legacy::Error) -> UpstreamError {
-        let url = self.url.clone();
         match error.is_connect() {
-            true => UpstreamError::Unreachable { url, cause: causes(error) },
+            true => self.unreachable(causes(error)),
             false => self.broken_off(error),
         }
+    }
+
+    fn unreachable(&self, cause: String) -> UpstreamError {
+        UpstreamError::Unreachable { url: self.url.clone(), cause }
     }
 
     fn broken_off(&self, error: &dyn Error) -> UpstreamError {

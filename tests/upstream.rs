@@ -82,6 +82,52 @@ async fn an_upstream_that_is_down_leaves_the_proxy_ready_and_calls_safe_to_repea
 }
 
 #[tokio::test]
+async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let sandbox = Sandbox::new(Settings::default());
+    let router = sandbox.router();
+    // Its calls may take minutes, and so may this test if they wait for their deadline.
+    let soon = |options: &mut Options| {
+        options.upstream.connect_timeout = Duration::from_millis(300);
+        options.upstream.timeout = Duration::from_secs(3600);
+        options.upstream.change_timeout = Duration::from_secs(3600);
+    };
+    let proxy = TestProxy::in_front_of(sandbox, address, soon).await;
+    let reserve = format!("/jobs/{GENERAL_JOB}/reserve");
+    for path in ["/jobs/list", &reserve, &format!("/jobs/{GENERAL_JOB}/complete")] {
+        let response = proxy.post(path, "").await;
+        assert_eq!(
+            (response.status(), &response.headers()["retry-after"]),
+            (StatusCode::BAD_GATEWAY, &"1".parse().unwrap())
+        );
+        let problem = problem(response).await;
+        assert_eq!(
+            (&problem["code"], &problem["retry"]),
+            (&"upstream_unreachable".into(), &"safe".into())
+        );
+    }
+    let seen = async || -> Value {
+        let text = proxy.client.get(proxy.url("/proxy/status")).send().await.unwrap().text().await;
+        serde_json::from_str::<Value>(&text.unwrap()).unwrap()["upstream"].clone()
+    };
+    let outage = seen().await;
+    assert!(
+        outage["unreachable_since"].is_string() && outage["last_success"].is_null(),
+        "{outage}"
+    );
+    assert!(outage["last_failure"]["why"].as_str().unwrap().contains("refused"), "{outage}");
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let answered = async { while proxy.post("/jobs/list", "").await.status() != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+    let over = seen().await;
+    assert!(over["unreachable_since"].is_null() && over["last_success"].is_string(), "{over}");
+}
+
+#[tokio::test]
 async fn silence_ends_at_the_deadline_and_a_change_must_be_checked() {
     let sandbox = Sandbox::new(Settings::default());
     let hang = from_fn(|request: Request, next: Next| async move {

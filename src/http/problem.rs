@@ -31,6 +31,9 @@ pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-
 /// What to do about an upstream that cannot be reached.
 const UNREACHABLE: &str = "the call had no effect: check upstream.url, the network and HTTPS_PROXY, or send it again later";
 
+/// After how many seconds what was not sent may go through: an outage is looked at as often.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
@@ -388,6 +391,7 @@ impl Problem {
         };
         let retry_after = match error {
             SessionError::Refused { retry_after, .. } => retry_after.clone(),
+            SessionError::Upstream(UpstreamError::Unreachable { .. }) => Some(SOON),
             _ => None,
         };
         let advice = match error {
@@ -409,8 +413,7 @@ impl Problem {
             UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
             _ => retry.advice(),
         };
-        let is_busy = matches!(error, UpstreamError::Busy { .. });
-        let retry_after = is_busy.then_some(HeaderValue::from_static("1"));
+        let retry_after = (!error.was_sent()).then_some(SOON);
         let detail = format!("{error}; {advice}");
         Self { retry_after, ..Self::new(kind_of(error), detail).retry(retry) }
     }

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::{Surface, auth::Caller, instance::Reload, problem::Problem};
-use crate::{proxy::Proxy, types::Address};
+use crate::{proxy::Proxy, types::Address, upstream::Seen};
 
 pub(super) async fn status(
     State(surface): State<Arc<Surface>>,
@@ -18,6 +18,7 @@ pub(super) async fn status(
         "uptime_seconds": instance.uptime().as_secs(),
         "wallets": client.admin.then(|| wallets(proxy)),
         "wallet": proxy.wallet_of(&client).to_string(),
+        "upstream": upstream(proxy.upstream_seen()),
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| row(&reload)),
     }))
@@ -25,6 +26,14 @@ pub(super) async fn status(
 
 fn wallets(proxy: &Proxy) -> Vec<String> {
     proxy.wallets().iter().map(Address::to_string).collect()
+}
+
+fn upstream(Seen { last_success, last_failure, unreachable_since }: Seen) -> Value {
+    json!({
+        "last_success": last_success.map(|at| at.to_string()),
+        "last_failure": last_failure.map(|(at, why)| json!({ "at": at.to_string(), "why": why })),
+        "unreachable_since": unreachable_since.map(|at| at.to_string()),
+    })
 }
 
 fn row(Reload { at, result }: &Reload) -> Value {

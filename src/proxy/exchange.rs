@@ -103,7 +103,8 @@ impl Proxy {
         let changes = permit.call().action().changes();
         let proof = self.proof(permit).await?;
         let last_try = sender.upstream().last_try(changes, *deadline);
-        let mut tries = Tries::new(changes, last_try);
+        let patience = sender.upstream().patience();
+        let mut tries = Tries::new(changes, last_try).with_patience(patience);
         loop {
             let tried = exchange.try_once(&proof, last_try).await?;
             match tries.next(&tried.outcome, Instant::now()) {

@@ -16,9 +16,11 @@ use std::{
 };
 
 use agentpmt_proxy::{
+    policy::Client,
     sandbox::{Sandbox, Settings},
     signer::Signer,
-    store::Store,
+    store::{Clients, Store},
+    types::{ClientToken, Credential},
 };
 use axum::{
     extract::Request,
@@ -26,6 +28,7 @@ use axum::{
 };
 use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 /// A disk in memory, mounted on a folder until the value is dropped.
@@ -178,4 +181,37 @@ async fn while_the_store_is_read_only_nothing_is_signed_and_service_returns_by_i
     is_ready_again(&proxy).await;
     proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     completes(&proxy).await;
+}
+
+#[test]
+fn a_new_state_on_a_full_or_read_only_disk_says_to_run_the_command_again() {
+    let Some(disk) = Disk::mount() else { return };
+    let refused = || {
+        let path = disk.path().join("state/proxy.db");
+        let store = Store::open(&path, &[]).unwrap_err();
+        [store.to_string(), Clients::create(&path).unwrap_err().to_string()]
+    };
+    fill(disk.path());
+    for text in refused() {
+        assert!(text.contains("the disk is full") && text.ends_with("run this again"), "{text}");
+    }
+    // Nothing of the first try may stay in the way.
+    fs::remove_dir_all(disk.path().join("state")).unwrap();
+    assert!(disk.remount("ro"));
+    for text in refused() {
+        assert!(text.contains("be written to") && text.ends_with("run this again"), "{text}");
+    }
+}
+
+#[test]
+fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
+    let Some(disk) = Disk::mount() else { return };
+    let mut clients = Clients::create(&disk.path().join("proxy.db")).unwrap();
+    let client = Client { name: "bot".parse().unwrap(), admin: false, ..Client::local() };
+    let token = Credential::Token(ClientToken::random().hash());
+    fill(disk.path());
+    let text = clients.add(&client, &token, Timestamp::now()).unwrap_err().to_string();
+    assert!(text.contains("the disk is full") && text.ends_with("run this again"), "{text}");
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    assert!(clients.add(&client, &token, Timestamp::now()).unwrap());
 }

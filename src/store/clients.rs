@@ -188,7 +188,7 @@ impl Clients {
         }
         done.map_err(|stop| match stop {
             Stop::Refused(error) => error,
-            Stop::Failed(fault) => StoreError::new(&self.path, fault).into(),
+            Stop::Failed(fault) => StoreError::new(&self.path, fault.of_command()).into(),
         })
     }
 }

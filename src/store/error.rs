@@ -70,6 +70,18 @@ pub enum Fault {
          goes on by itself"
     )]
     ReadOnly,
+    /// The disk or a quota was full when a command began or wrote.
+    #[error(
+        "the disk is full; free some space, or name a folder on another disk with --state, and run \
+         this again"
+    )]
+    NoRoom,
+    /// The file, its folder or its disk took no writes when a command began or wrote.
+    #[error(
+        "it cannot be written to; make the file, its folder and its disk writable, or name another \
+         folder with --state, and run this again"
+    )]
+    NotWritable,
     /// Another process held the write lock for longer than a write may wait.
     #[error("another process keeps it locked; end that process, or wait until it is done")]
     Busy,
@@ -82,6 +94,18 @@ pub enum Fault {
          and start anew or from a copy"
     )]
     Corrupt(String),
+    /// A database without tables, where there should be records.
+    #[error(
+        "it holds no tables, so there is nothing to read; if `agentpmt-proxy serve` has used it \
+         before, its -wal file was lost: bring all three files back from a copy"
+    )]
+    Empty,
+    /// A database that another program has made, or whose tables were removed.
+    #[error(
+        "it is a database, but not one of agentpmt-proxy, or its tables were removed; it was not \
+         touched: name another folder with --state, or bring it back from a copy"
+    )]
+    Foreign,
     /// A later version of this program has written it.
     #[error(
         "a newer agentpmt-proxy has written it (schema {found}; this one knows {known}); use that \
@@ -125,6 +149,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The same for a command, which ends with it: only a running proxy goes on by itself.
+    pub(super) fn of_command(self) -> Self {
+        match self {
+            Self::Full => Self::NoRoom,
+            Self::ReadOnly => Self::NotWritable,
+            other => other,
+        }
+    }
+
     /// What the operating system said about something that was tried.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| match cause.kind() {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags};
 
 use super::{
     error::Fault,
-    schema::{MIGRATIONS, migrate, version},
+    schema::{Content, MIGRATIONS, content, migrate, version},
 };
 use crate::files;
 
@@ -31,9 +31,17 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Opens the database, made and brought to this version if need be. One that is up to date opens
 /// even if it cannot be written to at the moment.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+    make_or_open(path).map_err(Fault::of_command)
+}
+
+fn make_or_open(path: &Path) -> Result<Connection, Fault> {
     guard(path)?;
     create(path)?;
     let mut connection = open_to_write(path)?;
+    // Before anything is changed in it.
+    if content(&connection)? == Content::Foreign {
+        return Err(Fault::Foreign);
+    }
     use_log(&connection)?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok(connection)
@@ -63,6 +71,11 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    match content(&connection)? {
+        Content::Ours => {}
+        Content::Nothing => return Err(Fault::Empty),
+        Content::Foreign => return Err(Fault::Foreign),
+    }
     version(&connection, MIGRATIONS.len())?;
     Ok(connection)
 }

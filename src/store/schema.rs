@@ -1,6 +1,6 @@
 //! The tables, and how a file of an earlier version becomes one of this version.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Row, TransactionBehavior};
 
 use super::error::Fault;
 
@@ -117,6 +117,32 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whose tables a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// None at all, as in a new file.
+    Nothing,
+    /// Those of this program, of any version.
+    Ours,
+    /// Others, or a version without its tables.
+    Foreign,
+}
+
+/// Tells by one read, since another process may be making the tables, whose they are.
+pub(super) fn content(connection: &Connection) -> Result<Content, Fault> {
+    let sql = "
+        SELECT (SELECT user_version FROM pragma_user_version), count(*),
+            count(*) FILTER (WHERE name IN ('journal', 'answers', 'reservations'))
+        FROM sqlite_schema";
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: (i64, i64, i64) = connection.query_row(sql, [], row)?;
+    Ok(match found {
+        (0, 0, _) => Content::Nothing,
+        (1.., _, 3) => Content::Ours,
+        (_, _, _) => Content::Foreign,
+    })
 }
 
 /// The version of the file, which is at most `known`.

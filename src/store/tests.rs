@@ -173,6 +173,41 @@ fn a_file_that_is_no_database_is_refused() {
     assert!(matches!(refused.fault(), Fault::Corrupt(_)), "{refused:?}");
 }
 
+#[test]
+fn a_database_of_another_program_is_refused_and_not_touched() {
+    for sql in ["CREATE TABLE notes (a)", "CREATE TABLE journal (a); PRAGMA user_version = 2"] {
+        let folder = Folder::new();
+        fs::create_dir(folder.path().parent().unwrap()).unwrap();
+        folder.tamper(sql);
+        let before = folder.bytes();
+        let refused = [
+            Store::open(&folder.path(), &[key(1)]).unwrap_err(),
+            Clients::open(&folder.path()).unwrap_err(),
+            Journal::open(&folder.path()).unwrap_err(),
+        ];
+        assert!(refused.iter().all(|error| *error.fault() == Fault::Foreign), "{refused:?}");
+        assert!(folder.bytes() == before, "it was changed");
+    }
+}
+
+#[test]
+fn a_file_whose_tables_were_removed_is_not_taken_for_a_new_one() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().parent().unwrap()).unwrap();
+    folder.tamper("PRAGMA user_version = 5");
+    let refused = Store::open(&folder.path(), &[key(1)]).unwrap_err();
+    assert_eq!(*refused.fault(), Fault::Foreign);
+}
+
+#[test]
+fn an_empty_file_has_no_journal_to_read() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().parent().unwrap()).unwrap();
+    fs::write(folder.path(), "").unwrap();
+    let refused = Journal::open(&folder.path()).unwrap_err();
+    assert!(refused.to_string().contains("it holds no tables"), "{refused}");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn the_folder_and_its_files_are_their_owners_alone() {

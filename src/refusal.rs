@@ -24,11 +24,12 @@ pub(crate) enum Refusal {
 
 /// The words by which refusals are known: the codes of the live server and the sentences of the
 /// reference verifier.
-const SESSION_OVER: [&str; 4] = [
+const SESSION_OVER: [&str; 5] = [
     "EXTERNAL_SIGNATURE_SESSION_NONCE_INVALID",
     "EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED",
     "Invalid session nonce",
     "Session nonce expired",
+    "Session nonce does not belong to this wallet",
 ];
 const WRONG_SIGNATURE: [&str; 3] = [
     "EXTERNAL_SIGNATURE_MALFORMED",
@@ -109,6 +110,7 @@ mod tests {
         for body in [
             r#"{"detail":"Invalid session nonce"}"#,
             r#"{"detail":"Session nonce expired"}"#,
+            r#"{"detail":"Session nonce does not belong to this wallet"}"#,
             r#"{"error":{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_INVALID"}}"#,
             r#"{"detail":{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED","message":"x"}}"#,
             r#"{"code":"EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED"}"#,

@@ -38,6 +38,10 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How often it is asked until it is given up.
 const KEEPALIVE_TRIES: u32 = 3;
 
+/// A path may be silent for so long, however short connecting may take.
+#[cfg(target_os = "linux")]
+const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(5);
+
 type Connector<S> = BoxCloneSyncService<Uri, MaybeHttpsStream<S>, BoxError>;
 type Tcp = TokioIo<TcpStream>;
 
@@ -141,6 +145,9 @@ fn tcp(time: Duration) -> HttpConnector {
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
     tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
+    // What was sent over a path that went silent is given up as soon as a connection that is not made.
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(time.max(LEAST_USER_TIMEOUT)));
     tcp
 }
 

@@ -135,10 +135,9 @@ impl Upstream {
     /// (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) are honoured and only `https` is spoken.
     ///
     /// # Errors
-    /// When the machine has no root certificates and the upstream needs them, or a proxy variable is not
-    /// the address of an HTTP proxy.
+    /// When the machine has no root certificates and the upstream needs them, or the proxy variable
+    /// that holds for the upstream is not the address of an HTTP proxy.
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
-        check_proxy_variables(|name| std::env::var(name).ok())?;
         let url = config.url.to_string();
         let target = Target::of(&url).map_err(|error| ClientError(error.to_string()))?;
         let (is_loopback, time) = (config.url.is_loopback(), config.connect_timeout);
@@ -151,6 +150,9 @@ impl Upstream {
             target,
             url,
             timeout: config.timeout,
+        if !config.url.is_loopback() {
+            check_proxy_variables(&target.uri, |name| std::env::var(name).ok())?;
+        }
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
             slots: Slots::new(config.max_calls),
@@ -333,20 +335,23 @@ impl Target {
 }
 
 /// A proxy variable that cannot be read would be passed over for a direct connection, which is not
-/// what somebody wanted who set one.
-fn check_proxy_variables(variable: impl Fn(&str) -> Option<String>) -> Result<(), ClientError> {
-    let upstream = Uri::from_static("https://upstream.example");
-    let is_proxy = |value: &str| {
-        let proxy = Matcher::builder().all(value).build().intercept(&upstream);
-        proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https")))
-    };
-    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        let value = variable(name).filter(|value| !value.is_empty());
-        if value.is_some_and(|value| !is_proxy(&value)) {
-            let text =
-                format!("{name} is not the address of an HTTP proxy, as in http://host:3128");
-            return Err(ClientError(text));
-        }
+/// what somebody wanted who set one. Only the one that holds for the upstream is looked at.
+fn check_proxy_variables(
+    upstream: &Uri,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(), ClientError> {
+    let proxy =
+        |all: &str, no: &str| Matcher::builder().all(all).no(no).build().intercept(upstream);
+    let excepted = ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable).unwrap_or_default();
+    if proxy("http://proxy.example", &excepted).is_none() {
+        return Ok(());
+    }
+    let set = |name| Some((name, variable(name).filter(|value| !value.is_empty())?));
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let Some((name, value)) = names.into_iter().find_map(set) else { return Ok(()) };
+    let proxy = proxy(&value, "");
+    if proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https"))) {
+        return Ok(());
     }
     Ok(())
 }
@@ -401,10 +406,7 @@ mod tests {
 
     #[test]
     fn a_proxy_variable_that_is_no_proxy_is_refused() {
-        let check = |given: &str| {
-            let given = given.to_owned();
-            check_proxy_variables(move |name| (name == "HTTPS_PROXY").then(|| given.clone()))
-        };
+        let check = |given: &str| check_variables(&[("HTTPS_PROXY", given)]);
         for good in ["", "http://proxy:3128", "https://user:pw@proxy", "proxy:3128", "10.0.0.1:80"]
         {
             assert!(check(good).is_ok(), "{good}");
@@ -415,3 +417,20 @@ mod tests {
         }
     }
 }
+
+    #[test]
+    fn a_proxy_variable_that_is_not_used_is_not_looked_at() {
+        let socks = "socks5h://127.0.0.1:9";
+        let good = "http://proxy:3128";
+        assert!(check_variables(&[("ALL_PROXY", socks)]).is_err());
+        for used in [("HTTPS_PROXY", good), ("NO_PROXY", "upstream.example"), ("no_proxy", "*")] {
+            assert!(check_variables(&[("ALL_PROXY", socks), used]).is_ok(), "{used:?}");
+        }
+        assert!(check_variables(&[("ALL_PROXY", socks), ("NO_PROXY", "other.example")]).is_err());
+    }
+
+    fn check_variables(variables: &[(&str, &str)]) -> Result<(), ClientError> {
+        let upstream = Uri::from_static("https://upstream.example");
+        let value = |name: &str| variables.iter().find(|(given, _)| *given == name);
+        check_proxy_variables(&upstream, |name| value(name).map(|(_, value)| (*value).to_owned()))
+    }

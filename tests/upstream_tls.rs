@@ -201,6 +201,10 @@ async fn what_needs_no_proxy_goes_past_it() {
     // This machine itself.
     let server = start(&home, &format!("http://{}", upstream.sandbox));
     assert_eq!(list(&server).await.status(), 200);
+    // Also if the environment names a proxy that could not be used.
+    let home_behind_socks = upstream.home(&[("ALL_PROXY", "socks5h://127.0.0.1:9")]);
+    let server = start(&home_behind_socks, &format!("http://{}", upstream.sandbox));
+    assert_eq!(list(&server).await.status(), 200);
     // Whom the environment excepts. Without the proxy nobody knows the name.
     let home = home.with("NO_PROXY", NAME);
     let server = start(&home, &format!("https://{NAME}"));

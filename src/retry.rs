@@ -109,6 +109,8 @@ impl Tries {
             Outcome::NoSession(error) => self.after_no_session(error, now),
             // It has waited long enough, or nobody waits for it.
             Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
+            // It would be sent elsewhere again.
+            Outcome::NoAnswer(UpstreamError::Moved { .. }) => Next::Return,
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.
             Outcome::NoAnswer(UpstreamError::TooLarge { .. }) => Next::Return,
@@ -142,7 +144,9 @@ impl Tries {
                 self.as_wished(wish, now)
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
-            SessionError::NoNonce { .. } => Next::Return,
+            SessionError::NoNonce { .. } | SessionError::Upstream(UpstreamError::Moved { .. }) => {
+                Next::Return
+            }
             _ => self.pause(now),
         }
     }

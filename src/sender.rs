@@ -18,7 +18,7 @@ use crate::{
     store::{self, Entry, KNOWN, Sending, Store, StoreError},
     trail::Trail,
     types::{Address, IdempotencyKey, RequestId, SessionNonce},
-    upstream::{Request, Slot, Upstream},
+    upstream::{Request, Slot, Upstream, UpstreamError},
     withheld,
 };
 
@@ -246,6 +246,10 @@ impl Sender {
         let recorded = match &result {
             Ok(answer) => store::Outcome::Answered {
                 status: answer.status.as_u16(),
+                milliseconds: whole_milliseconds(took),
+            },
+            Err(UpstreamError::Moved { status, .. }) => store::Outcome::Answered {
+                status: status.as_u16(),
                 milliseconds: whole_milliseconds(took),
             },
             Err(error) if error.was_sent() => store::Outcome::Unknown,

@@ -94,6 +94,16 @@ pub enum UpstreamError {
         /// How many may be.
         most: usize,
     },
+    /// It sends its callers elsewhere, and did not look at the call.
+    #[error("{url} answers {status}{}", towards(origin.as_deref()))]
+    Moved {
+        /// The upstream's address.
+        url: String,
+        /// The status of its answer.
+        status: StatusCode,
+        /// The scheme and authority of its `Location`, if it has both. The rest may repeat what was sent.
+        origin: Option<String>,
+    },
     /// The answer is larger than [`MAX_ANSWER`].
     #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
     TooLarge {
@@ -103,9 +113,9 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether the request may have reached the upstream.
+    /// Whether the upstream may have acted on the request.
     pub fn was_sent(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+        !matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Moved { .. })
     }
 }
 
@@ -140,6 +150,9 @@ impl Upstream {
     pub fn new(config: &UpstreamConfig) -> Result<Self, ClientError> {
         let url = config.url.to_string();
         let target = Target::of(&url).map_err(|error| ClientError(error.to_string()))?;
+        if !config.url.is_loopback() {
+            check_proxy_variables(&target.uri, |name| std::env::var(name).ok())?;
+        }
         let (is_loopback, time) = (config.url.is_loopback(), config.connect_timeout);
         let connections = Connections::new(&target.uri, is_loopback, time);
         let connections = connections.map_err(|error| ClientError(error.to_string()))?;
@@ -150,9 +163,6 @@ impl Upstream {
             target,
             url,
             timeout: config.timeout,
-        if !config.url.is_loopback() {
-            check_proxy_variables(&target.uri, |name| std::env::var(name).ok())?;
-        }
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
             slots: Slots::new(config.max_calls),
@@ -279,6 +289,10 @@ impl Upstream {
             let cause = format!("it ended with {status}");
             return Err(UpstreamError::BrokenOff { url: self.url.clone(), cause });
         }
+        if is_moved(status) {
+            let origin = response.headers().get(header::LOCATION).and_then(origin);
+            return Err(UpstreamError::Moved { url: self.url.clone(), status, origin });
+        }
         let headers = passed_headers(response.headers());
         let body = self.read_body(response.into_body()).await?;
         Ok(Answer { status, headers, body })
@@ -353,7 +367,25 @@ fn check_proxy_variables(
     if proxy.is_some_and(|proxy| matches!(proxy.uri().scheme_str(), Some("http" | "https"))) {
         return Ok(());
     }
-    Ok(())
+    let text = format!("{name} is not the address of an HTTP proxy, as in http://host:3128");
+    Err(ClientError(text))
+}
+
+/// Whether a status asks for the same call elsewhere. 303 does not: it may follow one that was made.
+fn is_moved(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 307 | 308)
+}
+
+/// Where a `Location` leads, as `upstream.url` takes it.
+fn origin(location: &HeaderValue) -> Option<String> {
+    let uri: Uri = location.to_str().ok()?.parse().ok()?;
+    let (scheme, host) = (uri.scheme_str()?, uri.host()?);
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
+}
+
+fn towards(origin: Option<&str>) -> String {
+    origin.map(|origin| format!(" with a Location at {origin}")).unwrap_or_default()
 }
 
 fn passed_headers(headers: &HeaderMap) -> HeaderMap {
@@ -416,7 +448,6 @@ mod tests {
             assert!(error.contains("HTTPS_PROXY") && !error.contains(bad), "{bad}: {error}");
         }
     }
-}
 
     #[test]
     fn a_proxy_variable_that_is_not_used_is_not_looked_at() {
@@ -434,3 +465,4 @@ mod tests {
         let value = |name: &str| variables.iter().find(|(given, _)| *given == name);
         check_proxy_variables(&upstream, |name| value(name).map(|(_, value)| (*value).to_owned()))
     }
+}

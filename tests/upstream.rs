@@ -181,23 +181,51 @@ async fn an_answer_of_20_mib_is_refused_and_one_of_8_mib_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_passed_on_without_its_target_and_not_followed() {
+async fn a_redirect_is_not_followed_and_names_the_setting() {
     let elsewhere = TestProxy::start().await;
-    let target = elsewhere.url("/api/external/jobs/list");
-    let redirect =
-        move || (StatusCode::TEMPORARY_REDIRECT, [("location", target.clone())]).into_response();
-    let proxy = proxy_before(redirect).await;
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
-    let url = proxy.url("/api/external/jobs/list");
-    let response = client.post(url).send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
-    assert!(!response.headers().contains_key("location"));
+    let target = elsewhere.url("/secret?nonce=1");
+    for status in [301, 302, 307, 308] {
+        let (target, status) = (target.clone(), StatusCode::from_u16(status).unwrap());
+        let redirect = move || (status, [("location", target.clone())]).into_response();
+        // Of a call, and of the session that comes first.
+        let sandbox = Sandbox::new(Settings::default());
+        let all = redirect.clone();
+        let upstream = serve(Router::new().fallback(move || async move { all() })).await;
+        let session = TestProxy::in_front_of(sandbox, upstream, short).await;
+        for proxy in [proxy_before(redirect).await, session] {
+            for problem in problems(&proxy).await {
+                let told = (&problem["code"], &problem["retry"], &problem["status"]);
+                assert_eq!(told, (&"upstream_moved".into(), &"never".into(), &502.into()));
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(
+                    detail.contains(status.as_str()) && detail.contains("upstream.url"),
+                    "{detail}"
+                );
+                assert!(
+                    detail.contains(&elsewhere.url("")) && !detail.contains("secret"),
+                    "{detail}"
+                );
+            }
+        }
+    }
     assert_eq!(elsewhere.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_knows_no_sessions_is_not_asked_again() {
+    for status in [303, 404, 405] {
+        let page = move || async move { (StatusCode::from_u16(status).unwrap(), "<html>") };
+        let upstream = serve(Router::new().fallback(page)).await;
+        let sandbox = Sandbox::new(Settings::default());
+        let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
+        for problem in problems(&proxy).await {
+            assert_eq!(
+                (&problem["code"], &problem["retry"]),
+                (&"session_failed".into(), &"never".into())
+            );
+            assert!(problem["detail"].as_str().unwrap().contains("upstream.url"), "{problem}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,12 @@ pub(super) const ERROR_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-
 /// What to do about an upstream that cannot be reached.
 const UNREACHABLE: &str = "the call had no effect: check upstream.url, the network and HTTPS_PROXY, or send it again later";
 
+/// What to do about an upstream that answers with a redirect.
+const MOVED: &str = "the call had no effect, and redirects are not followed: set upstream.url to the address that it names, if you trust it";
+
+/// What to do about an upstream that knows nothing of sessions.
+const FOREIGN: &str = "the call had no effect: check that upstream.url is the address of the API";
+
 /// After how many seconds what was not sent may go through: an outage is looked at as often.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -396,16 +402,24 @@ impl Problem {
         };
         let advice = match error {
             SessionError::Upstream(UpstreamError::Unreachable { .. }) => UNREACHABLE,
+            SessionError::Upstream(UpstreamError::Moved { .. }) => MOVED,
+            SessionError::Refused { status, .. } if is_foreign(*status) => FOREIGN,
             _ => Retry::Safe.advice(),
         };
+        let retry = if [MOVED, FOREIGN].contains(&advice) { Retry::Never } else { Retry::Safe };
         let detail = format!("{error}; {advice}");
-        Self { retry_after, ..Self::new(kind, detail).retry(Retry::Safe) }
+        Self { retry_after, ..Self::new(kind, detail).retry(retry) }
     }
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
-        let retry = if error.was_sent() { Retry::after_sending(action) } else { Retry::Safe };
+        let retry = match error {
+            UpstreamError::Moved { .. } => Retry::Never,
+            _ if error.was_sent() => Retry::after_sending(action),
+            _ => Retry::Safe,
+        };
         let advice = match error {
             UpstreamError::Unreachable { .. } => UNREACHABLE,
+            UpstreamError::Moved { .. } => MOVED,
             UpstreamError::Busy { .. } => {
                 "nothing was sent, so send it again later; if the upstream is well, raise \
                  upstream.max_calls"
@@ -413,7 +427,7 @@ impl Problem {
             UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
             _ => retry.advice(),
         };
-        let retry_after = (!error.was_sent()).then_some(SOON);
+        let retry_after = (retry == Retry::Safe && !error.was_sent()).then_some(SOON);
         let detail = format!("{error}; {advice}");
         Self { retry_after, ..Self::new(kind_of(error), detail).retry(retry) }
     }
@@ -442,6 +456,12 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Whether a session is refused so by what is not the API.
+fn is_foreign(status: StatusCode) -> bool {
+    let unknown = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::GONE];
+    status.is_redirection() || unknown.contains(&status)
+}
+
 /// Whole seconds until then, if it has not come yet.
 fn seconds_until(time: Timestamp) -> Option<u64> {
     let left = Duration::try_from(time.duration_since(Timestamp::now())).ok()?;
@@ -451,6 +471,7 @@ fn seconds_until(time: Timestamp) -> Option<u64> {
 fn kind_of(error: &UpstreamError) -> Kind {
     match error {
         UpstreamError::Unreachable { .. } => Kind::UpstreamUnreachable,
+        UpstreamError::Moved { .. } => Kind::UpstreamMoved,
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
         UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
         UpstreamError::Busy { .. } => Kind::Overloaded,

@@ -36,6 +36,7 @@ pub(super) enum Kind {
     TooFast,
     TooManyReservations,
     UpstreamUnreachable,
+    UpstreamMoved,
     SessionFailed,
     UpstreamBrokeOff,
     AnswerTooLarge,
@@ -146,6 +147,9 @@ impl Kind {
             ),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy is at fault")
+            }
+            Self::UpstreamMoved => {
+                (StatusCode::BAD_GATEWAY, "upstream_moved", "The upstream is elsewhere")
             }
             Self::UpstreamUnreachable => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")

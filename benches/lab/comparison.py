@@ -31,7 +31,7 @@ class Plan:
     limit: float
 
 
-FULL = Plan(rounds=6, slice=2, signing=0.4, starts=15, crowd_requests=1_000_000, limit=590)
+FULL = Plan(rounds=12, slice=1, signing=0.2, starts=15, crowd_requests=1_000_000, limit=590)
 QUICK = Plan(rounds=1, slice=1, signing=0.2, starts=5, crowd_requests=30_000, limit=120)
 
 

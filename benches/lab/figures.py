@@ -29,6 +29,14 @@ class Figures:
         """None if it was not measured."""
         return statistics.median(self.values[name]) if name in self else None
 
+    def cost(self, name):
+        """The lower quartile of a CPU time, since whatever else runs on the machine only adds to
+        it; None if it was not measured."""
+        if name not in self:
+            return None
+        values = self.values[name]
+        return statistics.quantiles(values, n=4, method="inclusive")[0] if values[1:] else values[0]
+
     def median_of(self, function, *names):
         """The median over the rounds of what a function makes of the values of a round."""
         if not all(name in self for name in names):

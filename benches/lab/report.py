@@ -44,41 +44,44 @@ AGENTS = {
 METHOD = """\
 All in one run, in turn, round after round, over loopback; load generator, upstream and what is
 measured share the cores. CPU time is user + system time of the process and its children, divided
-by requests. The proxy has its default configuration, so a thread for each core, one client with a
+by requests, and given as the lower quartile of the rounds, since whatever else runs on the machine
+only adds to it; a signature is timed by the CPU time of its thread. Other figures are medians. The
+proxy has its default configuration, so a thread for each core, one client with a
 token, and logs to a file; nginx, which writes no access log, and the sidecars are one process each.
 The Python sidecar signs with coincurve, and neither sidecar checks tokens, keeps a journal or logs.
 In brackets: how many times the proxy's figure. At half load each of the connections pauses between
 two requests for a random time, chosen so that the throughput is half of what it was at full load.
 The start is that with a key file of scrypt's least cost, in the median; all else is with a standard
-one. What is compared in a target is compared within a round."""
+one. Medians that are compared in a target are compared within a round."""
 
 
 def services(figures):
     """Every figure of every service, and beside it how many times that of the proxy it is."""
-    head = ["figure (median of the rounds)", *SERVICES.values()]
+    head = ["figure", *SERVICES.values()]
     return markdown(head, [[title, *cells(figures, field)] for title, field in ROWS])
 
 
 def cells(figures, field):
-    own = figures.median(f"proxy.{field}")
+    figure = figures.cost if field.endswith("cpu") else figures.median
+    own = figure(f"proxy.{field}")
     for name in SERVICES:
-        value = figures.median(f"{name}.{field}")
+        value = figure(f"{name}.{field}")
         ratio = "" if name == "proxy" or not (value and own) else f" ({times(value / own)})"
         yield number(value) + ratio
 
 
 def signing(figures):
-    own = figures.median("signature")
-    rows = [[title, number(figures.median(name)), ratio(figures.median(name), own)]
+    own = figures.cost("signature")
+    rows = [[title, number(figures.cost(name)), ratio(figures.cost(name), own)]
             for name, title in SIGNING.items()]
     return markdown(["one signature", "CPU (µs)", "times k256"], rows)
 
 
 def agents(figures):
-    own = figures.median("agent.proxy.total")
-    rows = [[title, *(number(figures.median(f"agent.{name}.{field}"))
-                      for field in ("cpu", "total", "p50")),
-             ratio(figures.median(f"agent.{name}.total"), own)]
+    own = figures.cost("agent.proxy.total")
+    rows = [[title, *(number(figures.cost(f"agent.{name}.{field}")) for field in ("cpu", "total")),
+             number(figures.median(f"agent.{name}.p50")),
+             ratio(figures.cost(f"agent.{name}.total"), own)]
             for name, title in AGENTS.items()]
     head = ["agent in Python (httpx)", "its CPU a call (µs)", "with the proxy's (µs)", "p50 (µs)",
             "times through the proxy"]

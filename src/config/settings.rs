@@ -257,7 +257,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::String,
         default: "5s",
-        why: "How long connecting may take, at most 1h; short, so that an outage is known soon.",
+        why: "How long connecting may take, with all tries, at most 1h; then an outage is told.",
         fixed: Some(|one, other| one.upstream.connect_timeout != other.upstream.connect_timeout),
         set: |config, given| {
             value::timeout(given.text).map(|limit| config.upstream.connect_timeout = limit)

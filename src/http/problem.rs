@@ -43,7 +43,7 @@ const SOON: HeaderValue = HeaderValue::from_static("1");
 /// Whether the same request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
-    /// It would fail again: change it first.
+    /// The same request would be refused again, or has done what it can.
     Never,
     /// Nothing was changed upstream, so it may be sent again.
     Safe,
@@ -59,7 +59,7 @@ impl Retry {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::Never => "it would fail again, so change it first",
+            Self::Never => "the same request would be refused again, so change it first",
             Self::Safe => "it had no effect, so send it again later",
             Self::CheckFirst => {
                 "it may have taken effect, so ask for the job's status before you send it again"

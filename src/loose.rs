@@ -2,6 +2,9 @@
 //!
 //! It never builds a `serde_json::Value`: of an answer of some megabytes that would take gigabytes.
 
+mod encoding;
+mod named;
+
 use std::{borrow::Cow, fmt, iter};
 
 use serde::{
@@ -10,10 +13,22 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+pub(crate) use self::{
+    encoding::{Encoding, decode},
+    named::{Found, named},
+};
+
 /// The JSON text of a body, if it is any. A byte order mark is passed over.
 pub(crate) fn parse(body: &[u8]) -> Option<&RawValue> {
     let text = std::str::from_utf8(body).ok()?;
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()
+}
+
+/// Whether a body is an object, or would be one if it were JSON to the letter.
+pub(crate) fn is_almost_json(body: &[u8]) -> bool {
+    let (text, _) = decode(body);
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    text.starts_with('{') && text.ends_with('}')
 }
 
 /// A field of an object; `null` is as good as absent.

@@ -194,7 +194,7 @@ fn is_unreachable(outcome: &Outcome) -> bool {
 }
 
 fn is_json(answer: &Answer) -> bool {
-    loose::parse(&answer.body).is_some()
+    loose::parse(&answer.body).is_some() || loose::is_almost_json(&answer.body)
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.
@@ -279,9 +279,13 @@ mod tests {
         assert_eq!(next(true, &answer(500, None)), Next::Settle);
         assert_eq!(next(true, &answer(503, None)), Next::Settle);
         let Outcome::Answered(good, _) = answer(200, None) else { panic!("no answer") };
-        for (body, on_change) in
-            [("{}", Next::Return), ("<html>", Next::Settle), ("", Next::Settle)]
-        {
+        for (body, on_change) in [
+            ("{}", Next::Return),
+            ("{\"pay\":NaN}", Next::Return),
+            ("<html>", Next::Settle),
+            ("", Next::Settle),
+            ("{\"pay\":", Next::Settle),
+        ] {
             let page = Outcome::Answered(Answer { body: body.into(), ..good.clone() }, None);
             assert_eq!(next(true, &page), on_change, "{body:?}");
             assert_eq!(next(false, &page), Next::Return, "{body:?}");

@@ -32,7 +32,8 @@ fn is_there(body: &[u8], secret: &[u8]) -> bool {
     start.is_some_and(|start| memmem::find(&body[start..], secret).is_some())
 }
 
-fn in_bytes(body: &[u8], secrets: &[&str]) -> Bytes {
+/// The same bytes with [`HELD_BY_PROXY`] in place of these secrets.
+pub(crate) fn in_bytes(body: &[u8], secrets: &[&str]) -> Bytes {
     secrets
         .iter()
         .fold(body.to_vec(), |body, secret| {

@@ -12,6 +12,11 @@ use agentpmt_proxy::{
     signer::Signer,
     store::{Reservation, Store},
 };
+use axum::{
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::IntoResponse,
+};
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
@@ -183,4 +188,65 @@ async fn the_workflow_token_is_not_in_the_files_of_the_store() {
         found_id |= has(id);
     }
     assert!(found_id, "the search finds what is there in the clear");
+}
+
+/// Bodies of reserve answers that are not JSON to the letter, or hold their token elsewhere.
+fn odd_answers() -> Vec<Vec<u8>> {
+    let plain = json!({
+        "job": {"reservation_id": "r-1"},
+        "workflow_access": {"access_token": TOKEN},
+        "hint": format!("Bearer {TOKEN}"),
+    });
+    let text = plain.to_string();
+    let with = |what: &str| text.replacen('{', &format!("{{{what},"), 1).into_bytes();
+    let utf16 = |unit: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(unit).collect();
+    let mut latin1 = with(r#""name":"caf?""#);
+    *latin1.iter_mut().find(|byte| **byte == b'?').unwrap() = 0xe9;
+    let quoted = format!("\"{TOKEN}\"");
+    let token = |value: &str| text.replacen(&quoted, value, 1).into_bytes();
+    vec![
+        with(r#""pay":NaN"#),
+        with(r#""pay":01"#),
+        latin1,
+        utf16(u16::to_le_bytes),
+        utf16(u16::to_be_bytes),
+        token(&format!(r#""other-token-of-some-length","access_token":"{TOKEN}""#)),
+        token(&format!(r#"["{TOKEN}"]"#)),
+        token(&format!(r#"{{"value":"{TOKEN}"}}"#)),
+        json!({"data": plain}).to_string().into_bytes(),
+        json!({"data": {"access_token": TOKEN, "reservation_id": "r-1"}}).to_string().into_bytes(),
+    ]
+}
+
+const TOKEN: &str = "token-0123456789abcdef";
+
+#[tokio::test]
+async fn a_good_reserve_answer_leaves_a_reservation_and_shows_no_token_whatever_its_body() {
+    for body in odd_answers() {
+        let answer = body.clone();
+        let layer = from_fn(move |request: Request, next: Next| {
+            let answer = answer.clone();
+            async move {
+                let reserve = request.uri().path().ends_with("/reserve");
+                if reserve { answer.into_response() } else { next.run(request).await }
+            }
+        });
+        let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+        let response = proxy.post(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+        let shown = body.escape_ascii();
+        assert_eq!(response.status(), StatusCode::OK, "{shown}");
+        let bytes = response.bytes().await.unwrap();
+        // In UTF-16 every other byte is a zero.
+        let seen: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(!seen.contains(&TOKEN[6..]) && !seen.contains("other-token"), "{shown}: {seen}");
+        assert!(seen.contains("held-by-proxy") && seen.contains("r-1"), "{shown}: {seen}");
+        let rows = held(&proxy).await;
+        assert_eq!(rows.len(), 1, "{shown}");
+        assert_eq!(
+            (&rows[0]["reservation_id"], &rows[0]["client"]),
+            (&"r-1".into(), &"local".into()),
+            "{shown}"
+        );
+    }
 }

@@ -235,13 +235,19 @@ impl Proxy {
 
     /// Remembers a reservation and withholds its workflow token.
     async fn keep_reservation(&self, permit: &Permit, job: &Slug, mut answer: Answer) -> Answer {
-        let Some(reserved) = Reserved::parse(&answer.body) else { return answer };
+        let reserved = Reserved::parse(&answer.body);
+        if !reserved.is_as_expected {
+            tracing::warn!(
+                %job,
+                "the answer to a reserve is not the JSON that was expected; what could be found in \
+                 it is remembered, and whatever stands behind access_token is withheld"
+            );
+        }
         let client = permit.client().to_string();
         let reservation = reserved.reservation(job.clone(), permit.wallet(), client);
-        let withheld = reserved.without_token();
         self.reservations.keep(reservation, &self.tasks, &self.ending).await;
         let exposes = self.expose_workflow_token.load(Relaxed);
-        if let Some(body) = withheld.filter(|_| !exposes) {
+        if let Some(body) = reserved.without_token.filter(|_| !exposes) {
             answer.body = body;
         }
         answer

@@ -1,5 +1,5 @@
-//! The commands. Each reads the configuration, does one thing, and prints what a person needs to
-//! know; logs go to standard error.
+//! The commands. Each reads the configuration, does one thing, and prints its result to standard
+//! output; words for people and logs go to standard error.
 
 mod check;
 mod client;
@@ -189,6 +189,11 @@ pub fn end(failure: Option<&Failure>) {
         complain(failure);
     }
     log::flush();
+}
+
+/// Tells people more than the result, on standard error.
+fn tell(text: &str) {
+    let _ = stderr().write_all(text.as_bytes());
 }
 
 /// Says something on standard error. Nobody may be listening.

@@ -68,7 +68,7 @@ impl Narrow {
         let home = home.with("AGENTPMT_PROXY_UPSTREAM__TIMEOUT", "600s");
         let home = home.with("AGENTPMT_PROXY_UPSTREAM__CHANGE_TIMEOUT", "600s");
         let tokens = CLIENTS.map(|name| {
-            let added = home.run(&["client", "add", name, "--allow", "jobs"]).ok();
+            let added = home.run(&["client", "add", name, "--allow", "jobs"]).result();
             added.lines().next().unwrap().to_owned()
         });
         let sandbox = Sandbox::new(Settings::default());

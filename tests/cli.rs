@@ -287,7 +287,7 @@ fn check_fails_where_serve_would() {
 #[test]
 fn a_state_that_others_may_change_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
-    let token = home.run(&["client", "add", "ci", "--allow", "jobs"]).ok();
+    let token = home.run(&["client", "add", "ci", "--allow", "jobs"]).result();
     assert!(token.starts_with("apmt_"));
     let commands =
         [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["client", "list"], &["check"]];

@@ -32,9 +32,9 @@ fn add(home: &Home, name: &str, more: &[&str]) -> Ran {
     home.run(&[&["client", "add", name, "--allow", "jobs"], more].concat())
 }
 
-/// The token that an output begins with.
+/// The token that an output is.
 fn token(text: &str) -> ClientToken {
-    text.lines().next().unwrap().parse().unwrap()
+    text.strip_suffix('\n').unwrap().parse().unwrap()
 }
 
 /// The row of the list with this name.
@@ -50,9 +50,11 @@ fn time(value: &Value) -> Timestamp {
 #[tokio::test]
 async fn a_token_is_printed_once_and_is_the_clients() {
     let home = Home::new();
-    let text = add(&home, "ci", &[]).ok();
-    let token = token(&text);
-    assert!(text.contains(&format!("\nAuthorization: Bearer {}\n", token.expose())), "{text}");
+    let ran = add(&home, "ci", &[]);
+    let token = token(&ran.stdout);
+    let text = ran.told();
+    assert!(text.contains("\nAuthorization: Bearer TOKEN\n"), "{text}");
+    assert!(!text.contains(token.expose()), "a log of errors may be kept: {text}");
     home.run(&["client", "list"]).keeps(&[token.expose()]);
     home.run(&["client", "list", "--json"]).keeps(&[token.expose()]);
     let store = Store::open(&home.path("state/proxy.db"), &[Signer::random().seal_key()]).unwrap();
@@ -62,11 +64,30 @@ async fn a_token_is_printed_once_and_is_the_clients() {
 }
 
 #[test]
+fn a_shell_or_a_script_takes_the_token_and_nothing_else() {
+    let home = Home::new();
+    let mut shell = home.wrapped("sh");
+    let program = env!("CARGO_BIN_EXE_agentpmt-proxy");
+    let script =
+        format!("TOKEN=$({program} client add bot --allow jobs); printf '<%s>' \"$TOKEN\"");
+    let output = shell.args(["-c", &script]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let captured = shown.strip_prefix('<').and_then(|shown| shown.strip_suffix('>')).unwrap();
+    captured.parse::<ClientToken>().unwrap();
+    let added = serde_json::from_str::<Value>(&add(&home, "ci", &["--json"]).result()).unwrap();
+    added["token"].as_str().unwrap().parse::<ClientToken>().unwrap();
+    assert_eq!((&added["name"], &added["first"]), (&json!("ci"), &json!(false)));
+    let board = add(&home, "board", &["--json", "--uid", "1001"]).result();
+    let board = serde_json::from_str::<Value>(&board).unwrap();
+    assert_eq!(board, json!({"name": "board", "token": null, "first": false}));
+}
+
+#[test]
 fn the_first_client_is_told_what_changes_with_it() {
     let home = Home::new();
     let changes = "from now on every caller needs a token";
-    assert!(add(&home, "first", &[]).ok().contains(changes));
-    assert!(!add(&home, "second", &[]).ok().contains(changes));
+    assert!(add(&home, "first", &[]).told().contains(changes));
+    assert!(!add(&home, "second", &[]).told().contains(changes));
 }
 
 #[test]
@@ -75,7 +96,7 @@ fn a_client_is_listed_with_its_limits() {
     let limits = ["--wallet", &WALLET.to_uppercase().replace("0X", "0x"), "--rate", "10/s"];
     let more = ["--max-reservations", "3", "--admin", "--expires", "2999-01-31T00:00:00Z"];
     let before = Timestamp::now();
-    add(&home, "ci", &[&limits[..], &more].concat()).ok();
+    add(&home, "ci", &[&limits[..], &more].concat()).result();
     let row = row(&home, "ci");
     let created = time(&row["created"]);
     assert!(created >= before - SignedDuration::from_millis(1) && created <= Timestamp::now());
@@ -103,7 +124,7 @@ fn a_client_is_listed_with_its_limits() {
 #[test]
 fn a_wallet_that_is_configured_does_not_bind_a_client() {
     let home = Home::new().with("AGENTPMT_PROXY_WALLET", WALLET);
-    add(&home, "ci", &[]).ok();
+    add(&home, "ci", &[]).result();
     assert_eq!(row(&home, "ci")["wallet"], Value::Null);
 }
 
@@ -112,7 +133,7 @@ fn a_length_of_time_ends_that_much_later() {
     let home = Home::new();
     let days = |days: i64| Timestamp::now() + SignedDuration::from_hours(24 * days);
     let earliest = days(30) - SignedDuration::from_millis(1);
-    add(&home, "ci", &["--expires", "30d"]).ok();
+    add(&home, "ci", &["--expires", "30d"]).result();
     let end = time(&row(&home, "ci")["expires"]);
     assert!(earliest <= end && end <= days(30), "{end}");
 }
@@ -122,10 +143,11 @@ fn a_user_id_or_a_certificate_stands_in_for_a_token() {
     let home = Home::new();
     let chain = format!("A comment.\n{CERTIFICATE}{}", CERTIFICATE.replace("MII", "AAA"));
     home.write("ci.pem", &chain);
-    let text = add(&home, "uid", &["--uid", "1001"]).ok()
-        + &add(&home, "cert", &["--certificate", "ci.pem"]).ok();
-    assert!(text.contains("user id 1001") && text.contains("certificate ci.pem"), "{text}");
-    assert!(!text.contains("apmt_"), "{text}");
+    let uid = add(&home, "uid", &["--uid", "1001"]);
+    let certificate = add(&home, "cert", &["--certificate", "ci.pem"]);
+    assert_eq!((&*uid.stdout, &*certificate.stdout), ("", ""), "there is no token");
+    assert!(uid.told().contains("user id 1001"));
+    assert!(certificate.told().contains("certificate ci.pem"));
     assert_eq!(row(&home, "uid")["known_by"], "uid 1001");
     assert_eq!(row(&home, "cert")["known_by"], format!("certificate {CERTIFICATE_HASH}"));
     let both = add(&home, "both", &["--uid", "7", "--certificate", "ci.pem"]);
@@ -176,28 +198,31 @@ fn what_makes_no_sense_is_wrong_usage() {
 #[test]
 fn a_revoked_client_stays_on_the_list_and_may_be_added_again() {
     let home = Home::new();
-    let old = token(&add(&home, "ci", &[]).ok());
+    let old = token(&add(&home, "ci", &[]).result());
     add(&home, "ci", &[]).fails(73, &["client ci is there already", "client revoke ci"]);
-    assert!(home.run(&["client", "revoke", "ci"]).ok().contains("ci is revoked"));
-    home.run(&["client", "revoke", "ci"]).ok();
+    let ran = home.run(&["client", "revoke", "ci"]);
+    assert!(ran.stdout.is_empty() && ran.told().contains("ci is revoked"));
+    home.run(&["client", "revoke", "ci"]).result();
     let list = home.run(&["client", "list"]).ok();
     assert!(list.contains("never used; REVOKED 20") && !list.contains("by token"), "{list}");
     assert!(time(&row(&home, "ci")["revoked"]) <= Timestamp::now());
-    let text = add(&home, "ci", &[]).ok();
-    assert!(!text.contains("first client"), "{text}");
-    assert_ne!(token(&text).hash(), old.hash());
+    let ran = add(&home, "ci", &[]);
+    assert_ne!(token(&ran.stdout).hash(), old.hash());
+    assert!(!ran.told().contains("first client"));
     assert_eq!(row(&home, "ci")["revoked"], Value::Null);
 }
 
 #[test]
 fn the_last_client_that_is_removed_is_told_what_changes_with_it() {
     let home = Home::new();
-    add(&home, "a", &[]).ok();
-    add(&home, "b", &[]).ok();
+    add(&home, "a", &[]).result();
+    add(&home, "b", &[]).result();
     home.run(&["client", "remove", "a"]).fails(73, &["may still call", "client revoke a"]);
     for (name, last) in [("a", false), ("b", true)] {
-        home.run(&["client", "revoke", name]).ok();
-        let text = home.run(&["client", "remove", name]).ok();
+        home.run(&["client", "revoke", name]).result();
+        let ran = home.run(&["client", "remove", name]);
+        assert_eq!(ran.stdout, "");
+        let text = ran.told();
         assert!(text.contains(&format!("{name} is removed")), "{text}");
         assert_eq!(text.contains("may do everything again"), last, "{text}");
     }
@@ -214,7 +239,7 @@ fn a_client_that_is_not_there_is_told() {
     }
     home.run(&["client", "list"]).fails(66, &["proxy.db: there is no such file"]);
     assert!(!home.path("state").exists());
-    add(&home, "ci", &[]).ok();
+    add(&home, "ci", &[]).result();
     for command in ["revoke", "remove"] {
         let ran = home.run(&["client", command, "cd"]);
         ran.fails(66, &["there is no client cd", "client list"]);
@@ -226,11 +251,11 @@ fn clients_are_added_and_revoked_while_the_proxy_runs() {
     let home = Home::with_wallet().with_password(binary::PASSWORD);
     let server = home.serve(&["serve"]);
     server.is_ready(WALLET);
-    add(&home, "ci", &[]).ok();
+    add(&home, "ci", &[]).result();
     assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    home.run(&["client", "revoke", "ci"]).ok();
+    home.run(&["client", "revoke", "ci"]).result();
     assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    home.run(&["client", "remove", "ci"]).ok();
+    home.run(&["client", "remove", "ci"]).result();
     server.is_ready(WALLET);
 }
 
@@ -240,5 +265,5 @@ fn the_example_of_the_readme_adds_a_client() {
     let line = readme.lines().find_map(|line| line.strip_prefix("agentpmt-proxy client add "));
     let words: Vec<_> = ["client", "add"].into_iter().chain(line.unwrap().split(' ')).collect();
     let home = Home::new();
-    assert!(home.run(&words).ok().contains("\nAuthorization: Bearer apmt_"));
+    token(&home.run(&words).result());
 }

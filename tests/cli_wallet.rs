@@ -30,12 +30,13 @@ fn a_new_wallet_is_a_file_for_its_owner_alone() {
     let home = Home::new().with_password(PASSWORD);
     let ran = home.run(&["wallet", "new"]);
     ran.keeps(&[PASSWORD]);
-    let text = ran.ok();
-    let wallet = text.lines().next().unwrap();
-    assert!(wallet.starts_with("0x") && wallet.len() == 42, "{text}");
+    let wallet = ran.stdout.strip_suffix('\n').unwrap();
+    assert!(wallet.starts_with("0x") && wallet.len() == 42, "{ran:?}");
     let [name] = &names(&home)[..] else { panic!("one file") };
-    assert!(text.contains(&format!("keys/{name}")) && name.ends_with(&wallet[2..]), "{text}");
-    assert!(text.contains("Keep a copy") && text.contains("agentpmt-proxy serve"), "{text}");
+    assert!(name.ends_with(&wallet[2..]), "{ran:?}");
+    let text = ran.told();
+    assert!(text.contains(&format!("keys/{name}")) && text.contains("Keep a copy"), "{text}");
+    assert!(text.contains("agentpmt-proxy serve"), "{text}");
     let mode = |path: &str| fs::metadata(home.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&format!("keys/{name}")), 0o600);
     assert_eq!(mode("keys"), 0o700);
@@ -46,10 +47,10 @@ fn a_key_goes_in_and_signs_and_never_comes_out() {
     let home = Home::new().with_password(PASSWORD);
     let ran = home.run_with_input(&["wallet", "import"], &format!("0x{}\n", key()));
     ran.keeps(&[PASSWORD, &key()]);
-    let text = ran.ok();
+    assert_eq!(ran.stdout, format!("{WALLET}\n"));
     let [name] = &names(&home)[..] else { panic!("one file") };
     let file = home.path(&format!("keys/{name}")).display().to_string();
-    assert!(text.starts_with(WALLET) && text.contains(&file), "{text}");
+    assert!(ran.told().contains(&file));
 
     let line = format!("{WALLET}  {file}\n");
     assert_eq!(home.run(&["wallet", "list"]).ok(), line);
@@ -66,10 +67,23 @@ fn a_key_goes_in_and_signs_and_never_comes_out() {
 #[test]
 fn a_key_file_of_another_program_is_imported_under_its_password() {
     let home = Home::new().with_password(PASSWORD);
-    let text = home.run(&["wallet", "import", KEY_FILE]).ok();
+    let text = home.run(&["wallet", "import", KEY_FILE]).result();
     assert!(text.starts_with(WALLET), "{text}");
     let show = home.run(&["wallet", "show"]).ok();
     assert!(show.starts_with(WALLET), "{show}");
+}
+
+#[test]
+fn a_script_reads_the_address_and_the_file_of_a_wallet_as_json() {
+    let home = Home::new().with_password(PASSWORD);
+    let made = home.run(&["wallet", "new", "--json"]).json();
+    let wallet = made["wallet"].as_str().unwrap();
+    assert_eq!(home.run(&["wallet", "show", "--json"]).json(), made);
+    let home = Home::new().with_password(PASSWORD);
+    let brought = home.run_with_input(&["wallet", "import", "--json"], &key()).json();
+    assert_eq!(brought["wallet"], WALLET);
+    assert_ne!(brought["wallet"], wallet);
+    assert_eq!(home.run(&["wallet", "list", "--json"]).json(), json!([brought]));
 }
 
 #[test]
@@ -142,10 +156,10 @@ fn a_password_file_that_others_may_read_is_used_with_a_warning() {
     home.write("secret", PASSWORD);
     let args = ["wallet", "new", "--password-file", "secret"];
     home.set_mode("secret", 0o440);
-    home.run(&args).ok();
+    assert!(!home.run(&args).told().contains("warning"));
     home.set_mode("secret", 0o444);
     let ran = home.run(&args);
-    assert_eq!((ran.code, ran.stderr.lines().count()), (Some(0), 1), "{ran:?}");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains("warning") && ran.stderr.contains("chmod 600 secret"), "{ran:?}");
     ran.keeps(&[PASSWORD]);
 }
@@ -216,7 +230,7 @@ fn the_folder_of_a_clone_is_closed_by_its_first_key() {
     let home = Home::new().with_password(PASSWORD);
     home.write("keys/.gitignore", "*");
     home.set_mode("keys", 0o775);
-    let text = home.run(&["wallet", "new"]).ok();
+    let text = home.run(&["wallet", "new"]).result();
     home.serve(&["serve"]).is_ready(text.lines().next().unwrap());
 }
 

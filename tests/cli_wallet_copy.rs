@@ -56,9 +56,9 @@ fn after_passwd_the_new_password_opens_and_the_old_does_not() {
     let home = home();
     let ran = passwd(&home);
     ran.keeps(&[PASSWORD, NEW, KEY]);
-    let text = ran.ok();
-    assert!(text.starts_with(WALLET) && text.contains("still open with the old one"), "{text}");
-    assert!(text.contains("/keys/wallet.json"), "{text}");
+    assert_eq!(ran.stdout, format!("{WALLET}\n"));
+    let text = ran.told();
+    assert!(text.contains("/keys/wallet.json") && text.contains("with the old one"), "{text}");
     assert_eq!(
         (names(&home, "keys"), mode(&home, "keys/wallet.json")),
         (vec!["wallet.json".into()], 0o600)
@@ -111,7 +111,7 @@ fn a_confirmed_export_is_a_key_file_under_its_own_password() {
         home.write("copy.json", &ran.ok());
         let other = Home::new().with_password(NEW);
         let path = home.path("copy.json").display().to_string();
-        let text = other.run(&["wallet", "import", &path]).ok();
+        let text = other.run(&["wallet", "import", &path]).result();
         assert!(text.starts_with(WALLET), "{text}");
     }
     assert!(opens(&home, "old"));

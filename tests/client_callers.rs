@@ -30,7 +30,7 @@ fn home() -> Home {
 
 /// Adds a client by the command, and returns the first line that it prints.
 fn add(home: &Home, name: &str, more: &[&str]) -> String {
-    let text = home.run(&[&["client", "add", name, "--allow", "jobs"], more].concat()).ok();
+    let text = home.run(&[&["client", "add", name, "--allow", "jobs"], more].concat()).result();
     text.lines().next().unwrap().to_owned()
 }
 
@@ -75,7 +75,7 @@ async fn over_a_unix_socket_a_client_is_known_by_its_user_id() {
     // A token goes before, also one that is none.
     let request = client.post(format!("{base}/api/external/jobs/list")).bearer_auth("apmt_0");
     assert_eq!(problem(request.send().await.unwrap()).await["code"], "mistyped_token");
-    home.run(&["client", "revoke", "own"]).ok();
+    home.run(&["client", "revoke", "own"]).result();
     assert_eq!(problem(list(&client, base).await).await["code"], "unauthenticated");
     assert_eq!(server.signal("TERM").code, Some(0));
     assert_eq!(callers(&home, "signed"), ["local", "own"]);
@@ -162,7 +162,7 @@ async fn over_tls_a_client_is_known_by_its_certificate() {
     assert_eq!(sandbox.counts().requests, 0);
     let known = client(Some(&known));
     assert_eq!(list(&known, &server.place).await.status(), StatusCode::OK);
-    home.run(&["client", "revoke", "known"]).ok();
+    home.run(&["client", "revoke", "known"]).result();
     // Over the connection that it has.
     let refused = problem(list(&known, &server.place).await).await;
     assert_eq!(refused["code"], "unauthenticated");
@@ -209,7 +209,7 @@ async fn a_client_is_revoked_by_the_command_while_the_proxy_runs() {
     let (sandbox, server) = served(&home, "127.0.0.1:0").await;
     for (name, token) in [("first", &first), ("last", &last)] {
         assert_eq!(post(&server, token, "/jobs/list").await.status(), StatusCode::OK);
-        home.run(&["client", "revoke", name]).ok();
+        home.run(&["client", "revoke", name]).result();
         let before = sandbox.counts().requests;
         let refused = post(&server, token, "/jobs/list").await;
         assert_eq!(problem(refused).await["code"], "unknown_token");

@@ -107,7 +107,7 @@ impl Scene {
 
         let home = Home::with_wallet().with_password(PASSWORD).with("RUST_LOG", "trace");
         home.write("proxy.toml", &settings(upstream, format));
-        let added = home.run(&["client", "add", "ci", "--allow", "jobs", "--admin"]).ok();
+        let added = home.run(&["client", "add", "ci", "--allow", "jobs", "--admin"]).result();
         let token = added.lines().next().unwrap().parse().unwrap();
         let server = home.serve(&["serve"]);
         Self { home, server, sandbox, tap, token, _runtime: runtime }

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 /// A program that logs as JSON, since its log is no terminal, the sandbox behind it, and the token of
 /// the client `ci`, who may call all about jobs.
 async fn served(home: &Home) -> (Sandbox, Server, String) {
-    let added = home.run(&["client", "add", "ci", "--allow", "jobs"]).ok();
+    let added = home.run(&["client", "add", "ci", "--allow", "jobs"]).result();
     let token = added.lines().next().unwrap().to_owned();
     let sandbox = Sandbox::new(Settings::default());
     let upstream = format!("http://{}", serve_sandbox(&sandbox).await);

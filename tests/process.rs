@@ -102,7 +102,7 @@ fn a_password_that_no_pipe_holds_is_refused() {
 fn the_longest_password_goes_through() {
     let password = "🐎".repeat(1024);
     let home = Home::new().with_password(&password);
-    home.run_with_input(&["wallet", "import"], &"42".repeat(32)).ok();
+    home.run_with_input(&["wallet", "import"], &"42".repeat(32)).result();
     home.serve(&["serve"]).is_ready(WALLET);
     let home = home.without_password();
     home.write("secret", &format!("{password}\r\nnot this line"));
@@ -147,14 +147,14 @@ fn without_the_memory_to_unlock_it_says_how_much_that_is() {
     };
     let words = ["256 MiB of memory", "ulimit -v", "--light"];
     home.run_as(&mut limited(&["wallet", "new"]), Stdio::null()).fails(69, &words);
-    home.run(&["wallet", "new"]).ok();
+    home.run(&["wallet", "new"]).result();
     assert!(home.run(&["check"]).ok().contains("256 MiB"));
     for args in [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["check"]] {
         home.run_as(&mut limited(args), Stdio::null()).fails(69, &words);
     }
     home.write("new", PASSWORD);
     let lighter = ["wallet", "passwd", "--light", "--new-password-file", "new"];
-    let text = home.run(&lighter).ok();
+    let text = home.run(&lighter).result();
     assert!(home.run(&["check"]).ok().contains(" 4 MiB"));
     home.serve_by(&mut limited(&["serve"])).is_ready(text.lines().next().unwrap());
     let keys = ["wallet", "new", "--light", "--keys", "light"];

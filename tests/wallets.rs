@@ -37,9 +37,8 @@ fn home() -> Home {
 
 /// Adds a client that is bound to a wallet; returns its token.
 fn add(home: &Home, name: &str, wallet: &str) -> String {
-    let text = home.run(&["client", "add", name, "--allow", "jobs", "--wallet", wallet]).ok();
-    let token = text.split_whitespace().find(|word| word.starts_with("apmt_")).unwrap();
-    token.to_owned()
+    let text = home.run(&["client", "add", name, "--allow", "jobs", "--wallet", wallet]).result();
+    text.trim_end().to_owned()
 }
 
 async fn call(server: &Server, token: &str, path: &str) -> Response {
@@ -122,7 +121,7 @@ fn the_wallet_of_clients_that_are_bound_to_none_is_the_first_or_the_one_that_is_
     }
     home.write("new", "another horse");
     let passwd = ["wallet", "passwd", "--wallet", OTHER, "--new-password-file", "new"];
-    assert!(home.run(&passwd).ok().contains(OTHER), "the old one came from its own file");
+    assert!(home.run(&passwd).result().contains(OTHER), "the old one came from its own file");
     let unknown = "0x0000000000000000000000000000000000000001";
     home.run(&["check", "--wallet", unknown]).fails_at_length(78, &["--wallet: ", "[[wallets]]"]);
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use self::{add::Add, list::List};
-use super::{Failure, Settings, complain, print};
+use super::{Failure, Settings, complain, print, tell};
 use crate::{config::Config, store::Clients, types::ClientName};
 
 /// Say who may call the proxy, and what
@@ -58,19 +58,20 @@ impl Client {
 impl Revoke {
     fn run(self, config: &Config) -> Result<(), Failure> {
         Clients::open(&config.database())?.revoke(&self.name, Timestamp::now())?;
-        print(&format!("{} is revoked: its next call is refused.\n", self.name))
+        tell(&format!("{} is revoked: its next call is refused.\n", self.name));
+        Ok(())
     }
 }
 
 impl Remove {
     fn run(self, config: &Config) -> Result<(), Failure> {
         let last = Clients::open(&config.database())?.remove(&self.name)?;
-        print(&format!("{} is removed.\n", self.name))?;
+        tell(&format!("{} is removed.\n", self.name));
         if last {
-            print(
+            tell(
                 "It was the last client: everyone who reaches the proxy on this machine may do \
                  everything again.\n",
-            )?;
+            );
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use super::{Failure, Settings, number, print};
+use super::{Failure, Settings, number, print, tell};
 use crate::{
     canonical::Object,
     store::{Journal as Records, Record},
@@ -39,12 +39,12 @@ pub(super) struct Tail {
 
 /// Check that no record was changed or removed
 ///
-/// It reads the whole journal and prints how many records hold, and the hash of the last one; or it
+/// It reads the whole journal, says how many records hold, and prints the hash of the last one; or it
 /// names the first that does not hold and fails. That the last records were cut off does not show,
 /// nor that somebody wrote the whole journal anew: keep the hash elsewhere, and look for it in a
 /// later `export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  agentpmt-proxy journal verify && echo good")]
+#[command(after_help = "Example:\n  agentpmt-proxy journal verify > hash && echo good")]
 pub(super) struct Verify {}
 
 /// Print every record as a line of JSON
@@ -86,7 +86,9 @@ impl Tail {
 fn verify(path: &Path) -> Result<(), Failure> {
     let verified = Records::open(path)?.verify()?;
     let hash = hex::encode(verified.hash);
-    print(&format!("{} records hold; the hash of the last is {hash}\n", verified.records))
+    print(&format!("{hash}\n"))?;
+    tell(&format!("{} records hold; this is the hash of the last.\n", verified.records));
+    Ok(())
 }
 
 fn export(path: &Path) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::light::Light;
 use super::{
-    Failure, Settings, complain, password, print, secret,
+    Failure, Settings, complain, password, print, secret, tell,
     wallets::{self, Locked},
 };
 use crate::{
@@ -34,9 +34,7 @@ const MAX_KEY_TEXT: usize = 1024;
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
 pub(super) enum Wallet {
-    /// Make a new wallet and write it to a key file
-    #[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
-    New(Light),
+    New(New),
     Import(Import),
     List(List),
     Show(Show),
@@ -44,7 +42,22 @@ pub(super) enum Wallet {
     Export(export::Export),
 }
 
+/// Make a new wallet and write it to a key file
+///
+/// It prints the address.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  agentpmt-proxy wallet new")]
+pub(super) struct New {
+    #[command(flatten)]
+    light: Light,
+    /// Print JSON: the address and the file
+    #[arg(long)]
+    json: bool,
+}
+
 /// Bring in a private key or a key file
+///
+/// It prints the address.
 ///
 /// Without FILE it takes a private key, 64 hexadecimal digits, from standard input or a hidden
 /// prompt. With FILE it takes a V3 key file of geth, cast or eth_account, with its password.
@@ -56,6 +69,9 @@ pub(super) struct Import {
     file: Option<PathBuf>,
     #[command(flatten)]
     light: Light,
+    /// Print JSON: the address and the file
+    #[arg(long)]
+    json: bool,
 }
 
 /// List the wallets that have a key file
@@ -81,7 +97,7 @@ impl Wallet {
         let config = settings.load([])?;
         let keystore = Keystore::new(&config.keys);
         match self {
-            Self::New(light) => new(&config, &keystore, &light),
+            Self::New(new) => new.run(&config, &keystore),
             Self::Import(import) => import.run(&config, &keystore),
             Self::List(list) => list.run(&config, &keystore),
             Self::Show(show) => show.run(&config),
@@ -91,11 +107,13 @@ impl Wallet {
     }
 }
 
-fn new(config: &Config, keystore: &Keystore, light: &Light) -> Result<(), Failure> {
-    let password = password::Source::of(config).choose()?;
-    let signer = Signer::random();
-    let path = keystore.save(&signer, &password, light.cost())?;
-    print_saved(signer.address(), &path, keystore)
+impl New {
+    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+        let password = password::Source::of(config).choose()?;
+        let signer = Signer::random();
+        let path = keystore.save(&signer, &password, self.light.cost())?;
+        print_saved(signer.address(), &path, keystore, self.json)
+    }
 }
 
 impl Import {
@@ -117,20 +135,30 @@ impl Import {
             }
         };
         let path = keystore.save(&signer, &password, self.light.cost())?;
-        print_saved(signer.address(), &path, keystore)
+        print_saved(signer.address(), &path, keystore, self.json)
     }
 }
 
-fn print_saved(wallet: Address, path: &Path, keystore: &Keystore) -> Result<(), Failure> {
+fn print_saved(
+    wallet: Address,
+    path: &Path,
+    keystore: &Keystore,
+    json: bool,
+) -> Result<(), Failure> {
+    if json {
+        return print(&format!("{}\n", row(Some(wallet), path)));
+    }
     let choice = match keystore.list()?.len() {
         0 | 1 => String::new(),
         _ => format!(" --wallet {wallet}"),
     };
-    print(&format!(
-        "{wallet}\nThe key is in {}. Keep a copy of that file and of its password: without both, \
+    print(&format!("{wallet}\n"))?;
+    tell(&format!(
+        "The key is in {}. Keep a copy of that file and of its password: without both, \
          the wallet is lost.\nStart the proxy from the same folder with: agentpmt-proxy serve{choice}\n",
         path.display()
-    ))
+    ));
+    Ok(())
 }
 
 /// A key file that comes from elsewhere; unlike those that are used, it may be open to others.
@@ -184,9 +212,13 @@ impl Show {
 }
 
 fn as_json(key: &LockedKey) -> Value {
+    row(key.wallet(), key.path())
+}
+
+fn row(wallet: Option<Address>, path: &Path) -> Value {
     json!({
-        "wallet": key.wallet().map(|wallet| wallet.to_string()),
-        "file": key.path().display().to_string(),
+        "wallet": wallet.map(|wallet| wallet.to_string()),
+        "file": path.display().to_string(),
     })
 }
 

@@ -236,7 +236,21 @@ impl Ran {
         self.stdout
     }
 
-    /// The same, as JSON.
+    /// Its output, after a run that was good and may have told people more.
+    #[track_caller]
+    pub fn result(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// What it told people beside its output, after a run that was good.
+    #[track_caller]
+    pub fn told(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stderr
+    }
+
+    /// The same as [`Ran::ok`], as JSON.
     #[track_caller]
     pub fn json(self) -> serde_json::Value {
         serde_json::from_str(&self.ok()).unwrap()

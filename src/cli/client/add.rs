@@ -5,8 +5,9 @@ use std::{fs, path::PathBuf};
 use clap::Args;
 use jiff::{Span, Timestamp, tz::TimeZone};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde_json::json;
 
-use super::{Failure, print};
+use super::{Failure, print, tell};
 use crate::{
     cli::{count, number},
     config::Config,
@@ -17,12 +18,13 @@ use crate::{
 
 /// Add a client, and print its token
 ///
-/// The token is printed once: only its hash is kept. With --uid or --certificate, the client is known
+/// The token is printed once, and nothing else on standard output: only its hash is kept. With --uid or --certificate, the client is known
 /// by that instead. A name that was revoked may be added again, as for a new token: the client then
 /// has the reservations that it had.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy client add ci --allow jobs --rate 10/s \
                         --max-reservations 3 --expires 30d\n  \
+                        TOKEN=$(agentpmt-proxy client add bot --allow jobs)\n  \
                         agentpmt-proxy client add board --allow read --uid 1001")]
 pub(in crate::cli) struct Add {
     /// Its name, as it stands in the journal: 1 to 64 of A-Z a-z 0-9 . _ -
@@ -52,20 +54,38 @@ pub(in crate::cli) struct Add {
     /// Know it by this certificate, a PEM file, of its TLS connections
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
+    /// Print JSON: its name, its token if it has one, and whether it is the first client
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a new client will be known by.
+struct Known {
+    credential: Credential,
+    token: Option<ClientToken>,
+    /// What to tell people of it.
+    text: String,
 }
 
 impl Add {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let (credential, text) = self.credential()?;
+        let Known { credential, token, text } = self.known_by()?;
+        let json = self.json;
         let client = self.client(config)?;
         let first =
             Clients::create(&config.database())?.add(&client, &credential, Timestamp::now())?;
-        print(&text)?;
+        let token = token.as_ref().map(ClientToken::expose);
+        if json {
+            let name = client.name.as_str();
+            return print(&format!("{}\n", json!({"name": name, "token": token, "first": first})));
+        }
+        token.map_or(Ok(()), |token| print(&format!("{token}\n")))?;
+        tell(&text);
         if first {
-            print(
+            tell(
                 "It is the first client: from now on every caller needs a token, or what else a \
                  client is known by.\n",
-            )?;
+            );
         }
         Ok(())
     }
@@ -85,24 +105,23 @@ impl Add {
         })
     }
 
-    /// What the client will be known by, and what to tell of it.
-    fn credential(&self) -> Result<(Credential, String), Failure> {
+    fn known_by(&self) -> Result<Known, Failure> {
         let name = &self.name;
         if let Some(uid) = self.uid {
             let text = format!("{name} is who calls with the user id {uid}.\n");
-            return Ok((Credential::Uid(uid), text));
+            return Ok(Known { credential: Credential::Uid(uid), token: None, text });
         }
         if let Some(path) = &self.certificate {
             let text = format!("{name} is who calls with the certificate {}.\n", path.display());
-            return Ok((Credential::Certificate(certificate(path)?), text));
+            let credential = Credential::Certificate(certificate(path)?);
+            return Ok(Known { credential, token: None, text });
         }
         let token = ClientToken::random();
         let text = format!(
-            "{token}\nThis is the token of {name}. It is not shown again. {name} sends it with \
-             every call, in the header\nAuthorization: Bearer {token}\n",
-            token = token.expose()
+            "This is the token of {name}. It is not shown again. {name} sends it with every call, \
+             in the header\nAuthorization: Bearer TOKEN\n"
         );
-        Ok((Credential::Token(token.hash()), text))
+        Ok(Known { credential: Credential::Token(token.hash()), token: Some(token), text })
     }
 }
 

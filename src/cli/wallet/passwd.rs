@@ -7,7 +7,7 @@ use crate::{
     cli::{
         Failure,
         new_password::NewPassword,
-        print,
+        print, tell,
         wallets::{self, Locked},
     },
     config::Config,
@@ -33,11 +33,12 @@ impl Passwd {
         let (signer, _) = password.unlock(&key)?;
         let password = self.new.choose("New password for the wallet: ")?;
         key.rewrite(&signer, &password, self.light.cost())?;
-        print(&format!(
-            "{}\nIts key file {} has the new password. Copies of it that were made before still \
-             open with the old one.\n",
-            signer.address(),
+        print(&format!("{}\n", signer.address()))?;
+        tell(&format!(
+            "Its key file {} has the new password. Copies of it that were made before still open \
+             with the old one.\n",
             key.path().display()
-        ))
+        ));
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
@@ -62,6 +62,8 @@ pub(crate) struct Tries {
     unsent_since: Option<Instant>,
     may_renew: bool,
     may_change_id: bool,
+    /// Whether to make it twice is the same as once.
+    is_idempotent: bool,
 }
 
 impl Tries {
@@ -82,12 +84,18 @@ impl Tries {
             unsent_since: None,
             may_renew: true,
             may_change_id: true,
+            is_idempotent: false,
         }
     }
 
     /// Gives up after this time if it cannot be sent, so that an outage is told soon.
     pub(crate) fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Makes a change again after a broken connection if its method is one that may be repeated.
+    pub(crate) fn of_method(self, method: &Method) -> Self {
+        Self { is_idempotent: method.is_idempotent(), ..self }
     }
 
     /// What to do after a try that came to `outcome`.
@@ -111,6 +119,14 @@ impl Tries {
             Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
             // It would be sent elsewhere again.
             Outcome::NoAnswer(UpstreamError::Moved { .. }) => Next::Return,
+            Outcome::NoAnswer(UpstreamError::BrokenOff { .. })
+                if self.changes && self.is_idempotent =>
+            {
+                match self.pause(now) {
+                    Next::Return => Next::Settle,
+                    again => again,
+                }
+            }
             Outcome::NoAnswer(_) if self.changes => Next::Settle,
             // It would be too large again.
             Outcome::NoAnswer(UpstreamError::TooLarge { .. }) => Next::Return,
@@ -294,6 +310,20 @@ mod tests {
         let large = Outcome::NoAnswer(UpstreamError::TooLarge { url: URL() });
         assert_eq!(next(true, &large), Next::Settle);
         assert_eq!(next(false, &large), Next::Return);
+    }
+
+    #[test]
+    fn a_put_is_made_again_after_a_broken_connection_until_there_is_no_time() {
+        let now = Instant::now();
+        let broken = UpstreamError::BrokenOff { url: URL(), cause: "reset".to_owned() };
+        let broken = Outcome::NoAnswer(broken);
+        let tries = |method| Tries::new(true, now + Duration::from_secs(60)).of_method(&method);
+        assert!(is_again(tries(Method::PUT).next(&broken, now)));
+        let late = now + Duration::from_secs(60);
+        assert_eq!(tries(Method::PUT).next(&broken, late), Next::Settle);
+        assert_eq!(tries(Method::POST).next(&broken, now), Next::Settle);
+        let silent = Outcome::NoAnswer(UpstreamError::TimedOut { url: URL() });
+        assert_eq!(tries(Method::PUT).next(&silent, now), Next::Settle);
     }
 
     #[test]

@@ -239,7 +239,9 @@ impl Sender {
     ) -> Outcome {
         let begun = Instant::now();
         let method = call.action().method.clone();
-        let request = Request { method, path: call.path(), body: body.into(), workflow_token };
+        let changes = call.action().changes();
+        let (path, body) = (call.path(), body.into());
+        let request = Request { method, path, body, workflow_token, changes };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
         origin.trail.iter().for_each(|trail| trail.tried(took));

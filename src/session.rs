@@ -166,6 +166,7 @@ impl Inner {
             path: SESSION_PATH.to_owned(),
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             workflow_token: None,
+            changes: false,
         };
         let whole = self.upstream.deadline(false);
         // All calls wait for this one request, and another may be answered; but an upstream that is

@@ -2,6 +2,7 @@
 
 mod connections;
 mod reach;
+mod slept;
 mod slots;
 
 use std::{error::Error, sync::Arc, time::Duration};
@@ -48,6 +49,8 @@ pub struct Request {
     pub body: String,
     /// The value of `X-Job-Workflow-Token`, if the call needs it.
     pub workflow_token: Option<HeaderValue>,
+    /// Whether it changes something upstream.
+    pub changes: bool,
 }
 
 /// What the upstream answered, as far as it is passed on.
@@ -254,16 +257,17 @@ impl Upstream {
         request: Request,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
+        let changes = request.changes;
         let sent = timeout_at(deadline, async {
             let request = self.request(request)?;
-            let response = self.connections.send(request).await;
+            let response = self.connections.send(request, changes).await;
             self.read(response.map_err(|error| self.failed(&error))?).await
         });
         sent.await.unwrap_or_else(|_| Err(UpstreamError::TimedOut { url: self.url.clone() }))
     }
 
     fn request(&self, request: Request) -> Result<http::Request<Full<Bytes>>, UpstreamError> {
-        let Request { method, path, body, workflow_token } = request;
+        let Request { method, path, body, workflow_token, .. } = request;
         let mut request = http::Request::new(Full::from(body));
         *request.method_mut() = method;
         *request.uri_mut() =

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod binary;
 mod common;
 
 use std::{
     net::SocketAddr,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
@@ -21,10 +23,14 @@ use axum::{
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
 };
-use common::{GENERAL_JOB, Options, TestProxy, problem, serve};
+use binary::{Home, PASSWORD};
+use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
 use http::StatusCode;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+};
 
 /// Little patience.
 fn short(options: &mut Options) {
@@ -316,5 +322,128 @@ async fn a_page_in_place_of_an_answer_is_not_taken_for_success() {
         proxy.sandbox.accepted(GENERAL_JOB),
         1,
         "it was made again, since it had not been made"
+    );
+}
+
+/// Serves on a free port, but closes a connection that was idle for a second and a quarter when the
+/// next request comes, without an answer.
+async fn serve_impatiently(router: Router) -> SocketAddr {
+    const PATIENCE: Duration = Duration::from_millis(1250);
+    let upstream = serve(router).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(upstream).await.unwrap();
+                let (mut buffer, mut idle_since) = ([0; 4096], Instant::now());
+                let mut answer = [0; 4096];
+                loop {
+                    tokio::select! {
+                        read = client.read(&mut buffer) => match read {
+                            Ok(1..) if idle_since.elapsed() > PATIENCE => return,
+                            Ok(length @ 1..) => server.write_all(&buffer[..length]).await.unwrap(),
+                            _ => return,
+                        },
+                        read = server.read(&mut answer) => {
+                            client.write_all(&answer[..read.unwrap()]).await.unwrap();
+                            idle_since = Instant::now();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_change_takes_no_connection_that_was_idle() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_impatiently(sandbox.router()).await;
+    let no_settling =
+        |options: &mut Options| options.upstream.settle_time = Duration::from_secs(3600);
+    let proxy = TestProxy::in_front_of(sandbox, upstream, no_settling).await;
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    let idle = async || tokio::time::sleep(Duration::from_millis(1500)).await;
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    proxy.ok("/jobs/list", "").await;
+    idle().await;
+    // Otherwise it would be settled for an hour, or in doubt.
+    proxy.ok(&format!("{job}/reserve"), "").await;
+    proxy.ok("/jobs/list", "").await;
+    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+    idle().await;
+    proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+}
+
+#[tokio::test]
+async fn an_update_whose_connection_breaks_is_made_again() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+    proxy.ok(&format!("{job}/reserve"), "").await;
+    let created = proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+    let id = created["workflow_id"].as_str().unwrap();
+    let url = proxy.url(&format!("/api/external{job}/workflow/{id}"));
+    for fault in ["cut_before", "cut_after"] {
+        proxy.sandbox.inject(format!("{fault}:job_workflow_update:1").parse().unwrap());
+        let updated = proxy.client.put(&url).body(workflow).send().await.unwrap();
+        assert_eq!(updated.status(), StatusCode::OK, "{fault}");
+    }
+}
+
+/// A request without a body, to a socket of the proxy.
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: &str) -> String {
+    let head = format!("POST /api/external{path} HTTP/1.1\r\nhost: {host}\r\n");
+    let rest = "content-length: 0\r\nconnection: close\r\n\r\n";
+    stream.write_all(format!("{head}{rest}").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_call_over_a_path_that_went_silent_ends_long_before_its_deadline() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", "[upstream]\ntimeout = '1h'\nconnect_timeout = '1s'");
+    let in_network = |script: &str, last: &[&str]| {
+        let mut command = home.wrapped("unshare");
+        // All of its processes end with the first.
+        command.args(["--net", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+        command.args(["sh", "-c", script, "sh"]).args(last);
+        command
+    };
+    let can = in_network("ip link set lo up", &[]).output();
+    if !can.is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no network of its own can be made here");
+    }
+    let program = env!("CARGO_BIN_EXE_agentpmt-proxy");
+    // When the file is there, what is sent between the two is lost.
+    let script = "ip link set lo up
+        \"$1\" sandbox --listen 127.0.0.1:8410 > sandbox.log 2>&1 &
+        \"$1\" serve --upstream http://127.0.0.1:8410 --listen unix:p.sock &
+        until [ -e silent ]; do sleep 0.05; done; ip link set lo down; touch is-silent; wait";
+    let _server = home.serve_as(&mut in_network(script, &[program]), Stdio::null());
+    let list = async || {
+        ask(UnixStream::connect(home.path("p.sock")).await.unwrap(), "localhost", "/jobs/list")
+            .await
+    };
+    let answered = async { while !list().await.starts_with("HTTP/1.1 200 ") {} };
+    tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+    home.write("silent", "");
+    let is_silent = async {
+        while !home.path("is-silent").exists() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_silent).await.unwrap();
+    let answer = list().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_unreachable"),
+        "{answer}"
     );
 }

@@ -104,7 +104,8 @@ impl Proxy {
         let proof = self.proof(permit).await?;
         let last_try = sender.upstream().last_try(changes, *deadline);
         let patience = sender.upstream().patience();
-        let mut tries = Tries::new(changes, last_try).with_patience(patience);
+        let method = &permit.call().action().method;
+        let mut tries = Tries::new(changes, last_try).with_patience(patience).of_method(method);
         loop {
             let tried = exchange.try_once(&proof, last_try).await?;
             match tries.next(&tried.outcome, Instant::now()) {

@@ -1,7 +1,7 @@
 //! Connections to one upstream: over TLS, through a proxy if there is one, and kept open for the
 //! next call.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri, header, uri::Scheme};
@@ -26,10 +26,17 @@ use tower::{
     util::BoxCloneSyncService,
 };
 
-use super::USER_AGENT;
+use super::{USER_AGENT, slept::slept};
 
 /// How long a connection that nobody uses stays open.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// A change takes no connection that was idle for longer: an upstream that closes it meanwhile leaves
+/// in doubt whether it was processed.
+const IDLE_FOR_CHANGES: Duration = Duration::from_secs(1);
+
+/// After a sleep of this length, no connection is taken for one that still leads anywhere.
+const SLEEP: Duration = Duration::from_secs(1);
 
 /// A connection that is silent is asked after this time whether it is alive, and again after the
 /// same time.
@@ -50,7 +57,7 @@ type Tcp = TokioIo<TcpStream>;
 #[derive(Debug)]
 pub(super) struct Connections {
     way: Way,
-    pools: ThreadLocal<Pool>,
+    pools: ThreadLocal<RefCell<Pools>>,
 }
 
 /// How a connection is made.
@@ -61,6 +68,14 @@ enum Way {
 }
 
 /// The connections of one thread.
+#[derive(Debug)]
+struct Pools {
+    reads: Pool,
+    changes: Pool,
+    /// For how long the machine had slept before the first of them was made.
+    slept: Duration,
+}
+
 #[derive(Debug)]
 enum Pool {
     Direct(Client<Connector<Tcp>, Full<Bytes>>),
@@ -90,9 +105,23 @@ impl Connections {
         Ok(Self { way, pools: ThreadLocal::new() })
     }
 
-    /// Sends a request over a connection of this thread, an open one if there is any.
-    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
-        match self.pools.get_or(|| self.way.pool()) {
+    /// Sends a request over a connection of this thread, an open one if there is any that may be used.
+    pub(super) fn send(&self, request: Request<Full<Bytes>>, changes: bool) -> ResponseFuture {
+        self.send_after(slept(), request, changes)
+    }
+
+    fn send_after(
+        &self,
+        slept: Duration,
+        request: Request<Full<Bytes>>,
+        changes: bool,
+    ) -> ResponseFuture {
+        let pools = self.pools.get_or(|| RefCell::new(self.way.pools(slept)));
+        let mut pools = pools.borrow_mut();
+        if slept.abs_diff(pools.slept) >= SLEEP {
+            *pools = self.way.pools(slept);
+        }
+        match if changes { &pools.changes } else { &pools.reads } {
             Pool::Direct(client) => client.request(request),
             Pool::Tunnel(client) => client.request(request),
         }
@@ -100,9 +129,13 @@ impl Connections {
 }
 
 impl Way {
-    fn pool(&self) -> Pool {
+    fn pools(&self, slept: Duration) -> Pools {
+        Pools { reads: self.pool(IDLE), changes: self.pool(IDLE_FOR_CHANGES), slept }
+    }
+
+    fn pool(&self, idle: Duration) -> Pool {
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).set_host(false);
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle).set_host(false);
         match self {
             Self::Direct(connector) => Pool::Direct(builder.build(connector.clone())),
             Self::Tunnel(connector) => Pool::Tunnel(builder.build(connector.clone())),
@@ -172,4 +205,55 @@ where
         true => format!("there was no connection within {time:?}").into(),
         false => error,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_sleep_of_the_machine_connections_are_made_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, SeqCst);
+                tokio::spawn(async move {
+                    let mut lines = BufReader::new(stream).lines();
+                    while let Some(line) = lines.next_line().await.unwrap() {
+                        if line.is_empty() {
+                            let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+                            lines.get_mut().write_all(answer).await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        let minute = Duration::from_secs(60);
+        let connections = Connections::new(&upstream, true, minute).unwrap();
+        // Reads and changes have a connection each.
+        for (slept, expected) in [(0, 2), (0, 2), (999, 2), (1000, 4), (1999, 4), (0, 6)] {
+            for changes in [false, true] {
+                let mut request = Request::new(Full::default());
+                *request.uri_mut() = upstream.clone();
+                let slept = minute + Duration::from_millis(slept);
+                connections.send_after(slept, request, changes).await.unwrap();
+                // The connection goes back into its pool.
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(made.load(SeqCst), expected, "{slept}");
+        }
+    }
 }

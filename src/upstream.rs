@@ -1,6 +1,7 @@
 //! The HTTP client to the upstream: one request, one deadline, one answer.
 
 mod connections;
+mod late;
 mod reach;
 mod slept;
 mod slots;
@@ -16,7 +17,7 @@ use hyper::{
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use self::{connections::Connections, reach::Reach, slots::Slots};
 pub use self::{reach::Seen, slots::Slot};
@@ -258,12 +259,12 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
         let changes = request.changes;
-        let sent = timeout_at(deadline, async {
+        let sent = late::by(deadline, async {
             let request = self.request(request)?;
             let response = self.connections.send(request, changes).await;
             self.read(response.map_err(|error| self.failed(&error))?).await
         });
-        sent.await.unwrap_or_else(|_| Err(UpstreamError::TimedOut { url: self.url.clone() }))
+        sent.await.unwrap_or_else(|| Err(UpstreamError::TimedOut { url: self.url.clone() }))
     }
 
     fn request(&self, request: Request) -> Result<http::Request<Full<Bytes>>, UpstreamError> {

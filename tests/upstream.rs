@@ -7,7 +7,7 @@ mod common;
 
 use std::{
     net::SocketAddr,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -404,6 +404,49 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, host: &str, path: 
     let read = stream.read_to_string(&mut answer);
     tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer").unwrap();
     answer
+}
+
+#[tokio::test]
+async fn an_answer_that_came_while_the_process_was_stopped_is_read() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let hold = gate.clone();
+    let held = from_fn(move |request: Request, next: Next| {
+        let (arrived, hold) = (arrived.clone(), hold.clone());
+        async move {
+            if !request.uri().path().ends_with("/auth/session") {
+                arrived.send(()).unwrap();
+                hold.acquire().await.unwrap().forget();
+            }
+            next.run(request).await
+        }
+    });
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = format!("http://{}", serve(sandbox.router().layer(held)).await);
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let times = "[upstream]\ntimeout = '9s'\nchange_timeout = '4s'";
+    home.write("proxy.toml", times);
+    let server = home.serve(&["serve", "--upstream", &upstream]);
+    // A try of either has three seconds.
+    for path in ["/jobs/list", &format!("/jobs/{GENERAL_JOB}/reserve")] {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let (path, host) = (path.to_owned(), server.address.to_string());
+        let answer = tokio::spawn(async move { ask(stream, &host, &path).await });
+        let arrival = tokio::time::timeout(Duration::from_secs(60), arrivals.recv());
+        arrival.await.unwrap().unwrap();
+        signal(server.id(), "STOP");
+        gate.add_permits(1);
+        tokio::time::sleep(Duration::from_millis(4500)).await;
+        signal(server.id(), "CONT");
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(arrivals.try_recv().is_err(), "neither was made again, and no status asked for");
+}
+
+fn signal(process: u32, name: &str) {
+    let kill = format!("kill -{name} {process}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod password;
 mod process;
 mod reload;
 mod sandbox;
+mod sandbox_state;
 mod secret;
 mod serve;
 mod signals;

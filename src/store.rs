@@ -113,6 +113,15 @@ impl Store {
         })))
     }
 
+    /// Lets [`Clients::is_followed`] see that this process uses the database, as long as it lives. A
+    /// store that has claimed an idempotency key is seen in any case.
+    ///
+    /// # Errors
+    /// Its lock could not be made, as on a full disk.
+    pub fn hold(&self) -> Result<(), StoreError> {
+        self.0.run.hold().map_err(|fault| StoreError::new(&self.0.path, fault))
+    }
+
     /// Waits until all that was given to the store before, also in the background, is on the disk.
     ///
     /// # Errors

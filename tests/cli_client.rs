@@ -251,12 +251,31 @@ fn clients_are_added_and_revoked_while_the_proxy_runs() {
     let home = Home::with_wallet().with_password(binary::PASSWORD);
     let server = home.serve(&["serve"]);
     server.is_ready(WALLET);
-    add(&home, "ci", &[]).result();
+    let told = |ran: Ran| assert!(!ran.told().contains("no running proxy"));
+    told(add(&home, "ci", &[]));
     assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    home.run(&["client", "revoke", "ci"]).result();
+    told(home.run(&["client", "revoke", "ci"]));
     assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    home.run(&["client", "remove", "ci"]).result();
+    told(home.run(&["client", "remove", "ci"]));
     server.is_ready(WALLET);
+}
+
+#[test]
+fn a_change_of_a_state_that_no_running_proxy_uses_says_so() {
+    let home = Home::with_wallet().with_password(binary::PASSWORD);
+    let mut server = home.serve(&["serve"]);
+    let told = |ran: Ran, state: &str| {
+        let text = ran.told();
+        let state = home.path(state).display().to_string();
+        let line = text.lines().find(|line| line.contains("no running proxy")).unwrap();
+        assert!(line.contains(&state) && line.contains("--state"), "{text}");
+    };
+    told(add(&home, "ci", &["--state", "other"]), "other");
+    told(add(&home, "bot", &["--state", "other", "--json"]), "other");
+    told(home.run(&["client", "revoke", "ci", "--state", "other"]), "other");
+    told(home.run(&["client", "remove", "ci", "--state", "other"]), "other");
+    server.kill();
+    told(add(&home, "ci", &[]), "state");
 }
 
 #[test]

@@ -7,9 +7,10 @@ mod binary;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
 };
 
-use binary::{Home, PASSWORD, WALLET};
+use binary::{Home, PASSWORD, Server, WALLET};
 
 const DOWN: &str = "http://127.0.0.1:1";
 
@@ -145,6 +146,7 @@ fn the_sandbox_prints_requests_that_work() {
     let wallet = server.line();
     let (_, wallet) = wallet.split_once("wallet    ").unwrap();
     server.is_ready(wallet);
+    assert!(server.line().starts_with("  state     /"));
     assert!(server.line().contains("/sandbox/faults"));
     assert_eq!(server.line(), "");
     assert!(server.line().starts_with("Try it"));
@@ -156,6 +158,68 @@ fn the_sandbox_prints_requests_that_work() {
         assert_eq!(status, 200, "{line}: {body}");
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{line}: {body}");
     }
+}
+
+/// The folder that a sandbox prints as that of its state.
+fn printed_state(server: &mut Server) -> String {
+    let line = std::iter::repeat_with(|| server.line()).find(|line| line.starts_with("  state "));
+    line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
+}
+
+const LIST: &str = "/api/external/jobs/list";
+
+#[test]
+fn the_sandbox_has_the_clients_and_the_journal_of_its_state() {
+    let home = Home::new();
+    home.write("proxy.toml", "state = 'real'");
+    for named in [&["--state", "mine"][..], &[]] {
+        let mut server = home.serve(&[&["serve", "--sandbox"], named].concat());
+        let state = printed_state(&mut server);
+        assert_eq!(server.request("POST", LIST).0, 200);
+        let add = ["client", "add", "ci", "--allow", "jobs", "--state", &state];
+        let added = home.run(&add);
+        assert!(!added.stderr.contains("no running proxy"), "{added:?}");
+        let token = added.result();
+        assert_eq!(server.request("POST", LIST).0, 401);
+        let token = format!("authorization: Bearer {}\r\n", token.trim_end());
+        assert_eq!(server.request_with("POST", LIST, &token).0, 200);
+        home.run(&["client", "revoke", "ci", "--state", &state]).result();
+        assert_eq!(server.request_with("POST", LIST, &token).0, 401);
+        let journal = home.run(&["journal", "export", "--state", &state]).ok();
+        for client in ["local", "ci"] {
+            let record = format!("\"client\":\"{client}\",\"kind\":\"signed\"");
+            assert!(journal.contains(&record), "{journal}");
+        }
+    }
+    assert!(!home.path("real").exists(), "that of the configuration is another proxy's");
+}
+
+#[test]
+fn a_sandbox_with_a_state_keeps_its_wallet_and_one_without_leaves_nothing() {
+    let home = Home::new();
+    let sandbox = || home.serve(&["serve", "--sandbox", "--state", "mine"]);
+    let wallet = |server: &Server| server.request("POST", "/api/external/auth/session").1;
+    let server = sandbox();
+    let before = wallet(&server);
+    server.signal("TERM");
+    let [key] = &std::fs::read_dir(home.path("mine/sandbox-wallet"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("one key")
+    };
+    assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    let address = key.to_str().unwrap().rsplit_once("--").unwrap().1;
+    assert!(before.contains(address), "{before}");
+    assert!(wallet(&sandbox()).contains(address));
+
+    let mut server = home.serve(&["serve", "--sandbox"]);
+    let state = printed_state(&mut server);
+    assert!(!wallet(&server).contains(address));
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    server.signal("TERM");
+    assert!(!std::fs::exists(&state).unwrap());
 }
 
 #[test]

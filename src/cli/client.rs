@@ -57,15 +57,17 @@ impl Client {
 
 impl Revoke {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        Clients::open(&config.database())?.revoke(&self.name, Timestamp::now())?;
+        let mut clients = Clients::open(&config.database())?;
+        clients.revoke(&self.name, Timestamp::now())?;
         tell(&format!("{} is revoked: its next call is refused.\n", self.name));
-        Ok(())
+        tell_if_unused(&clients, config)
     }
 }
 
 impl Remove {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        let last = Clients::open(&config.database())?.remove(&self.name)?;
+        let mut clients = Clients::open(&config.database())?;
+        let last = clients.remove(&self.name)?;
         tell(&format!("{} is removed.\n", self.name));
         if last {
             tell(
@@ -73,6 +75,20 @@ impl Remove {
                  everything again.\n",
             );
         }
-        Ok(())
+        tell_if_unused(&clients, config)
     }
+}
+
+/// Says so if no proxy runs that a change of the clients counts for, as when the state of another was
+/// meant.
+fn tell_if_unused(clients: &Clients, config: &Config) -> Result<(), Failure> {
+    if !clients.is_followed()? {
+        let state = std::path::absolute(&config.state).unwrap_or_else(|_| config.state.clone());
+        complain(format_args!(
+            "no running proxy uses the state in {}: this counts for one that is started with it \
+             (another state is named with --state)",
+            state.display()
+        ));
+    }
+    Ok(())
 }

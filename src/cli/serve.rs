@@ -2,7 +2,6 @@
 
 use std::{
     net::Ipv4Addr,
-    path::Path,
     pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,6 +17,7 @@ use super::{
     log::{self, Log},
     process,
     reload::{self, Reload},
+    sandbox_state,
     signals::{Hangup, Hangups, Signals},
     wallets::{self, Wallets},
 };
@@ -40,9 +40,11 @@ const DRAIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy serve --sandbox\n  \
                         agentpmt-proxy serve --sandbox --fault cut_after:job_complete:1\n  \
+                        agentpmt-proxy serve --sandbox --state sandbox-state\n  \
                         agentpmt-proxy serve --listen 127.0.0.1:9000")]
 pub(super) struct Serve {
-    /// Use a sandbox inside this program and a throw-away wallet: nothing leaves this machine
+    /// Use a sandbox inside this program and a wallet of its own: nothing leaves this machine. Both its
+    /// wallet and its state are thrown away at the end, unless --state names a folder to keep
     #[arg(long, conflicts_with_all = ["upstream", "wallet", "keys", "password_file"])]
     sandbox: bool,
     /// Make the sandbox misbehave; --help lists the kinds
@@ -70,6 +72,10 @@ impl Serve {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         environment::move_password()?;
         let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
+        let (settings, _throw_away) = match self.sandbox {
+            true => sandbox_state::settings(settings)?,
+            false => (settings, None),
+        };
         let settings = settings.with(flags);
         let config = settings.clone().load([])?;
         let log = log::start(&config.log)?;
@@ -84,9 +90,9 @@ impl Serve {
         }
         let wallets = wallets::unlock(&start.config)?;
         block_on(async {
-            let (upstream, database) = (start.config.upstream.clone(), start.config.database());
+            let upstream = start.config.upstream.clone();
             let text = banner(&start, &upstream.url.to_string(), &wallets);
-            serve(start, &upstream, &database, wallets, &text).await
+            serve(start, &upstream, wallets, &text).await
         })
     }
 }
@@ -155,36 +161,37 @@ async fn serve_proxy(
 async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> {
     let upstream = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = listen::local_address(&upstream)?;
-    // The wallet is thrown away, and so is what only its key opens.
-    let state = tempfile::tempdir().map_err(|cause| Failure::Runtime { cause })?;
     let sandbox = Sandbox::new(sandbox::Settings::default());
     faults.into_iter().for_each(|fault| sandbox.inject(fault));
     let upstream = listen::hand_over(upstream)?;
     // It serves until the process ends: the proxy's last calls still need it.
     tokio::spawn(async move { sandbox.serve(upstream).await });
-    let wallets = Wallets { first: Signer::random(), others: Vec::new() };
+    let wallets = Wallets { first: sandbox_state::wallet(&start.config)?, others: Vec::new() };
     let upstream = "a sandbox inside this program; nothing leaves this machine";
     let text = banner(&start, upstream, &wallets)
+        + &format!("  state     {}  (add a client: --state)\n", start.config.state.display())
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
         + &examples(&start);
     let url = UpstreamUrl::on_this_machine(address.port());
     let upstream = UpstreamConfig { url, ..start.config.upstream.clone() };
-    serve(start, &upstream, &state.path().join("proxy.db"), wallets, &text).await
+    serve(start, &upstream, wallets, &text).await
 }
 
-/// Serves with these wallets, which may be ones that the configuration does not know, as may upstream
-/// and database.
+/// Serves with these wallets, which may be ones that the configuration does not know, as may the
+/// upstream.
 async fn serve(
     start: Start,
     upstream: &UpstreamConfig,
-    database: &Path,
     wallets: Wallets,
     text: &str,
 ) -> Result<(), Failure> {
     let Start { settings, config, log, tls, listening } = start;
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
-    let store = Store::open(database, &keys)?;
+    let store = Store::open(&config.database(), &keys)?;
+    if let Err(error) = store.hold() {
+        tracing::warn!(%error, "commands cannot see that this proxy runs");
+    }
     let Wallets { first, others } = wallets;
     let proxy = Proxy::new(first, upstream.clone(), store, config.expose_workflow_token);
     let proxy = Arc::new(others.into_iter().fold(proxy, Proxy::and_wallet));

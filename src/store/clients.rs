@@ -14,6 +14,7 @@ use super::{
     file,
     journal::PATIENCE,
     known::{KNOWN, LEASE},
+    run,
 };
 use crate::{
     policy::Client,
@@ -166,6 +167,15 @@ impl Clients {
                 Ok(!has_any(transaction)?)
             }
         })
+    }
+
+    /// Whether a proxy that runs has this database, so that a change counts at once.
+    ///
+    /// # Errors
+    /// Its folder cannot be read.
+    pub fn is_followed(&self) -> Result<bool, StoreError> {
+        let alive = run::any_is_alive(file::folder(&self.path));
+        alive.map_err(|fault| StoreError::new(&self.path, fault))
     }
 
     /// Does all of the work or nothing of it. When this returns, nobody acts on what was before.

@@ -1,7 +1,7 @@
 //! One run of the process, and whether another run still lives.
 //!
 //! Several processes may use one file. What an earlier one left behind may be taken over when it
-//! has died, and not before: two would then work on the same. A run that claims anything holds a
+//! has died, and not before: two would then work on the same. A proxy, and a run that claims anything, holds a
 //! lock on a file of its own beside the database; the system drops the lock when the process ends,
 //! however it ends.
 
@@ -50,15 +50,7 @@ impl Run {
     /// Whether the run of this name is alive, be it this one or that of another process.
     pub(super) fn is_alive(&self, name: &str) -> Result<bool, Fault> {
         let id = Uuid::parse_str(name).map_err(|_| Fault::Malformed("name of a run"))?;
-        let file = match File::open(lock_path(&self.folder, id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            opened => opened.map_err(Fault::io("open the lock of another run beside it"))?,
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(cause)) => Err(Fault::io("lock a file beside it")(cause)),
-        }
+        is_locked(&lock_path(&self.folder, id))
     }
 
     /// The file has its name only when it is locked, so nobody finds it unlocked while we live.
@@ -76,6 +68,29 @@ impl Drop for Run {
             // A file that stays is swept by a later run.
             drop(fs::remove_file(lock_path(&self.folder, self.id)));
         }
+    }
+}
+
+/// Whether any run is alive whose lock is in this folder.
+pub(super) fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
+    for entry in fs::read_dir(folder).map_err(Fault::io("read its folder"))? {
+        let path = entry.map_err(Fault::io("read its folder"))?.path();
+        if is_lock(&path) && is_locked(&path)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_locked(path: &Path) -> Result<bool, Fault> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(Fault::io("open the lock of another run beside it"))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(cause)) => Err(Fault::io("lock a file beside it")(cause)),
     }
 }
 
@@ -108,13 +123,15 @@ mod tests {
     fn a_run_is_alive_from_its_first_claim_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (Run::new(folder.path()), Run::new(folder.path()));
-        assert_eq!(other.is_alive(&one.name()), Ok(false));
+        let any = || any_is_alive(folder.path());
+        assert_eq!((other.is_alive(&one.name()), any()), (Ok(false), Ok(false)));
         one.hold().unwrap();
         one.hold().unwrap();
         assert_eq!((one.is_alive(&one.name()), other.is_alive(&one.name())), (Ok(true), Ok(true)));
+        assert_eq!(any(), Ok(true));
         let name = one.name();
         drop(one);
-        assert_eq!(other.is_alive(&name), Ok(false));
+        assert_eq!((other.is_alive(&name), any()), (Ok(false), Ok(false)));
     }
 
     #[test]

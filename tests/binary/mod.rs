@@ -308,6 +308,11 @@ impl Server {
 
     /// The status and the body of the answer to a request without a body.
     pub fn request(&self, method: &str, path: &str) -> (u16, String) {
+        self.request_with(method, path, "")
+    }
+
+    /// The same with more header lines.
+    pub fn request_with(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         // So that a test fails instead of hanging.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -315,7 +320,7 @@ impl Server {
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n\
-             connection: close\r\n\r\n"
+             connection: close\r\n{headers}\r\n"
         )
         .unwrap();
         let mut answer = String::new();

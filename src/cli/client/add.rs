@@ -7,7 +7,7 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
-use super::{Failure, print, tell};
+use super::{Failure, print, tell, tell_if_unused};
 use crate::{
     cli::{count, number},
     config::Config,
@@ -72,12 +72,13 @@ impl Add {
         let Known { credential, token, text } = self.known_by()?;
         let json = self.json;
         let client = self.client(config)?;
-        let first =
-            Clients::create(&config.database())?.add(&client, &credential, Timestamp::now())?;
+        let mut clients = Clients::create(&config.database())?;
+        let first = clients.add(&client, &credential, Timestamp::now())?;
         let token = token.as_ref().map(ClientToken::expose);
         if json {
             let name = client.name.as_str();
-            return print(&format!("{}\n", json!({"name": name, "token": token, "first": first})));
+            print(&format!("{}\n", json!({"name": name, "token": token, "first": first})))?;
+            return tell_if_unused(&clients, config);
         }
         token.map_or(Ok(()), |token| print(&format!("{token}\n")))?;
         tell(&text);
@@ -87,7 +88,7 @@ impl Add {
                  client is known by.\n",
             );
         }
-        Ok(())
+        tell_if_unused(&clients, config)
     }
 
     fn client(self, config: &Config) -> Result<Client, Failure> {

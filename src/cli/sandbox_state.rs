@@ -1,0 +1,54 @@
+//! What `serve --sandbox` keeps: its state, and in it the wallet that only a sandbox knows.
+
+use std::{
+    fs::Permissions,
+    io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
+};
+
+use secrecy::SecretString;
+use tempfile::TempDir;
+
+use super::{Failure, Settings};
+use crate::{
+    config::Config,
+    signer::{
+        Signer,
+        keystore::{Keystore, KeystoreError, ScryptCost},
+    },
+};
+
+/// The folder of the wallet, in that of the state.
+const FOLDER: &str = "sandbox-wallet";
+
+/// The password of its key file. It is no secret: the wallet never has anything.
+const PASSWORD: &str = "sandbox";
+
+/// The settings with a state that no other proxy has: where the command line says, else in a folder
+/// that is gone with the returned value. The state of a configuration is not the sandbox's.
+pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>), Failure> {
+    if settings.flags.iter().any(|(key, _)| *key == "state") {
+        return Ok((settings, None));
+    }
+    let io = |cause| Failure::Runtime { cause };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("agentpmt-sandbox-").permissions(Permissions::from_mode(0o700));
+    let folder = builder.tempdir().map_err(io)?;
+    let path = folder.path().to_str().map(str::to_owned);
+    let path = path.ok_or_else(|| io(io::Error::from(ErrorKind::InvalidFilename)))?;
+    Ok((settings.with([("state", Some(path))]), Some(folder)))
+}
+
+/// The wallet of the state, which is made if there is none.
+pub(super) fn wallet(config: &Config) -> Result<Signer, Failure> {
+    let keystore = Keystore::new(config.state.join(FOLDER));
+    let password = SecretString::from(PASSWORD);
+    match keystore.find(None) {
+        Err(KeystoreError::Empty { .. }) => {
+            let signer = Signer::random();
+            keystore.save(&signer, &password, ScryptCost::LIGHT)?;
+            Ok(signer)
+        }
+        found => Ok(found?.unlock(&password)?),
+    }
+}

@@ -5,8 +5,9 @@
 mod binary;
 
 use agentpmt_proxy::{
+    policy::Client,
     signer::Signer,
-    store::Store,
+    store::{Clients, Store},
     types::{ClientToken, Credential},
 };
 use binary::{Home, Ran, WALLET};
@@ -102,6 +103,7 @@ fn a_client_is_listed_with_its_limits() {
     assert!(created >= before - SignedDuration::from_millis(1) && created <= Timestamp::now());
     let expected = json!({
         "name": "ci",
+        "access": "active",
         "allow": "jobs",
         "wallet": WALLET,
         "rate": "10/s",
@@ -114,11 +116,12 @@ fn a_client_is_listed_with_its_limits() {
         "last_used": null,
     });
     assert_eq!(row, expected);
-    let line = format!(
-        "ci                    jobs; admin; wallet {WALLET}; 10/s; at most 3 reservations; \
-         by token; expires 2999-01-31T00:00:00Z; never used\n"
+    let table = format!(
+        "NAME  ACCESS  ALLOW  KNOWN BY  LAST USE  EXPIRES               LIMITS\n\
+         ci    active  jobs   token     never     2999-01-31T00:00:00Z  admin; wallet {WALLET}; \
+         10/s; at most 3 reservations\n"
     );
-    assert_eq!(home.run(&["client", "list"]).ok(), line);
+    assert_eq!(home.run(&["client", "list"]).ok(), table);
 }
 
 #[test]
@@ -204,7 +207,8 @@ fn a_revoked_client_stays_on_the_list_and_may_be_added_again() {
     assert!(ran.stdout.is_empty() && ran.told().contains("ci is revoked"));
     home.run(&["client", "revoke", "ci"]).result();
     let list = home.run(&["client", "list"]).ok();
-    assert!(list.contains("never used; REVOKED 20") && !list.contains("by token"), "{list}");
+    assert!(list.contains("\nci    REVOKED  jobs   -  "), "{list}");
+    assert_eq!(row(&home, "ci")["access"], "revoked");
     assert!(time(&row(&home, "ci")["revoked"]) <= Timestamp::now());
     let ran = add(&home, "ci", &[]);
     assert_ne!(token(&ran.stdout).hash(), old.hash());
@@ -229,6 +233,23 @@ fn the_last_client_that_is_removed_is_told_what_changes_with_it() {
     let ran = home.run(&["client", "list"]);
     assert_eq!((ran.code, &*ran.stdout), (Some(0), ""));
     assert!(ran.stderr.contains("client add NAME --allow jobs"), "{ran:?}");
+}
+
+#[test]
+fn a_client_whose_time_is_over_is_marked() {
+    let home = Home::new();
+    let mut clients = Clients::create(&home.path("state/proxy.db")).unwrap();
+    let now = Timestamp::now();
+    for (name, expires, uid) in [("old", now, 1), ("new", now + SignedDuration::from_hours(1), 2)] {
+        let (name, expires) = (name.parse().unwrap(), Some(expires));
+        let client = Client { name, expires, ..Client::local() };
+        clients.add(&client, &Credential::Uid(uid), now).unwrap();
+    }
+    let list = home.run(&["client", "list"]).ok();
+    let lines: Vec<_> = list.lines().collect();
+    assert!(lines[1].starts_with("new   active "), "{list}");
+    assert!(lines[2].starts_with("old   EXPIRED "), "{list}");
+    assert_eq!(row(&home, "old")["access"], "expired");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub enum Admission {
 impl Store {
     /// The client that is known by a credential and not revoked. One whose time is over is found as
     /// well: that is for the policy to say. That it was here is noted in the background, about once a
-    /// minute.
+    /// second.
     ///
     /// The database is not asked for every call, but a change of the clients counts from the moment
     /// at which it is acknowledged ([`Clients`](super::Clients)).

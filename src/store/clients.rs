@@ -44,7 +44,7 @@ pub struct ClientRecord {
     pub credential: Option<Credential>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
-    /// When it called the last time, to about a minute.
+    /// When it called the last time, to about a second.
     pub last_used: Option<Timestamp>,
 }
 

@@ -35,7 +35,7 @@ pub(crate) const KNOWN: Duration = Duration::from_millis(50);
 const RENEWED: Duration = Duration::from_millis(20);
 
 /// How exactly the last use of a client is known.
-const USE_NOTED: SignedDuration = SignedDuration::from_mins(1);
+const USE_NOTED: SignedDuration = SignedDuration::from_secs(1);
 
 /// The last use of a client that was never here, in milliseconds: longer ago than any.
 const NEVER: i64 = i64::MIN;

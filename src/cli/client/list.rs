@@ -24,7 +24,8 @@ impl List {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         let clients = Clients::open(&config.database())?.list()?;
         if self.json {
-            let rows: Vec<_> = clients.iter().map(as_json).collect();
+            let now = Timestamp::now();
+            let rows: Vec<_> = clients.iter().map(|record| as_json(record, now)).collect();
             return print(&format!("{}\n", json!(rows)));
         }
         if clients.is_empty() {
@@ -32,16 +33,18 @@ impl List {
                 "there is no client, so everyone who reaches the proxy on this machine may do \
                  everything; add one: `agentpmt-proxy client add NAME --allow jobs`",
             );
+            return Ok(());
         }
-        clients.iter().try_for_each(|record| print(&as_line(record)))
+        print(&table(&clients, Timestamp::now()))
     }
 }
 
-fn as_json(record: &ClientRecord) -> Value {
+fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
     let ClientRecord { client, credential, revoked, last_used } = record;
     let text = |time: &Timestamp| time.to_string();
     json!({
         "name": client.name.as_str(),
+        "access": access(record, now).to_lowercase(),
         "allow": client.allow.to_string(),
         "wallet": client.wallet.map(|wallet| wallet.to_string()),
         "rate": client.rate.map(|rate| rate.to_string()),
@@ -55,22 +58,53 @@ fn as_json(record: &ClientRecord) -> Value {
     })
 }
 
-/// The client, what it may call, and what else there is to say of it.
-fn as_line(ClientRecord { client, credential, revoked, last_used, .. }: &ClientRecord) -> String {
+/// What stands above each column.
+const HEADINGS: [&str; 7] =
+    ["NAME", "ACCESS", "ALLOW", "KNOWN BY", "LAST USE", "EXPIRES", "LIMITS"];
+
+/// A line for each client, below the headings.
+fn table(clients: &[ClientRecord], now: Timestamp) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(clients.iter().map(|record| columns(record, now)));
+    let widths: [usize; 7] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    });
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(widths).map(|(text, width)| format!("{text:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+fn columns(record: &ClientRecord, now: Timestamp) -> [String; 7] {
+    let ClientRecord { client, credential, last_used, .. } = record;
     let time = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let notes = [
-        Some(client.allow.to_string()),
+    let limits = [
         client.admin.then(|| "admin".to_owned()),
         client.wallet.map(|wallet| format!("wallet {wallet}")),
         client.rate.map(|rate| rate.to_string()),
         client.max_reservations.map(|max| format!("at most {max} reservations")),
-        credential.as_ref().map(|credential| format!("by {}", known_by(credential))),
-        client.expires.map(|end| format!("expires {}", time(end))),
-        Some(last_used.map_or("never used".to_owned(), |at| format!("last used {}", time(at)))),
-        revoked.map(|at| format!("REVOKED {}", time(at))),
     ];
-    let notes: Vec<_> = notes.into_iter().flatten().collect();
-    format!("{:20}  {}\n", client.name.as_str(), notes.join("; "))
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
+    let dash = || "-".to_owned();
+    [
+        client.name.to_string(),
+        access(record, now).to_owned(),
+        client.allow.to_string(),
+        credential.as_ref().map_or_else(dash, known_by),
+        last_used.map_or("never".to_owned(), time),
+        client.expires.map_or("never".to_owned(), time),
+        if limits.is_empty() { dash() } else { limits.join("; ") },
+    ]
+}
+
+/// Whether a client may still call; in capitals if not.
+fn access(ClientRecord { client, revoked, .. }: &ClientRecord, now: Timestamp) -> &'static str {
+    match client.expires {
+        _ if revoked.is_some() => "REVOKED",
+        Some(end) if end <= now => "EXPIRED",
+        _ => "active",
+    }
 }
 
 fn known_by(credential: &Credential) -> String {

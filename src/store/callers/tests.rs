@@ -95,11 +95,12 @@ async fn callers_have_to_be_clients_until_the_last_one_is_removed() {
 }
 
 #[tokio::test]
-async fn the_last_use_is_noted_once_a_minute() {
+async fn the_last_use_is_noted_once_a_second() {
     let folder = Folder::new();
     let store = folder.open();
     let credential = folder.add(&client("ci"));
-    for (now, noted) in [(0, 0), (59, 0), (60, 60), (30, 60), (-30, -30)] {
+    let at = |ms: i64| at(0) + SignedDuration::from_millis(ms);
+    for (now, noted) in [(0, 0), (999, 0), (1000, 1000), (500, 1000), (-500, -500)] {
         store.client_by(credential, at(now)).await.unwrap().unwrap();
         store.flush().await.unwrap();
         assert_eq!(last_used(&folder), Some(at(noted)), "at {now}");
@@ -181,9 +182,9 @@ async fn nothing_that_changes_is_recorded_for_a_client_after_its_access() {
     add(at(2), Some(now));
     assert_eq!(record(8, Some(at(2))).await, Err(()), "its time is over");
     store.flush().await.unwrap();
-    let kinds = Journal::open(&folder.path()).unwrap().tail(9).unwrap();
+    let kinds = Journal::open(&folder.path()).unwrap().tail(99).unwrap();
     let kind = |record: &Record| record.fields().unwrap().text("kind").unwrap();
-    let kinds: Vec<_> = kinds.iter().map(kind).collect();
+    let kinds: Vec<_> = kinds.iter().map(kind).filter(|kind| kind != "admin").collect();
     let [signed, denied] = ["signed", "denied"];
     assert_eq!(kinds, [signed, denied, signed, denied, denied, denied, signed, denied]);
 }

@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, RawQuery, Request, State},
     http::{
         Method, StatusCode, Uri,
         header::{EXPECT, HOST},
@@ -231,11 +231,15 @@ async fn healthy() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// The wallet is open before the listener is. The upstream's state is not asked for.
-async fn ready(State(surface): State<Arc<Surface>>) -> Response {
-    let (status, word) = match surface.proxy.is_ready().await {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+/// The wallet is open before the listener is. The upstream is asked only for `?upstream`.
+async fn ready(State(surface): State<Arc<Surface>>, RawQuery(query): RawQuery) -> Response {
+    let proxy = &surface.proxy;
+    let (status, word) = if !proxy.is_ready().await {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    } else if query.as_deref() == Some("upstream") && !proxy.is_upstream_reached().await {
+        (StatusCode::SERVICE_UNAVAILABLE, "upstream not reached")
+    } else {
+        (StatusCode::OK, "ready")
     };
     (status, Json(json!({ "status": word }))).into_response()
 }

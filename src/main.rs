@@ -92,6 +92,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::NonePassed
         | Failure::Listen { .. }
         | Failure::NotReady { .. }
+        | Failure::NotReached { .. }
         | Failure::Client(_)
         | Failure::Runtime { .. }
         | Failure::Rerun { .. }

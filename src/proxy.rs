@@ -73,6 +73,9 @@ pub struct Incoming {
 /// How long it is known whether records can be written.
 const READY: Duration = Duration::from_millis(250);
 
+/// How long it is known whether the upstream answers.
+const REACHED: Duration = Duration::from_secs(1);
+
 /// Wallets, their sessions, what is on record, and the way to the upstream.
 #[derive(Debug)]
 pub struct Proxy {
@@ -87,6 +90,8 @@ pub struct Proxy {
     ending: CancellationToken,
     /// When it was tried last whether records can be written, and whether they could.
     writable: Mutex<Option<(Instant, bool)>>,
+    /// When the upstream was probed last, and whether it answered.
+    reached: Mutex<Option<(Instant, bool)>>,
     expose_workflow_token: AtomicBool,
 }
 
@@ -110,6 +115,7 @@ impl Proxy {
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
             writable: Mutex::default(),
+            reached: Mutex::default(),
             expose_workflow_token: AtomicBool::new(expose_workflow_token),
         }
     }
@@ -163,6 +169,20 @@ impl Proxy {
             *writable = Some((Instant::now(), is_writable));
         }
         !self.ending.is_cancelled() && is_writable
+    }
+
+    /// Whether the upstream answers, as was seen a second ago or later. Those who ask meanwhile wait for
+    /// the same answer.
+    pub async fn is_upstream_reached(&self) -> bool {
+        let mut reached = self.reached.lock().await;
+        if let Some((at, is_reached)) = *reached
+            && at.elapsed() < REACHED
+        {
+            return is_reached;
+        }
+        let is_reached = self.upstream.probe().await.is_ok();
+        *reached = Some((Instant::now(), is_reached));
+        is_reached
     }
 
     /// The reservations that run, as far as a client may see them: its own, or for an admin all.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use self::{connections::Connections, reach::Reach, slots::Slots};
 pub use self::{reach::Seen, slots::Slot};
-use crate::{body, config::UpstreamConfig, types::ClientName};
+use crate::{action::SESSION_PATH, body, config::UpstreamConfig, types::ClientName};
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -200,6 +200,18 @@ impl Upstream {
     /// What the last calls showed of the upstream.
     pub fn seen(&self) -> Seen {
         self.reach.seen()
+    }
+
+    /// Asks whether the upstream answers, for as long as connecting may take. It counts what it says
+    /// for nothing.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn probe(&self) -> Result<(), UpstreamError> {
+        let (path, body) = (SESSION_PATH.to_owned(), String::new());
+        let request =
+            Request { method: Method::HEAD, path, body, workflow_token: None, changes: false };
+        self.send(request, Instant::now() + self.connect_timeout).await.map(drop)
     }
 
     /// How long the upstream may still be at work on a change, counted from the moment in which it

@@ -38,6 +38,39 @@ async fn the_first_signal_lets_a_call_end_and_takes_no_more() {
     assert_eq!(server.end().code, Some(0));
 }
 
+#[test]
+fn the_end_drops_a_call_that_could_not_be_sent() {
+    // Nobody has the port, and it would be tried for an hour.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let hour = "[upstream]\nconnect_timeout = '1h'\ntimeout = '1h'\nchange_timeout = '1h'";
+    home.write("proxy.toml", hour);
+    for path in ["list", "68f0a1c27b3e4d5f60718201/reserve"] {
+        let server = home.serve(&["serve", "--upstream", &upstream]);
+        let mut calling = connect(server.address);
+        write!(
+            calling,
+            "POST /api/external/jobs/{path} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\n\r\n",
+            server.address
+        )
+        .unwrap();
+        until(|| !upstream_seen(&server)["last_failure"].is_null());
+        let address = server.address.to_string();
+        let wait = ["wait", "--upstream", "--timeout", "1s", "--listen", &address];
+        home.run(&wait).fails(69, &["reached the upstream", "/proxy/status"]);
+        signal(server.id(), "INT");
+        assert_eq!(status(&mut calling), 502);
+        assert_eq!(server.end().code, Some(0));
+    }
+}
+
+fn upstream_seen(server: &Server) -> serde_json::Value {
+    let (_, status) = server.request("GET", "/proxy/status");
+    serde_json::from_str::<serde_json::Value>(&status).unwrap()["upstream"].clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_signal_ends_it_at_once() {
     let (_home, sandbox, server) =

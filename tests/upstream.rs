@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -114,6 +114,9 @@ async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
             (&"upstream_unreachable".into(), &"safe".into())
         );
     }
+    let ready = async |path| proxy.client.get(proxy.url(path)).send().await.unwrap().status();
+    assert_eq!(ready("/readyz?upstream").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready("/readyz").await, StatusCode::OK);
     let seen = async || -> Value {
         let text = proxy.client.get(proxy.url("/proxy/status")).send().await.unwrap().text().await;
         serde_json::from_str::<Value>(&text.unwrap()).unwrap()["upstream"].clone()
@@ -129,8 +132,76 @@ async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let answered = async { while proxy.post("/jobs/list", "").await.status() != StatusCode::OK {} };
     tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+    let reached = async { while ready("/readyz?upstream").await != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap();
     let over = seen().await;
     assert!(over["unreachable_since"].is_null() && over["last_success"].is_string(), "{over}");
+}
+
+#[tokio::test]
+async fn who_asks_for_the_upstream_shares_one_probe() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let page = move || {
+        count.fetch_add(1, SeqCst);
+        async { StatusCode::METHOD_NOT_ALLOWED }
+    };
+    let upstream = serve(Router::new().fallback(page)).await;
+    let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, short).await;
+    let ready = async || {
+        let get = proxy.client.get(proxy.url("/readyz?upstream")).send().await.unwrap();
+        assert_eq!(get.status(), StatusCode::OK, "whatever it says, it answers");
+    };
+    let begun = Instant::now();
+    futures_util::future::join_all((0..50).map(|_| ready())).await;
+    let most = 1 + begun.elapsed().as_secs() as usize;
+    assert!((1..=most).contains(&asked.load(SeqCst)), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_was_lost_before_an_outage_is_told_soon() {
+    let sandbox = Sandbox::new(Settings::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let ended = Arc::new(std::sync::Mutex::new(Some(ended)));
+    // It goes down while it makes the change.
+    let goes_down = from_fn(move |request: Request, next: Next| {
+        let reserve = request.uri().path().ends_with("/reserve");
+        let ended = ended.lock().unwrap().take_if(|_| reserve);
+        async move {
+            if let Some(ended) = ended {
+                ended.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }
+            next.run(request).await
+        }
+    });
+    let router = sandbox.router().layer(goes_down);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = listener.into_std().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            end.await.unwrap();
+        });
+    });
+    let long = |options: &mut Options| {
+        options.upstream.connect_timeout = Duration::from_millis(300);
+        options.upstream.timeout = Duration::from_secs(3600);
+        options.upstream.change_timeout = Duration::from_secs(3600);
+    };
+    let proxy = TestProxy::in_front_of(sandbox, address, long).await;
+    let path = format!("/jobs/{GENERAL_JOB}/reserve");
+    let reserve = proxy.post(&path, "");
+    let told = tokio::time::timeout(Duration::from_secs(60), reserve).await.unwrap();
+    let told = problem(told).await;
+    assert_eq!(
+        (&told["code"], &told["retry"]),
+        (&"outcome_unknown".into(), &"check_first".into()),
+        "{told}"
+    );
 }
 
 #[tokio::test]

@@ -152,6 +152,15 @@ pub enum Failure {
         /// Where it was looked for.
         address: ListenAddress,
     },
+    /// No proxy that reaches the upstream came in time.
+    #[error(
+        "no proxy on {address} reached the upstream in time; if one runs there, GET /proxy/status \
+         and its log say why"
+    )]
+    NotReached {
+        /// Where it was looked for.
+        address: ListenAddress,
+    },
     /// Only systemd knows where the proxy listens.
     #[error("only systemd knows where the proxy listens; name the place with --listen")]
     NowhereToAsk,

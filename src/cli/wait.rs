@@ -17,13 +17,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Wait until the proxy is ready
 ///
-/// It ends as soon as the proxy of this configuration answers /readyz with 200.
+/// It ends as soon as the proxy of this configuration answers /readyz with 200, or with --upstream
+/// /readyz?upstream.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy serve --sandbox &\n  agentpmt-proxy wait")]
 pub(super) struct Wait {
     /// Where the proxy listens: ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Wait until the proxy reaches the upstream too
+    #[arg(long)]
+    upstream: bool,
     /// How long to wait at most
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     timeout: Duration,
@@ -34,10 +38,14 @@ impl Wait {
         let config = settings.load([("listen", self.listen)])?;
         let address = config.listen.iter().find(|address| **address != ListenAddress::Systemd);
         let address = address.ok_or(Failure::NowhereToAsk)?;
-        let not_ready = || Failure::NotReady { address: address.clone() };
+        let not_ready = || match (self.upstream, address.clone()) {
+            (true, address) => Failure::NotReached { address },
+            (false, address) => Failure::NotReady { address },
+        };
         let ready = async {
             let client = client(address, self.timeout).map_err(|_| not_ready())?;
-            let url = format!("{}/readyz", base(address, listen::scheme(&config)));
+            let path = if self.upstream { "/readyz?upstream" } else { "/readyz" };
+            let url = format!("{}{path}", base(address, listen::scheme(&config)));
             while !is_ready(&client, &url).await {
                 sleep(PAUSE).await;
             }

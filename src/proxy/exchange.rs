@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures_util::future::join;
 use http::HeaderValue;
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{CallError, Incoming, Proxy, settle::is_silent};
 use crate::{
@@ -108,7 +108,14 @@ impl Proxy {
         let mut tries = Tries::new(changes, last_try).with_patience(patience).of_method(method);
         loop {
             let tried = exchange.try_once(&proof, last_try).await?;
-            match tries.next(&tried.outcome, Instant::now()) {
+            let mut next = tries.next(&tried.outcome, Instant::now());
+            if let Next::Again(pause) = next {
+                // What waits to be sent is dropped when the process ends.
+                if timeout(pause, self.ending.cancelled()).await.is_ok() && !pause.is_zero() {
+                    next = Next::Return;
+                }
+            }
+            match next {
                 Next::Return => {
                     let ended = self.answered(permit, tried.outcome).await;
                     return match in_doubt {
@@ -116,7 +123,7 @@ impl Proxy {
                         None => ended,
                     };
                 }
-                Next::Again(pause) => sleep(pause).await,
+                Next::Again(_) => {}
                 Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));

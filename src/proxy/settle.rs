@@ -101,7 +101,8 @@ impl Exchange<'_> {
         let Some(look) = self.permit.look() else { return JobStatus::default() };
         let Some(signed) = look.signed() else { return JobStatus::default() };
         let origin = Origin::of_look(&self.origin);
-        let mut tries = Tries::new(false, self.deadline);
+        let patience = self.sender.upstream().patience();
+        let mut tries = Tries::new(false, self.deadline).with_patience(patience);
         loop {
             let try_deadline = self.sender.upstream().one_try(false, self.deadline);
             let Ok(tried) = self.sender.try_signed(signed, &origin, try_deadline).await else {

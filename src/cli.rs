@@ -163,12 +163,16 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 
 /// Prints to standard output. A reader that has gone away, as in `… | head`, is no failure.
 fn print(text: &str) -> Result<(), Failure> {
+    print_while_read(text).map(drop)
+}
+
+/// The same; tells whether the reader is still there.
+fn print_while_read(text: &str) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Io { doing: "write to", path: "standard output".into(), cause })
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(cause) => Err(Failure::Io { doing: "write to", path: "standard output".into(), cause }),
     }
 }
 

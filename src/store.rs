@@ -17,6 +17,7 @@ mod schema;
 mod seal;
 
 mod client_row;
+mod deed;
 mod denial;
 mod held;
 mod inbox;
@@ -58,8 +59,10 @@ pub use self::{
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     callers::Admission,
     clients::{ClientRecord, Clients, ClientsError},
+    deed::Deed,
     denial::{Caller, Denial},
     error::{Fault, StoreError},
+    journal::record_deed,
     pending::{Opening, Pending},
     record::{Entry, Outcome, Record},
     reservations::Reservation,

@@ -236,6 +236,32 @@ fn the_last_client_that_is_removed_is_told_what_changes_with_it() {
 }
 
 #[test]
+fn what_is_done_to_clients_is_on_record() {
+    let home = Home::new();
+    add(&home, "ci", &[]).result();
+    add(&home, "ci", &[]).fails(73, &["already"]);
+    home.run(&["client", "revoke", "ci"]).result();
+    home.run(&["client", "revoke", "ci"]).result();
+    home.run(&["client", "remove", "ci"]).result();
+    let lines = home.run(&["journal", "tail", "--json"]).ok();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let deeds: Vec<_> = lines.iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(
+        deeds,
+        ["client_add", "client_revoke", "client_remove"],
+        "what changed nothing is not"
+    );
+    let user = format!("uid {}", rustix::process::getuid().as_raw());
+    for line in lines {
+        assert_eq!((&line["kind"], &line["client"]), (&json!("admin"), &json!("ci")));
+        assert_eq!(line["by"], user);
+    }
+    let text = home.run(&["journal", "tail", "--client", "ci"]).ok();
+    assert!(text.lines().next().unwrap().contains(&user), "{text}");
+    home.run(&["journal", "verify"]).result();
+}
+
+#[test]
 fn a_client_whose_time_is_over_is_marked() {
     let home = Home::new();
     let mut clients = Clients::create(&home.path("state/proxy.db")).unwrap();

@@ -118,6 +118,20 @@ fn a_confirmed_export_is_a_key_file_under_its_own_password() {
 }
 
 #[test]
+fn an_export_is_on_record_where_there_is_a_journal() {
+    let home = home();
+    export(&home, &["first.json"], "d025").ok();
+    assert!(!home.path("state").exists());
+    home.run(&["client", "add", "ci", "--allow", "jobs"]).result();
+    export(&home, &["second.json"], "wrong").fails(66, &["last"]);
+    export(&home, &["third.json"], "d025").ok();
+    let journal = home.run(&["journal", "tail", "--changes"]).ok();
+    let lines: Vec<_> = journal.lines().collect();
+    assert!(lines.len() == 2 && lines[1].contains("wallet_export"), "{journal}");
+    assert!(lines[1].contains(WALLET), "{journal}");
+}
+
+#[test]
 fn an_export_to_a_file_is_for_its_owner_alone_and_replaces_nothing() {
     let home = home();
     assert_eq!(export(&home, &["copy.json"], "d025").ok(), "");

@@ -28,10 +28,10 @@ fn home() -> Home {
     Home::with_wallet().with_password(PASSWORD)
 }
 
-/// Adds a client by the command, and returns the first line that it prints.
+/// Adds a client by the command, and returns its token, if it has one.
 fn add(home: &Home, name: &str, more: &[&str]) -> String {
     let text = home.run(&[&["client", "add", name, "--allow", "jobs"], more].concat()).result();
-    text.lines().next().unwrap().to_owned()
+    text.trim_end().to_owned()
 }
 
 /// A sandbox, and the program in front of it at one place.

@@ -107,6 +107,20 @@ fn a_certificate_that_is_no_regular_file_is_refused() {
 }
 
 #[test]
+fn a_reload_is_on_record_with_who_asked_for_it() {
+    let (home, server) = serve("");
+    assert_eq!(reload(&server).0, 200);
+    let id = server.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    let deeds = || home.run(&["journal", "tail"]).result();
+    until(|| deeds().lines().count() == 2);
+    let deeds = deeds();
+    let by = |line: &str| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>().join(" ");
+    let by: Vec<_> = deeds.lines().map(by).collect();
+    assert_eq!(by, ["local reload", "SIGHUP reload"]);
+}
+
+#[test]
 fn what_needs_a_restart_is_named() {
     let (home, server) = serve("");
     home.write(

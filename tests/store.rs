@@ -121,20 +121,137 @@ async fn everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn tail_shows_what_has_no_outcome_while_the_store_is_open() {
+async fn tail_shows_a_line_a_call_with_what_came_of_it() {
     let home = Home::new();
     let store = home.open();
     home.write_three_records(&store).await;
     let output = home.journal(&["tail"]);
     assert!(output.status.success(), "{output:?}");
     let lines: Vec<_> = text(&output.stdout).lines().collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(lines[0].ends_with("signed   request-1  job_complete job1 for agent"), "{lines:?}");
-    assert!(lines[1].ends_with("outcome  request-1  200 in 12 ms"), "{lines:?}");
-    assert!(lines[2].ends_with("job_complete job1 for agent  NO OUTCOME"), "{lines:?}");
-    let last = home.journal(&["tail", "-n", "1", "--json"]);
-    let last: serde_json::Value = serde_json::from_slice(&last.stdout).unwrap();
-    assert_eq!((&last["record"]["seq"], &last["record"]["kind"]), (&3.into(), &"signed".into()));
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(words(lines[0]), ["1", "agent", "job_complete", "job1", "200", "in", "12", "ms"]);
+    assert_eq!(words(lines[1]), ["3", "agent", "job_complete", "job1", "NO", "OUTCOME"]);
+    let last = home.journal(&["tail", "-n", "2", "--json"]);
+    let calls: Vec<serde_json::Value> =
+        text(&last.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&calls[0]["seq"], &calls[0]["action"]), (&1.into(), &"job_complete".into()));
+    assert_eq!((&calls[0]["status"], &calls[0]["milliseconds"]), (&200.into(), &12.into()));
+    assert_eq!((&calls[1]["seq"], &calls[1]["outcome"]), (&3.into(), &serde_json::Value::Null));
+}
+
+/// The words of a line, but for its time.
+fn words(line: &str) -> Vec<&str> {
+    let mut words: Vec<_> = line.split_whitespace().collect();
+    assert!(words.remove(1).ends_with('Z'), "{line}");
+    words
+}
+
+#[tokio::test]
+async fn tail_shows_the_calls_of_a_client_or_job_the_changes_or_those_since_a_time() {
+    let home = Home::new();
+    let store = home.open();
+    let calls = [
+        ("agent", "job_list", None),
+        ("agent", "job_complete", Some("job1")),
+        ("other", "job_complete", Some("job2")),
+        ("other", "job_status", Some("job1")),
+    ];
+    for (number, (client, action, product)) in (1..).zip(calls) {
+        let product = product.map(|product| product.parse().unwrap());
+        let entry = home.entry(number);
+        store.note(&Entry { client: client.into(), action, product, ..entry }).await;
+    }
+    store.flush().await.unwrap();
+    let shown = |args: &[&str]| {
+        let output = home.journal(&[&["tail"], args].concat());
+        assert!(output.status.success(), "{output:?}");
+        let lines = text(&output.stdout).lines();
+        lines.map(|line| words(line)[0].parse().unwrap()).collect::<Vec<u32>>()
+    };
+    assert_eq!(shown(&[]), [1, 2, 3, 4]);
+    assert_eq!(shown(&["-n", "3"]), [2, 3, 4]);
+    assert_eq!(shown(&["--client", "agent"]), [1, 2]);
+    assert_eq!(shown(&["--client", "agent", "-n", "1"]), [2], "the last that fits");
+    assert_eq!(shown(&["--job", "JOB1"]), [2, 4]);
+    assert_eq!(shown(&["--changes"]), [2, 3]);
+    assert_eq!(shown(&["--changes", "--client", "other", "--job", "job2"]), [3]);
+    assert_eq!(shown(&["--since", "1h"]), [1, 2, 3, 4]);
+    assert!(shown(&["--since", "2999-01-31T00:00:00Z"]).is_empty());
+    let output = home.journal(&["tail", "--client", "nobody"]);
+    assert!(text(&output.stderr).contains("no call fits"), "{output:?}");
+    let output = home.journal(&["tail", "--since", "yesterday"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("such as 2h"), "{output:?}");
+}
+
+#[tokio::test]
+async fn tail_tells_how_many_denied_calls_a_record_stands_for() {
+    let home = Home::new();
+    let store = home.open();
+    let denial = Denial {
+        call_id: "call-1".parse().unwrap(),
+        caller: Caller::Client("ci".parse().unwrap()),
+        wallet: None,
+        action: "job_list",
+        product: None,
+        reason: "rate",
+    };
+    for _ in 0..100 {
+        store.denied(&denial).await;
+    }
+    store.flush().await.unwrap();
+    let output = home.journal(&["tail", "-n", "2"]);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert!(lines[0].ends_with("denied: rate"), "{lines:?}");
+    assert!(lines[1].ends_with("denied: rate 40 times"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_empty_journal_says_so() {
+    let home = Home::new();
+    let store = home.open();
+    let output = home.journal(&["tail"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(text(&output.stderr).contains("the journal is empty"), "{output:?}");
+    drop(store);
+}
+
+#[tokio::test]
+async fn tail_follows_each_call_to_its_end_until_nobody_reads() {
+    let home = Home::new();
+    let store = home.open();
+    home.write_three_records(&store).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentpmt-proxy"));
+    command.args(["journal", "tail", "-f", "-n", "1", "--state"]).arg(home.state());
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let (told, lines) = std::sync::mpsc::sync_channel(0);
+    std::thread::spawn(move || {
+        let lines = std::io::BufRead::lines(output).map_while(Result::ok);
+        // It ends, and with it the reading, once the test takes no more.
+        lines.take_while(|line| told.send(line.clone()).is_ok()).for_each(drop);
+    });
+    let next = || lines.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+    assert!(next().ends_with("NO OUTCOME"));
+    store.outcome(&home.entry(2).request_id, Outcome::NotSent).await;
+    assert!(next().ends_with("not sent"));
+    let third = home.entry(3);
+    store.sign_record(&third, None).await.unwrap();
+    store.outcome(&third.request_id, Outcome::Answered { status: 409, milliseconds: 7 }).await;
+    assert_eq!(words(&next())[1..], ["agent", "job_complete", "job1", "409", "in", "7", "ms"]);
+    drop(lines);
+    let mut number = 4;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        let entry = home.entry(number);
+        store.sign_record(&entry, None).await.unwrap();
+        store.outcome(&entry.request_id, Outcome::Unknown).await;
+        assert!(number < 100_000);
+        number += 1;
+    };
+    assert!(ended.success());
 }
 
 #[tokio::test]
@@ -156,8 +273,8 @@ async fn tail_shows_what_was_denied_to_whom_and_why() {
     let output = home.journal(&["tail"]);
     let lines: Vec<_> = text(&output.stdout).lines().collect();
     assert_eq!(lines.len(), 2, "{output:?}");
-    assert!(lines[0].ends_with("denied   call-1  job_complete job1 for ci: holder"), "{lines:?}");
-    assert!(lines[1].ends_with("job_complete job1 for user id 7: unknown"), "{lines:?}");
+    assert_eq!(words(lines[0])[1..], ["ci", "job_complete", "job1", "denied:", "holder"]);
+    assert_eq!(words(lines[1])[3..], ["7", "job_complete", "job1", "denied:", "unknown"]);
     assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 2);
 }
 
@@ -199,7 +316,8 @@ fn every_command_has_help_with_an_example() {
         [&["--help"][..], &["tail", "--help"], &["verify", "--help"], &["export", "--help"]]
     {
         let output = home.journal(command);
-        assert!(text(&output.stdout).contains("Example:\n  agentpmt-proxy journal"), "{output:?}");
+        let (_, example) = text(&output.stdout).split_once("\nExample").unwrap();
+        assert!(example.contains(":\n  agentpmt-proxy journal"), "{output:?}");
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
     signer::Signer,
-    store::Store,
+    store::{Deed, Store},
     upstream::Upstream,
 };
 
@@ -139,7 +139,13 @@ async fn serve_proxy(
             () = signals.next() => break,
             hangup = hangups.next() => match hangup {
                 // What comes of it is logged, and kept for those who ask.
-                Hangup::Reload => drop(tokio::spawn(instance.clone().reload())),
+                Hangup::Reload => {
+                    let (proxy, instance) = (proxy.clone(), instance.clone());
+                    tokio::spawn(async move {
+                        proxy.store().did(Deed::Reload, "SIGHUP").await;
+                        instance.reload().await
+                    });
+                }
                 Hangup::End => break,
             },
         }

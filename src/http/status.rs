@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::{Surface, auth::Caller, instance::Reload, problem::Problem};
-use crate::{proxy::Proxy, types::Address, upstream::Seen};
+use crate::{proxy::Proxy, store::Deed, types::Address, upstream::Seen};
 
 pub(super) async fn status(
     State(surface): State<Arc<Surface>>,
@@ -47,6 +47,7 @@ pub(super) async fn reload(
     if !client.admin {
         return Err(Problem::not_admin(&client.name));
     }
+    surface.proxy.store().did(Deed::Reload, client.name.as_str()).await;
     surface.instance.clone().reload().await.map_err(Problem::reload_refused)?;
     Ok(Json(json!({ "status": "reloaded" })))
 }

@@ -79,11 +79,33 @@ impl Journal {
     /// # Errors
     /// They cannot be read.
     pub fn tail(&self, count: u32) -> Result<Vec<Record>, StoreError> {
+        let mut records = self.before(u64::MAX, count)?;
+        records.reverse();
+        Ok(records)
+    }
+
+    /// The records before the one with this number, at most `count`, the last one first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn before(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
+        self.page("seq < ?1 ORDER BY seq DESC", seq, count)
+    }
+
+    /// The records after the one with this number, at most `count`, in order.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn after(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
+        self.page("seq > ?1 ORDER BY seq", seq, count)
+    }
+
+    fn page(&self, which: &str, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
+        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
         let read = || -> Result<Vec<Record>, Fault> {
-            let sql = "SELECT * FROM (SELECT seq, record, hash FROM journal
-                       ORDER BY seq DESC LIMIT ?1) ORDER BY seq";
-            let mut statement = self.connection.prepare(sql)?;
-            let rows = statement.query_and_then(params![count], record)?;
+            let sql = format!("SELECT seq, record, hash FROM journal WHERE {which} LIMIT ?2");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let rows = statement.query_and_then(params![seq, count], record)?;
             rows.collect()
         };
         read().map_err(|fault| self.failed(fault))

@@ -10,10 +10,12 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
     client_row,
+    deed::{Deed, user},
     error::{Fault, StoreError},
     file,
     journal::PATIENCE,
     known::{KNOWN, LEASE},
+    record::{Chain, Draft},
     run,
 };
 use crate::{
@@ -123,6 +125,7 @@ impl Clients {
             let first = !has_any(transaction)?;
             delete(transaction, &client.name)?;
             insert(transaction, client, credential, now)?;
+            append_deed(transaction, Deed::ClientAdd(&client.name))?;
             Ok(first)
         })
     }
@@ -148,7 +151,10 @@ impl Clients {
     pub fn revoke(&mut self, name: &ClientName, now: Timestamp) -> Result<(), ClientsError> {
         self.write(|transaction| match is_active(transaction, name)? {
             None => Err(ClientsError::Unknown(name.clone()).into()),
-            Some(true) => Ok(revoke(transaction, name, now)?),
+            Some(true) => {
+                revoke(transaction, name, now)?;
+                Ok(append_deed(transaction, Deed::ClientRevoke(name))?)
+            }
             Some(false) => Ok(()),
         })
     }
@@ -164,6 +170,7 @@ impl Clients {
             Some(true) => Err(ClientsError::Active(name.clone()).into()),
             Some(false) => {
                 delete(transaction, name)?;
+                append_deed(transaction, Deed::ClientRemove(name))?;
                 Ok(!has_any(transaction)?)
             }
         })
@@ -287,6 +294,11 @@ fn revoke(transaction: &Connection, name: &ClientName, now: Timestamp) -> Result
 fn delete(transaction: &Connection, name: &ClientName) -> Result<(), Fault> {
     transaction.execute("DELETE FROM clients WHERE name = ?1", [name.as_str()])?;
     Ok(())
+}
+
+/// Records a change together with it.
+fn append_deed(transaction: &Connection, deed: Deed<'_>) -> Result<(), Fault> {
+    Chain::read(transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))
 }
 
 fn record(row: &Row<'_>) -> Result<ClientRecord, Fault> {

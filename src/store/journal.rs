@@ -1,19 +1,23 @@
 //! Writing the journal.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use rusqlite::TransactionBehavior;
 use tokio::time::sleep;
 
 use super::{
     Store, StoreError,
     answers::{Sending, mark_sent},
     callers::access_ended,
+    deed::{Deed, user},
     denial::{Caller, Denial},
     error::Fault,
+    file,
     held::CallKey,
     record::{Chain, Draft, Entry, Outcome},
     refusals::{MINUTE, More, Next},
@@ -82,6 +86,11 @@ impl Store {
         }
     }
 
+    /// Records what was done to the proxy itself and by whom, in the background as [`Store::note`].
+    pub async fn did(&self, deed: Deed<'_>, by: &str) {
+        self.leave(Draft::admin(deed, by, Timestamp::now())).await;
+    }
+
     /// Records what was only counted so far.
     pub(super) async fn record_counts(&self) {
         for More { last, count } in self.0.refusals.take() {
@@ -122,4 +131,24 @@ impl Store {
     async fn leave(&self, draft: Draft) {
         self.0.worker.record(draft, PATIENCE).await;
     }
+}
+
+/// Records what a command does, in the database at this path. Without one there is no journal.
+///
+/// # Errors
+/// It could not be written.
+pub fn record_deed(path: &Path, deed: Deed<'_>) -> Result<(), StoreError> {
+    let failed = |fault| StoreError::new(path, fault);
+    match file::must_exist(path) {
+        Err(Fault::Missing) => return Ok(()),
+        found => found.map_err(failed)?,
+    }
+    let record = || {
+        let mut connection = file::open(path)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Chain::read(&transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))?;
+        transaction.commit()?;
+        Ok(())
+    };
+    record().map_err(|fault: Fault| failed(fault.of_command()))
 }

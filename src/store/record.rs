@@ -5,6 +5,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{
+    deed::Deed,
     denial::{Caller, Denial},
     error::Fault,
 };
@@ -124,6 +125,23 @@ impl Draft {
             object.integer("times", times);
         }
         if let Some(wallet) = denial.wallet {
+            object.string("wallet", &wallet.to_string());
+        }
+        Self { text: object.finish(), seq_at }
+    }
+
+    /// What was done to the proxy itself, and by whom.
+    pub(super) fn admin(deed: Deed<'_>, by: &str, at: Timestamp) -> Self {
+        let mut object = ObjectWriter::new();
+        object.string("action", deed.name());
+        object.string("by", by);
+        if let Some(client) = deed.client() {
+            object.string("client", client.as_str());
+        }
+        object.string("kind", "admin");
+        let seq_at = object.gap(SEQ);
+        object.integer("time", milliseconds(at));
+        if let Some(wallet) = deed.wallet() {
             object.string("wallet", &wallet.to_string());
         }
         Self { text: object.finish(), seq_at }
@@ -276,8 +294,10 @@ mod tests {
             Draft::outcome(&id, outcome, at),
             Draft::outcome(&id, Outcome::NotSent, at),
             Draft::outcome(&id, Outcome::Unknown, at),
+            Draft::admin(Deed::ClientAdd(&"ci".parse().unwrap()), "uid 7", at),
+            Draft::admin(Deed::WalletExport(wallet), "uid 7", at),
         ];
-        for (seq, draft) in (u64::MAX - 6..=u64::MAX).zip(drafts) {
+        for (seq, draft) in (u64::MAX - 8..=u64::MAX).zip(drafts) {
             let text = draft.numbered(seq);
             assert_eq!(CanonicalJson::parse(text.as_bytes()).unwrap().as_str(), text);
         }

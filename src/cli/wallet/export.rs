@@ -16,6 +16,7 @@ use crate::{
     },
     config::Config,
     signer::keystore::{self, KeystoreError},
+    store::{Deed, record_deed},
     types::Address,
 };
 
@@ -44,6 +45,7 @@ impl Export {
         let (signer, _) = password.unlock(&key)?;
         confirm(signer.address())?;
         let password = self.new.choose("Password for the copy: ")?;
+        record_deed(&config.database(), Deed::WalletExport(signer.address()))?;
         let copy = keystore::Export::new(&signer, &password)
             .map_err(|cause| KeystoreError::File { path: key.path().to_owned(), cause })?;
         match self.file {

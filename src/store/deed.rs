@@ -1,0 +1,54 @@
+//! The record of what was done to the proxy itself.
+
+use rustix::process::getuid;
+
+use crate::types::{Address, ClientName};
+
+/// What somebody did who runs the proxy, other than a call. It holds no credential.
+#[derive(Debug, Clone, Copy)]
+pub enum Deed<'a> {
+    /// A client was added.
+    ClientAdd(&'a ClientName),
+    /// A client was revoked.
+    ClientRevoke(&'a ClientName),
+    /// A client was taken off the list.
+    ClientRemove(&'a ClientName),
+    /// The key of a wallet is about to be copied.
+    WalletExport(Address),
+    /// The configuration is about to be read again.
+    Reload,
+}
+
+impl Deed<'_> {
+    /// Its name in the journal.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::ClientAdd(_) => "client_add",
+            Self::ClientRevoke(_) => "client_revoke",
+            Self::ClientRemove(_) => "client_remove",
+            Self::WalletExport(_) => "wallet_export",
+            Self::Reload => "reload",
+        }
+    }
+
+    pub(super) fn client(&self) -> Option<&ClientName> {
+        match self {
+            Self::ClientAdd(name) | Self::ClientRevoke(name) | Self::ClientRemove(name) => {
+                Some(name)
+            }
+            Self::WalletExport(_) | Self::Reload => None,
+        }
+    }
+
+    pub(super) fn wallet(&self) -> Option<Address> {
+        match self {
+            Self::WalletExport(wallet) => Some(*wallet),
+            _ => None,
+        }
+    }
+}
+
+/// Whose command this is, as it stands in the journal.
+pub(super) fn user() -> String {
+    format!("uid {}", getuid().as_raw())
+}

@@ -117,8 +117,10 @@ impl Tries {
             Outcome::NoSession(error) => self.after_no_session(error, now),
             // It has waited long enough, or nobody waits for it.
             Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
-            // It would be sent elsewhere again.
-            Outcome::NoAnswer(UpstreamError::Moved { .. }) => Next::Return,
+            // It would be sent elsewhere again, or to what is not the API.
+            Outcome::NoAnswer(UpstreamError::Moved { .. } | UpstreamError::Foreign { .. }) => {
+                Next::Return
+            }
             Outcome::NoAnswer(UpstreamError::BrokenOff { .. })
                 if self.changes && self.is_idempotent =>
             {
@@ -160,7 +162,8 @@ impl Tries {
                 self.as_wished(wish, now)
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
-            SessionError::NoNonce { .. } | SessionError::Upstream(UpstreamError::Moved { .. }) => {
+            SessionError::NoNonce { .. }
+            | SessionError::Upstream(UpstreamError::Moved { .. } | UpstreamError::Foreign { .. }) => {
                 Next::Return
             }
             _ => self.pause(now),

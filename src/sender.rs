@@ -250,10 +250,12 @@ impl Sender {
                 status: answer.status.as_u16(),
                 milliseconds: whole_milliseconds(took),
             },
-            Err(UpstreamError::Moved { status, .. }) => store::Outcome::Answered {
-                status: status.as_u16(),
-                milliseconds: whole_milliseconds(took),
-            },
+            Err(UpstreamError::Moved { status, .. } | UpstreamError::Foreign { status, .. }) => {
+                store::Outcome::Answered {
+                    status: status.as_u16(),
+                    milliseconds: whole_milliseconds(took),
+                }
+            }
             Err(error) if error.was_sent() => store::Outcome::Unknown,
             Err(_) => store::Outcome::NotSent,
         };

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use self::{connections::Connections, reach::Reach, slots::Slots};
 pub use self::{reach::Seen, slots::Slot};
-use crate::{action::SESSION_PATH, body, config::UpstreamConfig, types::ClientName};
+use crate::{action::SESSION_PATH, body, config::UpstreamConfig, loose, types::ClientName};
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -107,6 +107,14 @@ pub enum UpstreamError {
         status: StatusCode,
         /// The scheme and authority of its `Location`, if it has both. The rest may repeat what was sent.
         origin: Option<String>,
+    },
+    /// Something else than the API answers, with a web page or a redirect that is none.
+    #[error("{url} answers {status} without the API's JSON")]
+    Foreign {
+        /// The upstream's address.
+        url: String,
+        /// The status of its answer.
+        status: StatusCode,
     },
     /// The answer is larger than [`MAX_ANSWER`].
     #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
@@ -274,7 +282,8 @@ impl Upstream {
         let sent = late::by(deadline, async {
             let request = self.request(request)?;
             let response = self.connections.send(request, changes).await;
-            self.read(response.map_err(|error| self.failed(&error))?).await
+            let response = response.map_err(|error| self.failed(&error))?;
+            self.read(response, changes).await
         });
         sent.await.unwrap_or_else(|| Err(UpstreamError::TimedOut { url: self.url.clone() }))
     }
@@ -300,7 +309,11 @@ impl Upstream {
         Ok(request)
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Answer, UpstreamError> {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        changes: bool,
+    ) -> Result<Answer, UpstreamError> {
         let status = response.status();
         if status.is_informational() {
             let cause = format!("it ended with {status}");
@@ -312,6 +325,9 @@ impl Upstream {
         }
         let headers = passed_headers(response.headers());
         let body = self.read_body(response.into_body()).await?;
+        if is_foreign(status, &body, changes) {
+            return Err(UpstreamError::Foreign { url: self.url.clone(), status });
+        }
         Ok(Answer { status, headers, body })
     }
 
@@ -391,6 +407,16 @@ fn check_proxy_variables(
 /// Whether a status asks for the same call elsewhere. 303 does not: it may follow one that was made.
 fn is_moved(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 307 | 308)
+}
+
+/// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
+/// of the answer to a change does not say what became of it, so that is found out.
+fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
+    if status.is_redirection() {
+        return !loose::is_almost_json(body);
+    }
+    let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
 }
 
 /// Where a `Location` leads, as `upstream.url` takes it.

@@ -235,6 +235,8 @@ async fn down(how: Down, action: &'static Action) -> Told {
     let before = sandbox.counts().requests;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
         patience(options);
+        // Less than one try may take, so that none ends while it connects.
+        options.upstream.connect_timeout = Duration::from_millis(500);
         options.folder = folder;
         if matches!(how, Down::NoTls) {
             options.upstream.url = format!("https://{upstream}").parse().unwrap();

@@ -290,18 +290,46 @@ async fn a_redirect_is_not_followed_and_names_the_setting() {
 
 #[tokio::test]
 async fn an_upstream_that_knows_no_sessions_is_not_asked_again() {
-    for status in [303, 404, 405] {
-        let page = move || async move { (StatusCode::from_u16(status).unwrap(), "<html>") };
+    let cases =
+        [(200, "<html>"), (303, ""), (303, "<html>"), (404, "<html>"), (403, "\n<!DOCTYPE")];
+    let foreign = cases.map(|(status, body)| (status, body, "upstream_foreign"));
+    let refused = [404, 405].map(|status| (status, "{}", "session_failed"));
+    for (status, body, code) in foreign.into_iter().chain(refused) {
+        let page = move || async move { (StatusCode::from_u16(status).unwrap(), body) };
         let upstream = serve(Router::new().fallback(page)).await;
         let sandbox = Sandbox::new(Settings::default());
         let proxy = TestProxy::in_front_of(sandbox, upstream, short).await;
         for problem in problems(&proxy).await {
-            assert_eq!(
-                (&problem["code"], &problem["retry"]),
-                (&"session_failed".into(), &"never".into())
-            );
+            let told = (&problem["code"], &problem["retry"]);
+            assert_eq!(told, (&code.into(), &"never".into()), "{status} {body}");
             assert!(problem["detail"].as_str().unwrap().contains("upstream.url"), "{problem}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_apis_is_named_with_the_setting() {
+    let answering = async |status: u16, body: &'static str| {
+        let answer = move || (StatusCode::from_u16(status).unwrap(), body).into_response();
+        proxy_before(answer).await
+    };
+    let is_foreign = |problem: &Value| {
+        let told = (&problem["code"], &problem["retry"], &problem["status"]);
+        assert_eq!(told, (&"upstream_foreign".into(), &"never".into(), &502.into()), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("upstream.url"), "{problem}");
+    };
+    for (status, body) in [(200, "<html>"), (404, " <!DOCTYPE html>"), (403, "<html>")] {
+        let proxy = answering(status, body).await;
+        is_foreign(&problem(proxy.post("/jobs/list", "").await).await);
+    }
+    for (status, body) in [(300, ""), (303, ""), (303, "<html>"), (304, ""), (305, "moved")] {
+        problems(&answering(status, body).await).await.iter().for_each(is_foreign);
+    }
+    // The API's own form is passed on.
+    for (status, body) in [(303, r#"{"detail":"see other"}"#), (404, "{}"), (200, "[]")] {
+        let response = answering(status, body).await.post("/jobs/list", "").await;
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.text().await.unwrap(), body);
     }
 }
 

@@ -34,8 +34,11 @@ const UNREACHABLE: &str = "the call had no effect: check upstream.url, the netwo
 /// What to do about an upstream that answers with a redirect.
 const MOVED: &str = "the call had no effect, and redirects are not followed: set upstream.url to the address that it names, if you trust it";
 
-/// What to do about an upstream that knows nothing of sessions.
-const FOREIGN: &str = "the call had no effect: check that upstream.url is the address of the API";
+/// What to do about an upstream that is not the API.
+const FOREIGN: &str = "the call had no effect: check that upstream.url is the address of the API, and that nothing on the way answers in its place";
+
+/// The same for a change, which something may have followed.
+const FOREIGN_TO_CHANGE: &str = "check that upstream.url is the address of the API, and that nothing on the way answers in its place; then ask for the job's status";
 
 /// After how many seconds what was not sent may go through: an outage is looked at as often.
 const SOON: HeaderValue = HeaderValue::from_static("1");
@@ -403,6 +406,7 @@ impl Problem {
         let advice = match error {
             SessionError::Upstream(UpstreamError::Unreachable { .. }) => UNREACHABLE,
             SessionError::Upstream(UpstreamError::Moved { .. }) => MOVED,
+            SessionError::Upstream(UpstreamError::Foreign { .. }) => FOREIGN,
             SessionError::Refused { status, .. } if is_foreign(*status) => FOREIGN,
             _ => Retry::Safe.advice(),
         };
@@ -413,13 +417,15 @@ impl Problem {
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
         let retry = match error {
-            UpstreamError::Moved { .. } => Retry::Never,
+            UpstreamError::Moved { .. } | UpstreamError::Foreign { .. } => Retry::Never,
             _ if error.was_sent() => Retry::after_sending(action),
             _ => Retry::Safe,
         };
         let advice = match error {
             UpstreamError::Unreachable { .. } => UNREACHABLE,
             UpstreamError::Moved { .. } => MOVED,
+            UpstreamError::Foreign { .. } if action.changes() => FOREIGN_TO_CHANGE,
+            UpstreamError::Foreign { .. } => FOREIGN,
             UpstreamError::Busy { .. } => {
                 "nothing was sent, so send it again later; if the upstream is well, raise \
                  upstream.max_calls"
@@ -472,6 +478,7 @@ fn kind_of(error: &UpstreamError) -> Kind {
     match error {
         UpstreamError::Unreachable { .. } => Kind::UpstreamUnreachable,
         UpstreamError::Moved { .. } => Kind::UpstreamMoved,
+        UpstreamError::Foreign { .. } => Kind::UpstreamForeign,
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
         UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
         UpstreamError::Busy { .. } => Kind::Overloaded,

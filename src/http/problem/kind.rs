@@ -37,6 +37,7 @@ pub(super) enum Kind {
     TooManyReservations,
     UpstreamUnreachable,
     UpstreamMoved,
+    UpstreamForeign,
     SessionFailed,
     UpstreamBrokeOff,
     AnswerTooLarge,
@@ -150,6 +151,9 @@ impl Kind {
             }
             Self::UpstreamMoved => {
                 (StatusCode::BAD_GATEWAY, "upstream_moved", "The upstream is elsewhere")
+            }
+            Self::UpstreamForeign => {
+                (StatusCode::BAD_GATEWAY, "upstream_foreign", "The upstream is not the API")
             }
             Self::UpstreamUnreachable => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")

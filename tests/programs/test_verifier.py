@@ -11,6 +11,7 @@ from verifier import ENVELOPE, verifying
 
 BODIES = 3000
 KEY = "0x" + "42" * 32
+WALLET = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_random_bodies_arrive_unchanged_and_well_signed(jobs, upstream):
 
 
 def test_an_envelope_with_a_wrong_signature_is_replaced(jobs):
-    envelope = {name: "0x" + "00" * 65 for name in ENVELOPE}
+    envelope = {name: "0x" + "00" * 65 for name in ENVELOPE} | {"wallet_address": WALLET}
     for path in ("list", "j-1/complete"):
         answer = local_session().post(f"{jobs}/{path}", json={**envelope, "proof_text": "x"})
         assert answer.json() == {"ok": True}, path

@@ -22,7 +22,7 @@ use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, refusing, serve, serve_sandbox};
 use futures_util::{
     FutureExt, StreamExt,
     future::{join, join_all},
@@ -210,7 +210,7 @@ async fn a_reserve_that_fails_gives_its_place_back() {
     let taken =
         TestProxy::in_front_of(proxy.sandbox.clone(), upstream, |o| o.key = "43".repeat(32));
     taken.await.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_port, nobody) = refusing();
     let down = beside(&proxy, nobody).await;
     let agent = Agent::add(&proxy, &holding(1));
     for _ in 0..2 {

@@ -14,7 +14,9 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
-use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use common::{
+    GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, refusing, serve, serve_sandbox,
+};
 use futures_util::future::join;
 use http::StatusCode;
 use reqwest::{Response, header::HeaderMap};
@@ -178,8 +180,7 @@ async fn a_call_that_was_put_off_frees_its_key() {
 #[tokio::test]
 async fn a_call_that_found_no_upstream_frees_its_key() {
     let sandbox = Sandbox::new(Settings::default());
-    // A port of which the listener is gone.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_port, nobody) = refusing();
     let down = TestProxy::in_front_of(sandbox.clone(), nobody, |options| {
         options.upstream.change_timeout = Duration::from_secs(1);
     })

@@ -10,7 +10,7 @@ use agentpmt_proxy::{
     action::{ACTIONS, Action, Effect},
     sandbox::{KINDS, Sandbox, Settings},
 };
-use common::{Options, TestProxy, WORKFLOW_JOB, json, serve_sandbox};
+use common::{Options, TestProxy, WORKFLOW_JOB, json, refusing, serve_sandbox};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -221,7 +221,7 @@ async fn a_completion_that_meets_a_fault_once_ends_as_it_should() {
 
 /// An upstream that cannot be spoken to.
 enum Down {
-    /// Nobody has its port.
+    /// Nobody listens at its port.
     RefusedPort,
     /// It speaks no TLS.
     NoTls,
@@ -230,7 +230,8 @@ enum Down {
 /// A call whose upstream goes down after everything before it went well.
 async fn down(how: Down, action: &'static Action) -> Told {
     let sandbox = Sandbox::new(Settings::default());
-    let (served, upstream) = run(&sandbox).await;
+    let (_served, upstream) = run(&sandbox).await;
+    let (_port, nobody) = refusing();
     let (folder, path, body) = prepared(&sandbox, upstream, action).await;
     let before = sandbox.counts().requests;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
@@ -238,14 +239,13 @@ async fn down(how: Down, action: &'static Action) -> Told {
         // Less than one try may take, so that none ends while it connects.
         options.upstream.connect_timeout = Duration::from_millis(500);
         options.folder = folder;
-        if matches!(how, Down::NoTls) {
-            options.upstream.url = format!("https://{upstream}").parse().unwrap();
-        }
+        let url = match how {
+            Down::RefusedPort => format!("http://{nobody}"),
+            Down::NoTls => format!("https://{upstream}"),
+        };
+        options.upstream.url = url.parse().unwrap();
     })
     .await;
-    if matches!(how, Down::RefusedPort) {
-        end(served).await;
-    }
     let told = tell(&proxy, action, &path, body).await;
     assert_eq!(proxy.sandbox.counts().requests, before, "{action}");
     told

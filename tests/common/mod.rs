@@ -17,7 +17,7 @@ use axum::Router;
 use reqwest::{Body, Client, Response};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// A general job of the sandbox, and one that asks for a workflow.
@@ -144,6 +144,15 @@ pub(crate) fn upstream_config(port: u16) -> UpstreamConfig {
         settle_time: Duration::from_millis(200),
         max_calls: 64,
     }
+}
+
+/// An address at which every connection is refused as long as the socket lives: it keeps the port from
+/// others and does not listen.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Serves on a free port until the test's runtime ends.

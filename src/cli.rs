@@ -1,6 +1,7 @@
 //! The commands. Each reads the configuration, does one thing, and prints its result to standard
 //! output; words for people and logs go to standard error.
 
+mod backup;
 mod check;
 mod client;
 mod environment;
@@ -80,6 +81,7 @@ enum Command {
     Journal(journal::Journal),
     #[command(subcommand)]
     Client(client::Client),
+    Backup(backup::Backup),
     Wait(wait::Wait),
 }
 
@@ -105,6 +107,7 @@ impl Cli {
             Command::Check(check) => check.run(settings),
             Command::Journal(journal) => journal.run(settings),
             Command::Client(client) => client.run(settings),
+            Command::Backup(backup) => backup.run(settings),
             Command::Wait(wait) => wait.run(settings),
         }
     }

@@ -35,6 +35,8 @@ pub struct Config {
     pub keys: PathBuf,
     /// The folder for what must survive a restart.
     pub state: PathBuf,
+    /// Whether callers have to be clients also while none is added.
+    pub clients_required: bool,
     /// The wallet to use; without it, the first of `wallets`, or the one that `keys` holds.
     pub wallet: Option<Address>,
     /// Several wallets to open.
@@ -132,6 +134,7 @@ impl Config {
             behind_tls_proxy: false,
             keys: PathBuf::new(),
             state: PathBuf::new(),
+            clients_required: false,
             wallet: None,
             wallets: Vec::new(),
             password_file: None,

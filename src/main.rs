@@ -61,6 +61,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
             }
             ClientsError::Unknown(_) => EX_NOINPUT,
             ClientsError::Store(error) if error.is_exposed() => EX_NOPERM,
+            ClientsError::Store(error) if error.is_damaged() => EX_DATAERR,
             ClientsError::Store(_) => EX_IOERR,
         },
         Failure::WrongPassword { .. } => EX_NOPERM,
@@ -99,6 +100,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Store(error) if error.is_exposed() => EX_NOPERM,
+        Failure::Store(error) if error.is_damaged() => EX_DATAERR,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::AlreadyExists => EX_CANTCREAT,
         Failure::Store(_) | Failure::Io { .. } => EX_IOERR,

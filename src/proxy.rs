@@ -208,10 +208,13 @@ impl Proxy {
         self.flush().await;
     }
 
-    /// Waits until everything so far is on record.
+    /// Waits until everything so far is on record, in the one file that people copy.
     pub async fn flush(&self) {
         if let Err(error) = self.store.flush().await {
             tracing::error!(%error, "the last records are lost");
+        }
+        if let Err(error) = self.store.checkpoint().await {
+            tracing::warn!(%error, "the -wal file beside the database still belongs to it");
         }
     }
 

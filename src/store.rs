@@ -13,6 +13,7 @@
 
 mod error;
 mod file;
+mod marker;
 mod schema;
 mod seal;
 
@@ -33,6 +34,7 @@ mod worker;
 
 mod answers;
 mod audit;
+mod backup;
 mod callers;
 mod clients;
 mod pending;
@@ -48,7 +50,10 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use jiff::Timestamp;
@@ -57,6 +62,7 @@ use rusqlite::Connection;
 pub use self::{
     answers::{Claim, Sending},
     audit::{Breach, Broken, Journal, Verified, VerifyError},
+    backup::backup,
     callers::Admission,
     clients::{ClientRecord, Clients, ClientsError},
     deed::Deed,
@@ -88,6 +94,7 @@ struct Inner {
     known: Arc<Known>,
     losses: Arc<Losses>,
     refusals: Refusals,
+    clients_required: AtomicBool,
 }
 
 impl Store {
@@ -113,6 +120,7 @@ impl Store {
             known: Arc::default(),
             losses,
             refusals: Refusals::default(),
+            clients_required: AtomicBool::new(false),
         })))
     }
 
@@ -132,6 +140,19 @@ impl Store {
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.record_counts().await;
         self.write(|_| Ok(())).await
+    }
+
+    /// Brings all that is written into the file itself, so that a copy of it alone is the whole state.
+    ///
+    /// # Errors
+    /// It cannot be written, or another process reads at the moment.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.read(file::checkpoint).await
+    }
+
+    /// From now on callers have to be clients, also while there are none.
+    pub fn require_clients(&self) {
+        self.0.clients_required.store(true, Relaxed);
     }
 
     /// Finds out whether records can be written at the moment, by writing something.

@@ -11,7 +11,7 @@ use binary::{Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["wallet", "export"],
     &["explain"],
     &["check"],
+    &["backup"],
     &["wait"],
     &["journal"],
     &["journal", "tail"],

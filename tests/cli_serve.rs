@@ -146,6 +146,7 @@ fn the_sandbox_prints_requests_that_work() {
     let wallet = server.line();
     let (_, wallet) = wallet.split_once("wallet    ").unwrap();
     server.is_ready(wallet);
+    assert_eq!(server.line(), "  callers   every program on this machine");
     assert!(server.line().starts_with("  state     /"));
     assert!(server.line().contains("/sandbox/faults"));
     assert_eq!(server.line(), "");

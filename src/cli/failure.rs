@@ -134,14 +134,16 @@ pub enum Failure {
         /// The address.
         address: ListenAddress,
     },
-    /// Calls may come from other machines, and nobody is known who may make them.
+    /// Callers have to be clients, and there is none.
     #[error(
-        "{place} is reached from other machines, and there is no client that may call; add one with: \
-         agentpmt-proxy client add NAME --allow jobs"
+        "{why}, and {} holds no client that may call; add one with: agentpmt-proxy client add NAME \
+         --allow jobs; or, if there were some, bring that file back from a copy", database.display()
     )]
     NoClient {
-        /// The address, or what passes calls on.
-        place: String,
+        /// Why they have to be.
+        why: String,
+        /// Where clients would be.
+        database: PathBuf,
     },
     /// TLS cannot be set up.
     #[error(transparent)]

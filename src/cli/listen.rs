@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
 use listenfd::ListenFd;
 use rustix::io::Errno;
 
@@ -14,7 +15,7 @@ use super::Failure;
 use crate::{
     config::{Config, ListenAddress},
     http::{self, SocketFile},
-    store::Clients,
+    store::{ClientRecord, Clients},
 };
 
 /// Every socket that is listened on, ready for the runtime to take over.
@@ -104,22 +105,50 @@ pub(super) fn scheme(config: &Config) -> &'static str {
     if config.tls.certificate.is_some() { "https" } else { "http" }
 }
 
-/// Fails if calls may come from other machines while nobody is known who may make them.
+/// Fails if nobody is known who may call, while calls may come from other machines or clients are
+/// required.
 pub(super) fn require_client(config: &Config, addresses: &[ListenAddress]) -> Result<(), Failure> {
     let exposed = addresses.iter().find(|address| address.is_exposed());
-    let place = match exposed {
-        Some(address) => address.to_string(),
-        None if config.behind_tls_proxy => "the proxy in front (behind_tls_proxy)".to_owned(),
+    let why = match exposed {
+        Some(address) => format!("{address} is reached from other machines"),
+        None if config.behind_tls_proxy => {
+            "the proxy in front (behind_tls_proxy) is reached from other machines".to_owned()
+        }
+        None if config.clients_required => {
+            "clients are required (clients = \"required\")".to_owned()
+        }
         None => return Ok(()),
     };
-    if has_clients(&config.database())? { Ok(()) } else { Err(Failure::NoClient { place }) }
+    let database = config.database();
+    if clients(&database)?.is_empty() { Err(Failure::NoClient { why, database }) } else { Ok(()) }
 }
 
-/// Whether there is any client; without a database there is none.
-fn has_clients(database: &Path) -> Result<bool, Failure> {
+/// Who may call, as `serve` prints it, and whether that is everyone.
+pub(super) fn callers(
+    config: &Config,
+    addresses: &[ListenAddress],
+) -> Result<(String, bool), Failure> {
+    let clients = clients(&config.database())?;
+    let now = Timestamp::now();
+    let may_call = |record: &&ClientRecord| {
+        record.revoked.is_none() && record.client.expires.is_none_or(|end| end > now)
+    };
+    let sockets_only = addresses.iter().all(|address| matches!(address, ListenAddress::Unix(_)));
+    let text = match clients.iter().filter(may_call).count() {
+        _ if clients.is_empty() && sockets_only => "every program of this user".to_owned(),
+        _ if clients.is_empty() => "every program on this machine".to_owned(),
+        0 => "nobody: every client is revoked or expired".to_owned(),
+        1 => "1 client".to_owned(),
+        count => format!("{count} clients"),
+    };
+    Ok((text, clients.is_empty()))
+}
+
+/// Those of a database; one that is not there has none.
+fn clients(database: &Path) -> Result<Vec<ClientRecord>, Failure> {
     match Clients::open(database) {
-        Ok(clients) => Ok(!clients.list()?.is_empty()),
-        Err(error) if error.is_missing() => Ok(false),
+        Ok(clients) => Ok(clients.list()?),
+        Err(error) if error.is_missing() => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }

@@ -61,6 +61,7 @@ pub(super) struct Serve {
 
 /// What is there before there is a runtime.
 struct Start {
+    sandbox: bool,
     settings: Settings,
     config: Config,
     log: Log,
@@ -84,14 +85,14 @@ impl Serve {
         // The port first: whoever has to type a password should not do it in vain.
         let listening = Listening::bind(&config)?;
         listen::require_client(&config, listening.addresses())?;
-        let start = Start { settings, config, log, tls, listening };
+        let start = Start { sandbox: self.sandbox, settings, config, log, tls, listening };
         if self.sandbox {
             return block_on(serve_sandbox(start, self.faults));
         }
         let wallets = wallets::unlock(&start.config)?;
         block_on(async {
             let upstream = start.config.upstream.clone();
-            let text = banner(&start, &upstream.url.to_string(), &wallets);
+            let text = banner(&start, &upstream.url.to_string(), &wallets)?;
             serve(start, &upstream, wallets, &text).await
         })
     }
@@ -174,7 +175,7 @@ async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> 
     tokio::spawn(async move { sandbox.serve(upstream).await });
     let wallets = Wallets { first: sandbox_state::wallet(&start.config)?, others: Vec::new() };
     let upstream = "a sandbox inside this program; nothing leaves this machine";
-    let text = banner(&start, upstream, &wallets)
+    let text = banner(&start, upstream, &wallets)?
         + &format!("  state     {}  (add a client: --state)\n", start.config.state.display())
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
         + &examples(&start);
@@ -191,10 +192,13 @@ async fn serve(
     wallets: Wallets,
     text: &str,
 ) -> Result<(), Failure> {
-    let Start { settings, config, log, tls, listening } = start;
+    let Start { settings, config, log, tls, listening, .. } = start;
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
     let store = Store::open(&config.database(), &keys)?;
+    if config.clients_required {
+        store.require_clients();
+    }
     if let Err(error) = store.hold() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }
@@ -211,17 +215,24 @@ async fn serve(
     serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
 }
 
-fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> String {
+fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Failure> {
     let places = start.listening.addresses().iter();
     let mut places = places.map(|address| listen::describe(address, &start.config));
     let first = places.next().unwrap_or_default();
     let others: String = places.map(|place| format!("  also on   {place}\n")).collect();
     let wallets = wallets.iter().map(|signer| format!("  wallet    {}\n", signer.address()));
-    format!(
-        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}",
+    let (callers, all) = listen::callers(&start.config, start.listening.addresses())?;
+    if all && !start.sandbox {
+        tracing::warn!(
+            "{callers} may call; from the first client on, nobody else may: \
+             agentpmt-proxy client add NAME --allow jobs"
+        );
+    }
+    Ok(format!(
+        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}  callers   {callers}\n",
         env!("CARGO_PKG_VERSION"),
         wallets.collect::<String>(),
-    )
+    ))
 }
 
 /// Lines to paste into a shell.

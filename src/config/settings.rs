@@ -127,6 +127,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |config, given| value::path(given).map(|path| config.state = path),
     },
     Setting {
+        key: "clients",
+        flag: None,
+        kind: Kind::String,
+        default: "optional",
+        why: "required: nobody may call without a client; optional: all on this machine may, until one is added.",
+        fixed: Some(|one, other| one.clients_required != other.clients_required),
+        set: |config, given| {
+            value::is_required(given.text).map(|required| config.clients_required = required)
+        },
+    },
+    Setting {
         key: "wallet",
         flag: Some("--wallet"),
         kind: Kind::String,

@@ -56,6 +56,9 @@ pub enum InvalidSetting {
     /// A wallet that is none of several.
     #[error("it is none of [[wallets]]; name one of them, or add it there")]
     NotAmong,
+    /// Neither `required` nor `optional`.
+    #[error("expected required or optional")]
+    Required,
     /// Neither `true` nor `false`.
     #[error("expected true or false")]
     Boolean,
@@ -180,6 +183,14 @@ pub(super) fn level(text: &str) -> Result<Level, InvalidSetting> {
 
 pub(super) fn wallet(text: &str) -> Result<Option<Address>, InvalidSetting> {
     if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+pub(super) fn is_required(text: &str) -> Result<bool, InvalidSetting> {
+    match text {
+        "required" => Ok(true),
+        "optional" => Ok(false),
+        _ => Err(InvalidSetting::Required),
+    }
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, InvalidSetting> {

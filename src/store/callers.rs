@@ -1,15 +1,18 @@
 //! Who calls, and how often.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Store, StoreError,
-    clients::has_any,
     error::Fault,
     known::{KnownClient, Recalled},
+    schema::has_clients,
 };
 use crate::{
     policy::{Client, Rate},
@@ -56,13 +59,17 @@ impl Store {
     }
 
     /// Whether callers have to be clients that were added: from the first one on, also when all are
-    /// revoked, until all are removed. A revocation must not open the proxy to everyone.
+    /// revoked, until all are removed, or always if they are required. A revocation must not open the
+    /// proxy to everyone.
     ///
     /// It is known as [`Store::client_by`] knows a client.
     ///
     /// # Errors
     /// It cannot be read.
     pub async fn has_clients(&self) -> Result<bool, StoreError> {
+        if self.0.clients_required.load(Relaxed) {
+            return Ok(true);
+        }
         let known = &self.0.known;
         if let Some(any) = known.any() {
             return Ok(self.renewed(any));
@@ -138,7 +145,7 @@ pub(super) fn access_ended(
     added: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<bool, Fault> {
-    let Some(added) = added else { return has_any(connection) };
+    let Some(added) = added else { return has_clients(connection) };
     let sql = "SELECT revoked IS NOT NULL OR coalesce(expires <= ?3, FALSE)
                FROM clients WHERE name = ?1 AND created = ?2";
     let ended = connection

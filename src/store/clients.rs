@@ -15,8 +15,10 @@ use super::{
     file,
     journal::PATIENCE,
     known::{KNOWN, LEASE},
+    marker,
     record::{Chain, Draft},
     run,
+    schema::has_clients,
 };
 use crate::{
     policy::Client,
@@ -111,7 +113,8 @@ impl Clients {
         credential: &Credential,
         now: Timestamp,
     ) -> Result<bool, ClientsError> {
-        self.write(|transaction| {
+        let path = self.path.clone();
+        let added = self.write(|transaction| {
             let name = || client.name.clone();
             if client.name.is_local() {
                 return Err(ClientsError::Reserved(name()).into());
@@ -122,12 +125,19 @@ impl Clients {
             if let Some(other) = known_by(transaction, credential)? {
                 return Err(ClientsError::Taken(other).into());
             }
-            let first = !has_any(transaction)?;
+            let first = !has_clients(transaction)?;
             delete(transaction, &client.name)?;
             insert(transaction, client, credential, now)?;
             append_deed(transaction, Deed::ClientAdd(&client.name))?;
+            // Before the client is there, so that no end of the process leaves it out.
+            marker::set(&path).map_err(Fault::io("mark its folder"))?;
             Ok(first)
-        })
+        });
+        if added.is_err() && has_clients(&self.connection).is_ok_and(|any| !any) {
+            // If it stays, the next start tells of it.
+            let _ = marker::clear(&self.path);
+        }
+        added
     }
 
     /// All that were added, also those that are revoked, by name.
@@ -165,13 +175,19 @@ impl Clients {
     /// # Errors
     /// There is no such client, it is not revoked, or it could not be written.
     pub fn remove(&mut self, name: &ClientName) -> Result<bool, ClientsError> {
+        let path = self.path.clone();
         self.write(|transaction| match is_active(transaction, name)? {
             None => Err(ClientsError::Unknown(name.clone()).into()),
             Some(true) => Err(ClientsError::Active(name.clone()).into()),
             Some(false) => {
                 delete(transaction, name)?;
                 append_deed(transaction, Deed::ClientRemove(name))?;
-                Ok(!has_any(transaction)?)
+                let last = !has_clients(transaction)?;
+                if last {
+                    // If the client stays, the next start puts it back.
+                    marker::clear(&path).map_err(Fault::io("take its mark away"))?;
+                }
+                Ok(last)
             }
         })
     }
@@ -198,9 +214,11 @@ impl Clients {
             transaction.commit().map_err(Fault::from)?;
             Ok(value)
         })();
-        // A call that read what was before may find it that long, go on with it, and wait for room in
-        // the journal's queue.
         if done.is_ok() {
+            // Without it, the change stands in the log, which has to be copied as well.
+            let _ = file::checkpoint(connection);
+            // A call that read what was before may find it that long, go on with it, and wait for room
+            // in the journal's queue.
             thread::sleep(LEASE + KNOWN + PATIENCE);
         }
         done.map_err(|stop| match stop {
@@ -226,12 +244,6 @@ impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault)
     }
-}
-
-/// Whether there was ever a client that was not removed since.
-pub(super) fn has_any(connection: &Connection) -> Result<bool, Fault> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
-    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Whether a client is not revoked; `None` if there is no such client.

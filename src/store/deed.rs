@@ -15,6 +15,8 @@ pub enum Deed<'a> {
     ClientRemove(&'a ClientName),
     /// The key of a wallet is about to be copied.
     WalletExport(Address),
+    /// The state is about to be copied.
+    Backup,
     /// The configuration is about to be read again.
     Reload,
 }
@@ -27,6 +29,7 @@ impl Deed<'_> {
             Self::ClientRevoke(_) => "client_revoke",
             Self::ClientRemove(_) => "client_remove",
             Self::WalletExport(_) => "wallet_export",
+            Self::Backup => "backup",
             Self::Reload => "reload",
         }
     }
@@ -36,7 +39,7 @@ impl Deed<'_> {
             Self::ClientAdd(name) | Self::ClientRevoke(name) | Self::ClientRemove(name) => {
                 Some(name)
             }
-            Self::WalletExport(_) | Self::Reload => None,
+            Self::WalletExport(_) | Self::Backup | Self::Reload => None,
         }
     }
 

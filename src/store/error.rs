@@ -38,6 +38,14 @@ impl StoreError {
         matches!(self.fault, Fault::Exposed(_))
     }
 
+    /// Whether the file is not what was written: damaged, or without what it held.
+    pub fn is_damaged(&self) -> bool {
+        matches!(
+            self.fault,
+            Fault::Corrupt(_) | Fault::Empty | Fault::Foreign | Fault::ClientsLost { .. }
+        )
+    }
+
     /// Whether a call was neither claimed nor recorded since its client may not call any more.
     pub fn is_access_ended(&self) -> bool {
         matches!(self.fault, Fault::AccessEnded)
@@ -96,10 +104,23 @@ pub enum Fault {
     Corrupt(String),
     /// A database without tables, where there should be records.
     #[error(
-        "it holds no tables, so there is nothing to read; if `agentpmt-proxy serve` has used it \
-         before, its -wal file was lost: bring all three files back from a copy"
+        "it holds no tables: what it held is lost, perhaps with its -wal file; bring it back from a \
+         copy, or, to begin anew, move it away together with its -wal and -shm files"
     )]
     Empty,
+    /// There were clients, and now there are none, so the database was lost.
+    #[error(
+        "clients were added to it, as {} says, and they are lost; bring the file back from a copy \
+         (without a -wal and -shm file beside it), or, to begin anew, remove both: then every program \
+         on this machine may call until a client is added", marker.display()
+    )]
+    ClientsLost {
+        /// The file that says so.
+        marker: PathBuf,
+    },
+    /// A copy was to be written where SQLite cannot write.
+    #[error("the path is not UTF-8; name another one")]
+    PathNotUtf8,
     /// A database that another program has made, or whose tables were removed.
     #[error(
         "it is a database, but not one of agentpmt-proxy, or its tables were removed; it was not \

@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags, Row, TransactionBehavior};
 
 use super::{
     error::Fault,
-    schema::{Content, MIGRATIONS, content, migrate, version},
+    marker,
+    schema::{Content, MIGRATIONS, content, has_clients, migrate, version},
 };
 use crate::files;
 
@@ -25,26 +26,73 @@ const STATEMENTS: usize = 64;
 /// The most memory for pages of the file: what calls need of it lies close together.
 const PAGE_CACHE_KIB: i64 = 512;
 
-/// How long to pause before the next try to switch an empty file to its log.
+/// How often it is tried to bring what is written into the file.
+const CHECKPOINTS: usize = 20;
+
+/// How long to pause before the next try to switch an empty file to its log, or to empty that.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens the database, made and brought to this version if need be. One that is up to date opens
-/// even if it cannot be written to at the moment.
+/// even if it cannot be written to at the moment. Nothing is made in place of one that was lost.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
     make_or_open(path).map_err(Fault::of_command)
 }
 
 fn make_or_open(path: &Path) -> Result<Connection, Fault> {
     guard(path)?;
-    create(path)?;
+    if is_marked(path)? {
+        must_exist(path)?;
+    } else {
+        create(path)?;
+    }
     let mut connection = open_to_write(path)?;
     // Before anything is changed in it.
-    if content(&connection)? == Content::Foreign {
-        return Err(Fault::Foreign);
+    match content(&connection)? {
+        Content::Ours => {}
+        Content::Nothing if is_marked(path)? => return Err(lost_clients(path)),
+        // Before the log, so that no file has pages and no tables.
+        Content::Nothing => {}
+        Content::Emptied => return Err(Fault::Empty),
+        Content::Foreign => return Err(Fault::Foreign),
     }
-    use_log(&connection)?;
     migrate(&mut connection, MIGRATIONS)?;
+    use_log(&connection)?;
+    check_clients(path, &mut connection)?;
     Ok(connection)
+}
+
+/// Refuses a database that has lost its clients. One that came without a marker, as from a copy, gets
+/// it.
+fn check_clients(path: &Path, connection: &mut Connection) -> Result<(), Fault> {
+    match (is_marked(path)?, has_clients(connection)?) {
+        (false, true) => {
+            if let Err(cause) = marker::set(path) {
+                let marker = marker::path(path);
+                tracing::warn!(
+                    "{}: cannot make it ({cause}), so a loss of the clients would not be seen",
+                    marker.display()
+                );
+            }
+        }
+        (true, false) => {
+            // Unless they are added, or the last is removed, at this moment.
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if is_marked(path)? && !has_clients(&transaction)? {
+                return Err(lost_clients(path));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn is_marked(path: &Path) -> Result<bool, Fault> {
+    marker::stands(path).map_err(Fault::io("read its folder"))
+}
+
+fn lost_clients(path: &Path) -> Fault {
+    Fault::ClientsLost { marker: marker::path(path) }
 }
 
 /// Opens a database that is there and of this version.
@@ -73,17 +121,40 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     connection.busy_timeout(BUSY)?;
     match content(&connection)? {
         Content::Ours => {}
-        Content::Nothing => return Err(Fault::Empty),
+        Content::Nothing if is_marked(path)? => return Err(lost_clients(path)),
+        Content::Nothing | Content::Emptied => return Err(Fault::Empty),
         Content::Foreign => return Err(Fault::Foreign),
     }
-    version(&connection, MIGRATIONS.len())?;
+    let is_of_this_version = version(&connection, MIGRATIONS.len())? == MIGRATIONS.len();
+    if is_of_this_version && is_marked(path)? && !has_clients(&connection)? {
+        return Err(lost_clients(path));
+    }
     Ok(connection)
+}
+
+/// Brings all that is written into the file itself, so that a copy of it alone is the whole state. No
+/// other process waits for it, so one that reads for long may stand in its way.
+pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
+    let pages = |row: &Row<'_>| Ok((row.get(1)?, row.get(2)?));
+    for _ in 0..CHECKPOINTS {
+        let (written, brought): (i64, i64) =
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages)?;
+        if written == brought {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(Fault::Busy)
 }
 
 /// Refuses a path with no file.
 pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
     let exists = path.try_exists().map_err(Fault::io("open it"))?;
-    if exists { Ok(()) } else { Err(Fault::Missing) }
+    match exists {
+        true => Ok(()),
+        false if is_marked(path)? => Err(lost_clients(path)),
+        false => Err(Fault::Missing),
+    }
 }
 
 /// Refuses a database that another user of the machine may change, as far as it is there.
@@ -93,7 +164,7 @@ fn guard(path: &Path) -> Result<(), Fault> {
         name.push(end);
         PathBuf::from(name)
     };
-    for path in [folder(path), path, &beside("-wal"), &beside("-shm")] {
+    for path in [folder(path), path, &beside("-wal"), &beside("-shm"), &marker::path(path)] {
         match fs::metadata(path) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             found => files::check_unchangeable(path, &found.map_err(Fault::io("open it"))?)?,
@@ -139,7 +210,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes a new name in the folder survive a loss of power.
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

@@ -122,8 +122,10 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
 /// Whose tables a database holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// None at all, as in a new file.
+    /// None at all, in a new file.
     Nothing,
+    /// None at all, in a file that something was written to.
+    Emptied,
     /// Those of this program, of any version.
     Ours,
     /// Others, or a version without its tables.
@@ -133,16 +135,24 @@ pub(super) enum Content {
 /// Tells by one read, since another process may be making the tables, whose they are.
 pub(super) fn content(connection: &Connection) -> Result<Content, Fault> {
     let sql = "
-        SELECT (SELECT user_version FROM pragma_user_version), count(*),
+        SELECT (SELECT user_version FROM pragma_user_version),
+            (SELECT page_count FROM pragma_page_count), count(*),
             count(*) FILTER (WHERE name IN ('journal', 'answers', 'reservations'))
         FROM sqlite_schema";
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let found: (i64, i64, i64) = connection.query_row(sql, [], row)?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let found: (i64, i64, i64, i64) = connection.query_row(sql, [], row)?;
     Ok(match found {
-        (0, 0, _) => Content::Nothing,
-        (1.., _, 3) => Content::Ours,
-        (_, _, _) => Content::Foreign,
+        (0, 0, 0, _) => Content::Nothing,
+        (0, _, 0, _) => Content::Emptied,
+        (1.., _, _, 3) => Content::Ours,
+        (_, _, _, _) => Content::Foreign,
     })
+}
+
+/// Whether there was ever a client that was not removed since.
+pub(super) fn has_clients(connection: &Connection) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// The version of the file, which is at most `known`.

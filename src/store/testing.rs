@@ -58,6 +58,9 @@ impl Folder {
     /// the database (SQLite, "WAL Frame Header Format").
     pub(super) fn commits(&self) -> usize {
         let log = fs::read(self.path().with_extension("db-wal")).unwrap();
+        if log.is_empty() {
+            return 0;
+        }
         let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
         let frame = 24 + number(8) as usize;
         (32..log.len()).step_by(frame).filter(|at| number(at + 4) != 0).count()

@@ -1,0 +1,39 @@
+//! `backup`: a copy of the state.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, Settings, complain, tell};
+use crate::store::{Deed, backup, record_deed};
+
+/// Copy the state into one new file
+///
+/// It works while the proxy runs. The file holds clients, journal, reservations and stored answers, and
+/// no key; workflow tokens and answers are sealed with the wallet's. To restore it, end the proxy, remove
+/// proxy.db, proxy.db-wal and proxy.db-shm from the state folder, and put the file there as proxy.db.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  agentpmt-proxy backup proxy-2026-11-27.db")]
+pub(super) struct Backup {
+    /// The file to write, which must be new
+    file: PathBuf,
+}
+
+impl Backup {
+    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let database = settings.load([])?.database();
+        if self.file.symlink_metadata().is_ok() {
+            return Err(Failure::FileExists { path: self.file });
+        }
+        // A full disk is no reason to have no copy.
+        if let Err(error) = record_deed(&database, Deed::Backup) {
+            if error.is_damaged() {
+                return Err(error.into());
+            }
+            complain(format_args!("that a copy is made is not on record: {error}"));
+        }
+        backup(&database, &self.file)?;
+        tell(&format!("{} is the whole state of this moment.\n", self.file.display()));
+        Ok(())
+    }
+}

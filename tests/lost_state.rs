@@ -1,0 +1,247 @@
+//! State that is lost, and copies of it that bring it back.
+
+#![allow(clippy::unwrap_used)]
+
+mod binary;
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use binary::{Home, PASSWORD, Ran, Server, until};
+
+const DATABASE: &str = "state/proxy.db";
+const LOG: &str = "state/proxy.db-wal";
+
+/// How something of the state is lost, in words and in deed.
+type Loss = (&'static str, fn(&Home));
+
+/// A home with one client, whose token is returned.
+fn with_client() -> (Home, String) {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let added = home.run(&["client", "add", "ci", "--allow", "all"]).result();
+    (home, added.trim_end().to_owned())
+}
+
+fn as_client(server: &Server, token: &str) -> u16 {
+    let header = format!("authorization: Bearer {token}\r\n");
+    server.request_with("GET", "/proxy/reservations", &header).0
+}
+
+fn as_stranger(server: &Server) -> u16 {
+    server.request("GET", "/proxy/reservations").0
+}
+
+/// Asserts that a proxy of this home takes calls of its client alone.
+fn is_closed(home: &Home, token: &str) {
+    let server = home.serve(&["serve"]);
+    assert_eq!((as_client(&server, token), as_stranger(&server)), (200, 401));
+}
+
+fn copy(from: &Home, name: &str, to: &Home) {
+    to.write(DATABASE, "");
+    fs::copy(from.path(name), to.path(DATABASE)).unwrap();
+}
+
+/// Runs `serve`, which has to refuse.
+fn serve(home: &Home) -> Ran {
+    home.run(&["serve", "--listen", "127.0.0.1:0"])
+}
+
+#[test]
+fn a_database_that_lost_its_clients_is_not_taken_for_a_new_one() {
+    let losses: [Loss; 4] = [
+        ("emptied", |home| home.write(DATABASE, "")),
+        ("removed", |home| fs::remove_file(home.path(DATABASE)).unwrap()),
+        ("removed, with its log", |home| {
+            for end in ["", "-wal", "-shm"] {
+                fs::remove_file(home.path(&format!("{DATABASE}{end}"))).unwrap();
+            }
+        }),
+        ("another's, that never had any", |home| {
+            let other = Home::with_wallet().with_password(PASSWORD);
+            other.serve(&["serve"]).signal("TERM");
+            for end in ["-wal", "-shm"] {
+                fs::remove_file(home.path(&format!("{DATABASE}{end}"))).unwrap();
+            }
+            copy(&other, DATABASE, home);
+        }),
+    ];
+    for (how, lose) in losses {
+        let (home, _) = with_client();
+        home.serve(&["serve"]).kill();
+        lose(&home);
+        let commands: [&[&str]; 5] = [
+            &["serve", "--listen", "127.0.0.1:0"],
+            &["check"],
+            &["client", "add", "other", "--allow", "all"],
+            &["client", "list"],
+            &["journal", "verify"],
+        ];
+        for command in commands {
+            println!("{how}: {command:?}");
+            home.run(command).fails(65, &["lost", "from a copy", "clients-required"]);
+        }
+        fs::remove_file(home.path("state/clients-required")).unwrap();
+        drop(fs::remove_file(home.path(DATABASE)));
+        assert_eq!(as_stranger(&home.serve(&["serve"])), 200, "{how}: begun anew");
+    }
+}
+
+#[test]
+fn a_log_that_is_lost_or_damaged_takes_no_client_along() {
+    let losses: [Loss; 3] = [
+        ("removed", |home| fs::remove_file(home.path(LOG)).unwrap()),
+        ("halved", |home| {
+            let log = fs::read(home.path(LOG)).unwrap();
+            fs::write(home.path(LOG), &log[..log.len() / 2]).unwrap();
+        }),
+        ("with another byte", |home| {
+            let mut log = fs::read(home.path(LOG)).unwrap();
+            let middle = log.len() / 2;
+            log[middle] ^= 1;
+            fs::write(home.path(LOG), log).unwrap();
+        }),
+    ];
+    for (how, lose) in losses {
+        println!("{how}");
+        let (home, token) = with_client();
+        let mut server = home.serve(&["serve"]);
+        home.run(&["client", "add", "gone", "--allow", "all"]).result();
+        home.run(&["client", "revoke", "gone"]).told();
+        assert_eq!((as_client(&server, &token), as_stranger(&server)), (200, 401));
+        // That the stranger was refused.
+        until(|| fs::metadata(home.path(LOG)).unwrap().len() > 0);
+        server.kill();
+        lose(&home);
+        is_closed(&home, &token);
+        let list = home.run(&["client", "list"]).ok();
+        assert!(list.lines().any(|row| row.contains("gone") && row.contains("REVOKED")), "{list}");
+    }
+}
+
+#[test]
+fn a_file_that_lost_its_tables_is_not_taken_for_a_new_one() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    // What a file looks like while all that was written stands in its log.
+    home.write(DATABASE, "");
+    let connection = rusqlite::Connection::open(home.path(DATABASE)).unwrap();
+    connection.execute_batch("CREATE TABLE t (a); DROP TABLE t; VACUUM;").unwrap();
+    drop(connection);
+    home.set_mode(DATABASE, 0o600);
+    assert!(fs::metadata(home.path(DATABASE)).unwrap().len() > 0);
+    serve(&home).fails(65, &["holds no tables", "from a copy"]);
+}
+
+#[test]
+fn a_state_that_never_had_clients_or_has_none_any_more_opens() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.serve(&["serve"]).signal("TERM");
+    home.write(DATABASE, "");
+    assert_eq!(as_stranger(&home.serve(&["serve"])), 200);
+    home.run(&["client", "add", "ci", "--allow", "all"]).result();
+    home.run(&["client", "revoke", "ci"]).told();
+    assert_eq!(as_stranger(&home.serve(&["serve"])), 401);
+    home.run(&["client", "remove", "ci"]).told();
+    assert_eq!(as_stranger(&home.serve(&["serve"])), 200);
+}
+
+#[test]
+fn the_file_alone_is_the_whole_state_after_the_end_and_after_each_change_of_a_client() {
+    let (home, _) = with_client();
+    let server = home.serve(&["serve"]);
+    let added = home.run(&["client", "add", "later", "--allow", "all"]).result();
+    let token = added.trim_end();
+    let other = Home::with_wallet().with_password(PASSWORD);
+    copy(&home, DATABASE, &other);
+    assert!(other.run(&["client", "list"]).ok().contains("later"));
+
+    assert_eq!(as_client(&server, token), 200);
+    assert_eq!(server.signal("TERM").code, Some(0));
+    let export = home.run(&["journal", "export"]).ok();
+    let other = Home::with_wallet().with_password(PASSWORD);
+    copy(&home, DATABASE, &other);
+    assert_eq!(other.run(&["journal", "export"]).ok(), export);
+    is_closed(&other, token);
+    // It is marked there as well.
+    other.write(DATABASE, "");
+    serve(&other).fails(65, &["lost"]);
+}
+
+#[test]
+fn a_copy_that_is_made_while_it_runs_is_the_whole_state() {
+    let (home, token) = with_client();
+    let server = home.serve(&["serve"]);
+    assert_eq!(as_client(&server, &token), 200);
+    let told = home.run(&["backup", "copy.db"]).told();
+    assert!(told.contains("copy.db"), "{told}");
+    assert_eq!(fs::metadata(home.path("copy.db")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(home.run(&["journal", "export"]).ok().contains(r#""action":"backup""#));
+    home.run(&["backup", "copy.db"]).fails(73, &["copy.db is there already"]);
+
+    let other = Home::with_wallet().with_password(PASSWORD);
+    copy(&home, "copy.db", &other);
+    assert_eq!(
+        other.run(&["journal", "verify"]).result(),
+        home.run(&["journal", "verify"]).result()
+    );
+    is_closed(&other, &token);
+}
+
+#[test]
+fn what_cannot_be_copied_leaves_no_file() {
+    let home = Home::new();
+    home.run(&["backup", "copy.db"]).fails(66, &["proxy.db: there is no such file"]);
+    home.write(DATABASE, "no database at all");
+    home.run(&["backup", "copy.db"]).fails(65, &["damaged or no database"]);
+    let (home, _) = with_client();
+    home.run(&["backup", "no/such/folder.db"]).fails(74, &["folder.db: cannot make it"]);
+    assert!(!home.path("copy.db").exists());
+}
+
+#[test]
+fn clients_that_are_required_are_never_done_without() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", "clients = \"required\"\n");
+    let words = &["clients are required", "client add NAME", "from a copy"];
+    serve(&home).fails(78, words);
+    home.run(&["client", "add", "ci", "--allow", "all"]).result();
+    let server = home.serve(&["serve"]);
+    assert_eq!(as_stranger(&server), 401);
+    // Not even when the last one goes while it runs.
+    home.run(&["client", "revoke", "ci"]).told();
+    home.run(&["client", "remove", "ci"]).told();
+    assert_eq!(as_stranger(&server), 401);
+    drop(server);
+    fs::remove_dir_all(home.path("state")).unwrap();
+    serve(&home).fails(78, words);
+    home.write("proxy.toml", "clients = \"sometimes\"\n");
+    serve(&home).fails_at_length(78, &["expected required or optional"]);
+}
+
+/// What `serve` prints and logs of who may call.
+fn callers(home: &Home) -> (String, String) {
+    let mut server = home.serve(&["serve"]);
+    loop {
+        let line = server.line();
+        if let Some(callers) = line.strip_prefix("  callers   ") {
+            return (callers.to_owned(), server.log());
+        }
+    }
+}
+
+#[test]
+fn serve_says_who_may_call() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let (callers_first, log) = callers(&home);
+    assert_eq!(callers_first, "every program on this machine");
+    assert!(log.contains("WARN") && log.contains("client add NAME"), "{log}");
+    for (name, expected) in [("one", "1 client"), ("two", "2 clients")] {
+        home.run(&["client", "add", name, "--allow", "all"]).result();
+        let (callers, log) = callers(&home);
+        assert_eq!(callers, expected);
+        assert!(!log.contains("WARN"), "{log}");
+    }
+    for name in ["one", "two"] {
+        home.run(&["client", "revoke", name]).told();
+    }
+    assert_eq!(callers(&home).0, "nobody: every client is revoked or expired");
+}

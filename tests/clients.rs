@@ -210,7 +210,7 @@ async fn a_client_whose_time_is_over_is_told_so_and_that_is_on_record() {
     let response = expired.reserve(GENERAL_JOB).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     let problem = problem(response).await;
-    assert_eq!(problem["code"], "not_allowed");
+    assert_eq!(problem["code"], "access_ended");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("old") && detail.contains(&over.to_string()), "{detail}");
     running.ok("/jobs/list", "").await;

@@ -352,15 +352,21 @@ impl Book {
             match (call.status, call.code.as_deref()) {
                 (_, None) => assert_eq!(counts, (1, 0), "{}: {}", call.id, call.status),
                 // What was signed in time is not told to who may no longer know it.
-                (403, Some("not_allowed")) if reasons == ["held_meanwhile"] => {
+                (409, Some("held_by_another")) if reasons == ["held_meanwhile"] => {
                     assert_eq!((counts, call.action.name), ((1, 1), "job_status"), "{}", call.id);
                 }
-                (403, Some("not_allowed")) => {
+                (403 | 409, Some(code)) if code != "no_workflow_token" => {
                     assert_eq!(counts, (0, 1), "{}: {reasons:?}", call.id);
-                    let words = ["expired", "action", "holder", "not_held", "wallet_not_held"];
-                    // Its access may end after it was let in and before anything is signed.
-                    let ended = reasons[0] == "access_ended" && REVOKED.contains(&call.client);
-                    assert!(ended || words.contains(&&*reasons[0]), "{reasons:?}");
+                    let expected = match &*reasons[0] {
+                        "action" | "wallet_not_held" => (403, "not_allowed"),
+                        "expired" => (403, "access_ended"),
+                        // Its access may end after it was let in and before anything is signed.
+                        "access_ended" if REVOKED.contains(&call.client) => (403, "access_ended"),
+                        "holder" => (409, "held_by_another"),
+                        "not_held" => (409, "not_reserved"),
+                        reason => panic!("{}: {reason}", call.id),
+                    };
+                    assert_eq!((call.status, code), expected, "{}", call.id);
                 }
                 (429, Some("rate_exceeded")) => {
                     assert_eq!((counts.0, &*reasons), (0, &["rate".to_owned()][..]))

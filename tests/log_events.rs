@@ -100,10 +100,10 @@ async fn an_error_is_told_by_its_code_and_what_it_says() {
     let home = home();
     let (sandbox, server, token) = served(&home).await;
     let path = format!("/api/external/jobs/{GENERAL_JOB}/complete");
-    assert_eq!(send(&server, &token, "POST", &path, "r-1").await.status(), 403);
+    assert_eq!(send(&server, &token, "POST", &path, "r-1").await.status(), 409);
     let denied = event(&server, "r-1");
     let fields = ["client", "action", "product", "error"].map(|name| denied[name].clone());
-    assert_eq!(fields, ["ci", "job_complete", GENERAL_JOB, "not_allowed"].map(Value::from));
+    assert_eq!(fields, ["ci", "job_complete", GENERAL_JOB, "not_reserved"].map(Value::from));
     assert!(denied["detail"].as_str().unwrap().contains("reserve it first"), "{denied}");
     assert!(denied.get("tries").is_none(), "it was not sent: {denied}");
 

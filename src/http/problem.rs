@@ -263,7 +263,7 @@ impl Problem {
             CallError::Denied(denied) => Self::denied(denied),
             CallError::HeldMeanwhile { .. } => {
                 let advice = "so the answer is not told; take another job";
-                Self::new(Kind::NotAllowed, format!("{failure}, {advice}"))
+                Self::new(Kind::HeldByAnother, format!("{failure}, {advice}"))
             }
             CallError::WalletNotHeld { .. } => {
                 let advice = "ask whoever runs the proxy to add its key file, or for a client with \
@@ -327,7 +327,14 @@ impl Problem {
 
     /// The client may not make the call.
     fn denied(denied: &Denied) -> Self {
-        Self::new(Kind::NotAllowed, format!("{denied}; nothing was signed"))
+        let kind = match denied {
+            Denied::Expired { .. } => Kind::AccessEnded,
+            Denied::Action { .. } | Denied::Wallet { .. } => Kind::NotAllowed,
+            Denied::Holder { .. } => Kind::HeldByAnother,
+            Denied::Submitted { .. } => Kind::AlreadySubmitted,
+            Denied::NotHeld { .. } => Kind::NotReserved,
+        };
+        Self::new(kind, format!("{denied}; nothing was signed"))
     }
 
     fn too_many(kind: Kind, detail: String, seconds: u64) -> Self {
@@ -340,7 +347,7 @@ impl Problem {
         if error.is_access_ended() {
             let detail = "the client's access ended while the call was being made; nothing more was \
                           signed";
-            return Self::new(Kind::NotAllowed, detail);
+            return Self::new(Kind::AccessEnded, detail);
         }
         let detail = format!("{error}; nothing was signed");
         Self::new(Kind::JournalUnavailable, detail).retry(Retry::Safe)

@@ -52,6 +52,15 @@ pub enum Denied {
         /// The job.
         job: Slug,
     },
+    /// The client has submitted the job's proof.
+    #[error(
+        "the proof of job {job} is submitted already; ask for the job's status to see what became \
+         of it"
+    )]
+    Submitted {
+        /// The job.
+        job: Slug,
+    },
     /// The call needs a reservation, and there is none.
     #[error(
         "job {job} has no running reservation that was made through this proxy; reserve it first"
@@ -70,6 +79,7 @@ impl Denied {
             Self::Action { .. } => "action",
             Self::Wallet { .. } => "wallet",
             Self::Holder { .. } => "holder",
+            Self::Submitted { .. } => "submitted",
             Self::NotHeld { .. } => "not_held",
         }
     }

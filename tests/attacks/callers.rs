@@ -162,8 +162,8 @@ async fn a_client_that_is_revoked_or_over_is_refused_at_once() {
     let again = shared.add("revoked", |_| {});
     let rows = [
         ("revoked, though its name is there again", &revoked, "401 unknown_token"),
-        ("over", &over, "403 not_allowed"),
-        ("admin whose time is over", &over_admin, "403 not_allowed"),
+        ("over", &over, "403 access_ended"),
+        ("admin whose time is over", &over_admin, "403 access_ended"),
     ];
     shared
         .proxy
@@ -172,7 +172,7 @@ async fn a_client_that_is_revoked_or_over_is_refused_at_once() {
     shared.proxy.signs([("again", list(&bearer(&again)), "200")]).await;
     for line in OWN_PATHS {
         let text = own_path(line, &bearer(&over_admin));
-        shared.proxy.repels([(line, text, "403 not_allowed")]).await;
+        shared.proxy.repels([(line, text, "403 access_ended")]).await;
     }
 }
 
@@ -230,7 +230,7 @@ async fn the_reservation_of_one_client_is_out_of_reach_of_another() {
             reserve(GENERAL_JOB, head).replace(": k\n", &format!(": {GENERAL_JOB}\n")),
         ]
     };
-    let told_other = reach(&other).map(|text| (text.clone(), text, "403 not_allowed"));
+    let told_other = reach(&other).map(|text| (text.clone(), text, "409 held_by_another"));
     shared.proxy.repels(told_other).await;
     let lines = "GET /proxy/reservations HTTP/1.1\nhost: $HOST\nconnection: close\n";
     let seen = async |who: &str| shared.proxy.raw(&format!("{lines}{who}\n")).await;
@@ -253,7 +253,7 @@ async fn an_idempotency_key_of_one_client_tells_another_nothing() {
         .proxy
         .repels([
             ("told again", reserve(GENERAL_JOB, &owner, key), "200"),
-            ("told to another", reserve(GENERAL_JOB, &other, key), "403 not_allowed"),
+            ("told to another", reserve(GENERAL_JOB, &other, key), "409 held_by_another"),
             ("for another job", reserve(WORKFLOW_JOB, &owner, key), "422 idempotency_key_reused"),
         ])
         .await;

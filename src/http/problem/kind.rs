@@ -33,6 +33,10 @@ pub(super) enum Kind {
     MistypedToken,
     UnknownToken,
     NotAllowed,
+    AccessEnded,
+    HeldByAnother,
+    AlreadySubmitted,
+    NotReserved,
     TooFast,
     TooManyReservations,
     UpstreamUnreachable,
@@ -137,6 +141,18 @@ impl Kind {
             }
             Self::NotAllowed => {
                 (StatusCode::FORBIDDEN, "not_allowed", "The client may not do that")
+            }
+            Self::AccessEnded => {
+                (StatusCode::FORBIDDEN, "access_ended", "The access of the client has ended")
+            }
+            Self::HeldByAnother => {
+                (StatusCode::CONFLICT, "held_by_another", "Another client holds the job")
+            }
+            Self::AlreadySubmitted => {
+                (StatusCode::CONFLICT, "already_submitted", "The proof is submitted already")
+            }
+            Self::NotReserved => {
+                (StatusCode::CONFLICT, "not_reserved", "The client has not reserved the job")
             }
             Self::TooFast => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often")

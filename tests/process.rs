@@ -46,7 +46,11 @@ fn limit(server: &Server, name: &str) -> Vec<String> {
 fn without_rights(home: &Home) -> Command {
     // It has to find itself and its folder without root's rights.
     let program = home.path("agentpmt-proxy");
-    fs::copy(env!("CARGO_BIN_EXE_agentpmt-proxy"), &program).unwrap();
+    // By another process: what this one writes, a test beside it may hold open while it starts a
+    // program, and then nobody can run it.
+    let copied =
+        Command::new("cp").arg(env!("CARGO_BIN_EXE_agentpmt-proxy")).arg(&program).status();
+    assert!(copied.unwrap().success());
     home.set_mode("agentpmt-proxy", 0o755);
     chown(home.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = home.command_of(&program);

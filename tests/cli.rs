@@ -232,9 +232,10 @@ fn check_shows_what_serve_would_do() {
     let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words: Vec<_> = words.collect();
     let key_file = home.path("keys/wallet.json");
-    let expected: [Vec<&str>; 7] = [
+    let expected: [Vec<&str>; 8] = [
         vec!["configuration", "proxy.toml"],
         vec!["listen", "http://127.0.0.1:9000"],
+        vec!["callers", "every", "program", "on", "this", "machine"],
         vec!["upstream", "https://www.agentpmt.com"],
         vec!["wallet", WALLET],
         vec!["key_file", key_file.to_str().unwrap()],
@@ -297,6 +298,7 @@ fn a_state_that_others_may_change_is_refused() {
         ("state", 0o1777),
         ("state/proxy.db", 0o606),
         ("state/proxy.db-wal", 0o602),
+        ("state/clients-required", 0o606),
     ] {
         home.set_mode(name, mode);
         let remedy = if mode == 0o1777 { "a folder inside it" } else { "run: chmod go-w" };

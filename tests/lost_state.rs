@@ -4,7 +4,12 @@
 
 mod binary;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
 
 use binary::{Home, PASSWORD, Ran, Server, until};
 
@@ -119,6 +124,34 @@ fn a_log_that_is_lost_or_damaged_takes_no_client_along() {
 }
 
 #[test]
+fn a_byte_that_changed_lets_no_stranger_in() {
+    let (home, _) = with_client();
+    home.serve(&["serve"]).signal("TERM");
+    let database = fs::read(home.path(DATABASE)).unwrap();
+    let header = [18, 28, 31, 60, 63, 100, 104];
+    let (mut served, mut refused) = (0, 0);
+    for at in header.into_iter().chain((0..database.len()).step_by(4096 + 509)) {
+        for end in ["-wal", "-shm"] {
+            drop(fs::remove_file(home.path(&format!("{DATABASE}{end}"))));
+        }
+        let mut bytes = database.clone();
+        bytes[at] ^= 7;
+        fs::write(home.path(DATABASE), bytes).unwrap();
+        match home.try_serve(&["serve"]) {
+            Ok(server) => {
+                assert_ne!(as_stranger(&server), 200, "byte {at}");
+                served += 1;
+            }
+            Err(ran) => {
+                assert!(ran.stderr.contains("proxy.db: "), "byte {at}: {ran:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(served > 0 && refused > 0, "{served} {refused}");
+}
+
+#[test]
 fn a_file_that_lost_its_tables_is_not_taken_for_a_new_one() {
     let home = Home::with_wallet().with_password(PASSWORD);
     // What a file looks like while all that was written stands in its log.
@@ -187,6 +220,46 @@ fn a_copy_that_is_made_while_it_runs_is_the_whole_state() {
 }
 
 #[test]
+fn a_copy_that_is_made_under_load_brings_back_reservations_and_answers() {
+    const LIST: &str = "/api/external/jobs/list";
+    const JOB: &str = "68f0a1c27b3e4d5f60718202";
+    let (home, token) = with_client();
+    let upstream = home.serve(&["sandbox"]);
+    let url = format!("http://{}", upstream.address);
+    let serve = ["serve", "--upstream", &url];
+    let mut server = home.serve(&serve);
+    let token = format!("authorization: Bearer {token}\r\n");
+    let keyed = format!("{token}idempotency-key: one\r\n");
+    let reserve = format!("/api/external/jobs/{JOB}/reserve");
+    let reserved = server.request_with("POST", &reserve, &keyed);
+    assert_eq!(reserved.0, 200, "{}", reserved.1);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !ended.load(Relaxed) {
+                    assert_eq!(server.request_with("POST", LIST, &token).0, 200);
+                }
+            });
+        }
+        let copied = home.run(&["backup", "copy.db"]);
+        ended.store(true, Relaxed);
+        copied.told();
+    });
+    server.kill();
+    fs::remove_dir_all(home.path("state")).unwrap();
+    copy(&home, "copy.db", &home);
+    let server = home.serve(&serve);
+    let before = upstream.request("GET", "/sandbox/counts").1;
+    assert_eq!(server.request_with("POST", &reserve, &keyed), reserved, "the answer was kept");
+    assert_eq!(upstream.request("GET", "/sandbox/counts").1, before);
+    let held = server.request_with("GET", "/proxy/reservations", &token).1;
+    assert!(held.contains(JOB) && held.contains("held-by-proxy"), "{held}");
+    assert_eq!((server.request_with("POST", LIST, &token).0, as_stranger(&server)), (200, 401));
+    home.run(&["journal", "verify"]).result();
+}
+
+#[test]
 fn what_cannot_be_copied_leaves_no_file() {
     let home = Home::new();
     home.run(&["backup", "copy.db"]).fails(66, &["proxy.db: there is no such file"]);
@@ -208,9 +281,11 @@ fn clients_that_are_required_are_never_done_without() {
     assert_eq!(as_stranger(&server), 401);
     // Not even when the last one goes while it runs.
     home.run(&["client", "revoke", "ci"]).told();
-    home.run(&["client", "remove", "ci"]).told();
+    assert!(home.run(&["client", "remove", "ci"]).told().contains("nobody may call"));
     assert_eq!(as_stranger(&server), 401);
     drop(server);
+    // A sandbox of its own has a new state, in which there can be none.
+    assert_eq!(as_stranger(&home.serve(&["serve", "--sandbox"])), 200);
     fs::remove_dir_all(home.path("state")).unwrap();
     serve(&home).fails(78, words);
     home.write("proxy.toml", "clients = \"sometimes\"\n");

@@ -53,7 +53,7 @@ impl Check {
     }
 }
 
-fn rows(config: &Config) -> Result<[Row; 7], Failure> {
+fn rows(config: &Config) -> Result<[Row; 8], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
@@ -61,6 +61,7 @@ fn rows(config: &Config) -> Result<[Row; 7], Failure> {
         Err(error) if !error.is_missing() => return Err(error.into()),
         _ => {}
     }
+    let (callers, _) = listen::callers(config, &config.listen)?;
     let (first, others) = wallets::find(config)?;
     let locked: Vec<_> = iter::once(first).chain(others).collect();
     locked.iter().try_for_each(|wallet| wallet.password.check())?;
@@ -79,6 +80,7 @@ fn rows(config: &Config) -> Result<[Row; 7], Failure> {
     Ok([
         row("configuration", source, "no file; defaults"),
         known("listen", listeners.join(", ")),
+        known("callers", callers),
         known("upstream", config.upstream.url.to_string()),
         row("wallet", addresses.map(|all| all.join(", ")), "known once it is unlocked"),
         known("key_file", of_all(|wallet| wallet.key.path().display().to_string())),

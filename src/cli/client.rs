@@ -35,7 +35,8 @@ pub(super) struct Revoke {
 
 /// Take a revoked client off the list
 ///
-/// When none is left, everyone who reaches the proxy on this machine may do everything again.
+/// When none is left, everyone who reaches the proxy on this machine may do everything again, unless
+/// the setting `clients` is `required`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy client remove ci")]
 pub(super) struct Remove {
@@ -70,10 +71,12 @@ impl Remove {
         let last = clients.remove(&self.name)?;
         tell(&format!("{} is removed.\n", self.name));
         if last {
-            tell(
+            tell(if config.clients_required {
+                "It was the last client: nobody may call, and no proxy starts, until one is added.\n"
+            } else {
                 "It was the last client: everyone who reaches the proxy on this machine may do \
-                 everything again.\n",
-            );
+                 everything again.\n"
+            });
         }
         tell_if_unused(&clients, config)
     }

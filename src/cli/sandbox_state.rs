@@ -25,7 +25,8 @@ const FOLDER: &str = "sandbox-wallet";
 const PASSWORD: &str = "sandbox";
 
 /// The settings with a state that no other proxy has: where the command line says, else in a folder
-/// that is gone with the returned value. The state of a configuration is not the sandbox's.
+/// that is gone with the returned value. The state of a configuration is not the sandbox's, and a new
+/// one has no clients that could be required.
 pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>), Failure> {
     if settings.flags.iter().any(|(key, _)| *key == "state") {
         return Ok((settings, None));
@@ -36,7 +37,8 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     let folder = builder.tempdir().map_err(io)?;
     let path = folder.path().to_str().map(str::to_owned);
     let path = path.ok_or_else(|| io(io::Error::from(ErrorKind::InvalidFilename)))?;
-    Ok((settings.with([("state", Some(path))]), Some(folder)))
+    let new = [("state", Some(path)), ("clients", Some("optional".to_owned()))];
+    Ok((settings.with(new), Some(folder)))
 }
 
 /// The wallet of the state, which is made if there is none.

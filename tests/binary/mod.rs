@@ -102,6 +102,13 @@ impl Home {
         self.serve_where_told(&[args, &["--listen", "127.0.0.1:0"]].concat())
     }
 
+    /// The same, or what came of it if it does not start.
+    pub fn try_serve(&self, args: &[&str]) -> Result<Server, Ran> {
+        let mut command = self.command();
+        command.args(args).args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null());
+        Server::try_of(self.start_with(&mut command))
+    }
+
     /// The same, by a command that lacks only its `--listen`.
     pub fn serve_by(&self, command: &mut Command) -> Server {
         self.serve_as(command.args(["--listen", "127.0.0.1:0"]), Stdio::null())
@@ -293,12 +300,16 @@ pub struct Server {
 
 impl Server {
     /// One that has said where it listens.
-    fn of(mut process: Process) -> Self {
-        let Some(line) = process.line() else { panic!("it ended: {:?}", process.end()) };
+    fn of(process: Process) -> Self {
+        Self::try_of(process).unwrap_or_else(|ran| panic!("it ended: {ran:?}"))
+    }
+
+    fn try_of(mut process: Process) -> Result<Self, Ran> {
+        let Some(line) = process.line() else { return Err(process.end()) };
         let (_, place) = line.split_once(" listens on ").unwrap();
         let address = place.split_once("://").map(|(_, address)| address.parse().unwrap());
         let address = address.unwrap_or(SocketAddr::from(([0; 4], 0)));
-        Self { address, place: place.to_owned(), process }
+        Ok(Self { address, place: place.to_owned(), process })
     }
 
     /// The next line that it prints, after the first.

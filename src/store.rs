@@ -13,6 +13,7 @@
 
 mod error;
 mod file;
+mod files;
 mod marker;
 mod schema;
 mod seal;
@@ -29,6 +30,8 @@ mod stored_answer;
 mod known;
 mod record;
 mod refusals;
+
+mod writer;
 
 mod worker;
 
@@ -76,7 +79,7 @@ pub use self::{
 };
 use self::{
     held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run, seal::Seal,
-    worker::Worker,
+    worker::Worker, writer::Writer,
 };
 pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
@@ -89,7 +92,7 @@ struct Inner {
     path: PathBuf,
     worker: Worker,
     seal: Seal,
-    run: Run,
+    run: Arc<Run>,
     held: Held,
     known: Arc<Known>,
     losses: Arc<Losses>,
@@ -109,15 +112,17 @@ impl Store {
     pub fn open(path: &Path, keys: &[SealKey]) -> Result<Self, StoreError> {
         let failed = |fault| StoreError::new(path, fault);
         let connection = file::open(path).map_err(failed)?;
-        let losses = Arc::<Losses>::default();
-        let worker = Worker::start(path.to_owned(), connection, losses.clone());
+        let (known, losses) = (Arc::<Known>::default(), Arc::<Losses>::default());
+        let run = Arc::new(Run::new(file::folder(path)));
+        let writer = Writer::new(path, connection, known.clone(), &run).map_err(failed)?;
+        let worker = Worker::start(writer, losses.clone());
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
             seal: Seal::new(keys),
-            run: Run::new(file::folder(path)),
+            run,
             held: Held::default(),
-            known: Arc::default(),
+            known,
             losses,
             refusals: Refusals::default(),
             clients_required: AtomicBool::new(false),

@@ -1,10 +1,12 @@
-//! A disk that is full, and one that cannot be written to: nothing is signed without a record.
+//! Nothing is signed without a record: while a disk is full, while it cannot be written to, and when
+//! the files of the state are removed or replaced while the proxy runs.
 //!
-//! They need a small disk of their own, which only root can mount; without that right a test says so
+//! Some need a small disk of their own, which only root can mount; without that right a test says so
 //! and ends.
 
 #![allow(clippy::unwrap_used)]
 
+mod binary;
 mod common;
 
 use std::{
@@ -26,6 +28,7 @@ use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
+use binary::{Home, Server, until};
 use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -216,4 +219,118 @@ fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
     // The system may take a moment to give the space back.
     let mut tries = (0..1000).map(|_| clients.add(&client, &token, Timestamp::now()));
     assert_eq!(tries.find_map(Result::ok), Some(true));
+}
+
+/// A sandbox with a state that stays, and the token of a client.
+fn sandbox() -> (Home, Server, String) {
+    let home = Home::new();
+    let server = home.serve(&["serve", "--sandbox", "--state", "state"]);
+    let added = home.run(&["client", "add", "ci", "--allow", "jobs", "--state", "state"]);
+    (home, server, added.result().trim_end().to_owned())
+}
+
+/// The status of the answer to a call of the client, and its body.
+fn call(server: &Server, token: &str, path: &str) -> (u16, String) {
+    let path = format!("/api/external/jobs/{path}");
+    server.request_with("POST", &path, &format!("authorization: Bearer {token}\r\n"))
+}
+
+#[track_caller]
+fn is_refused(server: &Server, token: &str, words: &str) {
+    for path in [&format!("{WORKFLOW_JOB}/reserve"), "list"] {
+        let (status, body) = call(server, token, path);
+        assert_eq!(status, 503, "{path}: {body}");
+        assert!(body.contains("journal_unavailable") && body.contains(words), "{path}: {body}");
+    }
+    until(|| server.request("GET", "/readyz").0 == 503);
+    server.logs("the state cannot be used");
+}
+
+#[track_caller]
+fn reserves(server: &Server, token: &str, job: &str) {
+    let (status, body) = call(server, token, &format!("{job}/reserve"));
+    assert_eq!(status, 200, "{body}");
+}
+
+/// The number of records, which hold.
+fn verified(home: &Home) -> u32 {
+    let told = home.run(&["journal", "verify", "--state", "state"]).told();
+    told.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits until all that was done is on record: of each of so many calls the outcome, too.
+fn all_is_on_record(home: &Home, calls: usize) {
+    until(|| {
+        let tail = home.run(&["journal", "tail", "--json", "--state", "state"]).ok();
+        tail.lines().filter(|line| line.contains("\"answered\"")).count() == calls
+    });
+}
+
+#[test]
+fn while_the_state_folder_is_gone_nothing_is_signed_and_no_other_is_made() {
+    let (home, server, token) = sandbox();
+    reserves(&server, &token, GENERAL_JOB);
+    fs::rename(home.path("state"), home.path("away")).unwrap();
+    is_refused(&server, &token, "removed or moved away");
+    assert!(!home.path("state").exists());
+    fs::rename(home.path("away"), home.path("state")).unwrap();
+    reserves(&server, &token, WORKFLOW_JOB);
+    server.logs("used from now on");
+    all_is_on_record(&home, 2);
+    verified(&home);
+    fs::remove_dir_all(home.path("state")).unwrap();
+    is_refused(&server, &token, "removed or moved away");
+}
+
+#[test]
+fn a_revocation_counts_at_once_in_a_folder_that_was_put_back_from_a_copy() {
+    let (home, server, token) = sandbox();
+    reserves(&server, &token, GENERAL_JOB);
+    all_is_on_record(&home, 1);
+    let copied =
+        Command::new("cp").arg("-a").args([home.path("state"), home.path("copy")]).status();
+    assert!(copied.unwrap().success());
+    fs::rename(home.path("state"), home.path("old")).unwrap();
+    fs::rename(home.path("copy"), home.path("state")).unwrap();
+    home.run(&["client", "revoke", "ci", "--state", "state"]).result();
+    for path in [&format!("{WORKFLOW_JOB}/reserve"), "list"] {
+        let (status, body) = call(&server, &token, path);
+        assert_eq!(status, 401, "{path}: {body}");
+    }
+    // It runs for those who look into the new folder, too.
+    let told = home.run(&["client", "remove", "ci", "--state", "state"]).told();
+    assert!(!told.contains("no running proxy"), "{told}");
+}
+
+#[test]
+fn an_older_or_another_state_is_not_taken_for_the_one_that_is_open() {
+    let (home, server, token) = sandbox();
+    reserves(&server, &token, GENERAL_JOB);
+    home.run(&["client", "add", "ci", "--allow", "jobs", "--state", "other"]).result();
+    let records = verified(&home);
+    for name in ["proxy.db", "proxy.db-wal"] {
+        fs::rename(home.path("state").join(name), home.path(name)).unwrap();
+        fs::rename(home.path("other").join(name), home.path("state").join(name)).unwrap();
+    }
+    is_refused(&server, &token, "does not hold record");
+    for name in ["proxy.db", "proxy.db-wal"] {
+        fs::rename(home.path("state").join(name), home.path("other").join(name)).unwrap();
+        fs::rename(home.path(name), home.path("state").join(name)).unwrap();
+    }
+    reserves(&server, &token, WORKFLOW_JOB);
+    assert!(verified(&home) > records);
+}
+
+#[test]
+fn what_is_recorded_after_the_log_was_removed_is_in_the_files_that_are_there() {
+    let (home, server, token) = sandbox();
+    assert_eq!(call(&server, &token, "list").0, 200);
+    all_is_on_record(&home, 1);
+    let before = verified(&home);
+    for (name, job) in [("proxy.db-wal", GENERAL_JOB), ("proxy.db-shm", WORKFLOW_JOB)] {
+        fs::remove_file(home.path("state").join(name)).unwrap();
+        reserves(&server, &token, job);
+    }
+    all_is_on_record(&home, 3);
+    assert!(verified(&home) >= before + 4);
 }

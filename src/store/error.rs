@@ -63,6 +63,22 @@ pub enum Fault {
     /// The file is to be read, and is not there.
     #[error("there is no such file; `agentpmt-proxy serve` makes it, in the folder of --state")]
     Missing,
+    /// The file that is open stands at its path no more.
+    #[error(
+        "it was removed or moved away while the proxy runs; bring it back together with its -wal \
+         file, and the proxy goes on by itself; a restart begins with what stands there then"
+    )]
+    Gone,
+    /// Another database stands in the place of the one that was open.
+    #[error(
+        "it was replaced while the proxy runs, by one whose journal does not hold record {seq}, \
+         the last that is known here; bring the right one back, and the proxy goes on by itself, or \
+         restart the proxy to accept this one"
+    )]
+    Replaced {
+        /// The number of the record that is missing or another.
+        seq: u64,
+    },
     /// Another user of the machine may change it or its folder.
     #[error(transparent)]
     Exposed(#[from] Exposed),

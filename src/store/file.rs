@@ -12,6 +12,7 @@ use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags, Row, TransactionBeha
 
 use super::{
     error::Fault,
+    files::paths,
     marker,
     schema::{Content, MIGRATIONS, content, has_clients, migrate, version},
 };
@@ -45,7 +46,7 @@ fn make_or_open(path: &Path) -> Result<Connection, Fault> {
     } else {
         create(path)?;
     }
-    let mut connection = open_to_write(path)?;
+    let connection = open_to_write(path)?;
     // Before anything is changed in it.
     match content(&connection)? {
         Content::Ours => {}
@@ -55,6 +56,22 @@ fn make_or_open(path: &Path) -> Result<Connection, Fault> {
         Content::Emptied => return Err(Fault::Empty),
         Content::Foreign => return Err(Fault::Foreign),
     }
+    prepare(path, connection)
+}
+
+/// Opens a database that was open before: it must be there, and is never taken for a new one.
+pub(super) fn reopen(path: &Path) -> Result<Connection, Fault> {
+    guard(path)?;
+    if !path.try_exists().map_err(Fault::io("open it"))? {
+        return Err(Fault::Gone);
+    }
+    let connection = open_to_write(path)?;
+    require_ours(path, &connection)?;
+    prepare(path, connection)
+}
+
+/// Brings a database to this version.
+fn prepare(path: &Path, mut connection: Connection) -> Result<Connection, Fault> {
     migrate(&mut connection, MIGRATIONS)?;
     use_log(&connection)?;
     check_clients(path, &mut connection)?;
@@ -95,9 +112,7 @@ fn lost_clients(path: &Path) -> Fault {
     Fault::ClientsLost { marker: marker::path(path) }
 }
 
-/// Opens a database that is there and of this version.
-pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
-    guard(path)?;
+fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -119,12 +134,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    match content(&connection)? {
-        Content::Ours => {}
-        Content::Nothing if is_marked(path)? => return Err(lost_clients(path)),
-        Content::Nothing | Content::Emptied => return Err(Fault::Empty),
-        Content::Foreign => return Err(Fault::Foreign),
-    }
+    require_ours(path, &connection)?;
     let is_of_this_version = version(&connection, MIGRATIONS.len())? == MIGRATIONS.len();
     if is_of_this_version && is_marked(path)? && !has_clients(&connection)? {
         return Err(lost_clients(path));
@@ -147,6 +157,15 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
     Err(Fault::Busy)
 }
 
+fn require_ours(path: &Path, connection: &Connection) -> Result<(), Fault> {
+    match content(connection)? {
+        Content::Ours => Ok(()),
+        Content::Nothing if is_marked(path)? => Err(lost_clients(path)),
+        Content::Nothing | Content::Emptied => Err(Fault::Empty),
+        Content::Foreign => Err(Fault::Foreign),
+    }
+}
+
 /// Refuses a path with no file.
 pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
     let exists = path.try_exists().map_err(Fault::io("open it"))?;
@@ -159,12 +178,9 @@ pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
 
 /// Refuses a database that another user of the machine may change, as far as it is there.
 fn guard(path: &Path) -> Result<(), Fault> {
-    let beside = |end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    for path in [folder(path), path, &beside("-wal"), &beside("-shm"), &marker::path(path)] {
+    let (marker, files) = (marker::path(path), paths(path));
+    let beside = [folder(path), &marker].into_iter();
+    for path in beside.chain(files.iter().map(PathBuf::as_path)) {
         match fs::metadata(path) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             found => files::check_unchangeable(path, &found.map_err(Fault::io("open it"))?)?,

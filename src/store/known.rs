@@ -139,6 +139,11 @@ impl Known {
         }
     }
 
+    /// Forgets all, as what was read from files that are not used any more.
+    pub(super) fn forget(&self) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
     /// Renews the lease; forgets what it was for if that has changed. Tells whether there is any
     /// client.
     fn confirm(&self, connection: &Connection) -> Result<bool, Fault> {

@@ -163,35 +163,61 @@ fn milliseconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
+/// Where the chain ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// The number of the last record; 0 if there is none.
+    pub(super) seq: u64,
+    /// Its hash.
+    hash: [u8; 32],
+}
+
+impl End {
+    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let last = connection
+            .prepare_cached("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")?
+            .query_row([], |row| Ok(Self { seq: row.get(0)?, hash: row.get(1)? }))
+            .optional()?;
+        Ok(last.unwrap_or(Self { seq: 0, hash: START }))
+    }
+
+    /// Whether the chain ends here or goes on from here.
+    pub(super) fn is_in(&self, connection: &Connection) -> Result<bool, Fault> {
+        if self.seq == 0 {
+            return Ok(true);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 AND hash = ?2)";
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_row(params![self.seq, self.hash], |row| row.get(0))?)
+    }
+}
+
 /// The end of the chain, to which records are added.
 pub(super) struct Chain<'c> {
     insert: CachedStatement<'c>,
-    /// The number of the last record; 0 if there is none.
-    seq: u64,
-    /// Its hash.
-    hash: [u8; 32],
+    end: End,
 }
 
 impl<'c> Chain<'c> {
     /// Reads where the chain ends. That holds within one transaction, and as long as nobody else
     /// adds records in it: another process may have moved the end before.
     pub(super) fn read(transaction: &'c Connection) -> Result<Self, Fault> {
-        let last = transaction
-            .prepare_cached("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let (seq, hash) = last.unwrap_or((0, START));
         let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
-        Ok(Self { insert: transaction.prepare_cached(sql)?, seq, hash })
+        Ok(Self { insert: transaction.prepare_cached(sql)?, end: End::read(transaction)? })
+    }
+
+    /// Where it ends by now.
+    pub(super) fn end(&self) -> End {
+        self.end
     }
 
     /// Writes a record at the end of the chain.
     pub(super) fn append(&mut self, draft: Draft) -> Result<(), Fault> {
-        let seq = self.seq + 1;
+        let seq = self.end.seq + 1;
         let record = draft.numbered(seq);
-        let hash = chained(&self.hash, &record);
+        let hash = chained(&self.end.hash, &record);
         self.insert.execute(params![seq, record, hash])?;
-        (self.seq, self.hash) = (seq, hash);
+        self.end = End { seq, hash };
         Ok(())
     }
 }

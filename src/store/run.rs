@@ -9,6 +9,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -36,15 +37,28 @@ impl Run {
         self.id.to_string()
     }
 
-    /// Makes this run known as alive; does nothing the second time.
+    /// Makes this run known as alive; does nothing as long as it is.
     pub(super) fn hold(&self) -> Result<(), Fault> {
         // Nothing here panics while it holds the lock.
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_none() {
+        if !lock.as_ref().is_some_and(|file| self.is_in_place(file)) {
             *lock = Some(self.lock_file().map_err(Fault::io("lock a file beside it"))?);
             sweep(&self.folder);
         }
         Ok(())
+    }
+
+    /// The same if it was known as alive before, as when its folder was replaced.
+    pub(super) fn renew(&self) -> Result<(), Fault> {
+        let is_held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if is_held { self.hold() } else { Ok(()) }
+    }
+
+    /// Whether the locked file is the one that others find.
+    fn is_in_place(&self, file: &File) -> bool {
+        let identity = |found: fs::Metadata| (found.dev(), found.ino());
+        let found = fs::metadata(lock_path(&self.folder, self.id)).map(identity);
+        found.is_ok_and(|found| file.metadata().is_ok_and(|file| identity(file) == found))
     }
 
     /// Whether the run of this name is alive, be it this one or that of another process.
@@ -57,7 +71,8 @@ impl Run {
     fn lock_file(&self) -> io::Result<File> {
         let file = tempfile::Builder::new().prefix(".run-").tempfile_in(&self.folder)?;
         file.as_file().lock()?;
-        Ok(file.persist_noclobber(lock_path(&self.folder, self.id))?)
+        // In place of its own copy, if the folder was put back from one.
+        Ok(file.persist(lock_path(&self.folder, self.id))?)
     }
 }
 
@@ -146,6 +161,25 @@ mod tests {
         other.hold().unwrap();
         assert!(!killed.exists() && foreign.exists());
         assert_eq!(other.is_alive(&one.name()), Ok(true));
+    }
+
+    #[test]
+    fn a_run_whose_file_was_removed_or_copied_is_alive_again_when_it_is_held_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Run::new(folder.path()), Run::new(folder.path()));
+        one.renew().unwrap();
+        assert_eq!(other.is_alive(&one.name()), Ok(false), "it was never held");
+        one.hold().unwrap();
+        let path = lock_path(folder.path(), one.id);
+        for copy in [false, true] {
+            fs::remove_file(&path).unwrap();
+            if copy {
+                fs::write(&path, "").unwrap();
+            }
+            assert_eq!(other.is_alive(&one.name()), Ok(false));
+            one.renew().unwrap();
+            assert_eq!(other.is_alive(&one.name()), Ok(true));
+        }
     }
 
     #[test]

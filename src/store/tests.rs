@@ -27,7 +27,7 @@ async fn a_record_is_in_the_file_when_it_is_acknowledged() {
 async fn a_commit_is_synced_before_it_returns() {
     let folder = Folder::new();
     drop(folder.open());
-    let connections = [file::open(&folder.path()), file::open_to_write(&folder.path())];
+    let connections = [file::open(&folder.path()), file::reopen(&folder.path())];
     for connection in connections.map(Result::unwrap) {
         let pragma = |name| -> Value {
             connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()

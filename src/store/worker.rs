@@ -8,13 +8,7 @@
 //! SQLite shares what it knows of a file among all connections of a process, also that the file was
 //! read-only when the first was opened.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, MAIN_DB};
 use tokio::sync::{
@@ -24,10 +18,10 @@ use tokio::sync::{
 
 use super::{
     error::Fault,
-    file,
     inbox::{Outbox, inbox},
     losses::Losses,
-    record::{Chain, Draft},
+    record::{Chain, Draft, End},
+    writer::Writer,
 };
 
 /// The handle of the thread; the thread ends when it is dropped and all work is done.
@@ -38,17 +32,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread. It counts the records of the background that are lost.
-    pub(super) fn start(
-        path: PathBuf,
-        connection: Connection,
-        losses: Arc<Losses>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(mut writer: Writer, losses: Arc<Losses>) -> io::Result<Self> {
         let (mut inbox, outbox) = inbox();
         let lost = losses.clone();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let mut connection = Some(connection);
             while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Change(_))) {
-                connection = work(connection, &path, &lost, jobs);
+                work(&mut writer, &lost, jobs);
             }
         })?;
         Ok(Self { outbox: outbox(thread.thread().clone()), losses })
@@ -208,20 +197,12 @@ fn run<T>(
     result
 }
 
-/// Does what waits, and returns the connection if it is still of use. What is read comes first: all
-/// that its callers know to be written is on the disk already.
-fn work(
-    connection: Option<Connection>,
-    path: &Path,
-    losses: &Losses,
-    jobs: Vec<Job>,
-) -> Option<Connection> {
-    let connection = match connection.map_or_else(|| file::open_to_write(path), Ok) {
+/// Does what waits. What is read comes first: all that its callers know to be written is on the disk
+/// already.
+fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
+    let connection = match writer.take() {
         Ok(connection) => connection,
-        Err(fault) => {
-            jobs.into_iter().for_each(|job| job.refuse(&fault, losses));
-            return None;
-        }
+        Err(fault) => return jobs.into_iter().for_each(|job| job.refuse(&fault, losses)),
     };
     let mut healthy = true;
     let mut changes = Vec::with_capacity(jobs.len());
@@ -232,33 +213,29 @@ fn work(
         }
     }
     if !changes.is_empty() {
-        return write(connection, path, losses, changes);
+        write(writer, connection, losses, changes);
+    } else if healthy {
+        writer.put_back(connection);
     }
-    healthy.then_some(connection)
 }
 
 /// Does the work in one transaction and answers each when that is on the disk, or is not.
-fn write(
-    connection: Connection,
-    path: &Path,
-    losses: &Losses,
-    changes: Vec<Change>,
-) -> Option<Connection> {
-    let connection = match begin(connection, path) {
+fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: Vec<Change>) {
+    let connection = match begin(writer, connection) {
         Ok(connection) => connection,
-        Err(fault) => {
-            changes.into_iter().for_each(|change| change.refuse(&fault, losses));
-            return None;
-        }
+        Err(fault) => return changes.into_iter().for_each(|change| change.refuse(&fault, losses)),
     };
     let mut transaction = Transaction::new(&connection, losses);
     changes.into_iter().for_each(|change| transaction.add(change));
     match transaction.commit() {
-        Ok(()) => Some(connection),
+        Ok(end) => {
+            writer.hear_end(end);
+            writer.put_back(connection);
+        }
         // A full disk does a connection no harm.
-        Err(Fault::Full) if undo(&connection).is_ok() => Some(connection),
+        Err(Fault::Full) if undo(&connection).is_ok() => writer.put_back(connection),
         // Closing it undoes what could not be committed.
-        Err(_) => None,
+        Err(_) => {}
     }
 }
 
@@ -316,24 +293,31 @@ impl<'c> Transaction<'c> {
         }
     }
 
-    /// Commits it, and tells everyone whether it holds.
-    fn commit(self) -> Result<(), Fault> {
-        let committed = self.ended.and_then(|()| execute(self.connection, "COMMIT"));
-        self.losses.hear(self.records, &committed);
-        self.answers.into_iter().for_each(|answer| (answer.tell)(committed.clone()));
+    /// Commits it, tells everyone whether it holds, and returns where the journal ends.
+    fn commit(self) -> Result<End, Fault> {
+        let committed = self.ended.and_then(|()| {
+            let end =
+                self.chain.map_or_else(|| End::read(self.connection), |chain| Ok(chain.end()));
+            let end = end?;
+            execute(self.connection, "COMMIT")?;
+            Ok(end)
+        });
+        let told = committed.clone().map(|_| ());
+        self.losses.hear(self.records, &told);
+        self.answers.into_iter().for_each(|answer| (answer.tell)(told.clone()));
         committed
     }
 }
 
 /// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
 /// try with a connection that is new.
-fn begin(connection: Connection, path: &Path) -> Result<Connection, Fault> {
+fn begin(writer: &mut Writer, connection: Connection) -> Result<Connection, Fault> {
     match begin_with(&connection) {
         Ok(()) => return Ok(connection),
         Err(Fault::ReadOnly | Fault::Io { .. }) => drop(connection),
         Err(fault) => return Err(fault),
     }
-    let connection = file::open_to_write(path)?;
+    let connection = writer.open_anew()?;
     begin_with(&connection)?;
     Ok(connection)
 }

@@ -2,8 +2,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::store::{
-    Journal,
+    Journal, file,
     record::Outcome,
+    run::Run,
     testing::{Folder, at, id},
 };
 
@@ -22,35 +23,34 @@ fn count(
     )
 }
 
-/// A database, its connection, and the count in it.
-fn database() -> (Folder, Connection, impl Fn() -> i64) {
+/// A database, its writer, and the count in it.
+fn database() -> (Folder, Writer, impl Fn() -> i64) {
     let folder = Folder::new();
     let connection = file::open(&folder.path()).unwrap();
+    let run = Arc::new(Run::new(file::folder(&folder.path())));
+    let writer = Writer::new(&folder.path(), connection, Arc::default(), &run).unwrap();
     let other = folder.sqlite();
     let read = move || other.query_row("SELECT at FROM probe", [], |row| row.get(0)).unwrap();
-    (folder, connection, read)
+    (folder, writer, read)
 }
 
 #[test]
 fn a_batch_is_one_commit_and_everyone_hears_after_it() {
-    let (folder, connection, counted) = database();
+    let (folder, mut writer, counted) = database();
     let before = folder.commits();
     let (jobs, results): (Vec<_>, Vec<_>) = (0..10).map(|_| count(|_| Ok(()))).unzip();
-    assert!(work(Some(connection), &folder.path(), &Losses::default(), jobs).is_some());
+    work(&mut writer, &Losses::default(), jobs);
     assert!(results.iter().all(|result| result.recv() == Ok(Ok(()))));
     assert_eq!((counted(), folder.commits() - before), (10, 1));
 }
 
 #[test]
 fn work_that_fails_is_undone_without_harm_to_its_neighbours() {
-    let (folder, connection, counted) = database();
+    let (_folder, mut writer, counted) = database();
     let (first, first_result) = count(|_| Ok(()));
     let (fails, failed) = count(|_| Err(Fault::NotClaimed));
     let (last, last_result) = count(|_| Ok(()));
-    assert!(
-        work(Some(connection), &folder.path(), &Losses::default(), vec![first, fails, last])
-            .is_some()
-    );
+    work(&mut writer, &Losses::default(), vec![first, fails, last]);
     assert_eq!(failed.recv(), Ok(Err(Fault::NotClaimed)));
     assert_eq!((first_result.recv(), last_result.recv()), (Ok(Ok(())), Ok(Ok(()))));
     assert_eq!(counted(), 2);
@@ -59,33 +59,33 @@ fn work_that_fails_is_undone_without_harm_to_its_neighbours() {
 /// Some failures end the whole transaction; nothing of it may then count as done.
 #[test]
 fn a_transaction_that_ends_early_is_done_for_nobody() {
-    let (folder, connection, counted) = database();
+    let (_folder, mut writer, counted) = database();
     let (first, first_result) = count(|_| Ok(()));
     let (ends, ended) = count(|connection| {
         connection.execute_batch("ROLLBACK")?;
         Err(Fault::Full)
     });
     let (last, last_result) = count(|_| Ok(()));
-    let connection =
-        work(Some(connection), &folder.path(), &Losses::default(), vec![first, ends, last]);
+    work(&mut writer, &Losses::default(), vec![first, ends, last]);
     for result in [first_result, ended, last_result] {
         assert_eq!(result.recv(), Ok(Err(Fault::Full)));
     }
     assert_eq!(counted(), 0);
     let (again, result) = count(|_| Ok(()));
-    work(connection, &folder.path(), &Losses::default(), vec![again]);
+    work(&mut writer, &Losses::default(), vec![again]);
     assert_eq!((result.recv(), counted()), (Ok(Ok(())), 1));
 }
 
 #[test]
 fn work_is_refused_when_the_file_has_gone() {
-    let (folder, connection, _) = database();
-    drop(connection);
+    let (folder, mut writer, _) = database();
     std::fs::remove_file(folder.path()).unwrap();
-    let (job, result) = count(|_| Ok(()));
-    assert!(work(None, &folder.path(), &Losses::default(), vec![job]).is_none());
-    assert!(matches!(result.recv(), Ok(Err(Fault::Io { .. }))));
-    assert!(!folder.path().exists());
+    for _ in 0..2 {
+        let (job, result) = count(|_| Ok(()));
+        work(&mut writer, &Losses::default(), vec![job]);
+        assert_eq!(result.recv(), Ok(Err(Fault::Gone)));
+        assert!(!folder.path().exists());
+    }
 }
 
 fn draft(number: u32) -> Draft {
@@ -102,7 +102,7 @@ fn recorded(folder: &Folder) -> Vec<String> {
 
 #[test]
 fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
-    let (folder, connection, _) = database();
+    let (folder, mut writer, _) = database();
     let before = folder.commits();
     let (appends, appended) = count(|connection| Chain::read(connection)?.append(draft(2)));
     let (fails, failed) = count(|connection| {
@@ -112,7 +112,7 @@ fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
     let record = |number| Job::Change(Change::Record(draft(number)));
     let jobs = vec![record(0), record(1), appends, record(4), fails, record(5)];
     let losses = Losses::default();
-    assert!(work(Some(connection), &folder.path(), &losses, jobs).is_some());
+    work(&mut writer, &losses, jobs);
     assert_eq!((appended.recv(), failed.recv()), (Ok(Ok(())), Ok(Err(Fault::NotClaimed))));
     assert_eq!(recorded(&folder), [0, 1, 2, 4, 5].map(|number| id(number).to_string()));
     assert_eq!((losses.count(), folder.commits() - before), (0, 1));
@@ -120,7 +120,7 @@ fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
 
 #[test]
 fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
-    let (folder, connection, _) = database();
+    let (folder, mut writer, _) = database();
     let (ends, _ended) = count(|connection| {
         connection.execute_batch("ROLLBACK")?;
         Err(Fault::Full)
@@ -128,8 +128,8 @@ fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
     let record = |number| Job::Change(Change::Record(draft(number)));
     let jobs = vec![record(0), record(1), ends, record(2)];
     let losses = Losses::default();
-    let connection = work(Some(connection), &folder.path(), &losses, jobs);
+    work(&mut writer, &losses, jobs);
     assert_eq!((losses.count(), recorded(&folder).len()), (3, 0));
-    work(connection, &folder.path(), &losses, vec![record(3)]);
+    work(&mut writer, &losses, vec![record(3)]);
     assert_eq!((losses.count(), recorded(&folder)), (3, vec![id(3).to_string()]));
 }

@@ -1,0 +1,111 @@
+//! The connection that writes, and the files that it has open.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+};
+
+use rusqlite::Connection;
+
+use super::{error::Fault, file, files::Files, known::Known, record::End, run::Run};
+
+/// The connection that writes. It is opened anew when it is of no use any more, or when other files
+/// stand at its path than those that it has open.
+pub(super) struct Writer {
+    path: PathBuf,
+    connection: Option<Connection>,
+    /// The files that it has open.
+    files: Files,
+    /// The end of the journal as it was seen last.
+    end: End,
+    known: Arc<Known>,
+    /// It ends with the store, not with the thread.
+    run: Weak<Run>,
+    /// Why it could not be opened anew, if that was the last thing tried.
+    refused: Option<Fault>,
+}
+
+impl Writer {
+    /// With a connection that was just opened.
+    pub(super) fn new(
+        path: &Path,
+        connection: Connection,
+        known: Arc<Known>,
+        run: &Arc<Run>,
+    ) -> Result<Self, Fault> {
+        let end = End::read(&connection)?;
+        Ok(Self {
+            path: path.to_owned(),
+            connection: Some(connection),
+            files: Files::at(path)?,
+            end,
+            known,
+            run: Arc::downgrade(run),
+            refused: None,
+        })
+    }
+
+    /// Hands out the connection, which is to be given back if it is still of use.
+    pub(super) fn take(&mut self) -> Result<Connection, Fault> {
+        match self.connection.take() {
+            Some(connection) if Files::at(&self.path)? == self.files => Ok(connection),
+            open => {
+                // Two connections of a process to one file share what SQLite knows of it.
+                drop(open);
+                self.open_anew()
+            }
+        }
+    }
+
+    /// Takes the connection back.
+    pub(super) fn put_back(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+    }
+
+    /// Hears where the journal ends, now that it is on the disk.
+    pub(super) fn hear_end(&mut self, end: End) {
+        self.end = end;
+    }
+
+    /// Opens what stands at the path, as at the start, and only if the journal goes on from where it
+    /// was.
+    pub(super) fn open_anew(&mut self) -> Result<Connection, Fault> {
+        let open = self.files;
+        let opened = self.open();
+        // What was read from other files is not to be acted on.
+        self.known.forget();
+        match &opened {
+            Ok(_) if self.refused.take().is_some() || self.files != open => {
+                tracing::warn!(
+                    path = %self.path.display(),
+                    "the files of the state were replaced while the proxy runs, and are used from \
+                     now on"
+                );
+            }
+            Ok(_) => {}
+            Err(fault) if self.refused.as_ref() == Some(fault) => {}
+            Err(fault) => {
+                tracing::error!(path = %self.path.display(), %fault, "the state cannot be used");
+                self.refused = Some(fault.clone());
+            }
+        }
+        opened
+    }
+
+    fn open(&mut self) -> Result<Connection, Fault> {
+        let found = Files::at(&self.path)?;
+        let connection = file::reopen(&self.path)?;
+        if !self.end.is_in(&connection)? {
+            return Err(Fault::Replaced { seq: self.end.seq });
+        }
+        let files = Files::at(&self.path)?;
+        if !files.is_same_database(&found) {
+            return Err(Fault::Gone);
+        }
+        if let Some(Err(fault)) = self.run.upgrade().map(|run| run.renew()) {
+            tracing::warn!(%fault, "commands cannot see that this proxy runs");
+        }
+        self.files = files;
+        Ok(connection)
+    }
+}

@@ -42,6 +42,7 @@ mod callers;
 mod clients;
 mod pending;
 mod reservations;
+mod submissions;
 
 mod journal;
 
@@ -76,6 +77,7 @@ pub use self::{
     record::{Entry, Outcome, Record},
     reservations::Reservation,
     stored_answer::{Settled, StoredAnswer},
+    submissions::Submission,
 };
 use self::{
     held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run, seal::Seal,

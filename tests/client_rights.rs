@@ -185,7 +185,7 @@ async fn a_stored_answer_is_of_one_client_and_outlives_its_reservation() {
     assert_eq!(again.text().await.unwrap(), first);
     let others = other.complete(GENERAL_JOB, "k").await;
     assert!(others.headers().get("idempotency-replayed").is_none());
-    assert_eq!(problem(others).await["code"], "not_reserved");
+    assert_eq!(problem(others).await["code"], "held_by_another");
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     // What was denied did not use up the key.
     other.ok("/jobs/list", "").await;
@@ -193,6 +193,68 @@ async fn a_stored_answer_is_of_one_client_and_outlives_its_reservation() {
         other.post_with("idempotency-key", "k", "/jobs/j1/reserve", "").await.status(),
         StatusCode::NOT_FOUND
     );
+}
+
+#[tokio::test]
+async fn a_submitted_job_is_still_its_clients() {
+    for fault in [None, Some("cut_after:job_complete:1")] {
+        let proxy = TestProxy::start().await;
+        let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+        let admin = Agent::add(&proxy, &Client { admin: true, ..may("admin", "jobs") });
+        one.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+        one.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+        fault.into_iter().for_each(|fault| proxy.sandbox.inject(fault.parse().unwrap()));
+        one.complete(GENERAL_JOB, "k").await;
+        assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 1, "{fault:?}");
+        let draft = one.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
+        let id = draft["workflow_id"].as_str().unwrap();
+        one.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/{id}/publish"), "{}").await;
+        // Whose job it is does not depend on who completes it.
+        let proof = format!(r#"{{"proof_text":"done","workflow_id":"{id}"}}"#);
+        admin.ok(&format!("/jobs/{WORKFLOW_JOB}/complete"), &proof).await;
+
+        let before = proxy.sandbox.counts().requests;
+        for job in [GENERAL_JOB, WORKFLOW_JOB] {
+            for path in ["status", "complete", "workflow/create"] {
+                let refused = other.refused(&format!("/jobs/{job}/{path}"), PROOF).await;
+                assert_eq!(refused, (409, "held_by_another".to_owned()), "{fault:?} {path}");
+            }
+            for agent in [&one, &admin] {
+                for path in ["complete", "workflow/create", "workflow/w1/publish"] {
+                    let refused = agent.refused(&format!("/jobs/{job}/{path}"), PROOF).await;
+                    assert_eq!(refused, (409, "already_submitted".to_owned()), "{fault:?} {path}");
+                }
+            }
+        }
+        assert_eq!(proxy.sandbox.counts().requests, before, "nothing was sent");
+        for agent in [&one, &admin] {
+            let seen = agent.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
+            assert!(seen["submission"]["status"].is_string(), "{seen}");
+            assert!(agent.held().await.is_empty(), "it is held no more");
+        }
+        // Whether it is open again the upstream knows; a refusal leaves it whose it is.
+        let reserve = other.reserve(GENERAL_JOB).await;
+        assert!(!reserve.headers().contains_key("x-agentpmt-proxy-error"));
+        assert_eq!(reserve.status(), StatusCode::CONFLICT);
+        let refused = other.refused(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
+        assert_eq!(refused, (409, "held_by_another".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_was_asked_for_before_another_client_submitted_is_not_told() {
+    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let proxy = holds_up_status(&arrived, &gate).await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    let path = format!("/jobs/{GENERAL_JOB}/status");
+    let work = async {
+        arrived.acquire().await.unwrap().forget();
+        assert!(one.reserve(GENERAL_JOB).await.status().is_success());
+        assert!(one.complete(GENERAL_JOB, "k").await.status().is_success());
+        gate.add_permits(1);
+    };
+    let (answer, ()) = timeout(LONG, join(other.post(&path, ""), work)).await.unwrap();
+    assert_eq!(problem(answer).await["code"], "held_by_another");
 }
 
 #[tokio::test]
@@ -331,23 +393,26 @@ async fn who_loses_access_while_it_waits_for_its_key_is_not_told_what_came_of_it
     assert_eq!(denials(&proxy, ["client", "reason"]).await, [["ci", "access_ended"]]);
 }
 
+/// A proxy whose upstream takes a permit for each status that it answers.
+async fn holds_up_status(arrived: &Arc<Semaphore>, gate: &Arc<Semaphore>) -> TestProxy {
+    let (arrived, gate) = (arrived.clone(), gate.clone());
+    let layer = from_fn(move |request: Request, next: Next| {
+        let (arrived, gate) = (arrived.clone(), gate.clone());
+        async move {
+            if request.uri().path().ends_with("/status") {
+                arrived.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+            }
+            next.run(request).await
+        }
+    });
+    TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await
+}
+
 #[tokio::test]
 async fn a_status_that_was_asked_for_before_another_client_reserved_is_not_told() {
     let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let layer = {
-        let (arrived, gate) = (arrived.clone(), gate.clone());
-        from_fn(move |request: Request, next: Next| {
-            let (arrived, gate) = (arrived.clone(), gate.clone());
-            async move {
-                if request.uri().path().ends_with("/status") {
-                    arrived.add_permits(1);
-                    gate.acquire().await.unwrap().forget();
-                }
-                next.run(request).await
-            }
-        })
-    };
-    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    let proxy = holds_up_status(&arrived, &gate).await;
     let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
     let path = format!("/jobs/{GENERAL_JOB}/status");
     let reserve = async {

@@ -364,6 +364,7 @@ impl Book {
                         "access_ended" if REVOKED.contains(&call.client) => (403, "access_ended"),
                         "holder" => (409, "held_by_another"),
                         "not_held" => (409, "not_reserved"),
+                        "submitted" => (409, "already_submitted"),
                         reason => panic!("{}: {reason}", call.id),
                     };
                     assert_eq!((call.status, code), expected, "{}", call.id);

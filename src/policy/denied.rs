@@ -45,8 +45,8 @@ pub enum Denied {
     },
     /// The job is another client's.
     #[error(
-        "job {job} is reserved by another client of this proxy; take another job, or wait until \
-         that reservation ends"
+        "job {job} is another client's of this proxy, which has reserved it or submitted its proof; \
+         take another job, or wait until that reservation ends"
     )]
     Holder {
         /// The job.

@@ -61,8 +61,10 @@ impl Proxy {
             let permit = permit.map_err(left_in_doubt)?;
             Box::pin(self.settle(&exchange(permit), quiet)).await?;
         }
+        // Whether a job can be reserved is decided as the reserve is counted.
+        let asks_holder = !client.admin && call.action().effect != Effect::Reserves;
         let holder = match call.id() {
-            Some(job) if !client.admin => self.store.holder(wallet, job, now).await?,
+            Some(job) if asks_holder => self.store.holder(wallet, job, now).await?,
             _ => None,
         };
         let mut permit = client.permit(call.clone(), wallet, holder.as_ref(), now)?;
@@ -164,9 +166,11 @@ impl Proxy {
         else {
             return Ok(());
         };
-        let Some(held) = self.reservations.of(permit.wallet(), &job).await? else { return Ok(()) };
-        let id = held.reservation_id.as_deref().map(CanonicalJson::string);
         let given = call.body().field("reservation_id").cloned();
+        let Some(held) = self.reservations.of(permit.wallet(), &job).await? else {
+            return self.check_not_submitted(permit, &job).await;
+        };
+        let id = held.reservation_id.as_deref().map(CanonicalJson::string);
         // A client that names another reservation knows of one that was not made here.
         let is_held = given.is_none() || given == id;
         if is_held && reservation::is_over(&held, Timestamp::now()) {
@@ -176,6 +180,19 @@ impl Proxy {
             permit.fill_in("reservation_id", id);
         }
         Ok(())
+    }
+
+    /// A call that needs a reservation does not go up once the proof of the job was submitted, unless
+    /// it names another reservation than that was for.
+    async fn check_not_submitted(&self, permit: &Permit, job: &Slug) -> Result<(), CallError> {
+        let submission = self.reservations.submission(permit.wallet(), job).await?;
+        let Some(submission) = submission else { return Ok(()) };
+        let given = permit.call().body().field("reservation_id").cloned();
+        let own = submission.reservation_id.as_deref().map(CanonicalJson::string);
+        if given.is_some() && given != own {
+            return Ok(());
+        }
+        Err(Denied::Submitted { job: job.clone() }.into())
     }
 
     /// Counts a reserve before it is sent, where there are clients to count for.
@@ -216,7 +233,10 @@ impl Proxy {
         let reservation = self.reservations.of(permit.wallet(), job).await?;
         let running = reservation.filter(|held| !reservation::is_over(held, Timestamp::now()));
         let token = running.as_ref().and_then(reservation::token_header);
-        let token = token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?;
+        let Some(token) = token else {
+            self.check_not_submitted(permit, job).await?;
+            return Err(CallError::NoWorkflowToken { job: job.clone() });
+        };
         Ok(Proof::WorkflowToken(token))
     }
 
@@ -234,7 +254,8 @@ impl Proxy {
                 Ok(Box::pin(self.keep_reservation(permit, job, answer)).await)
             }
             (Effect::Submits, Some(job)) if answer.status.is_success() => {
-                Box::pin(self.reservations.submitted(permit.wallet(), job)).await;
+                let kept = self.reservations.submitted(permit, job, &self.tasks, &self.ending);
+                Box::pin(kept).await;
                 Ok(answer)
             }
             _ => Ok(answer),

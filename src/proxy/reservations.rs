@@ -11,8 +11,9 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    policy::Permit,
     reservation,
-    store::{Reservation, Store, StoreError},
+    store::{Reservation, Store, StoreError, Submission},
     types::{Address, Slug},
 };
 
@@ -25,6 +26,14 @@ pub(super) struct Reservations {
     store: Store,
     /// What could not be written, as on a full disk: its workflow token comes only once.
     unsaved: Arc<Mutex<HashMap<(Address, Slug), Reservation>>>,
+}
+
+/// A job whose proof was submitted.
+struct Submitted {
+    wallet: Address,
+    job: Slug,
+    client: String,
+    reservation_id: Option<String>,
 }
 
 impl Reservations {
@@ -71,16 +80,58 @@ impl Reservations {
         Ok(running)
     }
 
-    /// Forgets all reservations of a job, as its proof is submitted.
-    pub(super) async fn submitted(&self, wallet: Address, job: &Slug) {
-        self.unsaved().remove(&(wallet, job.clone()));
-        log_if_lost(job, self.store.end_job(wallet, job).await);
+    /// Forgets all reservations of a job, as its proof is submitted: the job stays its client's. If
+    /// that cannot be written now, a task tries again until it can, or `ending` is cancelled.
+    pub(super) async fn submitted(
+        &self,
+        permit: &Permit,
+        job: &Slug,
+        tasks: &TaskTracker,
+        ending: &CancellationToken,
+    ) {
+        let unsaved = self.unsaved().remove(&(permit.wallet(), job.clone()));
+        let submitted = Submitted {
+            wallet: permit.wallet(),
+            job: job.clone(),
+            client: unsaved.map_or_else(|| permit.client().to_string(), |unsaved| unsaved.client),
+            reservation_id: permit.call().body().text("reservation_id"),
+        };
+        if let Err(error) = self.submit(&submitted).await {
+            tracing::error!(%job, %error, "the end of a reservation is not on record yet");
+            tasks.spawn(self.clone().submit_later(submitted, ending.clone()));
+        }
+    }
+
+    /// What was submitted for a job, if it was not reserved since.
+    pub(super) async fn submission(
+        &self,
+        wallet: Address,
+        job: &Slug,
+    ) -> Result<Option<Submission>, StoreError> {
+        self.store.submission(wallet, job).await
     }
 
     /// Forgets the reservation that is remembered, as there is a later one whose answer was lost.
     pub(super) async fn outdated(&self, wallet: Address, job: &Slug) {
         self.unsaved().remove(&(wallet, job.clone()));
-        log_if_lost(job, self.store.end_reservation(wallet, job).await);
+        if let Err(error) = self.store.end_reservation(wallet, job).await {
+            tracing::error!(%job, %error, "the end of a reservation is not on record");
+        }
+    }
+
+    async fn submit_later(self, submitted: Submitted, ending: CancellationToken) {
+        while self.submit(&submitted).await.is_err() && !ending.is_cancelled() {
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = ending.cancelled() => {}
+            }
+        }
+    }
+
+    async fn submit(&self, submitted: &Submitted) -> Result<(), StoreError> {
+        let Submitted { wallet, job, client, reservation_id } = submitted;
+        let id = reservation_id.as_deref();
+        self.store.submit_job(*wallet, job, client, id, Timestamp::now()).await
     }
 
     async fn save_later(self, reservation: Reservation, ending: CancellationToken) {
@@ -119,11 +170,5 @@ impl Reservations {
     /// Nothing here panics while it holds the lock.
     fn unsaved(&self) -> MutexGuard<'_, HashMap<(Address, Slug), Reservation>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn log_if_lost(job: &Slug, ended: Result<(), StoreError>) {
-    if let Err(error) = ended {
-        tracing::error!(%job, %error, "the end of a reservation is not on record");
     }
 }

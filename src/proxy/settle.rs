@@ -79,7 +79,9 @@ impl Proxy {
             processed = None;
         }
         match (processed, effect) {
-            (Some(true), Effect::Submits) => self.reservations.submitted(wallet, job).await,
+            (Some(true), Effect::Submits) => {
+                self.reservations.submitted(&exchange.permit, job, &self.tasks, &self.ending).await;
+            }
             (Some(true), Effect::Reserves) => self.reservations.outdated(wallet, job).await,
             _ => {}
         }

@@ -8,6 +8,7 @@ use super::{
     Store, StoreError,
     error::Fault,
     reservations::{CLOCK_DIFFERENCE, delete},
+    submissions,
 };
 use crate::{
     policy::Permit,
@@ -70,8 +71,8 @@ impl Store {
         .await
     }
 
-    /// The client that holds a job: whose reservation of it runs, or whose reserve is under way or
-    /// may have succeeded.
+    /// The client that holds a job: whose reservation of it runs; or who has submitted its proof; or
+    /// whose reserve is under way or may have succeeded.
     ///
     /// # Errors
     /// It cannot be read.
@@ -82,19 +83,33 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<ClientName>, StoreError> {
         let job = job.clone();
-        self.read(move |connection| holder(connection, wallet, &job, now)).await
+        self.read(move |connection| holder(connection, HOLDER, wallet, &job, now)).await
     }
 
     /// Forgets all reservations of a job, as its proof is submitted: the one that is remembered, and
-    /// those that may have been made.
+    /// those that may have been made. The job stays the client's that held it, or else of the one
+    /// that is named here.
     ///
     /// # Errors
     /// It could not be written.
-    pub async fn end_job(&self, wallet: Address, job: &Slug) -> Result<(), StoreError> {
-        let (wallet, job) = (wallet.to_string(), job.to_string());
+    pub async fn submit_job(
+        &self,
+        wallet: Address,
+        job: &Slug,
+        client: &str,
+        reservation_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (job, client) = (job.clone(), client.to_owned());
+        let reservation_id = reservation_id.map(str::to_owned);
         self.write(move |transaction| {
-            delete(transaction, &wallet, &job)?;
-            transaction.prepare_cached(END_JOB)?.execute([wallet, job])?;
+            let holder = holder(transaction, HOLDER, wallet, &job, now)?;
+            let client = holder.as_ref().map_or(client.as_str(), ClientName::as_str);
+            let (wallet, job) = (wallet.to_string(), job.as_str());
+            let id = reservation_id.as_deref();
+            submissions::insert(transaction, [&wallet, job], client, id, now)?;
+            delete(transaction, &wallet, job)?;
+            transaction.prepare_cached(END_JOB)?.execute([&wallet, job])?;
             Ok(())
         })
         .await
@@ -109,7 +124,7 @@ fn open(
     job: &Slug,
     now: Timestamp,
 ) -> Result<Opening, Fault> {
-    let other = holder(transaction, permit.wallet(), job, now)?;
+    let other = holder(transaction, RESERVER, permit.wallet(), job, now)?;
     if other.is_some_and(|other| other != *permit.client()) && !permit.is_admin() {
         return Ok(Opening::Held);
     }
@@ -123,19 +138,35 @@ fn open(
     insert(transaction, permit, job, now + COUNTED).map(Opening::Opened)
 }
 
-const HOLDER: &str = "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+/// Who has submitted the proof goes before who tries to reserve the job again.
+const HOLDER: &str = "SELECT client FROM (
+         SELECT client, 1 AS place FROM reservations
+             WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+         UNION ALL
+         SELECT client, 2 FROM submissions WHERE wallet = ?1 AND job = ?2
+         UNION ALL
+         SELECT client, 3 FROM pending_reservations
+             WHERE wallet = ?1 AND job = ?2 AND ends > ?3
+     )
+     ORDER BY place LIMIT 1";
+
+/// Who holds a job as long as no other may reserve it: whether one that was submitted is open again,
+/// the upstream knows.
+const RESERVER: &str = "SELECT client FROM reservations
+         WHERE wallet = ?1 AND job = ?2 AND ends > ?3
      UNION ALL
      SELECT client FROM pending_reservations WHERE wallet = ?1 AND job = ?2 AND ends > ?3
      LIMIT 1";
 
 fn holder(
     connection: &Connection,
+    sql: &str,
     wallet: Address,
     job: &Slug,
     now: Timestamp,
 ) -> Result<Option<ClientName>, Fault> {
     let name: Option<String> = connection
-        .prepare_cached(HOLDER)?
+        .prepare_cached(sql)?
         .query_row(params![wallet.to_string(), job.as_str(), surely_over(now)], |row| row.get(0))
         .optional()?;
     name.map(|name| name.parse().map_err(|_| Fault::Malformed("client"))).transpose()

@@ -8,6 +8,7 @@ use super::{
     Store, StoreError,
     error::Fault,
     seal::{Place, Seal},
+    submissions,
 };
 use crate::types::{Address, Slug};
 
@@ -38,8 +39,8 @@ pub struct Reservation {
 }
 
 impl Store {
-    /// Remembers a reservation, in place of an earlier one of the same wallet and job. When this
-    /// returns, it is on the disk.
+    /// Remembers a reservation, in place of an earlier one of the same wallet and job, and of what
+    /// was submitted for that. When this returns, it is on the disk.
     ///
     /// # Errors
     /// It could not be written.
@@ -52,6 +53,8 @@ impl Store {
         let inner = self.0.clone();
         self.write(move |transaction| {
             purge(transaction, now)?;
+            let wallet = reservation.wallet.to_string();
+            submissions::delete(transaction, &wallet, reservation.job.as_str())?;
             reservation.keep(&inner.seal, transaction)
         })
         .await
@@ -101,13 +104,18 @@ impl Store {
         .await
     }
 
-    /// Forgets the reservation that is remembered of a job, as it is over.
+    /// Forgets the reservation that is remembered of a job, and what was submitted for it, as there
+    /// is a later one.
     ///
     /// # Errors
     /// It could not be written.
     pub async fn end_reservation(&self, wallet: Address, job: &Slug) -> Result<(), StoreError> {
         let (wallet, job) = (wallet.to_string(), job.to_string());
-        self.write(move |transaction| delete(transaction, &wallet, &job)).await
+        self.write(move |transaction| {
+            submissions::delete(transaction, &wallet, &job)?;
+            delete(transaction, &wallet, &job)
+        })
+        .await
     }
 }
 

@@ -101,6 +101,18 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX pending_by_job ON pending_reservations (wallet, job);
     CREATE INDEX pending_by_end ON pending_reservations (ends);
 ",
+    "
+    -- Jobs whose proof was submitted, with the client of each, until the job is reserved again.
+    CREATE TABLE submissions (
+        wallet TEXT NOT NULL,
+        job TEXT NOT NULL,
+        client TEXT NOT NULL,
+        reservation_id TEXT,
+        submitted INTEGER NOT NULL,
+        PRIMARY KEY (wallet, job)
+    ) STRICT;
+    CREATE INDEX submissions_by_age ON submissions (submitted);
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

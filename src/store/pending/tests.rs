@@ -65,6 +65,10 @@ async fn holder(store: &Store, job: &str, now: i64) -> Option<String> {
     holder.map(|name| name.to_string())
 }
 
+async fn submit(store: &Store, job: &str, now: i64) {
+    store.submit_job(wallet(), &slug(job), "boss", Some("r-1"), at(now)).await.unwrap();
+}
+
 const HALF_AN_HOUR: i64 = 30 * 60;
 
 /// Opens one job each from many tasks and several stores; counts what came of it, by client.
@@ -130,7 +134,7 @@ async fn what_is_kept_counts_until_it_ends_or_its_proof_is_submitted() {
     }
     assert_eq!(too_many(&store, &client, "job3", 0).await, (2, at(600)));
     assert_eq!(too_many(&store, &client, "job3", 599).await, (2, at(600)));
-    store.end_job(wallet(), &slug("job2")).await.unwrap();
+    submit(&store, "job2", 599).await;
     let pending = opened(&store, &client, "job3", 599).await;
     store.drop_pending(pending).await.unwrap();
     drop(opened(&store, &client, "job3", 599).await);
@@ -169,7 +173,7 @@ async fn a_reserve_of_unknown_outcome_is_forgotten_with_the_proof_of_its_job() {
     drop(opened(&store, &client, "job1", 0).await);
     store.end_reservation(wallet(), &slug("job1")).await.unwrap();
     assert_eq!(too_many(&store, &client, "job2", 0).await.0, 1);
-    store.end_job(wallet(), &slug("job1")).await.unwrap();
+    submit(&store, "job1", 0).await;
     drop(opened(&store, &client, "job2", 0).await);
 }
 
@@ -214,6 +218,33 @@ async fn a_job_has_a_holder_from_the_reserve_to_the_end_on_any_clock() {
 }
 
 #[tokio::test]
+async fn a_submitted_job_stays_its_clients_until_it_is_reserved_again_or_a_month_is_over() {
+    const MONTH: i64 = 30 * 24 * 60 * 60;
+    let folder = Folder::new();
+    let store = folder.open();
+    let (ci, other) = (client("ci"), client("other"));
+    keep(&store, &ci, "job1", 600).await;
+    drop(opened(&store, &ci, "job2", 0).await);
+    for (job, of) in [("job1", "ci"), ("job2", "ci"), ("job3", "boss")] {
+        submit(&store, job, 0).await;
+        assert_eq!(holder(&store, job, MONTH - 1).await.as_deref(), Some(of), "{job}");
+    }
+    let submission = store.submission(wallet(), &slug("job1")).await.unwrap();
+    assert_eq!(submission.unwrap().reservation_id.as_deref(), Some("r-1"));
+
+    // Who tries to reserve it is not told of the submission, as the upstream may refuse.
+    let pending = opened(&store, &other, "job1", 0).await;
+    assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some("ci"));
+    keep(&store, &other, "job1", 600).await;
+    store.drop_pending(pending).await.unwrap();
+    assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some("other"));
+    assert_eq!(store.submission(wallet(), &slug("job1")).await.unwrap(), None);
+
+    submit(&store, "job4", MONTH).await;
+    assert_eq!(holder(&store, "job2", MONTH).await, None);
+}
+
+#[tokio::test]
 async fn an_admin_may_reserve_what_another_holds() {
     let folder = Folder::new();
     let store = folder.open();
@@ -240,14 +271,17 @@ fn nothing_is_searched_from_end_to_end() {
     let folder = Folder::new();
     drop(folder.open());
     let database = folder.sqlite();
-    for sql in [HOLDER, RUNNING, PURGE, END_JOB] {
+    for sql in [HOLDER, RESERVER, RUNNING, PURGE, END_JOB] {
         let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let parameters = vec![1; plan.parameter_count()];
         let steps = plan.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3));
         let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
         let is_search = |step: &&String| step.starts_with("SEARCH") && step.contains("INDEX");
         assert!(steps.iter().any(|step| is_search(&step)), "{steps:?}");
-        let is_scan = |step: &String| step.starts_with("SCAN") && step.contains("reservations");
+        let is_scan = |step: &String| {
+            step.starts_with("SCAN")
+                && (step.contains("reservations") || step.contains("submissions"))
+        };
         assert!(!steps.iter().any(is_scan), "{steps:?}");
     }
 }

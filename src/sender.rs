@@ -182,8 +182,8 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
-    /// Records a call that is about to be sent. For a change, and for a read that comes late, it is
-    /// on the disk when this returns, and the client's access has not ended meanwhile.
+    /// Records a call that is about to be sent. For a change, it is on the disk when this returns; and
+    /// for a change or a read that comes late, the client's access has not ended meanwhile.
     async fn record(
         &self,
         permit: &Permit,
@@ -202,10 +202,13 @@ impl Sender {
             product: call.id().cloned(),
             payload_hash,
         };
-        if call.action().changes() || origin.is_late() {
+        if call.action().changes() {
             let quiet = Timestamp::now() + self.upstream.settle_time(false);
             let sending = origin.key.as_ref().map(|key| Sending { key: key.as_str(), quiet });
             return self.store.sign_record(&entry, sending).await;
+        }
+        if origin.is_late() {
+            return self.store.note_late(&entry).await;
         }
         self.store.note(&entry).await;
         Ok(())

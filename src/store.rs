@@ -5,8 +5,8 @@
 //! for, so that another database can come behind the same methods. Several processes may use one
 //! file at the same time.
 //!
-//! A thread of its own has the database (`worker`): no method blocks the runtime, and the cost of a
-//! sync is shared by all who wait for one.
+//! A thread of its own writes (`worker`): no method blocks the runtime, and the cost of a sync is
+//! shared by all who wait for one. Another one reads, and waits for no writer.
 //!
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
@@ -30,6 +30,8 @@ mod stored_answer;
 mod known;
 mod record;
 mod refusals;
+
+mod reader;
 
 mod writer;
 
@@ -80,8 +82,8 @@ pub use self::{
     submissions::Submission,
 };
 use self::{
-    held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run, seal::Seal,
-    worker::Worker, writer::Writer,
+    callers::Counted, held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run,
+    seal::Seal, worker::Worker, writer::Writer,
 };
 pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
@@ -100,6 +102,7 @@ struct Inner {
     losses: Arc<Losses>,
     refusals: Refusals,
     clients_required: AtomicBool,
+    counted: Counted,
 }
 
 impl Store {
@@ -128,6 +131,7 @@ impl Store {
             losses,
             refusals: Refusals::default(),
             clients_required: AtomicBool::new(false),
+            counted: Counted::default(),
         })))
     }
 

@@ -267,6 +267,25 @@ fn all_is_on_record(home: &Home, calls: usize) {
 }
 
 #[test]
+fn calls_that_only_read_go_on_while_another_process_holds_the_lock() {
+    let (home, server, token) = sandbox();
+    let add = |more: &[&str]| {
+        let words = ["client", "add", "--allow", "jobs", "--state", "state"];
+        home.run(&[&words[..], more].concat()).result().trim_end().to_owned()
+    };
+    let (slow, new) = (add(&["slow", "--rate", "100/h"]), add(&["new"]));
+    let other = rusqlite::Connection::open(home.path("state/proxy.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for token in [&slow, &token, &new, &slow] {
+        let (status, body) = call(&server, token, "list");
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(server.request("GET", "/healthz").0, 200);
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    reserves(&server, &slow, GENERAL_JOB);
+}
+
+#[test]
 fn while_the_state_folder_is_gone_nothing_is_signed_and_no_other_is_made() {
     let (home, server, token) = sandbox();
     reserves(&server, &token, GENERAL_JOB);

@@ -47,7 +47,7 @@ impl Proxy {
             return Err(CallError::WalletNotHeld { wallet });
         }
         client.check(action, wallet, now)?;
-        match self.store.admit(client, now).await? {
+        match self.store.admit(client, action.changes(), now).await? {
             Admission::Admitted => Ok(()),
             Admission::Wait(wait) => Err(CallError::TooFast { wait }),
         }

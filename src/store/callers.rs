@@ -1,7 +1,8 @@
 //! Who calls, and how often.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -27,6 +28,11 @@ pub enum Admission {
     /// There were too many; the next may come after this time.
     Wait(Duration),
 }
+
+/// The calls that are counted in memory, as long as they cannot be in the database: the arrival of
+/// the last one of each client.
+#[derive(Debug, Default)]
+pub(super) struct Counted(Mutex<HashMap<ClientName, i64>>);
 
 impl Store {
     /// The client that is known by a credential and not revoked. One whose time is over is found as
@@ -79,14 +85,52 @@ impl Store {
     }
 
     /// Counts one more call of a client, if its rate allows that. All calls of all processes on this
-    /// file are counted together, and what was counted is on the disk when this returns.
+    /// file are counted together, and what was counted is on the disk when this returns. But a call
+    /// that changes nothing is counted in memory while another process keeps the store from writing,
+    /// or the disk does.
     ///
     /// # Errors
     /// It could not be written, so the call must not go on.
-    pub async fn admit(&self, client: &Client, now: Timestamp) -> Result<Admission, StoreError> {
+    pub async fn admit(
+        &self,
+        client: &Client,
+        changes: bool,
+        now: Timestamp,
+    ) -> Result<Admission, StoreError> {
         let Some(rate) = client.rate else { return Ok(Admission::Admitted) };
         let name = client.name.clone();
-        self.write(move |transaction| admit(transaction, &name, rate, now)).await
+        let counted = self.write(move |transaction| admit(transaction, &name, rate, now));
+        if changes {
+            return counted.await;
+        }
+        let counted = tokio::select! {
+            biased;
+            counted = counted => counted.ok(),
+            () = self.0.worker.is_held_up() => None,
+        };
+        match counted {
+            Some(admission) => Ok(admission),
+            None => self.admit_in_memory(&client.name, rate, now).await,
+        }
+    }
+
+    async fn admit_in_memory(
+        &self,
+        name: &ClientName,
+        rate: Rate,
+        now: Timestamp,
+    ) -> Result<Admission, StoreError> {
+        let client = name.clone();
+        let stored = self.read(move |connection| last_arrival(connection, &client)).await?;
+        // Nothing panics while it holds the lock.
+        let mut counted = self.0.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match rate.admit(stored.max(counted.get(name).copied()), now) {
+            Err(wait) => Ok(Admission::Wait(wait)),
+            Ok(next) => {
+                counted.insert(name.clone(), next);
+                Ok(Admission::Admitted)
+            }
+        }
     }
 
     /// What is known, and sees to it that it stays known while it is asked for, without waiting.
@@ -122,11 +166,7 @@ fn admit(
     rate: Rate,
     now: Timestamp,
 ) -> Result<Admission, Fault> {
-    let last: Option<Option<i64>> = transaction
-        .prepare_cached("SELECT arrival FROM clients WHERE name = ?1")?
-        .query_row([name.as_str()], |row| row.get(0))
-        .optional()?;
-    match rate.admit(last.flatten(), now) {
+    match rate.admit(last_arrival(transaction, name)?, now) {
         Err(wait) => Ok(Admission::Wait(wait)),
         Ok(next) => {
             transaction
@@ -135,6 +175,14 @@ fn admit(
             Ok(Admission::Admitted)
         }
     }
+}
+
+fn last_arrival(connection: &Connection, name: &ClientName) -> Result<Option<i64>, Fault> {
+    let last: Option<Option<i64>> = connection
+        .prepare_cached("SELECT arrival FROM clients WHERE name = ?1")?
+        .query_row([name.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(last.flatten())
 }
 
 /// Whether a client was revoked, also if it was removed since or another one has its name, or its

@@ -19,7 +19,7 @@ use super::{
 use crate::files;
 
 /// How long a write waits while another process writes.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// How many compiled statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;
@@ -124,6 +124,18 @@ fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     // The log and its index stay when the last connection closes: without them, a file in a folder
     // that cannot be written to could not even be read.
     connection.file_control(Some(MAIN_DB), FileControl::PersistWal(&mut 1))?;
+    Ok(connection)
+}
+
+/// Opens a database that this process has open and has checked, to read what others write meanwhile.
+///
+/// It is not opened as a read-only file: what SQLite then finds of its log would count for all
+/// connections of the process.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, Fault> {
+    let connection = open_to_write(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    // Opens the log as well.
+    version(&connection, MIGRATIONS.len())?;
     Ok(connection)
 }
 

@@ -65,6 +65,24 @@ impl Store {
         recorded
     }
 
+    /// Records a call that only reads, as [`Store::note`], if its client may still call. No writer is
+    /// waited for.
+    ///
+    /// # Errors
+    /// The client's access has ended while the call was being made, and that it was denied is on
+    /// record; or that cannot be read.
+    pub async fn note_late(&self, entry: &Entry) -> Result<(), StoreError> {
+        let (client, added) = (entry.client.clone(), entry.client_added);
+        let ended =
+            self.read(move |connection| access_ended(connection, &client, added, Timestamp::now()));
+        if ended.await? {
+            self.access_ended(entry).await;
+            return Err(StoreError::new(&self.0.path, Fault::AccessEnded));
+        }
+        self.note(entry).await;
+        Ok(())
+    }
+
     /// Records a call that only reads. It follows in the background: it waits for room in the
     /// queue for at most 100 ms, then it is lost and counted.
     pub async fn note(&self, entry: &Entry) {

@@ -4,9 +4,10 @@ use futures_util::{future::join_all, poll};
 use rusqlite::types::Value;
 
 use super::{
-    testing::{Folder, entry, id, key, limit_growth},
+    testing::{Folder, client, entry, id, key, limit_growth},
     *,
 };
+use crate::policy::Client;
 
 fn verified(folder: &Folder) -> u64 {
     Journal::open(&folder.path()).unwrap().verify().unwrap().records
@@ -55,6 +56,40 @@ async fn those_who_wait_together_share_a_commit() {
     // The first may have set out before the others came.
     let commits = folder.commits() - before;
     assert!((1..=2).contains(&commits), "{commits} commits");
+}
+
+/// The lock is another process's until all reads are done.
+#[tokio::test]
+async fn no_read_waits_for_a_writer_and_every_change_does() {
+    let folder = Folder::new();
+    let limited = Client { rate: Some("2/h".parse().unwrap()), ..client("slow") };
+    let (slow, plain) = (folder.add(&limited), folder.add(&client("plain")));
+    let (store, now) = (folder.open(), Timestamp::now());
+    let other = folder.sqlite();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let client_added = Some(testing::at(0));
+    let call = Entry { client: "plain".into(), client_added, ..entry(1) };
+    let mut change = pin!(store.sign_record(&call, None));
+    assert!(poll!(&mut change).is_pending());
+    store.0.worker.is_held_up().await;
+
+    for credential in [slow, plain] {
+        assert!(store.client_by(credential, now).await.unwrap().is_some());
+    }
+    assert!(store.has_clients().await.unwrap());
+    assert!(store.reservations(now).await.unwrap().is_empty());
+    let admitted = async || store.admit(&limited, false, now).await.unwrap();
+    assert_eq!([admitted().await, admitted().await], [Admission::Admitted; 2]);
+    assert!(matches!(admitted().await, Admission::Wait(_)), "it is counted all the same");
+    store.note_late(&call).await.unwrap();
+    let client_added = Some(testing::at(1));
+    let of_another = store.note_late(&Entry { client_added, ..call.clone() }).await;
+    assert!(of_another.unwrap_err().is_access_ended());
+
+    assert!(poll!(&mut change).is_pending());
+    other.execute_batch("ROLLBACK").unwrap();
+    change.await.unwrap();
+    assert!(matches!(admitted().await, Admission::Wait(_)));
 }
 
 #[tokio::test]

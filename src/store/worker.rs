@@ -1,46 +1,73 @@
-//! The one thread that has the database.
+//! The thread that writes, and the thread that reads.
 //!
-//! It takes what waits, runs what is to be written in one transaction, and answers when that is on
-//! the disk. So the cost of a sync is shared by all who wait for one, and nobody on the runtime waits
+//! The one takes what waits, runs what is to be written in one transaction, and answers when that is
+//! on the disk. So the cost of a sync is shared by all who wait for one, and nobody on the runtime waits
 //! for the disk but for its own answer.
 //!
-//! It has the only connection of the process, so that closing that one suffices to start afresh:
-//! SQLite shares what it knows of a file among all connections of a process, also that the file was
-//! read-only when the first was opened.
+//! The other reads meanwhile. When it cannot, because other files stand at the path or for any other
+//! reason, the first one reads, after it has opened anew what has to be.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{io, mem, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, MAIN_DB};
 use tokio::sync::{
-    mpsc::error::{SendTimeoutError, TrySendError},
-    oneshot,
+    mpsc::{
+        self,
+        error::{SendTimeoutError, TrySendError},
+    },
+    oneshot, watch,
 };
 
 use super::{
     error::Fault,
+    file::BUSY,
     inbox::{Outbox, inbox},
     losses::Losses,
+    reader::Read,
     record::{Chain, Draft, End},
     writer::Writer,
 };
 
-/// The handle of the thread; the thread ends when it is dropped and all work is done.
+/// How many reads may wait; who comes then waits for room.
+const READS: usize = 1024;
+
+/// How long another process may have the lock before reads stop to wait until they are counted: no
+/// proxy has it for so long.
+const HELD_UP: Duration = Duration::from_millis(250);
+
+/// The handle of the threads; they end when it is dropped and all work is done.
 pub(super) struct Worker {
-    outbox: Outbox<Job>,
+    reads: mpsc::Sender<Read>,
+    outbox: Arc<Outbox<Job>>,
+    held_up: watch::Receiver<bool>,
     losses: Arc<Losses>,
 }
 
 impl Worker {
-    /// Starts the thread. It counts the records of the background that are lost.
+    /// Starts the threads. The one that writes counts the records of the background that are lost.
     pub(super) fn start(mut writer: Writer, losses: Arc<Losses>) -> io::Result<Self> {
         let (mut inbox, outbox) = inbox();
         let lost = losses.clone();
+        let (reader, held_up) = (writer.reader(), writer.held_up().subscribe());
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Change(_))) {
                 work(&mut writer, &lost, jobs);
             }
         })?;
-        Ok(Self { outbox: outbox(thread.thread().clone()), losses })
+        let outbox = Arc::new(outbox(thread.thread().clone()));
+        let (reads, mut to_read) = mpsc::channel(READS);
+        let writes = outbox.clone();
+        thread::Builder::new().name("store-reads".to_owned()).spawn(move || {
+            while let Some(read) = to_read.blocking_recv() {
+                let left = reader.read(read).map(|read| writes.now.blocking_send(Job::Read(read)));
+                match left {
+                    Some(Ok(())) => writes.wake(),
+                    Some(Err(refused)) => refused.0.refuse(&Fault::Stopped, &Losses::default()),
+                    None => {}
+                }
+            }
+        })?;
+        Ok(Self { reads, outbox, held_up, losses })
     }
 
     /// Reads what is on the disk.
@@ -49,14 +76,14 @@ impl Worker {
         read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
-        let read = Read(Box::new(move |connection| {
+        let read = Read::new(move |connection| {
             let result = connection.and_then(read);
             let fault = result.as_ref().err().cloned();
             // Nobody listens any more if the caller has gone.
             drop(sender.send(result));
             fault
-        }));
-        self.now(Job::Read(read)).await?;
+        });
+        self.reads.send(read).await.map_err(|_| Fault::Stopped)?;
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
@@ -66,10 +93,15 @@ impl Worker {
         &self,
         read: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
     ) {
-        let read = Read(Box::new(move |connection| connection.and_then(read).err()));
-        if self.outbox.now.try_send(Job::Read(read)).is_ok() {
-            self.outbox.wake();
-        }
+        let read = Read::new(move |connection| connection.and_then(read).err());
+        // One that is dropped is not missed.
+        drop(self.reads.try_send(read));
+    }
+
+    /// Waits until another process keeps the store from writing.
+    pub(super) async fn is_held_up(&self) {
+        // The thread lives as long as its handle.
+        drop(self.held_up.clone().wait_for(|is_held_up| *is_held_up).await);
     }
 
     /// Does the work and waits until it is on the disk.
@@ -80,14 +112,10 @@ impl Worker {
         let (sender, receiver) = oneshot::channel();
         // If the caller has gone, the work is done all the same.
         let write = Write::new(work, move |result| drop(sender.send(result)));
-        self.now(Job::Change(Change::Write(write))).await?;
-        receiver.await.unwrap_or(Err(Fault::Stopped))
-    }
-
-    async fn now(&self, job: Job) -> Result<(), Fault> {
+        let job = Job::Change(Change::Write(write));
         self.outbox.now.send(job).await.map_err(|_| Fault::Stopped)?;
         self.outbox.wake();
-        Ok(())
+        receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
     /// Leaves the work to be done soon, and `done` hears what came of it. Waits for room in the queue,
@@ -122,8 +150,9 @@ impl Worker {
     }
 }
 
-/// One piece of work.
+/// One piece of work of the thread that writes.
 enum Job {
+    /// What the other thread could not read.
     Read(Read),
     Change(Change),
 }
@@ -133,10 +162,6 @@ enum Change {
     Write(Write),
     Record(Draft),
 }
-
-/// It is given the connection, or told why there is none, and returns what went wrong.
-#[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-struct Read(Box<dyn FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send>);
 
 /// It is given the connection, in a transaction with others, or told why there is none.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
@@ -151,7 +176,7 @@ struct Answer {
 impl Job {
     fn refuse(self, fault: &Fault, losses: &Losses) {
         match self {
-            Self::Read(read) => drop((read.0)(Err(fault.clone()))),
+            Self::Read(read) => drop(read.run(Err(fault.clone()))),
             Self::Change(change) => change.refuse(fault, losses),
         }
     }
@@ -208,7 +233,7 @@ fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
     let mut changes = Vec::with_capacity(jobs.len());
     for job in jobs {
         match job {
-            Job::Read(read) => healthy &= (read.0)(Ok(&connection)).is_none(),
+            Job::Read(read) => healthy &= read.run(Ok(&connection)).is_none(),
             Job::Change(change) => changes.push(change),
         }
     }
@@ -312,22 +337,32 @@ impl<'c> Transaction<'c> {
 /// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
 /// try with a connection that is new.
 fn begin(writer: &mut Writer, connection: Connection) -> Result<Connection, Fault> {
-    match begin_with(&connection) {
+    match begin_with(writer, &connection) {
         Ok(()) => return Ok(connection),
         Err(Fault::ReadOnly | Fault::Io { .. }) => drop(connection),
         Err(fault) => return Err(fault),
     }
     let connection = writer.open_anew()?;
-    begin_with(&connection)?;
+    begin_with(writer, &connection)?;
     Ok(connection)
 }
 
-fn begin_with(connection: &Connection) -> Result<(), Fault> {
+fn begin_with(writer: &Writer, connection: &Connection) -> Result<(), Fault> {
     // SQLite lets a transaction begin on a read-only file, and refuses what is written in it.
     if connection.is_readonly(MAIN_DB)? {
         return Err(Fault::ReadOnly);
     }
-    execute(connection, "BEGIN IMMEDIATE")
+    connection.busy_timeout(HELD_UP)?;
+    let mut begun = execute(connection, "BEGIN IMMEDIATE");
+    connection.busy_timeout(BUSY)?;
+    if begun == Err(Fault::Busy) {
+        writer.held_up().send_replace(true);
+        begun = execute(connection, "BEGIN IMMEDIATE");
+    }
+    if begun.is_ok() {
+        writer.held_up().send_if_modified(mem::take);
+    }
+    begun
 }
 
 fn undo(connection: &Connection) -> Result<(), Fault> {

@@ -6,8 +6,11 @@ use std::{
 };
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
-use super::{error::Fault, file, files::Files, known::Known, record::End, run::Run};
+use super::{
+    error::Fault, file, files::Files, known::Known, reader::Reader, record::End, run::Run,
+};
 
 /// The connection that writes. It is opened anew when it is of no use any more, or when other files
 /// stand at its path than those that it has open.
@@ -18,6 +21,10 @@ pub(super) struct Writer {
     files: Files,
     /// The end of the journal as it was seen last.
     end: End,
+    /// Reads the same files.
+    reader: Arc<Reader>,
+    /// Whether another process keeps it from writing.
+    held_up: watch::Sender<bool>,
     known: Arc<Known>,
     /// It ends with the store, not with the thread.
     run: Weak<Run>,
@@ -34,15 +41,29 @@ impl Writer {
         run: &Arc<Run>,
     ) -> Result<Self, Fault> {
         let end = End::read(&connection)?;
+        let (files, reader) = (Files::at(path)?, Arc::new(Reader::new(path)));
+        reader.allow(files);
         Ok(Self {
             path: path.to_owned(),
             connection: Some(connection),
-            files: Files::at(path)?,
+            files,
             end,
+            reader,
+            held_up: watch::Sender::new(false),
             known,
             run: Arc::downgrade(run),
             refused: None,
         })
+    }
+
+    /// Reads the files that it has open.
+    pub(super) fn reader(&self) -> Arc<Reader> {
+        self.reader.clone()
+    }
+
+    /// Whether another process keeps it from writing.
+    pub(super) fn held_up(&self) -> &watch::Sender<bool> {
+        &self.held_up
     }
 
     /// Hands out the connection, which is to be given back if it is still of use.
@@ -50,7 +71,6 @@ impl Writer {
         match self.connection.take() {
             Some(connection) if Files::at(&self.path)? == self.files => Ok(connection),
             open => {
-                // Two connections of a process to one file share what SQLite knows of it.
                 drop(open);
                 self.open_anew()
             }
@@ -71,6 +91,8 @@ impl Writer {
     /// was.
     pub(super) fn open_anew(&mut self) -> Result<Connection, Fault> {
         let open = self.files;
+        // What SQLite knows of a file is known to all connections of the process that are open.
+        self.reader.close();
         let opened = self.open();
         // What was read from other files is not to be acted on.
         self.known.forget();
@@ -106,6 +128,7 @@ impl Writer {
             tracing::warn!(%fault, "commands cannot see that this proxy runs");
         }
         self.files = files;
+        self.reader.allow(files);
         Ok(connection)
     }
 }

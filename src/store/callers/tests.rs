@@ -19,7 +19,7 @@ async fn admitted(stores: &[Store], client: &Client, now: Timestamp, calls: usiz
     let client = Arc::new(client.clone());
     let calls = (0..calls).map(|number| {
         let (store, client) = (stores[number % stores.len()].clone(), client.clone());
-        tokio::spawn(async move { store.admit(&client, now).await.unwrap() })
+        tokio::spawn(async move { store.admit(&client, true, now).await.unwrap() })
     });
     let mut admitted = 0;
     for call in calls.collect::<Vec<_>>() {
@@ -133,7 +133,7 @@ async fn who_comes_too_often_is_told_when_to_come_again() {
         Admission::Wait(Duration::from_secs(30)),
         Admission::Wait(Duration::from_secs(30)),
     ] {
-        assert_eq!(store.admit(&client, at(0)).await.unwrap(), expected);
+        assert_eq!(store.admit(&client, true, at(0)).await.unwrap(), expected);
     }
 }
 

@@ -1,0 +1,89 @@
+//! The connection that only reads, so that no read waits for a writer: another process may hold the
+//! lock for long, or a disk be slow to sync.
+//!
+//! It reads the files that the writer has checked and no others. Whatever it cannot read is left to
+//! the writer, which opens anew what has to be.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::Connection;
+
+use super::{error::Fault, file, files::Files};
+
+/// Something that is read. It is given a connection, or told why there is none, and returns what went
+/// wrong.
+#[expect(clippy::type_complexity, reason = "this struct is the name for it")]
+pub(super) struct Read(Box<dyn FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send>);
+
+impl Read {
+    pub(super) fn new(
+        read: impl FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(read))
+    }
+
+    pub(super) fn run(self, connection: Result<&Connection, Fault>) -> Option<Fault> {
+        (self.0)(connection)
+    }
+}
+
+/// The connection that only reads.
+pub(super) struct Reader {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The files that may be read.
+    files: Option<Files>,
+    connection: Option<Connection>,
+}
+
+impl Reader {
+    /// Reads nothing before it is allowed to.
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), state: Mutex::default() }
+    }
+
+    /// From now on these files may be read.
+    pub(super) fn allow(&self, files: Files) {
+        self.state().files = Some(files);
+    }
+
+    /// Closes the connection, and reads nothing before it is allowed to.
+    pub(super) fn close(&self) {
+        *self.state() = State::default();
+    }
+
+    /// Reads, or gives back what is left to the writer.
+    pub(super) fn read(&self, read: Read) -> Option<Read> {
+        let mut state = self.state();
+        let Some(connection) = self.connection(&mut state) else { return Some(read) };
+        if read.run(Ok(&connection)).is_none() {
+            state.connection = Some(connection);
+        }
+        None
+    }
+
+    /// Takes the connection to the files that are at the path, if they may be read.
+    fn connection(&self, state: &mut State) -> Option<Connection> {
+        let (files, open) = (state.files?, state.connection.take());
+        let is_in_place = || Files::at(&self.path).is_ok_and(|found| found == files);
+        if !is_in_place() {
+            return None;
+        }
+        open.or_else(|| {
+            let connection = file::open_beside(&self.path).ok()?;
+            is_in_place().then_some(connection)
+        })
+    }
+
+    /// Nothing here panics while it holds the lock.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use crate::{action::Effect, loose, upstream::Answer};
 
 /// What was seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct JobStatus {
     /// The job's status.
     pub job: Option<String>,
@@ -15,18 +15,16 @@ pub struct JobStatus {
     /// Whether the answer says that there is no submission, as `null`.
     no_submission: bool,
     can_submit: Option<bool>,
+    /// The answer that shows it.
+    pub(crate) answer: Option<Answer>,
 }
 
 impl JobStatus {
-    /// What was seen earlier.
-    pub(crate) fn seen(job: Option<String>, submission: Option<String>) -> Self {
-        Self { job, submission, ..Self::default() }
-    }
-
     /// Reads a good answer; of any other nothing is known.
-    pub(crate) fn of(answer: &Answer) -> Self {
+    pub(crate) fn of(answer: Answer) -> Self {
         let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
-        body.map(Self::read).unwrap_or_default()
+        let Some(read) = body.map(Self::read) else { return Self::default() };
+        Self { answer: Some(answer), ..read }
     }
 
     fn read(body: &RawValue) -> Self {
@@ -38,6 +36,7 @@ impl JobStatus {
             has_active_reservation: flag("has_active_reservation"),
             no_submission: loose::is_null(body, "submission"),
             can_submit: flag("can_submit"),
+            answer: None,
         }
     }
 

@@ -34,9 +34,10 @@ pub use self::{
     place::{NoPlace, Place, Places},
 };
 use self::{
-    ended::{Ended, told_again},
+    ended::{Ended, replayed},
     outliving::Outliving,
     reservations::Reservations,
+    settle::{Earlier, Settled},
 };
 use crate::{
     call::Call,
@@ -281,7 +282,7 @@ impl Proxy {
         let turn = timeout_at(deadline, self.turns.take(client, key)).await;
         let _turn = turn.map_err(|_| CallError::KeyInUse)?;
         let in_doubt = match self.claim(incoming, sender, key, deadline).await? {
-            Claim::Done(settled) => return told_again(settled),
+            Claim::Done(answer) => return Ok(replayed(answer)),
             Claim::Mismatch => return Err(CallError::KeyReused),
             Claim::Running => return Err(CallError::KeyInUse),
             Claim::New => None,
@@ -290,9 +291,23 @@ impl Proxy {
                 Some(sender.upstream().quiet_after_death(quiet, Timestamp::now()))
             }
         };
-        let result = self.perform(incoming, sender, in_doubt).await;
+        let settled = match in_doubt {
+            Some(quiet) => self.settle_earlier(incoming, sender, quiet).await.map(Some),
+            None => Ok(None),
+        };
+        let is_reserved = matches!(settled, Ok(Some(Settled::Reserved(_))));
+        let result = match (settled, in_doubt) {
+            (Ok(Some(Settled::Submitted(answer))), _) => Ok(answer),
+            (Ok(Some(Settled::Reserved(lost))), _) => {
+                self.perform(incoming, sender, Some(Earlier::Reserved(lost))).await
+            }
+            (Ok(_), quiet) => self.perform(incoming, sender, quiet.map(Earlier::InDoubt)).await,
+            (Err(error), _) => Err(error),
+        };
         let kept = match Ended::with(&result) {
-            Ended::Known(settled) => self.store.settle(client, key, &settled).await,
+            Ended::Known(answer) => self.store.settle(client, key, &answer).await,
+            // The next request with this key reserves once more.
+            Ended::NotMade if is_reserved => self.store.abandon(client, key, None).await,
             // The next request with this key asks what became of it.
             Ended::Unknown { quiet } => self.store.abandon(client, key, quiet).await,
             Ended::NotMade => self.store.release(client, key).await,

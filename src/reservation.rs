@@ -23,6 +23,9 @@ const USUAL: SignedDuration = SignedDuration::from_mins(30);
 /// No reservation is taken to run longer, whatever the upstream says.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
+/// The name of the instructions.
+const INSTRUCTIONS: &str = "job_instructions";
+
 /// The name of a token.
 const TOKEN: &str = "access_token";
 
@@ -118,6 +121,26 @@ fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
     let out =
         json.unwrap_or_else(|| withheld::in_bytes(out.as_bytes(), &long().collect::<Vec<_>>()));
     Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Whether a reserve answer tells the job's private instructions.
+pub(crate) fn has_instructions(body: &[u8]) -> bool {
+    let (text, _) = loose::decode(body);
+    let found = loose::named(&text, INSTRUCTIONS);
+    found.iter().any(|value| !["null", "\"\""].contains(&value.as_it_stands()))
+}
+
+/// What is remembered of a reservation that was made at the latest at `made`, and whose answer was lost:
+/// neither its id nor its token, but its end.
+pub(crate) fn unseen(
+    job: Slug,
+    wallet: Address,
+    client: String,
+    made: Timestamp,
+    job_status: &[u8],
+) -> Reservation {
+    let ends = Reserved::parse(job_status).ends(made);
+    Reservation { job, wallet, client, reservation_id: None, ends, workflow_token: None }
 }
 
 /// Whether a reservation is over, on any clock.

@@ -78,7 +78,7 @@ pub use self::{
     pending::{Opening, Pending},
     record::{Entry, Outcome, Record},
     reservations::Reservation,
-    stored_answer::{Settled, StoredAnswer},
+    stored_answer::StoredAnswer,
     submissions::Submission,
 };
 use self::{

@@ -175,21 +175,20 @@ impl Agent {
             };
             let status = response.status().as_u16();
             let replayed = response.headers().contains_key("idempotency-replayed");
+            let seen = response.headers().contains_key("x-agentpmt-proxy-answer");
             let Ok(text) = response.text().await else {
                 address.changed().await.unwrap();
                 repeated = true;
                 continue;
             };
             let answer: Value = serde_json::from_str(&text).unwrap();
-            match (status, answer["code"].as_str(), &answer["processed"]) {
-                (200, ..) if replayed => return "stored answer".to_owned(),
-                (200, ..) if repeated => return "made after the restart".to_owned(),
-                (200, ..) => return "answered before the kill".to_owned(),
-                (504, Some("outcome_unknown"), Value::Bool(true)) => {
-                    return "known to have happened".to_owned();
-                }
+            match (status, &answer["processed"]) {
+                (200, _) if seen => return "known to have happened".to_owned(),
+                (200, _) if replayed => return "stored answer".to_owned(),
+                (200, _) if repeated => return "made after the restart".to_owned(),
+                (200, _) => return "answered before the kill".to_owned(),
                 // Nothing else says more than that nothing is known yet.
-                (504, Some("outcome_unknown"), Value::Null) | (502..=504, Some(_), _) => {
+                (502..=504, Value::Null) => {
                     sleep(Duration::from_millis(50)).await;
                 }
                 _ => panic!("{} got {status}: {text}", self.key),

@@ -111,7 +111,7 @@ async fn an_error_is_told_by_its_code_and_what_it_says() {
     let path = format!("/api/external/jobs/{GENERAL_JOB}/reserve");
     assert_eq!(send(&server, &token, "POST", &path, "r-2").await.status(), 504);
     let lost = event(&server, "r-2");
-    assert_eq!((&lost["error"], &lost["tries"]), (&"outcome_unknown".into(), &1.into()), "{lost}");
+    assert_eq!((&lost["error"], &lost["tries"]), (&"outcome_unknown".into(), &2.into()), "{lost}");
     // The upstream's own refusal is no error of the proxy.
     let status = send(&server, &token, "POST", "/api/external/jobs/nowhere/status", "r-3").await;
     assert_eq!(status.status(), 404);

@@ -4,7 +4,13 @@
 
 mod common;
 
-use std::fs;
+use std::{
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
 use agentpmt_proxy::{
     policy::Client,
@@ -13,6 +19,8 @@ use agentpmt_proxy::{
     store::{Reservation, Store},
 };
 use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
     extract::Request,
     middleware::{Next, from_fn},
     response::IntoResponse,
@@ -21,6 +29,7 @@ use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_s
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::{runtime::Runtime, task::spawn_blocking};
 
 const PROOF: &str = r#"{"proof_text":"done"}"#;
 const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
@@ -249,4 +258,109 @@ async fn a_good_reserve_answer_leaves_a_reservation_and_shows_no_token_whatever_
             "{shown}"
         );
     }
+}
+
+/// Loses the answers to the first reserve and to what is asked about it until the gate is open. With
+/// `again` a job is given once more to who holds it, as it was given first.
+fn losing(router: Router, gate: Arc<AtomicBool>, again: bool) -> (Router, Arc<Mutex<Vec<String>>>) {
+    let (ids, given) =
+        (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Option<Bytes>>>::default());
+    let seen = ids.clone();
+    let layer = from_fn(move |request: Request, next: Next| {
+        let (ids, given, gate) = (ids.clone(), given.clone(), gate.clone());
+        async move {
+            let path = request.uri().path().to_owned();
+            if !path.ends_with("/reserve") {
+                let hidden = path.ends_with("/status") && !gate.load(SeqCst);
+                let answer = next.run(request).await;
+                return if hidden { StatusCode::NOT_FOUND.into_response() } else { answer };
+            }
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            ids.lock().unwrap().push(sent["request_id"].as_str().unwrap().to_owned());
+            let answer = next.run(Request::from_parts(head, Body::from(body))).await;
+            if answer.status().is_success() {
+                let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+                *given.lock().unwrap() = Some(body);
+                return StatusCode::BAD_GATEWAY.into_response();
+            }
+            let given = given.lock().unwrap().clone().filter(|_| again);
+            given.map_or(answer, |given| {
+                ([("content-type", "application/json")], given).into_response()
+            })
+        }
+    });
+    (router.layer(layer), seen)
+}
+
+#[tokio::test]
+async fn a_reserve_whose_answer_was_lost_is_made_once_more_for_its_instructions() {
+    let sandbox = Sandbox::new(Settings::default());
+    let (router, ids) = losing(sandbox.router(), Arc::new(AtomicBool::new(true)), true);
+    let upstream = serve(router).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    let reserved = proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    assert!(reserved["job"]["job_instructions"].is_string(), "{reserved}");
+    assert_eq!(held(&proxy).await[0]["workflow_token"], "held-by-proxy");
+    let ids = ids.lock().unwrap().clone();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "a fresh request id: {ids:?}");
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
+}
+
+#[tokio::test]
+async fn of_a_reservation_without_instructions_the_end_is_told_and_remembered() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    for key in ["k"; 2] {
+        proxy.sandbox.inject("cut_after:job_reserve:1".parse().unwrap());
+        let url = proxy.url(&format!("/api/external/jobs/{GENERAL_JOB}/reserve"));
+        let response = proxy.client.post(url).header("idempotency-key", key).send().await.unwrap();
+        let lost = problem(response).await;
+        let expected = (&json!("outcome_unknown"), &json!(true), &json!("never"));
+        assert_eq!((&lost["code"], &lost["processed"], &lost["retry"]), expected, "{lost}");
+        let rows = held(&proxy).await;
+        assert_eq!((rows.len(), &rows[0]["job_id"]), (1, &json!(GENERAL_JOB)));
+        let end = lost["reserved_until"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        let row = rows[0]["reserved_until"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert!(end.duration_since(row).abs() < SignedDuration::from_millis(1), "{end} {row}");
+        assert!(lost["detail"].as_str().unwrap().contains("the reservation ends at"), "{lost}");
+        assert!((1700..=1800).contains(&rows[0]["seconds_left"].as_i64().unwrap()), "{rows:?}");
+        proxy.sandbox.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_process_has_reserved_comes_back_by_a_replay() {
+    let sandbox = Sandbox::new(Settings::default());
+    let gate = Arc::new(AtomicBool::new(false));
+    let (router, _) = losing(sandbox.router(), gate.clone(), true);
+    let upstream = serve(router).await;
+    let reserve = async |proxy: &TestProxy| {
+        let url = proxy.url(&format!("/api/external/jobs/{GENERAL_JOB}/reserve"));
+        proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap()
+    };
+    // A runtime of its own, so that all of it ends.
+    let (runtime, behind) = (Runtime::new().unwrap(), sandbox.clone());
+    let first = runtime.spawn(async move {
+        let first = TestProxy::in_front_of(behind, upstream, |_| {}).await;
+        let lost = problem(reserve(&first).await).await;
+        assert_eq!((&lost["code"], &lost["processed"]), (&json!("outcome_unknown"), &Value::Null));
+        assert!(held(&first).await.is_empty());
+        first.folder()
+    });
+    let folder = first.await.unwrap();
+    spawn_blocking(move || drop(runtime)).await.unwrap();
+    gate.store(true, SeqCst);
+    let second = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    for replayed in [false, true] {
+        let response = reserve(&second).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
+        assert!(json(response).await["job"]["job_instructions"].is_string());
+    }
+    // So does the id that a completion lacks.
+    second.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    assert_eq!(second.sandbox.accepted(GENERAL_JOB), 1);
 }

@@ -10,8 +10,7 @@ use std::{
 use agentpmt_proxy::{
     signer::Signer,
     store::{
-        Caller, Claim, Denial, Entry, Journal, Outcome, Reservation, Sending, Settled, Store,
-        StoredAnswer,
+        Caller, Claim, Denial, Entry, Journal, Outcome, Reservation, Sending, Store, StoredAnswer,
     },
 };
 use http::{HeaderMap, StatusCode};
@@ -85,11 +84,11 @@ async fn everything_is_there_after_a_restart() {
     let home = Home::new();
     let now = Timestamp::now();
     let job = "job1".parse().unwrap();
-    let answer = Settled::Answer(StoredAnswer {
+    let answer = StoredAnswer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
         body: "{\"success\":true}".into(),
-    });
+    };
     let store = home.open();
     home.write_three_records(&store).await;
     assert_eq!(store.claim("agent", None, "done", [1; 32], now).await.unwrap(), Claim::New);

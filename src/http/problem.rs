@@ -255,10 +255,29 @@ impl Problem {
             CallError::Session(error) => Self::no_session(error),
             CallError::Upstream(error) => Self::no_answer(action, error),
             CallError::Store(error) => Self::store(error),
-            CallError::OutcomeUnknown { processed, seen, quiet } => {
-                let problem = Self::outcome_unknown(action, *processed, seen);
-                let wait = quiet.filter(|_| processed.is_none()).and_then(seconds_until);
+            CallError::OutcomeUnknown { seen, quiet } => {
+                let retry = Retry::CheckFirst;
+                let lost = match action.effect {
+                    Effect::Reserves => {
+                        "; the private instructions of a reservation that it made came only with \
+                         the lost answer"
+                    }
+                    _ => "",
+                };
+                let what = format!("{}{lost}", retry.advice());
+                let problem = Self::answer_lost(action, None, seen, &what).retry(retry);
+                let wait = quiet.and_then(seconds_until);
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
+            }
+            CallError::InstructionsLost { ends, seen, .. } => {
+                let what = format!(
+                    "job_status shows that the job is reserved, but its private instructions came \
+                     only with the lost answer, and to reserve it once more brought none: the \
+                     reservation ends at {ends}; reserve the job again then"
+                );
+                let mut problem = Self::answer_lost(action, Some(true), seen, &what);
+                problem.more.insert("reserved_until".to_owned(), ends.to_string().into());
+                problem
             }
             CallError::Denied(denied) => Self::denied(denied),
             CallError::HeldMeanwhile { .. } => {
@@ -373,30 +392,13 @@ impl Problem {
         Self::new(Kind::InvalidKey, detail)
     }
 
-    fn outcome_unknown(action: &Action, processed: Option<bool>, seen: &JobStatus) -> Self {
-        let (retry, what) = match (processed, action.effect) {
-            (Some(_), Effect::Reserves) => (
-                Retry::Never,
-                "job_status shows that the job is reserved, but its private instructions came only \
-                 with the lost answer: let the reservation end and reserve the job again",
-            ),
-            (Some(_), _) => {
-                (Retry::Never, "job_status shows that it took effect: do not send it again")
-            }
-            (None, Effect::Reserves) => (
-                Retry::CheckFirst,
-                "it may have taken effect, so ask for the job's status before you send it again; \
-                 the private instructions of a reservation that it made came only with the lost \
-                 answer",
-            ),
-            (None, _) => (Retry::CheckFirst, Retry::CheckFirst.advice()),
-        };
+    fn answer_lost(action: &Action, processed: Option<bool>, seen: &JobStatus, what: &str) -> Self {
         let mut problem =
             Self::new(Kind::OutcomeUnknown, format!("the answer to {action} was lost; {what}"));
         problem.more.insert("processed".to_owned(), processed.into());
         problem.more.insert("job_status".to_owned(), seen.job.clone().into());
         problem.more.insert("submission_status".to_owned(), seen.submission.clone().into());
-        problem.retry(retry)
+        problem
     }
 
     fn no_session(error: &SessionError) -> Self {

@@ -4,17 +4,12 @@ use http::HeaderValue;
 use jiff::Timestamp;
 
 use super::CallError;
-use crate::{
-    job_status::JobStatus,
-    refusal::Refusal,
-    store::{Settled, StoredAnswer},
-    upstream::Answer,
-};
+use crate::{refusal::Refusal, store::StoredAnswer, upstream::Answer};
 
 /// How a call has ended.
 pub(super) enum Ended {
-    /// It is known what came of it.
-    Known(Settled),
+    /// It was answered.
+    Known(StoredAnswer),
     /// It may have taken effect. Until `quiet`, the upstream may be at work on it.
     Unknown { quiet: Option<Timestamp> },
     /// It surely did not take effect, and may be made under the same key.
@@ -25,24 +20,10 @@ impl Ended {
     /// How a call with this result has ended.
     pub(super) fn with(result: &Result<Answer, CallError>) -> Self {
         match result {
-            Ok(answer) if is_final(answer) => Self::Known(Settled::Answer(stored(answer))),
-            Err(CallError::OutcomeUnknown { processed: Some(true), seen, .. }) => {
-                let JobStatus { job, submission, .. } = seen.clone();
-                Self::Known(Settled::TookEffect { job, submission })
-            }
+            Ok(answer) if is_final(answer) => Self::Known(stored(answer)),
             Err(CallError::OutcomeUnknown { quiet, .. }) => Self::Unknown { quiet: *quiet },
             Err(error) if error.may_have_had_effect() => Self::Unknown { quiet: None },
             Ok(_) | Err(_) => Self::NotMade,
-        }
-    }
-}
-
-/// What was settled, told to who asks again.
-pub(super) fn told_again(settled: Settled) -> Result<Answer, CallError> {
-    match settled {
-        Settled::Answer(answer) => Ok(replayed(answer)),
-        Settled::TookEffect { job, submission } => {
-            Err(CallError::unknown(Some(true), JobStatus::seen(job, submission), None))
         }
     }
 }
@@ -59,7 +40,7 @@ fn stored(answer: &Answer) -> StoredAnswer {
 }
 
 /// An answer that was given before, marked as such.
-fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
+pub(super) fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
     headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
     Answer { status, headers, body }
 }

@@ -82,15 +82,23 @@ pub enum CallError {
     /// Somebody is at work on the call with this key.
     #[error("the call with this Idempotency-Key is still being made")]
     KeyInUse,
-    /// The answer to a change was lost.
+    /// The answer to a change was lost, and nobody can tell whether it took effect.
     #[error("the answer to the call was lost")]
     OutcomeUnknown {
-        /// Whether it took effect; `None` if nobody can tell.
-        processed: Option<bool>,
         /// What `job_status` shows.
         seen: JobStatus,
         /// Before that, the upstream may still be at work on it.
         quiet: Option<Timestamp>,
+    },
+    /// The answer to a reserve was lost, and to reserve once more brought no instructions.
+    #[error("job {job} is reserved, but its instructions came only with an answer that was lost")]
+    InstructionsLost {
+        /// The job.
+        job: Slug,
+        /// When its reservation ends.
+        ends: Timestamp,
+        /// What `job_status` shows.
+        seen: JobStatus,
     },
     /// The client went away before it could be sent, so it was not.
     #[error("nobody waited for the call any more, so it was not sent")]
@@ -101,12 +109,8 @@ pub enum CallError {
 }
 
 impl CallError {
-    pub(super) fn unknown(
-        processed: Option<bool>,
-        seen: JobStatus,
-        quiet: Option<Timestamp>,
-    ) -> Self {
-        Self::OutcomeUnknown { processed, seen, quiet }
+    pub(super) fn unknown(seen: JobStatus, quiet: Option<Timestamp>) -> Self {
+        Self::OutcomeUnknown { seen, quiet }
     }
 
     /// The body names a wallet that is not this one; no more of it is told than an address is long.
@@ -118,7 +122,7 @@ impl CallError {
     pub(super) fn may_have_had_effect(&self) -> bool {
         match self {
             Self::Upstream(error) => error.was_sent(),
-            Self::OutcomeUnknown { .. } | Self::Aborted => true,
+            Self::OutcomeUnknown { .. } | Self::InstructionsLost { .. } | Self::Aborted => true,
             _ => false,
         }
     }

@@ -7,7 +7,10 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{CallError, Incoming, Proxy, settle::is_silent};
+use super::{
+    CallError, Incoming, Proxy,
+    settle::{Earlier, Settled, is_silent},
+};
 use crate::{
     action::Effect,
     canonical::CanonicalJson,
@@ -37,30 +40,36 @@ enum Proof<'a> {
 }
 
 impl Proxy {
-    /// Makes a call if the client may. If it is `in_doubt`, an earlier try may have taken effect, on
-    /// which the upstream may be at work until that time.
+    /// Finds out what became of an earlier try of a call, on which the upstream may be at work until
+    /// `quiet`.
+    ///
+    /// # Errors
+    /// Nobody can tell whether it took effect.
+    pub(super) async fn settle_earlier(
+        &self,
+        incoming: &Incoming,
+        sender: &Sender,
+        quiet: Timestamp,
+    ) -> Result<Settled, CallError> {
+        let Incoming { call, client, .. } = incoming;
+        // The earlier try was permitted, so the client held the job then. If its time ends just now, the
+        // call stays in doubt.
+        let now = Timestamp::now();
+        let permit = client.permit(call.clone(), sender.wallet(), Some(&client.name), now);
+        let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(quiet));
+        let permit = permit.map_err(left_in_doubt)?;
+        self.settle(&Exchange::new(incoming, sender, permit), quiet).await
+    }
+
+    /// Makes a call if the client may.
     pub(super) async fn perform(
         &self,
         incoming: &Incoming,
         sender: &Sender,
-        in_doubt: Option<Timestamp>,
+        earlier: Option<Earlier>,
     ) -> Result<Answer, CallError> {
-        let Incoming { call, client, known, call_id, key, trail, .. } = incoming;
-        let changes = call.action().changes();
-        let key = key.clone().filter(|_| changes);
-        let trail = Some(trail.clone());
-        let origin = Origin { call_id: call_id.clone(), key, trail, known: *known };
-        let deadline = sender.upstream().deadline(changes);
-        let exchange = |permit| Exchange { permit, sender, origin: origin.clone(), deadline };
+        let Incoming { call, client, .. } = incoming;
         let (wallet, now) = (sender.wallet(), Timestamp::now());
-        if let Some(quiet) = in_doubt {
-            // The earlier try was permitted, so the client held the job then. Whose time ends just now
-            // leaves it in doubt.
-            let permit = client.permit(call.clone(), wallet, Some(&client.name), now);
-            let left_in_doubt = |_| CallError::unknown(None, JobStatus::default(), Some(quiet));
-            let permit = permit.map_err(left_in_doubt)?;
-            Box::pin(self.settle(&exchange(permit), quiet)).await?;
-        }
         // Whether a job can be reserved is decided as the reserve is counted.
         let asks_holder = !client.admin && call.action().effect != Effect::Reserves;
         let holder = match call.id() {
@@ -70,7 +79,7 @@ impl Proxy {
         let mut permit = client.permit(call.clone(), wallet, holder.as_ref(), now)?;
         self.complete(&mut permit).await?;
         let pending = self.open(&permit, now).await?;
-        let result = self.exchange(exchange(permit), in_doubt).await;
+        let result = self.exchange(Exchange::new(incoming, sender, permit), earlier).await;
         if let Some(pending) = pending {
             self.close(pending, &result).await;
         }
@@ -99,17 +108,26 @@ impl Proxy {
     async fn exchange(
         &self,
         exchange: Exchange<'_>,
-        mut in_doubt: Option<Timestamp>,
+        mut earlier: Option<Earlier>,
     ) -> Result<Answer, CallError> {
         let Exchange { permit, sender, deadline, .. } = &exchange;
         let changes = permit.call().action().changes();
         let proof = self.proof(permit).await?;
+        let is_replay = earlier.is_some();
         let last_try = sender.upstream().last_try(changes, *deadline);
         let patience = sender.upstream().patience();
         let method = &permit.call().action().method;
         let mut tries = Tries::new(changes, last_try).with_patience(patience).of_method(method);
         loop {
-            let tried = exchange.try_once(&proof, last_try).await?;
+            let tried = match (exchange.try_once(&proof, last_try).await, earlier) {
+                (Err(_), Some(Earlier::Reserved(lost))) if !is_replay => {
+                    return Err(self.instructions_lost(permit, lost).await);
+                }
+                (tried, before) => {
+                    earlier = before;
+                    tried?
+                }
+            };
             let mut next = tries.next(&tried.outcome, Instant::now());
             if let Next::Again(pause) = next {
                 // What waits to be sent is dropped when the process ends.
@@ -120,8 +138,8 @@ impl Proxy {
             match next {
                 Next::Return => {
                     let ended = self.answered(permit, tried.outcome).await;
-                    return match in_doubt {
-                        Some(quiet) => Box::pin(self.undoubted(&exchange, ended, quiet)).await,
+                    return match earlier {
+                        Some(earlier) => Box::pin(self.undoubted(&exchange, ended, earlier)).await,
                         None => ended,
                     };
                 }
@@ -132,18 +150,29 @@ impl Proxy {
                     let quiet = Timestamp::now() + settle_time;
                     let kept = self.prolong(&exchange, quiet);
                     let settled = join(self.settle(&exchange, quiet), kept);
-                    let seen = match Box::pin(settled).await.0 {
-                        Ok(seen) => seen,
-                        Err(error) if is_borne_out(permit, &tried.outcome, &error) => {
-                            return self.answered(permit, tried.outcome).await;
-                        }
-                        Err(error) => return Err(error),
-                    };
-                    match tries.pause(Instant::now()) {
-                        Next::Again(pause) => sleep(pause).await,
-                        _ => return Err(CallError::unknown(None, seen, Some(quiet))),
+                    let settled = Box::pin(settled).await.0;
+                    if is_borne_out(permit, &tried.outcome, &settled) {
+                        return self.answered(permit, tried.outcome).await;
                     }
-                    in_doubt = Some(quiet);
+                    let next = tries.pause(Instant::now());
+                    let had_reserved = matches!(earlier, Some(Earlier::Reserved(_)));
+                    earlier = Some(match (settled?, &next) {
+                        (Settled::Submitted(answer), _) => return Ok(answer),
+                        (Settled::NotMade(_), Next::Again(_)) => Earlier::InDoubt(quiet),
+                        (Settled::NotMade(seen), _) => {
+                            return Err(CallError::unknown(seen, Some(quiet)));
+                        }
+                        // To reserve once more may bring the instructions.
+                        (Settled::Reserved(lost), Next::Again(_)) if !had_reserved => {
+                            Earlier::Reserved(lost)
+                        }
+                        (Settled::Reserved(lost), _) => {
+                            return Err(self.instructions_lost(permit, lost).await);
+                        }
+                    });
+                    if let Next::Again(pause) = next {
+                        sleep(pause).await;
+                    }
                 }
             }
         }
@@ -283,7 +312,16 @@ impl Proxy {
     }
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    fn new(incoming: &Incoming, sender: &'a Sender, permit: Permit) -> Self {
+        let Incoming { call, known, call_id, key, trail, .. } = incoming;
+        let changes = call.action().changes();
+        let key = key.clone().filter(|_| changes);
+        let origin =
+            Origin { call_id: call_id.clone(), key, trail: Some(trail.clone()), known: *known };
+        Self { permit, sender, origin, deadline: sender.upstream().deadline(changes) }
+    }
+
     async fn try_once(&self, proof: &Proof<'_>, last_try: Instant) -> Result<Try, StoreError> {
         let changes = self.permit.call().action().changes();
         let deadline = self.sender.upstream().one_try(changes, last_try);
@@ -302,8 +340,9 @@ impl Exchange<'_> {
 
 /// Whether a good answer that is no JSON is the upstream's all the same: the change took effect, or
 /// is one of which nobody can tell more.
-fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &CallError) -> bool {
+fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &Result<Settled, CallError>) -> bool {
     let is_good = matches!(outcome, Outcome::Answered(answer, _) if answer.status.is_success());
-    let took_effect = matches!(settled, CallError::OutcomeUnknown { processed: Some(true), .. });
-    is_good && (took_effect || permit.call().action().effect == Effect::Edits)
+    let took_effect = matches!(settled, Ok(Settled::Submitted(_) | Settled::Reserved(_)));
+    let is_edit = permit.call().action().effect == Effect::Edits;
+    is_good && (took_effect || is_edit && settled.is_err())
 }

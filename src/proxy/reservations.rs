@@ -111,14 +111,6 @@ impl Reservations {
         self.store.submission(wallet, job).await
     }
 
-    /// Forgets the reservation that is remembered, as there is a later one whose answer was lost.
-    pub(super) async fn outdated(&self, wallet: Address, job: &Slug) {
-        self.unsaved().remove(&(wallet, job.clone()));
-        if let Err(error) = self.store.end_reservation(wallet, job).await {
-            tracing::error!(%job, %error, "the end of a reservation is not on record");
-        }
-    }
-
     async fn submit_later(self, submitted: Submitted, ending: CancellationToken) {
         while self.submit(&submitted).await.is_err() && !ending.is_cancelled() {
             tokio::select! {

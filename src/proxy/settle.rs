@@ -1,5 +1,6 @@
 //! What became of a change whose answer was lost (protocol §8).
 
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
@@ -7,94 +8,167 @@ use super::{CallError, Proxy, exchange::Exchange};
 use crate::{
     action::Effect,
     job_status::JobStatus,
-    reservation,
+    policy::Permit,
+    reservation::{self, has_instructions, unseen},
     retry::{Next, Outcome, Tries},
     sender::Origin,
+    store::Reservation,
     types::{Address, Slug},
     upstream::{Answer, UpstreamError},
 };
 
+/// The header of an answer that stands for one that was lost; its value is the call that was answered.
+const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
+
+/// What became of a change whose answer was lost.
+pub(super) enum Settled {
+    /// It surely did not take effect, so it may be made again.
+    NotMade(JobStatus),
+    /// It reserved the job, but the instructions came only with the lost answer.
+    Reserved(Lost),
+    /// It submitted the proof. What `job_status` answered stands for the lost answer.
+    Submitted(Answer),
+}
+
+/// A reserve that took effect, and whose answer was lost.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    seen: JobStatus,
+    /// When it had been made at the latest.
+    made: Timestamp,
+}
+
+/// What is known of an earlier try of a change.
+pub(super) enum Earlier {
+    /// It may have taken effect; the upstream may be at work on it until this time.
+    InDoubt(Timestamp),
+    /// It reserved the job.
+    Reserved(Lost),
+}
+
 impl Proxy {
-    /// The end of a change of which an earlier try may still have taken effect: only a good answer is
-    /// taken for what it says.
+    /// Finish a change whose earlier try may have succeeded: trust only a good answer, and of a job that
+    /// is known to be reserved only one with its instructions.
     pub(super) async fn undoubted(
         &self,
         exchange: &Exchange<'_>,
         ended: Result<Answer, CallError>,
-        quiet: Timestamp,
+        earlier: Earlier,
     ) -> Result<Answer, CallError> {
-        if ended.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-            return ended;
+        let good = ended.as_ref().ok().filter(|answer| answer.status.is_success());
+        let quiet = match (earlier, good) {
+            (Earlier::InDoubt(_), Some(_)) => return ended,
+            (Earlier::InDoubt(quiet), None) => quiet,
+            (Earlier::Reserved(_), Some(answer)) if has_instructions(&answer.body) => return ended,
+            (Earlier::Reserved(lost), _) => {
+                return Err(self.instructions_lost(&exchange.permit, lost).await);
+            }
+        };
+        match self.settle(exchange, quiet).await? {
+            Settled::Submitted(answer) => Ok(answer),
+            Settled::Reserved(lost) => Err(self.instructions_lost(&exchange.permit, lost).await),
+            Settled::NotMade(seen) => ended.map_err(|error| match error.may_have_had_effect() {
+                true => CallError::unknown(seen, Some(quiet)),
+                false => error,
+            }),
         }
-        let seen = self.settle(exchange, quiet).await?;
-        ended.map_err(|error| match error.may_have_had_effect() {
-            true => CallError::unknown(None, seen, Some(quiet)),
-            false => error,
-        })
     }
 
     /// Asks for the job's status until it shows that a change took effect, or shows after `quiet` that
-    /// it did not: before, the upstream may still be at work on it. It returns what was seen if the
-    /// change surely did not take effect, so that it may be made again.
+    /// it did not: before, the upstream may still be at work on it.
+    ///
+    /// # Errors
+    /// Nobody can tell whether it took effect.
     pub(super) async fn settle(
         &self,
         exchange: &Exchange<'_>,
         quiet: Timestamp,
-    ) -> Result<JobStatus, CallError> {
+    ) -> Result<Settled, CallError> {
         let call = exchange.permit.call();
         let effect = call.action().effect;
         let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
-            return Err(CallError::unknown(None, JobStatus::default(), None));
+            return Err(CallError::unknown(JobStatus::default(), None));
         };
+        let made = quiet.min(Timestamp::now());
         let mut pauses = Tries::new(false, exchange.deadline);
         loop {
             let asked = Timestamp::now();
             let seen = exchange.job_status().await;
-            if seen.took_effect(effect) != Some(false) {
-                return Err(self.settled(exchange, job, seen, quiet).await);
-            }
-            if asked >= quiet {
-                return Ok(seen);
+            match seen.took_effect(effect) {
+                Some(true) => return self.took_effect(exchange, job, seen, quiet, made).await,
+                Some(false) if asked >= quiet => return Ok(Settled::NotMade(seen)),
+                Some(false) => {}
+                None => return Err(CallError::unknown(seen, Some(quiet))),
             }
             match pauses.pause(Instant::now()) {
                 Next::Again(pause) => sleep(pause).await,
-                _ => return Err(CallError::unknown(None, seen, Some(quiet))),
+                _ => return Err(CallError::unknown(seen, Some(quiet))),
             }
         }
     }
 
-    /// The end of a change that took effect, or of which nobody can tell.
-    async fn settled(
+    async fn took_effect(
         &self,
         exchange: &Exchange<'_>,
         job: &Slug,
         seen: JobStatus,
         quiet: Timestamp,
-    ) -> CallError {
-        let effect = exchange.permit.call().action().effect;
+        made: Timestamp,
+    ) -> Result<Settled, CallError> {
         let wallet = exchange.permit.wallet();
-        let mut processed = seen.took_effect(effect);
-        if effect == Effect::Reserves && self.may_hold(wallet, job).await {
-            // What is shown may be the reservation that is held already.
-            processed = None;
-        }
-        match (processed, effect) {
-            (Some(true), Effect::Submits) => {
-                self.reservations.submitted(&exchange.permit, job, &self.tasks, &self.ending).await;
+        match (exchange.permit.call().action().effect, &seen.answer) {
+            (Effect::Submits, Some(answer)) => {
+                let permit = &exchange.permit;
+                self.reservations.submitted(permit, job, &self.tasks, &self.ending).await;
+                Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
-            (Some(true), Effect::Reserves) => self.reservations.outdated(wallet, job).await,
-            _ => {}
+            (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
+                Ok(Settled::Reserved(Lost { seen, made }))
+            }
+            // What is shown may be the reservation that is held already.
+            _ => Err(CallError::unknown(seen, Some(quiet))),
         }
-        CallError::unknown(processed, seen, Some(quiet))
     }
 
-    /// Whether a reservation of the job is remembered that may still run.
+    /// Whether a reservation of the job is remembered that may still run, from an answer that came.
     async fn may_hold(&self, wallet: Address, job: &Slug) -> bool {
         match self.reservations.of(wallet, job).await {
-            Ok(held) => held.is_some_and(|held| !reservation::is_over(&held, Timestamp::now())),
+            Ok(Some(held)) => held.reservation_id.is_some() && is_running(&held),
+            Ok(None) => false,
             Err(_) => true,
         }
     }
+
+    /// The end of a reserve that took effect and brought no instructions. The reservation is remembered,
+    /// so that it is known when it ends.
+    pub(super) async fn instructions_lost(&self, permit: &Permit, lost: Lost) -> CallError {
+        let Lost { seen, made } = lost;
+        let Some(job) = permit.call().id().cloned() else { return CallError::Aborted };
+        let wallet = permit.wallet();
+        let held = self.reservations.of(wallet, &job).await.ok().flatten().filter(is_running);
+        let ends = match held {
+            Some(held) => held.ends,
+            None => {
+                let shown = seen.answer.as_ref().map(|answer| &*answer.body).unwrap_or_default();
+                let client = permit.client().to_string();
+                let reservation = unseen(job.clone(), wallet, client, made, shown);
+                let ends = reservation.ends;
+                self.reservations.keep(reservation, &self.tasks, &self.ending).await;
+                ends
+            }
+        };
+        CallError::InstructionsLost { job, ends, seen }
+    }
+}
+
+fn is_running(reservation: &Reservation) -> bool {
+    !reservation::is_over(reservation, Timestamp::now())
+}
+
+/// The answer of `job_status` as that of the change that it shows.
+fn in_place_of_lost(mut answer: Answer) -> Answer {
+    answer.headers.insert(ANSWER_HEADER, HeaderValue::from_static("job_status"));
+    answer
 }
 
 impl Exchange<'_> {
@@ -121,7 +195,7 @@ impl Exchange<'_> {
                 Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
                 Next::Return | Next::Settle => {
                     return match tried.outcome {
-                        Outcome::Answered(answer, _) => JobStatus::of(&answer),
+                        Outcome::Answered(answer, _) => JobStatus::of(answer),
                         _ => JobStatus::default(),
                     };
                 }

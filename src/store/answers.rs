@@ -9,7 +9,7 @@ use super::{
     error::Fault,
     held::{CallKey, Holder},
     seal::Place,
-    stored_answer::Settled,
+    stored_answer::{StoredAnswer, TOOK_EFFECT},
 };
 
 /// How long an answer is kept.
@@ -24,8 +24,8 @@ pub enum Claim {
     /// It was not seen before, and is now the caller's: to end with [`Store::settle`],
     /// [`Store::release`] or [`Store::abandon`].
     New,
-    /// It is known what came of it.
-    Done(Settled),
+    /// It was answered.
+    Done(StoredAnswer),
     /// Somebody works on it, in this process or in another that uses the same file.
     Running,
     /// Whoever worked on it has died or given up after it was sent, so nobody knows whether it took
@@ -78,7 +78,7 @@ impl Store {
         claim
     }
 
-    /// Keeps what came of a claimed call, sealed, and ends the claim. When this returns, it is on the
+    /// Keeps the answer to a claimed call, sealed, and ends the claim. When this returns, it is on the
     /// disk.
     ///
     /// # Errors
@@ -87,11 +87,11 @@ impl Store {
         &self,
         client: &str,
         key: &str,
-        settled: &Settled,
+        answer: &StoredAnswer,
     ) -> Result<(), StoreError> {
-        let settled = settled.clone();
+        let answer = answer.clone();
         self.end(client, key, move |inner, transaction, call| {
-            let sealed = inner.seal.seal(&place(call), settled.to_bytes())?;
+            let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
             let changed = transaction
                 .prepare_cached(
                     "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3",
@@ -204,20 +204,19 @@ impl Attempt {
                 Ok(Claim::New)
             }
             Some(found) if found.fingerprint != self.fingerprint => Ok(Claim::Mismatch),
-            Some(Found { answer: Some(sealed), .. }) => {
+            Some(Found { answer: Some(sealed), quiet, .. }) => {
                 let opened = inner.seal.open(&place(&self.call), sealed)?;
-                let settled = Settled::from_bytes(&opened);
-                settled.map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
+                if opened.starts_with(TOOK_EFFECT) {
+                    self.mark(inner, transaction)?;
+                    return interrupted(quiet.unwrap_or_default(), false);
+                }
+                StoredAnswer::from_bytes(&opened).map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
             }
             Some(found) if self.is_running(inner, &found)? => Ok(Claim::Running),
             Some(found) => {
                 self.mark(inner, transaction)?;
                 let Some(quiet) = found.quiet else { return Ok(Claim::New) };
-                let quiet = Timestamp::from_millisecond(quiet);
-                Ok(Claim::Interrupted {
-                    quiet: quiet.map_err(|_| Fault::Malformed("time"))?,
-                    has_died: found.run != inner.run.name(),
-                })
+                interrupted(quiet, found.run != inner.run.name())
             }
         }
     }
@@ -272,6 +271,11 @@ impl Attempt {
     fn oldest(&self) -> i64 {
         self.now.as_millisecond().saturating_sub(KEPT.as_millis() as i64)
     }
+}
+
+fn interrupted(quiet: i64, has_died: bool) -> Result<Claim, Fault> {
+    let quiet = Timestamp::from_millisecond(quiet).map_err(|_| Fault::Malformed("time"))?;
+    Ok(Claim::Interrupted { quiet, has_died })
 }
 
 /// Notes that a claimed call is being sent, and when the upstream is done with it. What is known to

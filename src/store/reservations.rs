@@ -103,20 +103,6 @@ impl Store {
         })
         .await
     }
-
-    /// Forgets the reservation that is remembered of a job, and what was submitted for it, as there
-    /// is a later one.
-    ///
-    /// # Errors
-    /// It could not be written.
-    pub async fn end_reservation(&self, wallet: Address, job: &Slug) -> Result<(), StoreError> {
-        let (wallet, job) = (wallet.to_string(), job.to_string());
-        self.write(move |transaction| {
-            submissions::delete(transaction, &wallet, &job)?;
-            delete(transaction, &wallet, &job)
-        })
-        .await
-    }
 }
 
 impl Reservation {

@@ -1,45 +1,10 @@
-//! What came of a call, as it is kept to be told again.
+//! An answer, as it is kept to be given again.
 
 use axum::body::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde_json::json;
 
-/// What came of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// It was answered.
-    Answer(StoredAnswer),
-    /// Its answer was lost, but it was seen to have taken effect.
-    TookEffect {
-        /// The job's status, as it was seen.
-        job: Option<String>,
-        /// The status of the wallet's submission, as it was seen.
-        submission: Option<String>,
-    },
-}
-
-/// The first line of what took effect; that of an answer is a status.
-const TOOK_EFFECT: &[u8] = b"took effect\n";
-
-impl Settled {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Answer(answer) => answer.to_bytes(),
-            Self::TookEffect { job, submission } => {
-                [TOOK_EFFECT, json!([job, submission]).to_string().as_bytes()].concat()
-            }
-        }
-    }
-
-    /// `None` if the bytes are not of that form.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let Some(seen) = bytes.strip_prefix(TOOK_EFFECT) else {
-            return StoredAnswer::from_bytes(bytes).map(Self::Answer);
-        };
-        let (job, submission) = serde_json::from_slice(seen).ok()?;
-        Some(Self::TookEffect { job, submission })
-    }
-}
+/// How the bytes begin that an earlier version kept in place of an answer that was lost.
+pub(super) const TOOK_EFFECT: &[u8] = b"took effect\n";
 
 /// An answer that was given to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +20,7 @@ pub struct StoredAnswer {
 impl StoredAnswer {
     /// As in HTTP/1: lines of status and headers, an empty line, the body. No header has a line
     /// feed in it.
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.body.len() + 512);
         bytes.extend_from_slice(self.status.as_str().as_bytes());
         bytes.push(b'\n');
@@ -71,7 +36,7 @@ impl StoredAnswer {
     }
 
     /// `None` if the bytes are not of that form.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (status, mut rest) = line(bytes)?;
         let status = StatusCode::from_bytes(status).ok()?;
         let mut headers = HeaderMap::new();
@@ -116,31 +81,14 @@ mod tests {
             answer(&[("content-type", b"application/json")], b"{\"a\":\n\n1}"),
             answer(&[("a", b""), ("a", b"x:y"), ("b", b"\xff \tz")], b"\n\n\0\xff"),
         ] {
-            let settled = Settled::Answer(answer);
-            assert_eq!(Settled::from_bytes(&settled.to_bytes()), Some(settled));
-        }
-    }
-
-    #[test]
-    fn what_took_effect_comes_back_as_it_was_seen() {
-        for seen in [None, Some("pending_review".to_owned()), Some("a\n\"b".to_owned())] {
-            let settled = Settled::TookEffect { job: None, submission: seen };
-            assert_eq!(Settled::from_bytes(&settled.to_bytes()), Some(settled));
+            assert_eq!(StoredAnswer::from_bytes(&answer.to_bytes()), Some(answer));
         }
     }
 
     #[test]
     fn other_bytes_are_no_answer() {
-        for bytes in [
-            &b""[..],
-            b"200",
-            b"200\n",
-            b"20\n\n",
-            b"200\nx\n\n",
-            b"200\na b:c\n\n",
-            b"took effect\n{}",
-        ] {
-            assert_eq!(Settled::from_bytes(bytes), None, "{bytes:?}");
+        for bytes in [&b""[..], b"200", b"200\n", b"20\n\n", b"200\nx\n\n", b"200\na b:c\n\n"] {
+            assert_eq!(StoredAnswer::from_bytes(bytes), None, "{bytes:?}");
         }
     }
 }

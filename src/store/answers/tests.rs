@@ -16,12 +16,12 @@ const FINGERPRINT: [u8; 32] = [7; 32];
 /// When the upstream is done with what [`sent`] has sent.
 const QUIET: i64 = 60;
 
-fn answer(body: impl Into<Bytes>) -> Settled {
+fn answer(body: impl Into<Bytes>) -> StoredAnswer {
     let headers = HeaderMap::from_iter([(
         http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     )]);
-    Settled::Answer(StoredAnswer { status: StatusCode::OK, headers, body: body.into() })
+    StoredAnswer { status: StatusCode::OK, headers, body: body.into() }
 }
 
 /// Records that a claimed call is being sent.
@@ -194,13 +194,24 @@ async fn the_upstream_is_done_at_the_latest_time_that_was_said() {
 }
 
 #[tokio::test]
-async fn what_took_effect_is_known_from_then_on() {
+async fn what_an_earlier_version_kept_without_an_answer_is_looked_up_again() {
     let folder = Folder::new();
     let store = folder.open();
     claim(&store, 0).await;
-    let seen = Settled::TookEffect { job: None, submission: Some("pending_review".to_owned()) };
-    store.settle("agent", "key", &seen).await.unwrap();
-    assert_eq!(claim(&store, 1).await, Claim::Done(seen));
+    sent(&store, QUIET).await.unwrap();
+    let inner = store.0.clone();
+    let call = CallKey { client: "agent".to_owned(), key: "key".to_owned() };
+    let kept = inner.seal.seal(&place(&call), b"took effect\n[null,\"pending_review\"]".to_vec());
+    let kept = kept.unwrap();
+    let write = move |transaction: &Connection| {
+        transaction.execute("UPDATE answers SET answer = ?1", [kept])?;
+        inner.held.end(&call, inner.held.holder_of(&call));
+        Ok(())
+    };
+    store.write(write).await.unwrap();
+    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
+    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
 }
 
 #[tokio::test]

@@ -171,7 +171,6 @@ async fn a_reserve_of_unknown_outcome_is_forgotten_with_the_proof_of_its_job() {
     let store = folder.open();
     let client = limited("ci", 1);
     drop(opened(&store, &client, "job1", 0).await);
-    store.end_reservation(wallet(), &slug("job1")).await.unwrap();
     assert_eq!(too_many(&store, &client, "job2", 0).await.0, 1);
     submit(&store, "job1", 0).await;
     drop(opened(&store, &client, "job2", 0).await);

@@ -48,7 +48,7 @@ async fn those_that_run_are_listed_the_first_to_end_first() {
     }
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["early", "late"]);
     assert!(store.reservation(wallet(), &slug("over")).await.unwrap().is_some());
-    store.end_reservation(wallet(), &slug("early")).await.unwrap();
+    store.submit_job(wallet(), &slug("early"), "ci", None, at(100)).await.unwrap();
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["late"]);
     assert!(store.reservation(wallet(), &slug("early")).await.unwrap().is_none());
 }

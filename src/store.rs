@@ -11,9 +11,11 @@
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
 
+mod end;
 mod error;
 mod file;
 mod files;
+mod head;
 mod marker;
 mod schema;
 mod seal;
@@ -95,7 +97,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     worker: Worker,
-    seal: Seal,
+    seal: Arc<Seal>,
     run: Arc<Run>,
     held: Held,
     known: Arc<Known>,
@@ -113,18 +115,22 @@ impl Store {
     /// moment; writes then fail.
     ///
     /// # Errors
-    /// It cannot be opened, made or brought to this version; or a newer version has written it.
+    /// It cannot be opened, made or brought to this version; a newer version has written it; or what it
+    /// held was lost.
     pub fn open(path: &Path, keys: &[SealKey]) -> Result<Self, StoreError> {
         let failed = |fault| StoreError::new(path, fault);
         let connection = file::open(path).map_err(failed)?;
+        let seal = Arc::new(Seal::new(keys));
+        head::check(path, &connection, &seal).map_err(failed)?;
         let (known, losses) = (Arc::<Known>::default(), Arc::<Losses>::default());
         let run = Arc::new(Run::new(file::folder(path)));
-        let writer = Writer::new(path, connection, known.clone(), &run).map_err(failed)?;
+        let writer =
+            Writer::new(path, connection, seal.clone(), known.clone(), &run).map_err(failed)?;
         let worker = Worker::start(writer, losses.clone());
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
-            seal: Seal::new(keys),
+            seal,
             run,
             held: Held::default(),
             known,

@@ -291,6 +291,7 @@ fn a_state_that_others_may_change_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let token = home.run(&["client", "add", "ci", "--allow", "jobs"]).result();
     assert!(token.starts_with("apmt_"));
+    home.serve(&["serve"]).signal("TERM");
     let commands =
         [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["client", "list"], &["check"]];
     for (name, mode) in [
@@ -299,6 +300,7 @@ fn a_state_that_others_may_change_is_refused() {
         ("state/proxy.db", 0o606),
         ("state/proxy.db-wal", 0o602),
         ("state/clients-required", 0o606),
+        ("state/journal-head", 0o606),
     ] {
         home.set_mode(name, mode);
         let remedy = if mode == 0o1777 { "a folder inside it" } else { "run: chmod go-w" };

@@ -15,6 +15,8 @@ use binary::{Home, PASSWORD, Ran, Server, until};
 
 const DATABASE: &str = "state/proxy.db";
 const LOG: &str = "state/proxy.db-wal";
+const HEAD: &str = "state/journal-head";
+const LIST: &str = "/api/external/jobs/list";
 
 /// How something of the state is lost, in words and in deed.
 type Loss = (&'static str, fn(&Home));
@@ -39,6 +41,27 @@ fn as_stranger(server: &Server) -> u16 {
 fn is_closed(home: &Home, token: &str) {
     let server = home.serve(&["serve"]);
     assert_eq!((as_client(&server, token), as_stranger(&server)), (200, 401));
+}
+
+/// The number of the record that the head names.
+fn head(home: &Home) -> u64 {
+    let head = fs::read_to_string(home.path(HEAD)).unwrap_or_default();
+    head.split(' ').next().and_then(|seq| seq.parse().ok()).unwrap_or(0)
+}
+
+/// Changes the database as somebody else could.
+fn tamper(home: &Home, sql: &str) {
+    rusqlite::Connection::open(home.path(DATABASE)).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Has a proxy refuse some strangers, which is on record, and ends it. Returns the last hash.
+fn write_records(home: &Home) -> String {
+    let server = home.serve(&["serve"]);
+    for _ in 0..3 {
+        assert_eq!(server.request("POST", LIST).0, 401);
+    }
+    assert_eq!(server.signal("TERM").code, Some(0));
+    home.run(&["journal", "verify"]).result().trim_end().to_owned()
 }
 
 fn copy(from: &Home, name: &str, to: &Home) {
@@ -85,8 +108,7 @@ fn a_database_that_lost_its_clients_is_not_taken_for_a_new_one() {
             println!("{how}: {command:?}");
             home.run(command).fails(65, &["lost", "from a copy", "clients-required"]);
         }
-        fs::remove_file(home.path("state/clients-required")).unwrap();
-        drop(fs::remove_file(home.path(DATABASE)));
+        fs::remove_dir_all(home.path("state")).unwrap();
         assert_eq!(as_stranger(&home.serve(&["serve"])), 200, "{how}: begun anew");
     }
 }
@@ -113,10 +135,19 @@ fn a_log_that_is_lost_or_damaged_takes_no_client_along() {
         home.run(&["client", "add", "gone", "--allow", "all"]).result();
         home.run(&["client", "revoke", "gone"]).told();
         assert_eq!((as_client(&server, &token), as_stranger(&server)), (200, 401));
+        assert_eq!(server.request("POST", LIST).0, 401);
         // That the stranger was refused.
-        until(|| fs::metadata(home.path(LOG)).unwrap().len() > 0);
+        until(|| head(&home) > 3);
         server.kill();
         lose(&home);
+        match home.try_serve(&["serve"]) {
+            Ok(server) => {
+                assert_ne!(how, "removed", "the refusal is lost");
+                assert_eq!((as_client(&server, &token), as_stranger(&server)), (200, 401));
+            }
+            Err(ran) => ran.fails(65, &["was written", "records were lost", "journal-head"]),
+        }
+        fs::remove_file(home.path(HEAD)).unwrap();
         is_closed(&home, &token);
         let list = home.run(&["client", "list"]).ok();
         assert!(list.lines().any(|row| row.contains("gone") && row.contains("REVOKED")), "{list}");
@@ -162,6 +193,78 @@ fn a_file_that_lost_its_tables_is_not_taken_for_a_new_one() {
     home.set_mode(DATABASE, 0o600);
     assert!(fs::metadata(home.path(DATABASE)).unwrap().len() > 0);
     serve(&home).fails(65, &["holds no tables", "from a copy"]);
+}
+
+#[test]
+fn an_end_of_the_journal_that_was_cut_off_is_found_and_refused() {
+    let (home, token) = with_client();
+    let first = write_records(&home);
+    let older = fs::read(home.path(DATABASE)).unwrap();
+    let last = write_records(&home);
+    let verify = |args: &[&str]| home.run(&[&["journal", "verify"], args].concat());
+    for hash in [&first, &last] {
+        verify(&["--expect", hash]).result();
+    }
+    let whole = verify(&["--json"]).json();
+    assert_eq!((&whole["hash"], &whole["head"]), (&last.clone().into(), &true.into()));
+    verify(&["--expect", "zz"]).fails_at_length(2, &["64 hexadecimal digits"]);
+
+    let cut = |home: &Home| {
+        tamper(home, "DELETE FROM journal WHERE seq > (SELECT max(seq) - 2 FROM journal)")
+    };
+    let put_back = |home: &Home| {
+        for end in ["-wal", "-shm"] {
+            drop(fs::remove_file(home.path(&format!("{DATABASE}{end}"))));
+        }
+        fs::write(home.path(DATABASE), &older).unwrap();
+    };
+    for lose in [&cut as &dyn Fn(&Home), &put_back] {
+        lose(&home);
+        for command in [&["serve", "--listen", "127.0.0.1:0"] as &[&str], &["check"]] {
+            home.run(command).fails(65, &["was written", "records were lost", "journal-head"]);
+        }
+        verify(&[]).fails(1, &["was altered", "journal-head", "cut off"]);
+        home.run(&["journal", "tail"]).ok();
+    }
+    let forged = fs::read_to_string(home.path(HEAD)).unwrap();
+    fs::remove_file(home.path(HEAD)).unwrap();
+    assert!(verify(&[]).told().contains("no journal-head"));
+    verify(&["--expect", &first]).result();
+    verify(&["--expect", &last]).fails(1, &[&last, "cut off"]);
+
+    // Without the wallet's key, nobody makes a head for what is left.
+    let (_, seal) = forged.rsplit_once(' ').unwrap();
+    let left = verify(&["--json"]).json();
+    let hash = left["hash"].as_str().unwrap();
+    home.write(HEAD, &format!("{:020} {hash} {seal}", left["records"].as_u64().unwrap()));
+    let server = home.serve(&["serve"]);
+    server.logs("was not sealed by a wallet that is open");
+    assert_eq!((as_client(&server, &token), as_stranger(&server)), (200, 401));
+    drop(server);
+    fs::remove_file(home.path(HEAD)).unwrap();
+    let server = home.serve(&["serve"]);
+    server.logs("whether the end of the journal was cut off");
+    drop(server);
+    let server = home.serve(&["serve"]);
+    assert!(!server.log().contains("journal-head"), "{}", server.log());
+}
+
+#[test]
+fn a_state_without_clients_that_was_lost_is_not_taken_for_a_new_one() {
+    for lose in [(|home| home.write(DATABASE, "")) as fn(&Home), |home| {
+        fs::remove_file(home.path(DATABASE)).unwrap()
+    }] {
+        let home = Home::with_wallet().with_password(PASSWORD);
+        let upstream = home.serve(&["sandbox"]);
+        let mut server =
+            home.serve(&["serve", "--upstream", &format!("http://{}", upstream.address)]);
+        assert_eq!(server.request("POST", LIST).0, 200);
+        until(|| head(&home) > 0);
+        server.kill();
+        lose(&home);
+        serve(&home).fails(65, &["was written", "records were lost", "journal-head"]);
+        assert!(!home.path(DATABASE).exists() || fs::read(home.path(DATABASE)).unwrap().is_empty());
+    }
 }
 
 #[test]
@@ -221,7 +324,6 @@ fn a_copy_that_is_made_while_it_runs_is_the_whole_state() {
 
 #[test]
 fn a_copy_that_is_made_under_load_brings_back_reservations_and_answers() {
-    const LIST: &str = "/api/external/jobs/list";
     const JOB: &str = "68f0a1c27b3e4d5f60718202";
     let (home, token) = with_client();
     let upstream = home.serve(&["sandbox"]);

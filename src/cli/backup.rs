@@ -10,8 +10,8 @@ use crate::store::{Deed, backup, record_deed};
 /// Copy the state into one new file
 ///
 /// It works while the proxy runs. The file holds clients, journal, reservations and stored answers, and
-/// no key; workflow tokens and answers are sealed with the wallet's. To restore it, end the proxy, remove
-/// proxy.db, proxy.db-wal and proxy.db-shm from the state folder, and put the file there as proxy.db.
+/// no key; workflow tokens and answers are sealed with the wallet's. To restore it, end the proxy, move
+/// the state folder away, make it anew for its owner alone, and put the file there as proxy.db.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy backup proxy-2026-11-27.db")]
 pub(super) struct Backup {

@@ -58,8 +58,8 @@ fn rows(config: &Config) -> Result<[Row; 8], Failure> {
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
     match Journal::open(&config.database()) {
-        Err(error) if !error.is_missing() => return Err(error.into()),
-        _ => {}
+        Err(error) if error.is_missing() => {}
+        journal => journal?.check_end()?,
     }
     let (callers, _) = listen::callers(config, &config.listen)?;
     let (first, others) = wallets::find(config)?;

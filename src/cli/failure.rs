@@ -175,6 +175,17 @@ pub enum Failure {
     /// The journal is not as it was written.
     #[error(transparent)]
     Journal(#[from] Broken),
+    /// The journal does not hold what it held.
+    #[error(
+        "no record of the journal has the hash {hash}: its end was cut off, or it was written anew or \
+         replaced; the {records} records that are there form one chain"
+    )]
+    NoSuchHash {
+        /// The hash that was expected.
+        hash: String,
+        /// How many records there are.
+        records: u64,
+    },
     /// The clients stay as they are.
     #[error(transparent)]
     Clients(ClientsError),

@@ -7,10 +7,11 @@ mod tail;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use self::tail::Tail;
 use super::{Failure, Settings, print, tell};
-use crate::store::{Journal as Records, Record};
+use crate::store::{Journal as Records, Record, Verified};
 
 /// Read the journal of what was signed
 ///
@@ -23,15 +24,24 @@ pub(super) enum Journal {
     Export(Export),
 }
 
-/// Check that no record was changed or removed
+/// Check that the records form one chain, and that its end is there
 ///
 /// It reads the whole journal, says how many records hold, and prints the hash of the last one; or it
-/// names the first that does not hold and fails. That the last records were cut off does not show,
-/// nor that somebody wrote the whole journal anew: keep the hash elsewhere, and look for it in a
-/// later `export`.
+/// names the first that does not hold and fails. An end that was cut off shows by the file journal-head
+/// in the state folder, which names the last record that the proxy wrote. Whoever can write the folder
+/// can remove that file, or put an older state back as a whole: against that, keep the hash elsewhere,
+/// and ask for it later.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  agentpmt-proxy journal verify > hash && echo good")]
-pub(super) struct Verify {}
+#[command(after_help = "Examples:\n  agentpmt-proxy journal verify > hash\n  \
+                        agentpmt-proxy journal verify --expect $(cat hash)")]
+pub(super) struct Verify {
+    /// A hash that was printed before: fail unless its record is still there, whatever came after it
+    #[arg(long, value_name = "HASH", value_parser = hash)]
+    expect: Option<[u8; 32]>,
+    /// Print JSON: the number of records, the hash of the last, and whether there was a journal-head
+    #[arg(long)]
+    json: bool,
+}
 
 /// Print every record as a line of JSON
 ///
@@ -46,18 +56,42 @@ impl Journal {
         let path = settings.load([])?.database();
         match self {
             Self::Tail(tail) => tail.run(&path),
-            Self::Verify(_) => verify(&path),
+            Self::Verify(verify) => verify.run(&path),
             Self::Export(_) => export(&path),
         }
     }
 }
 
-fn verify(path: &Path) -> Result<(), Failure> {
-    let verified = Records::open(path)?.verify()?;
-    let hash = hex::encode(verified.hash);
-    print(&format!("{hash}\n"))?;
-    tell(&format!("{} records hold; this is the hash of the last.\n", verified.records));
-    Ok(())
+impl Verify {
+    fn run(self, path: &Path) -> Result<(), Failure> {
+        let journal = Records::open(path)?;
+        let Verified { records, hash, has_head } = journal.verify()?;
+        if let Some(expected) = self.expect
+            && !journal.holds(&expected)?
+        {
+            return Err(Failure::NoSuchHash { hash: hex::encode(expected), records });
+        }
+        let hash = hex::encode(hash);
+        if self.json {
+            let verified = json!({"records": records, "hash": hash, "head": has_head});
+            return print(&format!("{verified}\n"));
+        }
+        print(&format!("{hash}\n"))?;
+        tell(&format!("{records} records hold; this is the hash of the last.\n"));
+        if !has_head {
+            tell(
+                "There is no journal-head, as in a copy: it does not show whether the end was cut \
+                 off, unless a hash that was kept is given to --expect.\n",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn hash(text: &str) -> Result<[u8; 32], &'static str> {
+    let mut hash = [0; 32];
+    let decoded = hex::decode_to_slice(text.trim(), &mut hash);
+    decoded.map(|()| hash).map_err(|_| "expected 64 hexadecimal digits, as `journal verify` prints")
 }
 
 fn export(path: &Path) -> Result<(), Failure> {

@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Row, params};
 
 use super::{
+    end::START,
     error::{Fault, StoreError},
     file,
-    record::{Record, START, chained},
+    head::{self, Head},
+    record::{Record, chained},
 };
 
 /// The journal of a database, opened to be read.
 ///
 /// Each record is chained to the one before by its hash. So a record that was changed, removed,
 /// put in or moved shows, unless all that follow were written anew with it; the hashes take no
-/// secret, so who can write the file can do that. Nor does it show when the last records are cut
-/// off. Against both, keep the hash that [`Journal::verify`] returns somewhere else: it must still
-/// be in a later journal.
+/// secret, so who can write the file can do that. That the last records were cut off, or all were
+/// written anew, shows as long as the file `journal-head` stands beside the database, which only a
+/// proxy with the wallet's key can write; but it can be removed, or put back together with an older
+/// database. Against that, keep the hash that [`Journal::verify`] returns somewhere else: a later
+/// journal must still hold it ([`Journal::holds`]).
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -30,6 +34,8 @@ pub struct Verified {
     pub records: u64,
     /// The hash of the last one; zeros if there is none.
     pub hash: [u8; 32],
+    /// Whether there was a `journal-head`, so that it would show if the end had been cut off.
+    pub has_head: bool,
 }
 
 /// Why reading the journal to its end did not succeed.
@@ -45,7 +51,7 @@ pub enum VerifyError {
 
 /// The first record that is not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the journal was altered: record {seq} {why}; the records before it hold")]
+#[error("the journal was altered: record {seq} {why}")]
 pub struct Broken {
     /// Its number.
     pub seq: u64,
@@ -57,11 +63,19 @@ pub struct Broken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// It is not there, but a later one is.
-    #[error("is missing")]
+    #[error("is missing; the records before it hold")]
     Missing,
     /// It does not fit its hash and the one before.
-    #[error("or its hash was changed, or another record stands in its place")]
+    #[error(
+        "or its hash was changed, or another record stands in its place; the records before it hold"
+    )]
     Changed,
+    /// It was the last one when a proxy wrote the head, and is not there or another.
+    #[error(
+        "was written, as the file journal-head says, and is not there: the end was cut off, or an \
+         older or other journal stands in its place"
+    )]
+    Gone,
 }
 
 impl Journal {
@@ -130,16 +144,43 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads the whole journal and checks the chain, with no more than one record in memory.
+    /// Refuses a journal that a proxy would not go on with, since its end is not there.
+    ///
+    /// # Errors
+    /// It is not there, or it cannot be read.
+    pub fn check_end(&self) -> Result<(), StoreError> {
+        let required = head::require(&self.path, &self.connection);
+        required.map(drop).map_err(|fault| self.failed(fault))
+    }
+
+    /// Whether the journal holds a record with this hash, or begins with it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn holds(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE hash = ?1)";
+        let held = self.connection.query_row(sql, [hash], |row| row.get(0));
+        Ok(*hash == START || held.map_err(|error| self.failed(error.into()))?)
+    }
+
+    /// Reads the whole journal and checks the chain and that its end is there, with no more than one
+    /// record in memory.
     ///
     /// # Errors
     /// The first record that does not hold, or the journal cannot be read.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
-        let mut so_far = Verified { records: 0, hash: START };
+        // Before the records: it may be written anew meanwhile, but never further back.
+        let head = Head::read(&self.path).map_err(|fault| self.failed(fault))?;
+        let mut so_far = Verified { records: 0, hash: START, has_head: head.is_some() };
         self.for_each(|record| {
             so_far = so_far.and(&record)?;
             Ok::<_, VerifyError>(())
         })?;
+        if let Some(Head { end, .. }) = head
+            && !end.is_in(&self.connection).map_err(|fault| self.failed(fault))?
+        {
+            return Err(Broken { seq: end.seq, why: Breach::Gone }.into());
+        }
         Ok(so_far)
     }
 
@@ -158,7 +199,7 @@ impl Verified {
         if chained(&self.hash, &record.text) != record.hash {
             return Err(Broken { seq, why: Breach::Changed });
         }
-        Ok(Self { records: seq, hash: record.hash })
+        Ok(Self { records: seq, hash: record.hash, ..self })
     }
 }
 

@@ -42,7 +42,11 @@ impl StoreError {
     pub fn is_damaged(&self) -> bool {
         matches!(
             self.fault,
-            Fault::Corrupt(_) | Fault::Empty | Fault::Foreign | Fault::ClientsLost { .. }
+            Fault::Corrupt(_)
+                | Fault::Empty
+                | Fault::Foreign
+                | Fault::ClientsLost { .. }
+                | Fault::RecordsLost { .. }
         )
     }
 
@@ -121,18 +125,32 @@ pub enum Fault {
     /// A database without tables, where there should be records.
     #[error(
         "it holds no tables: what it held is lost, perhaps with its -wal file; bring it back from a \
-         copy, or, to begin anew, move it away together with its -wal and -shm files"
+         copy in a new folder, or, to begin anew, move its folder away"
     )]
     Empty,
     /// There were clients, and now there are none, so the database was lost.
     #[error(
-        "clients were added to it, as {} says, and they are lost; bring the file back from a copy \
-         (without a -wal and -shm file beside it), or, to begin anew, remove both: then every program \
-         on this machine may call until a client is added", marker.display()
+        "clients were added to it, as {} says, and they are lost; bring it back from a copy in a new \
+         folder, or, to begin anew, move its folder away: then every program on this machine may call \
+         until a client is added", marker.display()
     )]
     ClientsLost {
         /// The file that says so.
         marker: PathBuf,
+    },
+    /// Its journal ends before a record that was written, so it was cut, or an older one was put in
+    /// its place.
+    #[error(
+        "record {seq} of its journal was written, as {} says, and is not in it: records were lost, or \
+         an older copy stands in its place; bring it back from a copy in a new folder, or, to go on \
+         with what is there, remove {}: a change whose record is lost may then be made twice",
+        head.display(), head.display()
+    )]
+    RecordsLost {
+        /// The number of the record.
+        seq: u64,
+        /// The file that says so.
+        head: PathBuf,
     },
     /// A copy was to be written where SQLite cannot write.
     #[error("the path is not UTF-8; name another one")]

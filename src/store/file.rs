@@ -13,7 +13,7 @@ use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags, Row, TransactionBeha
 use super::{
     error::Fault,
     files::paths,
-    marker,
+    head, marker,
     schema::{Content, MIGRATIONS, content, has_clients, migrate, version},
 };
 use crate::files;
@@ -41,18 +41,16 @@ pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
 
 fn make_or_open(path: &Path) -> Result<Connection, Fault> {
     guard(path)?;
-    if is_marked(path)? {
-        must_exist(path)?;
-    } else {
-        create(path)?;
+    match must_exist(path) {
+        Err(Fault::Missing) => create(path)?,
+        found => found?,
     }
     let connection = open_to_write(path)?;
     // Before anything is changed in it.
     match content(&connection)? {
         Content::Ours => {}
-        Content::Nothing if is_marked(path)? => return Err(lost_clients(path)),
         // Before the log, so that no file has pages and no tables.
-        Content::Nothing => {}
+        Content::Nothing => check_new(path)?,
         Content::Emptied => return Err(Fault::Empty),
         Content::Foreign => return Err(Fault::Foreign),
     }
@@ -172,8 +170,8 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
 fn require_ours(path: &Path, connection: &Connection) -> Result<(), Fault> {
     match content(connection)? {
         Content::Ours => Ok(()),
-        Content::Nothing if is_marked(path)? => Err(lost_clients(path)),
-        Content::Nothing | Content::Emptied => Err(Fault::Empty),
+        Content::Nothing => check_new(path).and(Err(Fault::Empty)),
+        Content::Emptied => Err(Fault::Empty),
         Content::Foreign => Err(Fault::Foreign),
     }
 }
@@ -181,17 +179,21 @@ fn require_ours(path: &Path, connection: &Connection) -> Result<(), Fault> {
 /// Refuses a path with no file.
 pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
     let exists = path.try_exists().map_err(Fault::io("open it"))?;
-    match exists {
-        true => Ok(()),
-        false if is_marked(path)? => Err(lost_clients(path)),
-        false => Err(Fault::Missing),
+    if exists { Ok(()) } else { check_new(path).and(Err(Fault::Missing)) }
+}
+
+/// Refuses to take a database that is not there or empty for a new one where one was lost.
+fn check_new(path: &Path) -> Result<(), Fault> {
+    if is_marked(path)? {
+        return Err(lost_clients(path));
     }
+    head::lost_with(path)?.map_or(Ok(()), Err)
 }
 
 /// Refuses a database that another user of the machine may change, as far as it is there.
 fn guard(path: &Path) -> Result<(), Fault> {
-    let (marker, files) = (marker::path(path), paths(path));
-    let beside = [folder(path), &marker].into_iter();
+    let (marker, head, files) = (marker::path(path), head::path(path), paths(path));
+    let beside = [folder(path), &marker, &head].into_iter();
     for path in beside.chain(files.iter().map(PathBuf::as_path)) {
         match fs::metadata(path) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}

@@ -1,21 +1,19 @@
 //! The records of the journal, and the chain that they form.
 
 use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::{
     deed::Deed,
     denial::{Caller, Denial},
+    end::End,
     error::Fault,
 };
 use crate::{
     canonical::{JsonError, Object, ObjectWriter, PayloadHash},
     types::{Address, RequestId, Slug},
 };
-
-/// The hash before the first record.
-pub(super) const START: [u8; 32] = [0; 32];
 
 /// A call that is about to be signed. It holds neither signature, nonce nor body.
 #[derive(Debug, Clone)]
@@ -163,35 +161,6 @@ fn milliseconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
-/// Where the chain ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
-    /// The number of the last record; 0 if there is none.
-    pub(super) seq: u64,
-    /// Its hash.
-    hash: [u8; 32],
-}
-
-impl End {
-    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let last = connection
-            .prepare_cached("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")?
-            .query_row([], |row| Ok(Self { seq: row.get(0)?, hash: row.get(1)? }))
-            .optional()?;
-        Ok(last.unwrap_or(Self { seq: 0, hash: START }))
-    }
-
-    /// Whether the chain ends here or goes on from here.
-    pub(super) fn is_in(&self, connection: &Connection) -> Result<bool, Fault> {
-        if self.seq == 0 {
-            return Ok(true);
-        }
-        let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 AND hash = ?2)";
-        let mut statement = connection.prepare_cached(sql)?;
-        Ok(statement.query_row(params![self.seq, self.hash], |row| row.get(0))?)
-    }
-}
-
 /// The end of the chain, to which records are added.
 pub(super) struct Chain<'c> {
     insert: CachedStatement<'c>,
@@ -255,7 +224,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canonical::CanonicalJson;
+    use crate::{canonical::CanonicalJson, store::end::START};
 
     #[test]
     fn a_record_is_its_canonical_text() {

@@ -19,12 +19,13 @@ use tokio::sync::{
 };
 
 use super::{
+    end::End,
     error::Fault,
     file::BUSY,
     inbox::{Outbox, inbox},
     losses::Losses,
     reader::Read,
-    record::{Chain, Draft, End},
+    record::{Chain, Draft},
     writer::Writer,
 };
 
@@ -252,11 +253,8 @@ fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: 
     };
     let mut transaction = Transaction::new(&connection, losses);
     changes.into_iter().for_each(|change| transaction.add(change));
-    match transaction.commit() {
-        Ok(end) => {
-            writer.hear_end(end);
-            writer.put_back(connection);
-        }
+    match transaction.commit(|end| writer.hear_end(end)) {
+        Ok(()) => writer.put_back(connection),
         // A full disk does a connection no harm.
         Err(Fault::Full) if undo(&connection).is_ok() => writer.put_back(connection),
         // Closing it undoes what could not be committed.
@@ -318,18 +316,18 @@ impl<'c> Transaction<'c> {
         }
     }
 
-    /// Commits it, tells everyone whether it holds, and returns where the journal ends.
-    fn commit(self) -> Result<End, Fault> {
+    /// Commits it, says where the journal ends, and then tells everyone whether it holds.
+    fn commit(self, hear_end: impl FnOnce(End)) -> Result<(), Fault> {
         let committed = self.ended.and_then(|()| {
             let end =
                 self.chain.map_or_else(|| End::read(self.connection), |chain| Ok(chain.end()));
             let end = end?;
             execute(self.connection, "COMMIT")?;
-            Ok(end)
+            hear_end(end);
+            Ok(())
         });
-        let told = committed.clone().map(|_| ());
-        self.losses.hear(self.records, &told);
-        self.answers.into_iter().for_each(|answer| (answer.tell)(told.clone()));
+        self.losses.hear(self.records, &committed);
+        self.answers.into_iter().for_each(|answer| (answer.tell)(committed.clone()));
         committed
     }
 }

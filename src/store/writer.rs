@@ -9,7 +9,8 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{
-    error::Fault, file, files::Files, known::Known, reader::Reader, record::End, run::Run,
+    end::End, error::Fault, file, files::Files, head, known::Known, reader::Reader, run::Run,
+    seal::Seal,
 };
 
 /// The connection that writes. It is opened anew when it is of no use any more, or when other files
@@ -25,6 +26,7 @@ pub(super) struct Writer {
     reader: Arc<Reader>,
     /// Whether another process keeps it from writing.
     held_up: watch::Sender<bool>,
+    seal: Arc<Seal>,
     known: Arc<Known>,
     /// It ends with the store, not with the thread.
     run: Weak<Run>,
@@ -37,6 +39,7 @@ impl Writer {
     pub(super) fn new(
         path: &Path,
         connection: Connection,
+        seal: Arc<Seal>,
         known: Arc<Known>,
         run: &Arc<Run>,
     ) -> Result<Self, Fault> {
@@ -50,6 +53,7 @@ impl Writer {
             end,
             reader,
             held_up: watch::Sender::new(false),
+            seal,
             known,
             run: Arc::downgrade(run),
             refused: None,
@@ -84,6 +88,10 @@ impl Writer {
 
     /// Hears where the journal ends, now that it is on the disk.
     pub(super) fn hear_end(&mut self, end: End) {
+        if end != self.end {
+            // An older head shows less, and is no reason to refuse what is on record.
+            let _ = head::write(&self.path, &end, &self.seal);
+        }
         self.end = end;
     }
 

@@ -1,7 +1,9 @@
+use std::fs;
+
 use super::*;
 use crate::store::{
-    Outcome,
-    testing::{Folder, entry, id},
+    Outcome, Store,
+    testing::{Folder, entry, id, key},
 };
 
 /// A journal of six records: three calls with their outcomes.
@@ -85,15 +87,64 @@ async fn every_kind_of_tampering_is_found() {
     }
 }
 
-/// The limit of a chain without a secret, which the documentation of [`Journal`] states.
 #[tokio::test]
-async fn a_journal_whose_end_is_cut_off_holds_but_ends_in_another_hash() {
+async fn an_end_that_is_cut_off_or_written_anew_is_found_by_the_head() {
+    let anew = "DELETE FROM journal;
+                INSERT INTO journal VALUES (1, 'x', x'1cda');";
+    for (sql, breach) in [
+        ("DELETE FROM journal WHERE seq = 6", Breach::Gone),
+        ("DELETE FROM journal", Breach::Gone),
+        (anew, Breach::Changed),
+    ] {
+        let folder = six_records().await;
+        folder.tamper(sql);
+        let refused = Store::open(&folder.path(), &[key(1)]).unwrap_err();
+        assert!(matches!(refused.fault(), Fault::RecordsLost { seq: 6, .. }), "{refused}");
+        assert_eq!(verify(&folder).unwrap_err().why, breach, "{sql}");
+    }
+}
+
+/// The limit of what stands in one folder, which the documentation of [`Journal`] states.
+#[tokio::test]
+async fn without_the_head_an_end_that_is_cut_off_shows_by_a_hash_that_was_kept() {
     let folder = six_records().await;
-    let before = Journal::open(&folder.path()).unwrap().verify().unwrap();
-    folder.tamper("DELETE FROM journal WHERE seq = 6");
-    let after = Journal::open(&folder.path()).unwrap().verify().unwrap();
-    assert_eq!(after.records, 5);
-    assert_ne!(after.hash, before.hash);
+    let kept = Journal::open(&folder.path()).unwrap().verify().unwrap();
+    assert!(kept.has_head);
+    let store = folder.open();
+    store.sign_record(&entry(9), None).await.unwrap();
+    let journal = Journal::open(&folder.path()).unwrap();
+    assert_eq!(journal.holds(&kept.hash).ok(), Some(true), "it has grown");
+    drop(store);
+    fs::remove_file(head::path(&folder.path())).unwrap();
+    folder.tamper("DELETE FROM journal WHERE seq >= 6");
+    let verified = journal.verify().unwrap();
+    assert_eq!((verified.records, verified.has_head), (5, false));
+    assert!(!journal.holds(&kept.hash).unwrap() && journal.holds(&START).unwrap());
+}
+
+#[tokio::test]
+async fn a_head_that_is_empty_or_cut_is_begun_anew() {
+    for length in [0, 40, 100] {
+        let folder = six_records().await;
+        let path = head::path(&folder.path());
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(!Journal::open(&folder.path()).unwrap().verify().unwrap().has_head);
+        drop(folder.open());
+        assert!(Journal::open(&folder.path()).unwrap().verify().unwrap().has_head);
+        assert_eq!(fs::read(&path).unwrap().len(), whole.len());
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_another_wallet_is_sealed_anew() {
+    let folder = six_records().await;
+    let path = head::path(&folder.path());
+    let before = fs::read(&path).unwrap();
+    drop(folder.open());
+    assert!(fs::read(&path).unwrap() == before, "it was sealed by this one");
+    drop(Store::open(&folder.path(), &[key(2)]).unwrap());
+    assert!(fs::read(&path).unwrap() != before);
 }
 
 #[tokio::test]

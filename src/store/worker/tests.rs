@@ -5,7 +5,8 @@ use crate::store::{
     Journal, file,
     record::Outcome,
     run::Run,
-    testing::{Folder, at, id},
+    seal::Seal,
+    testing::{Folder, at, id, key},
 };
 
 /// Work that counts what is in the table `probe` up by one and then does what `then` says.
@@ -27,8 +28,9 @@ fn count(
 fn database() -> (Folder, Writer, impl Fn() -> i64) {
     let folder = Folder::new();
     let connection = file::open(&folder.path()).unwrap();
+    let seal = Arc::new(Seal::new(&[key(1)]));
     let run = Arc::new(Run::new(file::folder(&folder.path())));
-    let writer = Writer::new(&folder.path(), connection, Arc::default(), &run).unwrap();
+    let writer = Writer::new(&folder.path(), connection, seal, Arc::default(), &run).unwrap();
     let other = folder.sqlite();
     let read = move || other.query_row("SELECT at FROM probe", [], |row| row.get(0)).unwrap();
     (folder, writer, read)

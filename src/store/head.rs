@@ -1,0 +1,142 @@
+//! The head: where the journal ended, in a file beside the database, so that an end that was cut off,
+//! or an older database in the place of a newer one, shows.
+//!
+//! It is written after each commit of a proxy, before anyone hears of it, and not synced: after a loss of power it may name an
+//! earlier record, never one that was not on the disk. It is sealed with the wallet's key. Commands have
+//! no key, so their records come under it with the proxy's next one.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+
+use super::{
+    end::End,
+    error::Fault,
+    file::folder,
+    seal::{Place, Seal},
+};
+
+/// How often it is read until two readings agree: another process may be writing it.
+const READINGS: usize = 100;
+
+/// What the file holds.
+pub(super) struct Head {
+    pub(super) end: End,
+    sealed: Vec<u8>,
+}
+
+impl Head {
+    /// Reads that of the database at this path. One that is empty or cut, as after a loss of power, is
+    /// none.
+    pub(super) fn read(database: &Path) -> Result<Option<Self>, Fault> {
+        let mut last = None;
+        for _ in 0..READINGS {
+            let text = match fs::read_to_string(path(database)) {
+                Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(cause) if cause.kind() == ErrorKind::InvalidData => return Ok(None),
+                text => text.map_err(Fault::io("read the journal-head beside it"))?,
+            };
+            if last.as_ref() == Some(&text) {
+                return Ok(Self::parse(&text));
+            }
+            last = Some(text);
+        }
+        Ok(None)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.strip_suffix('\n')?.split(' ');
+        let (seq, hash, sealed) = (words.next()?, words.next()?, words.next()?);
+        let hash = <[u8; 32]>::try_from(hex::decode(hash).ok()?).ok()?;
+        let end = End { seq: seq.parse().ok()?, hash };
+        Some(Self { end, sealed: hex::decode(sealed).ok()? })
+    }
+
+    fn is_sealed_by(&self, seal: &Seal) -> bool {
+        let words = words(&self.end);
+        seal.open(&place(&words), self.sealed.clone()).is_ok()
+    }
+}
+
+/// Where it stands.
+pub(super) fn path(database: &Path) -> PathBuf {
+    folder(database).join("journal-head")
+}
+
+/// Writes where the journal ends, which has to be on the disk already.
+pub(super) fn write(database: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
+    let words = words(end);
+    let sealed = hex::encode(seal.seal(&place(&words), Vec::new())?);
+    // Always as long, so that it is written in place and by one call.
+    let line = format!("{} {} {sealed}\n", words[0], words[1]);
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(path(database))?.write_all(line.as_bytes())
+    };
+    write().map_err(Fault::io("write the journal-head beside it"))
+}
+
+/// Refuses a database whose journal does not hold what the head names.
+pub(super) fn require(database: &Path, connection: &Connection) -> Result<Option<Head>, Fault> {
+    match Head::read(database)? {
+        Some(head) if !head.end.is_in(connection)? => Err(lost(database, &head)),
+        head => Ok(head),
+    }
+}
+
+/// The same for a proxy, which also knows who has written it, and begins it if it is not there.
+pub(super) fn check(database: &Path, connection: &Connection, seal: &Seal) -> Result<(), Fault> {
+    let path = path(database).display().to_string();
+    match require(database, connection)? {
+        Some(head) if head.is_sealed_by(seal) => return Ok(()),
+        Some(_) => tracing::warn!(
+            path,
+            "it was not sealed by a wallet that is open: by another one, or by whoever cut the \
+             journal; compare `agentpmt-proxy journal verify --expect HASH` with a hash you kept"
+        ),
+        None if End::read(connection)?.seq == 0 => return Ok(()),
+        None if is_of_commands(connection)? => tracing::info!(
+            path,
+            "it is not there, and the journal holds only what commands did; it is begun now"
+        ),
+        None => tracing::warn!(
+            path,
+            "it is not there, so it does not show whether the end of the journal was cut off; that \
+             is so after an upgrade or from a backup, and it is begun now"
+        ),
+    }
+    if let Err(fault) = write(database, &End::read(connection)?, seal) {
+        tracing::warn!(path, %fault, "if the end of the journal is cut off, that will not show");
+    }
+    Ok(())
+}
+
+/// Whether no call is on record, as when clients were added before the first start.
+fn is_of_commands(connection: &Connection) -> Result<bool, Fault> {
+    let sql =
+        r#"SELECT NOT EXISTS (SELECT 1 FROM journal WHERE record NOT LIKE '%"kind":"admin"%')"#;
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// What is wrong with a database that is not there or empty, if it has a head.
+pub(super) fn lost_with(database: &Path) -> Result<Option<Fault>, Fault> {
+    Ok(Head::read(database)?.map(|head| lost(database, &head)))
+}
+
+fn lost(database: &Path, head: &Head) -> Fault {
+    Fault::RecordsLost { seq: head.end.seq, head: path(database) }
+}
+
+fn words(end: &End) -> [String; 2] {
+    [format!("{:020}", end.seq), hex::encode(end.hash)]
+}
+
+fn place(words: &[String; 2]) -> Place<'_> {
+    Place { what: "journal-head", row: [&words[0], &words[1]] }
+}

@@ -33,6 +33,7 @@ const TOKEN: &str = "access_token";
 pub(crate) struct Reserved {
     /// The token for the job's workflow calls.
     token: Option<String>,
+    job: Option<String>,
     reservation_id: Option<String>,
     reserved_until: Option<Timestamp>,
     /// The body with [`HELD_BY_PROXY`] in place of every token, if there is one.
@@ -59,6 +60,7 @@ impl Reserved {
         let token = known.iter().find_map(|token| loose::text(token));
         Self {
             token: token.or_else(|| tokens.iter().find_map(|token| token.text())),
+            job: field("job_id"),
             reservation_id: field("reservation_id"),
             reserved_until: field("reserved_until").and_then(|end| end.parse().ok()),
             without_token: without(&text, &tokens).map(|text| encoding.encode(&text).into()),
@@ -68,10 +70,11 @@ impl Reserved {
         }
     }
 
-    /// What is remembered of it.
+    /// What is remembered of it, under the id of the job as the upstream spells it.
     pub(crate) fn reservation(&self, job: Slug, wallet: Address, client: String) -> Reservation {
+        let parse = |own: &String| own.parse().ok();
         Reservation {
-            job,
+            job: self.job.as_ref().filter(|own| job.is_same(own)).and_then(parse).unwrap_or(job),
             wallet,
             client,
             reservation_id: self.reservation_id.clone(),

@@ -244,7 +244,8 @@ impl Sender {
         let method = call.action().method.clone();
         let changes = call.action().changes();
         let (path, body) = (call.path(), body.into());
-        let request = Request { method, path, body, workflow_token, changes };
+        let request =
+            Request { method, path, body, workflow_token, changes, job: call.id().cloned() };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
         origin.trail.iter().for_each(|trail| trail.tried(took));

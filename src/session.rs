@@ -167,6 +167,7 @@ impl Inner {
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             workflow_token: None,
             changes: false,
+            job: None,
         };
         let whole = self.upstream.deadline(false);
         // All calls wait for this one request, and another may be answered; but an upstream that is

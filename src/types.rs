@@ -191,6 +191,11 @@ impl Slug {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a text is the same id: hexadecimal digits may be in upper case.
+    pub fn is_same(&self, text: &str) -> bool {
+        self.0.eq_ignore_ascii_case(text)
+    }
 }
 
 impl FromStr for Slug {

@@ -21,7 +21,13 @@ use tokio::time::{Instant, timeout};
 
 use self::{connections::Connections, reach::Reach, slots::Slots};
 pub use self::{reach::Seen, slots::Slot};
-use crate::{action::SESSION_PATH, body, config::UpstreamConfig, loose, types::ClientName};
+use crate::{
+    action::SESSION_PATH,
+    body,
+    config::UpstreamConfig,
+    loose,
+    types::{ClientName, Slug},
+};
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
@@ -52,6 +58,8 @@ pub struct Request {
     pub workflow_token: Option<HeaderValue>,
     /// Whether it changes something upstream.
     pub changes: bool,
+    /// The job that it is about.
+    pub job: Option<Slug>,
 }
 
 /// What the upstream answered, as far as it is passed on.
@@ -115,6 +123,12 @@ pub enum UpstreamError {
         url: String,
         /// The status of its answer.
         status: StatusCode,
+    },
+    /// It answers for another job than it was asked for, so the answer to the call is lost.
+    #[error("{url} gave the answer to another call than it was asked")]
+    OtherJob {
+        /// The upstream's address.
+        url: String,
     },
     /// The answer is larger than [`MAX_ANSWER`].
     #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
@@ -217,8 +231,14 @@ impl Upstream {
     /// See [`UpstreamError`].
     pub async fn probe(&self) -> Result<(), UpstreamError> {
         let (path, body) = (SESSION_PATH.to_owned(), String::new());
-        let request =
-            Request { method: Method::HEAD, path, body, workflow_token: None, changes: false };
+        let request = Request {
+            method: Method::HEAD,
+            path,
+            body,
+            workflow_token: None,
+            changes: false,
+            job: None,
+        };
         self.send(request, Instant::now() + self.connect_timeout).await.map(drop)
     }
 
@@ -278,12 +298,18 @@ impl Upstream {
         request: Request,
         deadline: Instant,
     ) -> Result<Answer, UpstreamError> {
-        let changes = request.changes;
+        let (changes, job) = (request.changes, request.job.clone());
         let sent = late::by(deadline, async {
             let request = self.request(request)?;
             let response = self.connections.send(request, changes).await;
             let response = response.map_err(|error| self.failed(&error))?;
-            self.read(response, changes).await
+            let answer = self.read(response, changes).await?;
+            if job.is_some_and(|job| names_another(&answer, &job)) {
+                // Its next answer may be a call late as well.
+                self.connections.forget();
+                return Err(UpstreamError::OtherJob { url: self.url.clone() });
+            }
+            Ok(answer)
         });
         sent.await.unwrap_or_else(|| Err(UpstreamError::TimedOut { url: self.url.clone() }))
     }
@@ -417,6 +443,15 @@ fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     }
     let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether a good answer names a job, and not the one that was asked for.
+fn names_another(answer: &Answer, job: &Slug) -> bool {
+    let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
+    let paths = [&["job_id"][..], &["job", "job_id"]];
+    let named = paths.iter().filter_map(|path| loose::at(body?, path).and_then(loose::text));
+    let named: Vec<String> = named.collect();
+    !named.is_empty() && !named.iter().any(|named| job.is_same(named))
 }
 
 /// Where a `Location` leads, as `upstream.url` takes it.

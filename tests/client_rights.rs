@@ -24,7 +24,7 @@ use agentpmt_proxy::{
 };
 use agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records};
 use axum::{
-    Router,
+    Json, Router,
     extract::Request,
     middleware::{Next, from_fn},
     response::IntoResponse,
@@ -33,6 +33,7 @@ use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve};
 use futures_util::future::{join, join_all, join3};
 use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::{
     sync::Semaphore,
     task::yield_now,
@@ -238,6 +239,72 @@ async fn a_submitted_job_is_still_its_clients() {
         assert_eq!(reserve.status(), StatusCode::CONFLICT);
         let refused = other.refused(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
         assert_eq!(refused, (409, "held_by_another".to_owned()));
+    }
+}
+
+/// Answers every call on a job as an upstream does to which the case of an id does not matter.
+async fn takes_ids_in_either_case() -> TestProxy {
+    let layer = from_fn(|request: Request, next: Next| async move {
+        let path = request.uri().path().to_owned();
+        let mut parts = path.split('/').skip_while(|part| *part != "jobs").skip(1);
+        let Some((job, word)) = parts.next().zip(parts.next()) else {
+            return next.run(request).await;
+        };
+        let job = job.to_ascii_lowercase();
+        let answer = match word {
+            "reserve" => json!({
+                "job": {"job_id": job, "reservation_id": "r-1"},
+                "workflow_access": {"access_token": "token-of-the-job"},
+            }),
+            _ => json!({"job": {"job_id": job}}),
+        };
+        Json(answer).into_response()
+    });
+    TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await
+}
+
+#[tokio::test]
+async fn a_job_is_its_clients_however_its_id_is_spelled() {
+    let proxy = takes_ids_in_either_case().await;
+    let one = Agent::add(&proxy, &Client { max_reservations: Some(1), ..may("one", "jobs") });
+    let other = Agent::add(&proxy, &may("other", "jobs"));
+    let lower = GENERAL_JOB.to_owned();
+    let (upper, mixed) = (lower.to_uppercase(), lower.replacen('f', "F", 1));
+    assert!(lower != upper && upper != mixed && mixed != lower);
+    let refused = async |words: &[&str]| {
+        for (job, word) in [&lower, &upper, &mixed]
+            .into_iter()
+            .flat_map(|job| words.iter().map(move |word| (job, word)))
+        {
+            let refused = other.refused(&format!("/jobs/{job}/{word}"), PROOF).await;
+            assert_eq!(refused, (409, "held_by_another".to_owned()), "{job} {word}");
+        }
+    };
+    one.ok(&format!("/jobs/{upper}/reserve"), "").await;
+    assert_eq!(one.held().await, [lower.as_str()], "as the upstream spells it");
+    refused(&["reserve", "status", "complete", "workflow/create"]).await;
+    // It is one job, which is held once, with one token and one reservation.
+    one.ok(&format!("/jobs/{mixed}/reserve"), "").await;
+    assert_eq!(one.held().await.len(), 1);
+    one.ok(&format!("/jobs/{mixed}/workflow/create"), WORKFLOW).await;
+    one.ok(&format!("/jobs/{mixed}/complete"), PROOF).await;
+    assert!(one.held().await.is_empty());
+    refused(&["status", "complete"]).await;
+    for job in [&lower, &upper] {
+        let refused = one.refused(&format!("/jobs/{job}/complete"), PROOF).await;
+        assert_eq!(refused, (409, "already_submitted".to_owned()), "{job}");
+    }
+    // What is encoded is decoded once, and nothing else is an id.
+    for (spelling, refused) in [
+        (lower.replacen("68", "%36%38", 1), (409, "held_by_another")),
+        (lower.replacen('f', "%46", 1), (409, "held_by_another")),
+        (lower.replacen("68", "%2536%2538", 1), (400, "invalid_id")),
+        (format!("{lower}%20"), (400, "invalid_id")),
+        (format!("{lower}%E2%80%8B"), (400, "invalid_id")),
+        (lower.replacen('6', "%EF%BC%96", 1), (400, "invalid_id")),
+    ] {
+        let (status, code) = other.refused(&format!("/jobs/{spelling}/status"), "").await;
+        assert_eq!((status, code.as_str()), refused, "{spelling}");
     }
 }
 

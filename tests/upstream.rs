@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use binary::{Home, PASSWORD};
-use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, serve, serve_sandbox};
+use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use serde_json::Value;
 use tokio::{
@@ -422,6 +422,103 @@ async fn a_page_in_place_of_an_answer_is_not_taken_for_success() {
         1,
         "it was made again, since it had not been made"
     );
+}
+
+#[tokio::test]
+async fn an_answer_to_another_job_is_a_lost_answer() {
+    let foreign = r#"{"job":{"job_id":"68f0a1c27b3e4d5f607182ff","reservation_id":"r-other",
+        "job_instructions":"of another"},"workflow_access":{"access_token":"t-other"},
+        "submission":{"status":"approved"},"has_active_reservation":true}"#;
+    let strikes = Arc::new(AtomicUsize::new(0));
+    let layer = {
+        let strikes = strikes.clone();
+        from_fn(move |request: Request, next: Next| {
+            let about_a_job = !request.uri().path().ends_with("/auth/session");
+            let strikes = about_a_job
+                && strikes.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+            async move {
+                let answer = next.run(request).await;
+                if strikes { foreign.into_response() } else { answer }
+            }
+        })
+    };
+    let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+    let job = format!("/jobs/{GENERAL_JOB}");
+    let held = async || {
+        let held = proxy.client.get(proxy.url("/proxy/reservations")).send().await.unwrap();
+        json(held).await["reservations"].to_string()
+    };
+
+    // A read is made again, also the one that finds out what became of a change.
+    strikes.store(2, SeqCst);
+    let reserve = proxy.post(&format!("{job}/reserve"), "").await.text().await.unwrap();
+    for text in [reserve, held().await] {
+        assert!(!text.contains("other"), "{text}");
+    }
+    assert_eq!(strikes.load(SeqCst), 0);
+    strikes.store(1, SeqCst);
+    let status = proxy.ok(&format!("{job}/status"), "").await;
+    assert_eq!(
+        (&status["job"]["job_id"], &status["has_active_reservation"]),
+        (&GENERAL_JOB.into(), &true.into())
+    );
+    // That answer says nothing of the proof, which was refused for want of a reservation id.
+    strikes.store(1, SeqCst);
+    let complete = format!("{job}/complete");
+    let refused = proxy.post(&complete, r#"{"proof_text":"done"}"#).await;
+    assert!(refused.status().is_client_error(), "{}", refused.status());
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 0);
+}
+
+/// Serves on a free port, but answers the second request for a status over a connection with the answer
+/// to the first, and only then to itself.
+async fn serve_a_late_answer(router: Router, over: Arc<AtomicUsize>) -> SocketAddr {
+    let upstream = serve(router).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let over = over.clone();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(upstream).await.unwrap();
+                let mut first: Option<Vec<u8>> = None;
+                // Both are small enough to come whole.
+                let (mut request, mut answer) = ([0; 16384], [0; 16384]);
+                while let Ok(length @ 1..) = client.read(&mut request).await {
+                    let request = &request[..length];
+                    server.write_all(request).await.unwrap();
+                    let length = server.read(&mut answer).await.unwrap();
+                    if request.windows(7).any(|word| word == b"/status") {
+                        if let Some(late) = &first {
+                            client.write_all(late).await.unwrap();
+                        }
+                        first.get_or_insert_with(|| answer[..length].to_vec());
+                    }
+                    let _ = client.write_all(&answer[..length]).await;
+                }
+                over.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_second_answer_is_not_taken_for_that_of_the_next_call() {
+    let (sandbox, over) = (Sandbox::new(Settings::default()), Arc::new(AtomicUsize::new(0)));
+    let upstream = serve_a_late_answer(sandbox.router(), over.clone()).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    for job in [GENERAL_JOB, WORKFLOW_JOB, GENERAL_JOB, WORKFLOW_JOB] {
+        let status = proxy.ok(&format!("/jobs/{job}/status"), "").await;
+        assert_eq!(status["job"]["job_id"], job);
+    }
+    let closed = async {
+        while over.load(SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let closed = tokio::time::timeout(Duration::from_secs(60), closed).await;
+    assert!(closed.is_ok(), "a connection that gave a wrong answer is closed");
 }
 
 /// Serves on a free port, but closes a connection that was idle for a second and a quarter when the

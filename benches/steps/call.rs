@@ -85,6 +85,7 @@ fn request() -> Request {
         body: format!(r#"{{"limit":10,"signature":"{}","skip":0}}"#, "0".repeat(300)),
         workflow_token: None,
         changes: false,
+        job: None,
     }
 }
 

@@ -489,7 +489,7 @@ fn kind_of(error: &UpstreamError) -> Kind {
         UpstreamError::Moved { .. } => Kind::UpstreamMoved,
         UpstreamError::Foreign { .. } => Kind::UpstreamForeign,
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
-        UpstreamError::BrokenOff { .. } => Kind::UpstreamBrokeOff,
+        UpstreamError::BrokenOff { .. } | UpstreamError::OtherJob { .. } => Kind::UpstreamBrokeOff,
         UpstreamError::Busy { .. } => Kind::Overloaded,
         UpstreamError::TooLarge { .. } => Kind::AnswerTooLarge,
     }

@@ -25,7 +25,21 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Reservations {
     store: Store,
     /// What could not be written, as on a full disk: its workflow token comes only once.
-    unsaved: Arc<Mutex<HashMap<(Address, Slug), Reservation>>>,
+    unsaved: Arc<Mutex<HashMap<Key, Reservation>>>,
+}
+
+/// A job that a wallet holds, however its id is spelled.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key(Address, String);
+
+impl Key {
+    fn new(wallet: Address, job: &Slug) -> Self {
+        Self(wallet, job.as_str().to_ascii_lowercase())
+    }
+
+    fn of(reservation: &Reservation) -> Self {
+        Self::new(reservation.wallet, &reservation.job)
+    }
 }
 
 /// A job whose proof was submitted.
@@ -49,8 +63,7 @@ impl Reservations {
         tasks: &TaskTracker,
         ending: &CancellationToken,
     ) {
-        let key = (reservation.wallet, reservation.job.clone());
-        self.unsaved().insert(key, reservation.clone());
+        self.unsaved().insert(Key::of(&reservation), reservation.clone());
         if let Err(error) = self.save(&reservation).await {
             let job = &reservation.job;
             tracing::error!(%job, %error, "a reservation is not on record yet");
@@ -64,7 +77,7 @@ impl Reservations {
         wallet: Address,
         job: &Slug,
     ) -> Result<Option<Reservation>, StoreError> {
-        let unsaved = self.unsaved().get(&(wallet, job.clone())).cloned();
+        let unsaved = self.unsaved().get(&Key::new(wallet, job)).cloned();
         if unsaved.is_some() { Ok(unsaved) } else { self.store.reservation(wallet, job).await }
     }
 
@@ -72,8 +85,8 @@ impl Reservations {
     pub(super) async fn running(&self) -> Result<Vec<Reservation>, StoreError> {
         let now = Timestamp::now();
         let mut running = self.store.reservations(now).await?;
-        for ((wallet, job), unsaved) in self.unsaved().iter() {
-            running.retain(|saved| (saved.wallet, &saved.job) != (*wallet, job));
+        for (key, unsaved) in self.unsaved().iter() {
+            running.retain(|saved| Key::of(saved) != *key);
             running.extend(Some(unsaved.clone()).filter(|unsaved| unsaved.ends > now));
         }
         running.sort_by_key(|reservation| reservation.ends);
@@ -89,7 +102,7 @@ impl Reservations {
         tasks: &TaskTracker,
         ending: &CancellationToken,
     ) {
-        let unsaved = self.unsaved().remove(&(permit.wallet(), job.clone()));
+        let unsaved = self.unsaved().remove(&Key::new(permit.wallet(), job));
         let submitted = Submitted {
             wallet: permit.wallet(),
             job: job.clone(),
@@ -150,17 +163,18 @@ impl Reservations {
 
     /// Whether it is this reservation that waits, and not a later one of the same job.
     fn is_unsaved(&self, reservation: &Reservation) -> bool {
-        let key = (reservation.wallet, reservation.job.clone());
-        self.unsaved().get(&key).is_some_and(|unsaved| unsaved.ends == reservation.ends)
+        self.unsaved()
+            .get(&Key::of(reservation))
+            .is_some_and(|unsaved| unsaved.ends == reservation.ends)
     }
 
     fn no_longer_unsaved(&self, reservation: &Reservation) {
-        let key = (reservation.wallet, reservation.job.clone());
+        let key = Key::of(reservation);
         self.unsaved().retain(|held, unsaved| *held != key || unsaved.ends != reservation.ends);
     }
 
     /// Nothing here panics while it holds the lock.
-    fn unsaved(&self) -> MutexGuard<'_, HashMap<(Address, Slug), Reservation>> {
+    fn unsaved(&self) -> MutexGuard<'_, HashMap<Key, Reservation>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

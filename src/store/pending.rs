@@ -179,8 +179,8 @@ const RUNNING: &str = "SELECT count(*), min(ends) FROM (
             UNION ALL
             SELECT wallet, job, ends FROM pending_reservations WHERE client = ?1 AND ends > ?2
         )
-        WHERE NOT (wallet = ?3 AND job = ?4)
-        GROUP BY wallet, job
+        WHERE NOT (wallet = ?3 AND job = ?4 COLLATE NOCASE)
+        GROUP BY wallet, job COLLATE NOCASE
     )";
 
 /// How many jobs the client of a permit holds besides this one, and when the first of them ends.

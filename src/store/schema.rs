@@ -113,6 +113,54 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX submissions_by_age ON submissions (submitted);
 ",
+    "
+    -- A job id in upper case is that of the same job, so who holds it is found by either.
+    CREATE TABLE folded_reservations (
+        wallet TEXT NOT NULL,
+        job TEXT NOT NULL COLLATE NOCASE,
+        client TEXT NOT NULL,
+        reservation_id TEXT,
+        ends INTEGER NOT NULL,
+        workflow_token BLOB,
+        PRIMARY KEY (wallet, job)
+    ) STRICT;
+    INSERT OR REPLACE INTO folded_reservations
+        SELECT wallet, job, client, reservation_id, ends, workflow_token
+        FROM reservations ORDER BY ends;
+    DROP TABLE reservations;
+    ALTER TABLE folded_reservations RENAME TO reservations;
+    CREATE INDEX reservations_by_end ON reservations (ends);
+    CREATE INDEX reservations_by_client ON reservations (client, ends);
+
+    CREATE TABLE folded_pending_reservations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        wallet TEXT NOT NULL,
+        job TEXT NOT NULL COLLATE NOCASE,
+        client TEXT NOT NULL,
+        ends INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO folded_pending_reservations
+        SELECT id, wallet, job, client, ends FROM pending_reservations;
+    DROP TABLE pending_reservations;
+    ALTER TABLE folded_pending_reservations RENAME TO pending_reservations;
+    CREATE INDEX pending_by_client ON pending_reservations (client, ends);
+    CREATE INDEX pending_by_job ON pending_reservations (wallet, job);
+    CREATE INDEX pending_by_end ON pending_reservations (ends);
+
+    CREATE TABLE folded_submissions (
+        wallet TEXT NOT NULL,
+        job TEXT NOT NULL COLLATE NOCASE,
+        client TEXT NOT NULL,
+        reservation_id TEXT,
+        submitted INTEGER NOT NULL,
+        PRIMARY KEY (wallet, job)
+    ) STRICT;
+    INSERT OR REPLACE INTO folded_submissions
+        SELECT wallet, job, client, reservation_id, submitted FROM submissions ORDER BY submitted;
+    DROP TABLE submissions;
+    ALTER TABLE folded_submissions RENAME TO submissions;
+    CREATE INDEX submissions_by_age ON submissions (submitted);
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is
@@ -211,6 +259,28 @@ mod tests {
         migrate(&mut connection, &[FIRST, SECOND]).unwrap();
         let refused = migrate(&mut connection, &[FIRST]);
         assert_eq!(refused, Err(Fault::NewerSchema { found: 2, known: 1 }));
+    }
+
+    #[test]
+    fn of_two_spellings_of_a_job_the_later_reservation_stays() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let before = MIGRATIONS.iter().position(|sql| sql.contains("NOCASE")).unwrap();
+        migrate(&mut connection, &MIGRATIONS[..before]).unwrap();
+        let rows = "
+            INSERT INTO reservations VALUES ('w', '507F', 'late', 'r-1', 1800, x'01');
+            INSERT INTO reservations VALUES ('w', '507f', 'early', 'r-2', 900, NULL);
+            INSERT INTO pending_reservations VALUES (7, 'w', '507F', 'late', 1800);
+            INSERT INTO submissions VALUES ('w', '508F', 'ci', 'r-3', 0);";
+        connection.execute_batch(rows).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        let found = "
+            SELECT (SELECT client || reservation_id || hex(workflow_token) FROM reservations
+                    WHERE job = '507f')
+                || (SELECT count(*) FROM reservations)
+                || (SELECT id || client FROM pending_reservations WHERE job = '507f')
+                || (SELECT client || reservation_id FROM submissions WHERE job = '508f')";
+        let found: String = connection.query_row(found, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, "later-10117latecir-3");
     }
 
     #[test]

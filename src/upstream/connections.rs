@@ -110,6 +110,13 @@ impl Connections {
         self.send_after(slept(), request, changes)
     }
 
+    /// Takes no connection again that this thread has used.
+    pub(super) fn forget(&self) {
+        if let Some(pools) = self.pools.get() {
+            *pools.borrow_mut() = self.way.pools(slept());
+        }
+    }
+
     fn send_after(
         &self,
         slept: Duration,

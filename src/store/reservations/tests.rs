@@ -100,6 +100,21 @@ async fn another_wallets_reservation_is_listed_without_its_token() {
     assert!(other.reservation(wallet(), &slug("job1")).await.is_err());
 }
 
+#[tokio::test]
+async fn a_reservation_is_found_by_either_case_of_its_job() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let (upper, lower) = ("507F1F77BCF8", "507f1f77bcf8");
+    store.keep_reservation(&reservation(upper, 1800), at(0)).await.unwrap();
+    // Its token is sealed for the job as it is spelled.
+    let found = store.reservation(wallet(), &slug(lower)).await.unwrap().unwrap();
+    assert_eq!((found.job.as_str(), found.workflow_token.is_some()), (upper, true));
+    store.keep_reservation(&reservation(lower, 3600), at(0)).await.unwrap();
+    assert_eq!(jobs(&store.reservations(at(0)).await.unwrap()), [lower]);
+    store.submit_job(wallet(), &slug(upper), "agent", None, at(0)).await.unwrap();
+    assert!(store.reservations(at(0)).await.unwrap().is_empty());
+}
+
 #[test]
 fn a_reservation_does_not_print_its_token() {
     assert!(!format!("{:?}", reservation("job1", 0)).contains("the-workflow-token"));

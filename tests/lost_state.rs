@@ -183,6 +183,23 @@ fn a_byte_that_changed_lets_no_stranger_in() {
 }
 
 #[test]
+fn clients_that_vanish_while_it_runs_let_no_stranger_in() {
+    let (home, token) = with_client();
+    let server = home.serve(&["serve"]);
+    assert_eq!((as_client(&server, &token), as_stranger(&server)), (200, 401));
+    tamper(&home, "DELETE FROM clients");
+    until(|| {
+        let status = as_stranger(&server);
+        assert_ne!(status, 200);
+        status == 503
+    });
+    server.logs("journal_unavailable");
+    assert_eq!((as_client(&server, &token), as_stranger(&server)), (503, 503));
+    drop(server);
+    serve(&home).fails(65, &["lost", "from a copy", "clients-required"]);
+}
+
+#[test]
 fn a_file_that_lost_its_tables_is_not_taken_for_a_new_one() {
     let home = Home::with_wallet().with_password(PASSWORD);
     // What a file looks like while all that was written stands in its log.

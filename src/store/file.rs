@@ -184,10 +184,13 @@ pub(super) fn must_exist(path: &Path) -> Result<(), Fault> {
 
 /// Refuses to take a database that is not there or empty for a new one where one was lost.
 fn check_new(path: &Path) -> Result<(), Fault> {
-    if is_marked(path)? {
-        return Err(lost_clients(path));
-    }
+    check_emptied(path)?;
     head::lost_with(path)?.map_or(Ok(()), Err)
+}
+
+/// Refuses a database that has no clients any more, unless the last one was removed by a command.
+pub(super) fn check_emptied(path: &Path) -> Result<(), Fault> {
+    if is_marked(path)? { Err(lost_clients(path)) } else { Ok(()) }
 }
 
 /// Refuses a database that another user of the machine may change, as far as it is there.

@@ -10,6 +10,7 @@
 use std::{
     collections::HashMap,
     mem,
+    path::Path,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
-use super::{client_row, error::Fault};
+use super::{client_row, error::Fault, file};
 use crate::{policy::Client, types::Credential};
 
 /// How long what was read of the clients may be acted on.
@@ -144,13 +145,23 @@ impl Known {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
+    /// Whether there was any client when that was read last.
+    fn had_any(&self) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.lease.as_ref().is_some_and(|lease| lease.any)
+    }
+
     /// Renews the lease; forgets what it was for if that has changed. Tells whether there is any
     /// client.
     fn confirm(&self, connection: &Connection) -> Result<bool, Fault> {
         let begun = Instant::now();
         let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
         let mut statement = connection.prepare_cached(sql)?;
-        let (version, any) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (version, any): (i64, bool) =
+            statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !any && self.had_any() {
+            file::check_emptied(Path::new(connection.path().unwrap_or_default()))?;
+        }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
         let forgotten = if is_same { HashMap::new() } else { mem::take(&mut state.clients) };

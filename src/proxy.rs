@@ -4,6 +4,7 @@ mod admit;
 mod ended;
 mod error;
 mod exchange;
+mod once;
 mod outliving;
 mod place;
 mod reservations;
@@ -21,11 +22,7 @@ use std::{
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -33,19 +30,13 @@ pub use self::{
     error::CallError,
     place::{NoPlace, Place, Places},
 };
-use self::{
-    ended::{Ended, replayed},
-    outliving::Outliving,
-    reservations::Reservations,
-    settle::{Earlier, Settled},
-};
+use self::{outliving::Outliving, reservations::Reservations};
 use crate::{
     call::Call,
     policy::Client,
-    retry::{Next, Tries},
     sender::Sender,
     signer::Signer,
-    store::{Caller, Claim, Denial, Reservation, Store, StoreError},
+    store::{Caller, Denial, Reservation, Store, StoreError},
     trail::Trail,
     turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
@@ -261,87 +252,7 @@ impl Proxy {
         if let Some(named) = call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
-        match &incoming.key {
-            Some(key) if call.action().changes() => {
-                // In a box, like all that is rare, so that no other call keeps room for it.
-                Box::pin(self.run_once(incoming, sender, key)).await
-            }
-            _ => self.perform(incoming, sender, None).await,
-        }
-    }
-
-    /// A change under an idempotency key: made at most once, and answered the same every time.
-    async fn run_once(
-        &self,
-        incoming: &Incoming,
-        sender: &Sender,
-        key: &IdempotencyKey,
-    ) -> Result<Answer, CallError> {
-        let (client, key) = (incoming.client.name.as_str(), key.as_str());
-        let deadline = sender.upstream().deadline(true);
-        let turn = timeout_at(deadline, self.turns.take(client, key)).await;
-        let _turn = turn.map_err(|_| CallError::KeyInUse)?;
-        let in_doubt = match self.claim(incoming, sender, key, deadline).await? {
-            Claim::Done(answer) => return Ok(replayed(answer)),
-            Claim::Mismatch => return Err(CallError::KeyReused),
-            Claim::Running => return Err(CallError::KeyInUse),
-            Claim::New => None,
-            Claim::Interrupted { quiet, has_died: false } => Some(quiet),
-            Claim::Interrupted { quiet, has_died: true } => {
-                Some(sender.upstream().quiet_after_death(quiet, Timestamp::now()))
-            }
-        };
-        let settled = match in_doubt {
-            Some(quiet) => self.settle_earlier(incoming, sender, quiet).await.map(Some),
-            None => Ok(None),
-        };
-        let is_reserved = matches!(settled, Ok(Some(Settled::Reserved(_))));
-        let result = match (settled, in_doubt) {
-            (Ok(Some(Settled::Submitted(answer))), _) => Ok(answer),
-            (Ok(Some(Settled::Reserved(lost))), _) => {
-                self.perform(incoming, sender, Some(Earlier::Reserved(lost))).await
-            }
-            (Ok(_), quiet) => self.perform(incoming, sender, quiet.map(Earlier::InDoubt)).await,
-            (Err(error), _) => Err(error),
-        };
-        let kept = match Ended::with(&result) {
-            Ended::Known(answer) => self.store.settle(client, key, &answer).await,
-            // The next request with this key reserves once more.
-            Ended::NotMade if is_reserved => self.store.abandon(client, key, None).await,
-            // The next request with this key asks what became of it.
-            Ended::Unknown { quiet } => self.store.abandon(client, key, quiet).await,
-            Ended::NotMade => self.store.release(client, key).await,
-        };
-        if let Err(error) = kept {
-            tracing::error!(%error, "what became of an idempotency key is not on record");
-        }
-        result
-    }
-
-    /// Claims the key of a change. It waits while another process works on the same. Whose access has
-    /// ended while it waited claims nothing.
-    async fn claim(
-        &self,
-        incoming: &Incoming,
-        sender: &Sender,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<Claim, StoreError> {
-        let Client { name, added, .. } = &incoming.client;
-        let fingerprint = fingerprint(&incoming.call, sender.wallet());
-        let mut pauses = Tries::new(false, deadline);
-        loop {
-            let now = Timestamp::now();
-            let claim = self.store.claim(name.as_str(), *added, key, fingerprint, now).await;
-            if claim.as_ref().is_err_and(StoreError::is_access_ended) {
-                self.store.denied(&self.denial(incoming, "access_ended")).await;
-            }
-            let claim = claim?;
-            match pauses.pause(Instant::now()) {
-                Next::Again(pause) if claim == Claim::Running => sleep(pause).await,
-                _ => return Ok(claim),
-            }
-        }
+        self.make(incoming, sender).await
     }
 
     fn denial(&self, incoming: &Incoming, reason: &'static str) -> Denial {
@@ -355,13 +266,6 @@ impl Proxy {
             reason,
         }
     }
-}
-
-/// A hash of all that makes it the same call.
-fn fingerprint(call: &Call, wallet: Address) -> [u8; 32] {
-    let body = call.body().to_canonical();
-    let parts = [&wallet.to_string(), call.action().name, &call.path(), body.as_str()];
-    Sha256::digest(parts.join("\n")).into()
 }
 
 /// A client that goes away gets no answer, and the log event of its request does not know what became

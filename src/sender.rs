@@ -17,7 +17,7 @@ use crate::{
     signer::Signer,
     store::{self, Entry, KNOWN, Sending, Store, StoreError},
     trail::Trail,
-    types::{Address, IdempotencyKey, RequestId, SessionNonce},
+    types::{Address, RequestId, SessionNonce},
     upstream::{Request, Slot, Upstream, UpstreamError},
     withheld,
 };
@@ -27,8 +27,10 @@ use crate::{
 pub(crate) struct Origin {
     /// The id of the local request.
     pub(crate) call_id: RequestId,
-    /// The idempotency key that the request has claimed for the call.
-    pub(crate) key: Option<IdempotencyKey>,
+    /// The key that the request has claimed for the call.
+    pub(crate) key: Option<String>,
+    /// Whether the client gave it a key, and so may come back for its answer.
+    pub(crate) is_fetched_later: bool,
     /// What becomes of the request, if this is the call that it asks for.
     pub(crate) trail: Option<Arc<Trail>>,
     /// When the client was looked up.
@@ -39,14 +41,14 @@ impl Origin {
     /// A call that the proxy makes by itself, to find out what came of the one that was asked for: also
     /// when the client's access has ended meanwhile, since somebody has to.
     pub(crate) fn of_look(asked: &Self) -> Self {
-        Self { call_id: asked.call_id.clone(), key: None, trail: None, known: asked.known }
+        let call_id = asked.call_id.clone();
+        Self { call_id, key: None, is_fetched_later: false, trail: None, known: asked.known }
     }
 
-    /// Waits until nobody waits for the call any more. Whoever gave it a key may come back for its
-    /// answer.
+    /// Waits until nobody waits for the call any more.
     async fn abandoned(&self) {
         match &self.trail {
-            Some(trail) if self.key.is_none() => trail.abandoned().await,
+            Some(trail) if !self.is_fetched_later => trail.abandoned().await,
             _ => pending().await,
         }
     }
@@ -204,7 +206,7 @@ impl Sender {
         };
         if call.action().changes() {
             let quiet = Timestamp::now() + self.upstream.settle_time(false);
-            let sending = origin.key.as_ref().map(|key| Sending { key: key.as_str(), quiet });
+            let sending = origin.key.as_ref().map(|key| Sending { key, quiet });
             return self.store.sign_record(&entry, sending).await;
         }
         if origin.is_late() {

@@ -214,6 +214,7 @@ async fn a_submitted_job_is_still_its_clients() {
         let proof = format!(r#"{{"proof_text":"done","workflow_id":"{id}"}}"#);
         admin.ok(&format!("/jobs/{WORKFLOW_JOB}/complete"), &proof).await;
 
+        let another = r#"{"proof_text":"another"}"#;
         let before = proxy.sandbox.counts().requests;
         for job in [GENERAL_JOB, WORKFLOW_JOB] {
             for path in ["status", "complete", "workflow/create"] {
@@ -222,7 +223,7 @@ async fn a_submitted_job_is_still_its_clients() {
             }
             for agent in [&one, &admin] {
                 for path in ["complete", "workflow/create", "workflow/w1/publish"] {
-                    let refused = agent.refused(&format!("/jobs/{job}/{path}"), PROOF).await;
+                    let refused = agent.refused(&format!("/jobs/{job}/{path}"), another).await;
                     assert_eq!(refused, (409, "already_submitted".to_owned()), "{fault:?} {path}");
                 }
             }

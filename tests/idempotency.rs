@@ -64,6 +64,10 @@ async fn complete(proxy: &TestProxy, key: &str) -> Response {
     send(proxy, &format!("/jobs/{GENERAL_JOB}/complete"), key, PROOF).await
 }
 
+async fn complete_unkeyed(proxy: &TestProxy, body: &str) -> Response {
+    proxy.post(&format!("/jobs/{GENERAL_JOB}/complete"), body.to_owned()).await
+}
+
 fn is_replayed(headers: &HeaderMap) -> bool {
     headers.get("idempotency-replayed").is_some_and(|value| value == "true")
 }
@@ -351,9 +355,14 @@ async fn a_second_process_on_the_same_store_waits_for_the_first_and_never_calls_
     assert_eq!(first.sandbox.submissions(GENERAL_JOB), 1);
 }
 
-/// Has a proxy send a completion with the key `k`, and die as soon as the upstream has it. It thinks
+/// Has a proxy send a completion, and die as soon as the upstream has it. It thinks
 /// that no upstream works on after it has sent.
-async fn dies_after_sending(sandbox: Sandbox, upstream: SocketAddr, arrived: &Semaphore) -> Folder {
+async fn dies_after_sending(
+    sandbox: Sandbox,
+    upstream: SocketAddr,
+    arrived: &Semaphore,
+    key: Option<&'static str>,
+) -> Folder {
     let runtime = Runtime::new().unwrap();
     let (told, folder) = oneshot::channel();
     runtime.spawn(async move {
@@ -361,7 +370,10 @@ async fn dies_after_sending(sandbox: Sandbox, upstream: SocketAddr, arrived: &Se
         let proxy = TestProxy::in_front_of(sandbox, upstream, hasty).await;
         proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
         told.send(proxy.folder()).unwrap();
-        complete(&proxy, "k").await
+        match key {
+            Some(key) => complete(&proxy, key).await,
+            None => complete_unkeyed(&proxy, PROOF).await,
+        }
     });
     let folder = folder.await.unwrap();
     arrived.acquire().await.unwrap().forget();
@@ -376,7 +388,7 @@ async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() 
     let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
-    let folder = dies_after_sending(sandbox.clone(), upstream, &arrived).await;
+    let folder = dies_after_sending(sandbox.clone(), upstream, &arrived, Some("k")).await;
     let second = TestProxy::in_front_of(sandbox, upstream, |options| {
         options.folder = folder;
         options.upstream.settle_time = Duration::from_secs(20);
@@ -405,7 +417,8 @@ async fn how_long_a_silent_upstream_may_be_at_work_outlives_the_process() {
     .await;
     let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
     let kept = || {
-        let row = database.query_row("SELECT quiet - claimed FROM answers", [], |row| row.get(0));
+        let row =
+            database.query_row("SELECT max(quiet - claimed) FROM answers", [], |row| row.get(0));
         row.unwrap_or(Some(0)).unwrap_or(0)
     };
     let open_when_it_is_on_record = async {
@@ -417,6 +430,112 @@ async fn how_long_a_silent_upstream_may_be_at_work_outlives_the_process() {
     let both = join(complete(&proxy, "k"), open_when_it_is_on_record);
     let (answer, ()) = timeout(LONG, both).await.expect("it is on record while it is looked for");
     assert!(is_of_job_status(&answer));
+}
+
+#[tokio::test]
+async fn a_completion_without_a_key_is_its_own() {
+    let first = TestProxy::start().await;
+    let reserved = first.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    let id = reserved["job"]["reservation_id"].as_str().unwrap();
+    let (answer, replayed) = good(complete_unkeyed(&first, PROOF).await).await;
+    assert!(!replayed);
+    let named = format!(r#"{{"reservation_id":"{id}","proof_text":"done"}}"#);
+    let second = restarted(first).await;
+    let before = second.sandbox.counts().requests;
+    for body in [PROOF, named.as_str()] {
+        assert_eq!(good(complete_unkeyed(&second, body).await).await, (answer.clone(), true));
+    }
+    assert_eq!(good(complete(&second, "any").await).await, (answer, true));
+    let other = r#"{"proof_text":"other"}"#;
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    for refused in
+        [complete_unkeyed(&second, other).await, send(&second, &path, "another", other).await]
+    {
+        assert_eq!(refused.status(), StatusCode::CONFLICT);
+        assert_eq!(problem(refused).await["code"], "already_submitted");
+    }
+    assert_eq!(second.sandbox.counts().requests, before, "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_completion_without_a_key_that_a_dead_process_has_sent_is_not_sent_again() {
+    for body in [PROOF, r#"{"proof_text":"other"}"#] {
+        let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let sandbox = Sandbox::new(Settings::default());
+        let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
+        let folder = dies_after_sending(sandbox.clone(), upstream, &arrived, None).await;
+        let second = TestProxy::in_front_of(sandbox, upstream, |options| {
+            options.folder = folder;
+            options.upstream.settle_time = Duration::from_secs(20);
+        })
+        .await;
+        let before = second.sandbox.counts().requests;
+        let open_after_some_looks = async {
+            while second.sandbox.counts().requests < before + 4 {
+                assert_eq!(arrived.available_permits(), 0, "it is not sent again");
+                yield_now().await;
+            }
+            gate.add_permits(1);
+        };
+        let (answer, ()) = join(complete_unkeyed(&second, body), open_after_some_looks).await;
+        if body != PROOF {
+            assert_eq!(problem(answer).await["code"], "already_submitted");
+        }
+        good(complete_unkeyed(&second, PROOF).await).await;
+        assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_completion_that_was_surely_not_made_gives_way_to_another() {
+    let proxy = reserved().await;
+    proxy.sandbox.inject("cut_before:job_complete:1".parse().unwrap());
+    proxy.sandbox.inject("status_500_before:job_status".parse().unwrap());
+    let lost = problem(complete_unkeyed(&proxy, PROOF).await).await;
+    assert_eq!((&lost["code"], &lost["processed"]), (&"outcome_unknown".into(), &().into()));
+    proxy.sandbox.clear_faults();
+    let other = r#"{"proof_text":"other"}"#;
+    assert!(!good(complete_unkeyed(&proxy, other).await).await.1);
+    assert!(good(complete_unkeyed(&proxy, other).await).await.1);
+    assert_eq!(problem(complete_unkeyed(&proxy, PROOF).await).await["code"], "already_submitted");
+    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn a_completion_that_was_refused_may_be_sent_again_as_it_was_or_corrected() {
+    let proxy = reserved().await;
+    for submissions in 1..3 {
+        let refused = complete_unkeyed(&proxy, r#"{"proof_text":5}"#).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.headers().get("x-agentpmt-proxy-error").is_none());
+        assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), submissions);
+    }
+    assert!(!good(complete_unkeyed(&proxy, PROOF).await).await.1);
+}
+
+#[tokio::test]
+async fn a_job_that_is_reserved_again_may_be_completed_again() {
+    // A job that was rejected is open again.
+    let arrived = Arc::new(Semaphore::new(0));
+    let counted = arrived.clone();
+    let answer = move |uri: axum::http::Uri| async move {
+        let path = uri.path();
+        if path.ends_with("/auth/session") {
+            return r#"{"session_nonce":"n"}"#.to_owned();
+        }
+        counted.add_permits(usize::from(path.ends_with("/complete")));
+        format!(r#"{{"job":{{"reservation_id":"r-{}"}}}}"#, counted.available_permits())
+    };
+    let upstream = serve(Router::new().fallback(answer)).await;
+    let sandbox = Sandbox::new(Settings::default());
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    for completions in 1..3 {
+        proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+        for replayed in [false, true] {
+            assert_eq!(good(complete_unkeyed(&proxy, PROOF).await).await.1, replayed);
+        }
+        assert_eq!(arrived.available_permits(), completions);
+    }
 }
 
 /// Notes when a completion arrives, and processes it once the gate is open, even if nobody listens

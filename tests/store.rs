@@ -112,7 +112,7 @@ async fn everything_is_there_after_a_restart() {
     let done = store.claim("agent", None, "done", [1; 32], now).await.unwrap();
     assert_eq!(done, Claim::Done(answer));
     let cut_off = store.claim("agent", None, "cut off", [2; 32], now).await.unwrap();
-    assert_eq!(cut_off, Claim::Interrupted { quiet, has_died: true });
+    assert_eq!(cut_off, Claim::Interrupted { quiet, has_died: true, is_other: false });
     let found = store.reservation(reservation.wallet, &reservation.job).await.unwrap().unwrap();
     assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-token");
     assert_eq!(store.reservations(now).await.unwrap().len(), 1);

@@ -322,8 +322,9 @@ impl Problem {
                 Self::new(Kind::KeyReused, format!("{failure}; {advice}"))
             }
             CallError::KeyInUse => {
-                let detail =
-                    format!("{failure}; send it again later, with the same key, to get its answer");
+                let detail = format!(
+                    "{failure}; send the same again later, with the same key, to get its answer"
+                );
                 let retry_after = Some(HeaderValue::from_static("1"));
                 Self { retry_after, ..Self::new(Kind::KeyInUse, detail).retry(Retry::CheckFirst) }
             }

@@ -79,8 +79,8 @@ pub enum CallError {
     /// The key was used for another call. Nothing was sent.
     #[error("the Idempotency-Key was used for another call")]
     KeyReused,
-    /// Somebody is at work on the call with this key.
-    #[error("the call with this Idempotency-Key is still being made")]
+    /// Somebody is at work on the call with this key, or on the same completion.
+    #[error("the call is still being made")]
     KeyInUse,
     /// The answer to a change was lost, and nobody can tell whether it took effect.
     #[error("the answer to the call was lost")]

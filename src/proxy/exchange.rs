@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     action::Effect,
+    call::Call,
     canonical::CanonicalJson,
     job_status::JobStatus,
     policy::{Denied, Permit, SignedPermit},
@@ -39,6 +40,17 @@ enum Proof<'a> {
     WorkflowToken(HeaderValue),
 }
 
+/// A call that a client asks for, as it is made.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) incoming: &'a Incoming,
+    pub(super) sender: &'a Sender,
+    /// With what was filled in.
+    pub(super) call: &'a Call,
+    /// The key that it has claimed.
+    pub(super) key: Option<&'a str>,
+}
+
 impl Proxy {
     /// Finds out what became of an earlier try of a call, on which the upstream may be at work until
     /// `quiet`.
@@ -47,28 +59,27 @@ impl Proxy {
     /// Nobody can tell whether it took effect.
     pub(super) async fn settle_earlier(
         &self,
-        incoming: &Incoming,
-        sender: &Sender,
+        asked: Asked<'_>,
         quiet: Timestamp,
     ) -> Result<Settled, CallError> {
-        let Incoming { call, client, .. } = incoming;
+        let Asked { incoming: Incoming { client, .. }, sender, call, .. } = asked;
         // The earlier try was permitted, so the client held the job then. If its time ends just now, the
         // call stays in doubt.
         let now = Timestamp::now();
         let permit = client.permit(call.clone(), sender.wallet(), Some(&client.name), now);
         let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(quiet));
         let permit = permit.map_err(left_in_doubt)?;
-        self.settle(&Exchange::new(incoming, sender, permit), quiet).await
+        self.settle(&Exchange::new(asked, permit), quiet).await
     }
 
     /// Makes a call if the client may.
     pub(super) async fn perform(
         &self,
-        incoming: &Incoming,
-        sender: &Sender,
+        asked: Asked<'_>,
         earlier: Option<Earlier>,
     ) -> Result<Answer, CallError> {
-        let Incoming { call, client, .. } = incoming;
+        let Asked { incoming, sender, call, .. } = asked;
+        let client = &incoming.client;
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         // Whether a job can be reserved is decided as the reserve is counted.
         let asks_holder = !client.admin && call.action().effect != Effect::Reserves;
@@ -79,7 +90,7 @@ impl Proxy {
         let mut permit = client.permit(call.clone(), wallet, holder.as_ref(), now)?;
         self.complete(&mut permit).await?;
         let pending = self.open(&permit, now).await?;
-        let result = self.exchange(Exchange::new(incoming, sender, permit), earlier).await;
+        let result = self.exchange(Exchange::new(asked, permit), earlier).await;
         if let Some(pending) = pending {
             self.close(pending, &result).await;
         }
@@ -182,7 +193,7 @@ impl Proxy {
     async fn prolong(&self, exchange: &Exchange<'_>, quiet: Timestamp) {
         let Some(key) = &exchange.origin.key else { return };
         let client = exchange.permit.client().as_str();
-        if let Err(error) = self.store.prolong(client, key.as_str(), quiet).await {
+        if let Err(error) = self.store.prolong(client, key, quiet).await {
             tracing::error!(%error, "how long a change may be under way is not on record");
         }
     }
@@ -313,12 +324,17 @@ impl Proxy {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(incoming: &Incoming, sender: &'a Sender, permit: Permit) -> Self {
-        let Incoming { call, known, call_id, key, trail, .. } = incoming;
+    fn new(asked: Asked<'a>, permit: Permit) -> Self {
+        let Asked { incoming, sender, call, key } = asked;
+        let Incoming { known, call_id, trail, .. } = incoming;
         let changes = call.action().changes();
-        let key = key.clone().filter(|_| changes);
-        let origin =
-            Origin { call_id: call_id.clone(), key, trail: Some(trail.clone()), known: *known };
+        let origin = Origin {
+            call_id: call_id.clone(),
+            key: key.map(str::to_owned),
+            is_fetched_later: changes && incoming.key.is_some(),
+            trail: Some(trail.clone()),
+            known: *known,
+        };
         Self { permit, sender, origin, deadline: sender.upstream().deadline(changes) }
     }
 

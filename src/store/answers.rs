@@ -36,6 +36,8 @@ pub enum Claim {
         /// Whether another run worked on it and has died: nobody knows when, so its answer may have
         /// been lost long after it was sent.
         has_died: bool,
+        /// Whether it was another call, whose place [`Store::take_over`] may give to this one.
+        is_other: bool,
     },
     /// The key was used for another call.
     Mismatch,
@@ -67,15 +69,64 @@ impl Store {
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         let call = CallKey { client: client.to_owned(), key: key.to_owned() };
-        let attempt =
-            Attempt { holder: self.0.held.holder(), call: call.clone(), added, fingerprint, now };
-        let holder = attempt.holder;
+        self.attempt(call, added, fingerprint, now, false).await
+    }
+
+    /// The same, but of another call with this key, unless it was answered, it is found out as well
+    /// whether it took effect.
+    ///
+    /// # Errors
+    /// See [`Store::claim`].
+    pub async fn claim_in_doubt(
+        &self,
+        client: &str,
+        added: Option<Timestamp>,
+        key: &str,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Claim, StoreError> {
+        let call = CallKey { client: client.to_owned(), key: key.to_owned() };
+        self.attempt(call, added, fingerprint, now, true).await
+    }
+
+    async fn attempt(
+        &self,
+        call: CallKey,
+        added: Option<Timestamp>,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+        takes_over: bool,
+    ) -> Result<Claim, StoreError> {
+        let holder = self.0.held.holder();
+        let attempt = Attempt { holder, call: call.clone(), added, fingerprint, now, takes_over };
         let inner = self.0.clone();
         let claim = self.write(move |transaction| attempt.claim(&inner, transaction)).await;
         if claim.is_err() {
             self.0.held.end(&call, Some(holder));
         }
         claim
+    }
+
+    /// Gives a claimed key to the call with this fingerprint, as the one before surely did not take
+    /// effect.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn take_over(
+        &self,
+        client: &str,
+        key: &str,
+        fingerprint: [u8; 32],
+    ) -> Result<(), StoreError> {
+        let (client, key, run) = (client.to_owned(), key.to_owned(), self.0.run.name());
+        self.write(move |transaction| {
+            let sql = "UPDATE answers SET fingerprint = ?4
+                       WHERE client = ?1 AND key = ?2 AND run = ?3";
+            let mut statement = transaction.prepare_cached(sql)?;
+            let changed = statement.execute(params![client, key, run, fingerprint])?;
+            if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+        })
+        .await
     }
 
     /// Keeps the answer to a claimed call, sealed, and ends the claim. When this returns, it is on the
@@ -181,6 +232,8 @@ struct Attempt {
     added: Option<Timestamp>,
     fingerprint: [u8; 32],
     now: Timestamp,
+    /// Whether a call that was not answered gives way to another.
+    takes_over: bool,
 }
 
 /// What the database says of a key.
@@ -200,23 +253,32 @@ impl Attempt {
         match self.find(transaction)? {
             None => {
                 purge(transaction, self.oldest())?;
-                self.mark(inner, transaction)?;
+                self.mark(inner, transaction, &self.fingerprint)?;
                 Ok(Claim::New)
             }
-            Some(found) if found.fingerprint != self.fingerprint => Ok(Claim::Mismatch),
+            Some(found)
+                if found.fingerprint != self.fingerprint
+                    && (found.answer.is_some() || !self.takes_over) =>
+            {
+                Ok(Claim::Mismatch)
+            }
             Some(Found { answer: Some(sealed), quiet, .. }) => {
                 let opened = inner.seal.open(&place(&self.call), sealed)?;
                 if opened.starts_with(TOOK_EFFECT) {
-                    self.mark(inner, transaction)?;
-                    return interrupted(quiet.unwrap_or_default(), false);
+                    self.mark(inner, transaction, &self.fingerprint)?;
+                    return interrupted(quiet.unwrap_or_default(), false, false);
                 }
                 StoredAnswer::from_bytes(&opened).map(Claim::Done).ok_or(Fault::Malformed(ANSWER))
             }
             Some(found) if self.is_running(inner, &found)? => Ok(Claim::Running),
             Some(found) => {
-                self.mark(inner, transaction)?;
-                let Some(quiet) = found.quiet else { return Ok(Claim::New) };
-                interrupted(quiet, found.run != inner.run.name())
+                let Some(quiet) = found.quiet else {
+                    self.mark(inner, transaction, &self.fingerprint)?;
+                    return Ok(Claim::New);
+                };
+                self.mark(inner, transaction, &found.fingerprint)?;
+                let is_other = found.fingerprint != self.fingerprint;
+                interrupted(quiet, found.run != inner.run.name(), is_other)
             }
         }
     }
@@ -247,8 +309,13 @@ impl Attempt {
     }
 
     /// Makes the call this holder's. One that is taken over is as old as it was.
-    fn mark(&self, inner: &Inner, transaction: &Connection) -> Result<(), Fault> {
-        let Self { call, fingerprint, now, .. } = self;
+    fn mark(
+        &self,
+        inner: &Inner,
+        transaction: &Connection,
+        fingerprint: &[u8],
+    ) -> Result<(), Fault> {
+        let Self { call, now, .. } = self;
         let sql = "INSERT INTO answers (client, key, fingerprint, run, claimed)
                    VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT (client, key) DO UPDATE SET
@@ -273,9 +340,9 @@ impl Attempt {
     }
 }
 
-fn interrupted(quiet: i64, has_died: bool) -> Result<Claim, Fault> {
+fn interrupted(quiet: i64, has_died: bool, is_other: bool) -> Result<Claim, Fault> {
     let quiet = Timestamp::from_millisecond(quiet).map_err(|_| Fault::Malformed("time"))?;
-    Ok(Claim::Interrupted { quiet, has_died })
+    Ok(Claim::Interrupted { quiet, has_died, is_other })
 }
 
 /// Notes that a claimed call is being sent, and when the upstream is done with it. What is known to

@@ -31,12 +31,12 @@ async fn sent(store: &Store, quiet: i64) -> Result<(), StoreError> {
 
 /// Given up by the run that asks again.
 fn interrupted(quiet: i64) -> Claim {
-    Claim::Interrupted { quiet: at(quiet), has_died: false }
+    Claim::Interrupted { quiet: at(quiet), has_died: false, is_other: false }
 }
 
 /// Left behind by a run that has died.
 fn left_behind(quiet: i64) -> Claim {
-    Claim::Interrupted { quiet: at(quiet), has_died: true }
+    Claim::Interrupted { quiet: at(quiet), has_died: true, is_other: false }
 }
 
 async fn claim(store: &Store, seconds: i64) -> Claim {
@@ -67,6 +67,35 @@ async fn keys_belong_to_clients_and_to_one_call() {
     store.settle("agent", "key", &answer("{}")).await.unwrap();
     let other = store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::Mismatch);
+}
+
+#[tokio::test]
+async fn another_call_takes_the_place_of_one_that_was_not_made_and_of_no_other() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let other = || store.claim_in_doubt("agent", None, "key", [8; 32], at(0));
+    let is_other = Claim::Interrupted { quiet: at(QUIET), has_died: false, is_other: true };
+    assert_eq!(claim(&store, 0).await, Claim::New);
+    assert_eq!(other().await.unwrap(), Claim::Running);
+    sent(&store, QUIET).await.unwrap();
+    store.abandon("agent", "key", None).await.unwrap();
+    assert_eq!(claim_other(&store).await, Claim::Mismatch);
+    for _ in 0..2 {
+        assert_eq!(other().await.unwrap(), is_other);
+        store.abandon("agent", "key", None).await.unwrap();
+    }
+    assert_eq!(claim(&store, 0).await, interrupted(QUIET), "it is still the first one's");
+    store.abandon("agent", "key", None).await.unwrap();
+    assert_eq!(other().await.unwrap(), is_other);
+    store.take_over("agent", "key", [8; 32]).await.unwrap();
+    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    assert_eq!(other().await.unwrap(), Claim::Done(answer("{}")));
+    let first = store.claim_in_doubt("agent", None, "key", FINGERPRINT, at(0)).await.unwrap();
+    assert_eq!(first, Claim::Mismatch);
+}
+
+async fn claim_other(store: &Store) -> Claim {
+    store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap()
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use agentpmt_proxy::{
     cli::{self, Cli, Failure},
     http::{SocketError, TlsError},
     signer::keystore::{KdfError, KeyFileError, KeystoreError},
-    store::ClientsError,
+    store::{ClientsError, ExportedError},
 };
 use clap::Parser;
 
@@ -37,6 +37,12 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::KeyAsArgument | Failure::NoAllow | Failure::Call(InvalidCall::IdCount { .. }) => {
             EX_USAGE
         }
+        Failure::Exported { cause, .. } => match cause {
+            ExportedError::Broken(_) => 1,
+            ExportedError::Io(cause) if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
+            ExportedError::Io(_) => EX_IOERR,
+            _ => EX_DATAERR,
+        },
         Failure::Config(_) => EX_CONFIG,
         Failure::Keystore(error) => match error {
             KeystoreError::Empty { .. }

@@ -48,6 +48,9 @@ mod pending;
 mod reservations;
 mod submissions;
 
+mod exported;
+
+mod archive;
 mod journal;
 
 #[cfg(test)]
@@ -69,6 +72,7 @@ use rusqlite::Connection;
 
 pub use self::{
     answers::{Claim, Sending},
+    archive::archive,
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     backup::backup,
     callers::Admission,
@@ -76,6 +80,7 @@ pub use self::{
     deed::Deed,
     denial::{Caller, Denial},
     error::{Fault, StoreError},
+    exported::{Exported, ExportedError, verify_exported},
     journal::record_deed,
     pending::{Opening, Pending},
     record::{Entry, Outcome, Record},

@@ -16,6 +16,7 @@ use agentpmt_proxy::{
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// A folder, and a wallet whose store is in it.
@@ -283,10 +284,12 @@ async fn verify_counts_what_holds_and_names_what_does_not() {
     home.write_three_records(&home.open()).await;
     let output = home.journal(&["verify"]);
     let exported = home.journal(&["export"]);
-    let last = text(&exported.stdout).lines().last().unwrap().to_owned();
-    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
-    let hash = last["hash"].as_str().unwrap();
+    let lines = text(&exported.stdout).lines();
+    let lines: Vec<serde_json::Value> =
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let hash = lines[2]["hash"].as_str().unwrap();
     assert_eq!(text(&output.stdout), format!("{hash}\n"), "{output:?}");
+    assert_eq!(lines[3]["record"]["action"], "journal_export", "that it was printed is on record");
     assert!(text(&output.stderr).starts_with("3 records hold"), "{output:?}");
 
     tamper(&home.database(), "DELETE FROM journal WHERE seq = 2");
@@ -295,6 +298,65 @@ async fn verify_counts_what_holds_and_names_what_does_not() {
     let expected = "agentpmt-proxy: the journal was altered: record 2 is missing; the records \
                     before it hold\n";
     assert_eq!(text(&output.stderr), expected);
+}
+
+/// Writes records of 100 to 98 days ago, and returns the hash of the second.
+fn write_old_records(database: &Path) -> String {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let mut hashes = vec![[0; 32]];
+    for (seq, days) in [(1, 100), (2, 99), (3, 98)] {
+        let time = (Timestamp::now() - SignedDuration::from_hours(24 * days)).as_millisecond();
+        let record =
+            format!(r#"{{"action":"job_list","kind":"signed","seq":{seq},"time":{time}}}"#);
+        let hash = Sha256::new_with_prefix(hashes[seq - 1]).chain_update(&record).finalize().into();
+        let row = rusqlite::params![seq, record, hash];
+        connection.execute("INSERT INTO journal VALUES (?1, ?2, ?3)", row).unwrap();
+        hashes.push(hash);
+    }
+    hex::encode(hashes[2])
+}
+
+#[tokio::test]
+async fn old_records_are_archived_and_both_parts_verify() {
+    let home = Home::new();
+    let store = home.open();
+    let hash = write_old_records(&home.database());
+    store.sign_record(&home.entry(1), None).await.unwrap();
+    let file = home.folder.path().join("old.jsonl");
+    let file = file.to_str().unwrap();
+    let before = (Timestamp::now() - SignedDuration::from_hours(24 * 98 + 1)).to_string();
+    let archive = |before: &str| home.journal(&["archive", "--before", before, file]);
+    let output = archive("10m");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stderr).contains("the last hour stay"), "{output:?}");
+    let output = archive("2001-01-01T00:00:00Z");
+    assert!(text(&output.stderr).contains("nothing was written"), "{output:?}");
+
+    let output = archive(&before);
+    assert_eq!(text(&output.stdout), format!("{hash}\n"), "{output:?}");
+    assert!(text(&output.stderr).starts_with("2 records are in "), "{output:?}");
+    assert_eq!(archive(&before).status.code(), Some(73), "it writes over no file");
+    let output = home.journal(&["verify"]);
+    assert!(text(&output.stderr).starts_with("3 records hold"), "{output:?}");
+    assert!(text(&output.stderr).contains("The 2 before them are in archives"), "{output:?}");
+    let output = home.journal(&["verify", file]);
+    assert_eq!(text(&output.stdout), format!("{hash}\n"), "{output:?}");
+    assert!(text(&output.stderr).contains("goes on from there"), "{output:?}");
+    let tail = home.journal(&["tail", "--changes"]);
+    let last = text(&tail.stdout).lines().last().unwrap();
+    assert!(last.contains("uid ") && last.contains("journal_archive"), "{last}");
+    // The proxy that ran all the time goes on.
+    store.sign_record(&home.entry(2), None).await.unwrap();
+    assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 4);
+
+    std::fs::write(file, text(&std::fs::read(file).unwrap()).replacen("job_list", "job_lost", 1))
+        .unwrap();
+    let output = home.journal(&["verify", file]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("old.jsonl: the journal was altered: record 1"),
+        "{output:?}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     http::{SocketError, TlsError},
     policy::Allow,
     signer::{InvalidKey, keystore::KeystoreError},
-    store::{Broken, ClientsError, StoreError, VerifyError},
+    store::{Broken, ClientsError, ExportedError, StoreError, VerifyError},
     types::Address,
     upstream::ClientError,
 };
@@ -177,14 +177,22 @@ pub enum Failure {
     Journal(#[from] Broken),
     /// The journal does not hold what it held.
     #[error(
-        "no record of the journal has the hash {hash}: its end was cut off, or it was written anew or \
-         replaced; the {records} records that are there form one chain"
+        "no record of the journal has the hash {hash}: its end was cut off, it was written anew or \
+         replaced, or the record was moved into an archive; the {records} records that are there form one chain"
     )]
     NoSuchHash {
         /// The hash that was expected.
         hash: String,
         /// How many records there are.
         records: u64,
+    },
+    /// A file of records does not hold.
+    #[error("{}: {cause}", path.display())]
+    Exported {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: ExportedError,
     },
     /// The clients stay as they are.
     #[error(transparent)]

@@ -4,14 +4,16 @@ mod entry;
 
 mod tail;
 
-use std::path::Path;
+mod archive;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use self::tail::Tail;
-use super::{Failure, Settings, print, tell};
-use crate::store::{Journal as Records, Record, Verified};
+use self::{archive::Archive, tail::Tail};
+use super::{Failure, Settings, complain, print, tell};
+use crate::store::{Deed, Exported, Journal as Records, Verified, record_deed, verify_exported};
 
 /// Read the journal of what was signed
 ///
@@ -22,6 +24,7 @@ pub(super) enum Journal {
     Tail(Tail),
     Verify(Verify),
     Export(Export),
+    Archive(Archive),
 }
 
 /// Check that the records form one chain, and that its end is there
@@ -31,14 +34,21 @@ pub(super) enum Journal {
 /// in the state folder, which names the last record that the proxy wrote. Whoever can write the folder
 /// can remove that file, or put an older state back as a whole: against that, keep the hash elsewhere,
 /// and ask for it later.
+///
+/// With files of `archive` or `export`, it checks these instead, each from where the one before ended,
+/// and says whether the journal of the state goes on from there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy journal verify > hash\n  \
-                        agentpmt-proxy journal verify --expect $(cat hash)")]
+                        agentpmt-proxy journal verify --expect $(cat hash)\n  \
+                        agentpmt-proxy journal verify journal-1.jsonl journal-2.jsonl")]
 pub(super) struct Verify {
+    /// Files that `archive` or `export` wrote, in order
+    #[arg(value_name = "FILE", conflicts_with = "expect")]
+    files: Vec<PathBuf>,
     /// A hash that was printed before: fail unless its record is still there, whatever came after it
     #[arg(long, value_name = "HASH", value_parser = hash)]
     expect: Option<[u8; 32]>,
-    /// Print JSON: the number of records, the hash of the last, and whether there was a journal-head
+    /// Print JSON: the number of records, the hash of the last, and what else is known of them
     #[arg(long)]
     json: bool,
 }
@@ -46,7 +56,8 @@ pub(super) struct Verify {
 /// Print every record as a line of JSON
 ///
 /// `hash` is SHA-256 of the 32 bytes of the hash before (zeros for the first) and of the text of
-/// `record`.
+/// `record`. If records before them were archived, the first line tells the hash of the last of those as
+/// `previous`. That the journal was printed is on record.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal export > journal.jsonl")]
 pub(super) struct Export {}
@@ -58,14 +69,18 @@ impl Journal {
             Self::Tail(tail) => tail.run(&path),
             Self::Verify(verify) => verify.run(&path),
             Self::Export(_) => export(&path),
+            Self::Archive(archive) => archive.run(&path),
         }
     }
 }
 
 impl Verify {
     fn run(self, path: &Path) -> Result<(), Failure> {
+        if !self.files.is_empty() {
+            return self.run_on_files(path);
+        }
         let journal = Records::open(path)?;
-        let Verified { records, hash, has_head } = journal.verify()?;
+        let Verified { records, archived, hash, has_head } = journal.verify()?;
         if let Some(expected) = self.expect
             && !journal.holds(&expected)?
         {
@@ -73,16 +88,56 @@ impl Verify {
         }
         let hash = hex::encode(hash);
         if self.json {
-            let verified = json!({"records": records, "hash": hash, "head": has_head});
+            let verified = json!({
+                "records": records, "archived": archived, "hash": hash, "head": has_head
+            });
             return print(&format!("{verified}\n"));
         }
         print(&format!("{hash}\n"))?;
         tell(&format!("{records} records hold; this is the hash of the last.\n"));
+        if archived > 0 {
+            tell(&format!("The {archived} before them are in archives.\n"));
+        }
         if !has_head {
             tell(
                 "There is no journal-head, as in a copy: it does not show whether the end was cut \
                  off, unless a hash that was kept is given to --expect.\n",
             );
+        }
+        Ok(())
+    }
+}
+
+impl Verify {
+    fn run_on_files(self, path: &Path) -> Result<(), Failure> {
+        let (mut earlier, mut all) = (None, 0);
+        for file in self.files {
+            let verified = verify_exported(&file, earlier)
+                .map_err(|cause| Failure::Exported { path: file, cause })?;
+            all += verified.records;
+            earlier = Some(verified);
+        }
+        let Some(Exported { last, hash, .. }) = earlier else { return Ok(()) };
+        let goes_on = match Records::open(path) {
+            Ok(journal) => Some(journal.holds(&hash)?),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(error.into()),
+        };
+        let hash = hex::encode(hash);
+        if self.json {
+            let verified =
+                json!({"records": all, "last": last, "hash": hash, "journal_goes_on": goes_on});
+            return print(&format!("{verified}\n"));
+        }
+        print(&format!("{hash}\n"))?;
+        tell(&format!("{all} records hold; this is the hash of the last, number {last}.\n"));
+        match goes_on {
+            Some(true) => tell("The journal of this state goes on from there.\n"),
+            Some(false) => tell(
+                "The journal of this state does not go on from there: it is of another state, or \
+                 there are later archives.\n",
+            ),
+            None => {}
         }
         Ok(())
     }
@@ -95,9 +150,10 @@ fn hash(text: &str) -> Result<[u8; 32], &'static str> {
 }
 
 fn export(path: &Path) -> Result<(), Failure> {
-    Records::open(path)?.for_each(|record| print_json(&record))
-}
-
-fn print_json(record: &Record) -> Result<(), Failure> {
-    print(&format!("{}\n", record.to_json_line()))
+    let journal = Records::open(path)?;
+    // A full disk is no reason not to read it.
+    if let Err(error) = record_deed(path, Deed::JournalExport) {
+        complain(format_args!("that the journal is printed is not on record: {error}"));
+    }
+    journal.export(|line| print(&format!("{line}\n")))
 }

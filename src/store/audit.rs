@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    end::START,
+    end::{End, START},
     error::{Fault, StoreError},
     file,
     head::{self, Head},
     record::{Record, chained},
 };
+
+/// How many records are read at once.
+pub(super) const PAGE: u32 = 1000;
 
 /// The journal of a database, opened to be read.
 ///
@@ -32,7 +35,9 @@ pub struct Journal {
 pub struct Verified {
     /// How many records there are.
     pub records: u64,
-    /// The hash of the last one; zeros if there is none.
+    /// How many were before them and are in archives.
+    pub archived: u64,
+    /// The hash of the last one; zeros if there was none.
     pub hash: [u8; 32],
     /// Whether there was a `journal-head`, so that it would show if the end had been cut off.
     pub has_head: bool,
@@ -103,7 +108,7 @@ impl Journal {
     /// # Errors
     /// They cannot be read.
     pub fn before(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
-        self.page("seq < ?1 ORDER BY seq DESC", seq, count)
+        self.page("seq < ?1 ORDER BY seq DESC", at_most(seq), count)
     }
 
     /// The records after the one with this number, at most `count`, in order.
@@ -111,11 +116,10 @@ impl Journal {
     /// # Errors
     /// They cannot be read.
     pub fn after(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
-        self.page("seq > ?1 ORDER BY seq", seq, count)
+        self.page("seq > ?1 ORDER BY seq", at_most(seq), count)
     }
 
-    fn page(&self, which: &str, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
-        let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    fn page(&self, which: &str, seq: i64, count: u32) -> Result<Vec<Record>, StoreError> {
         let read = || -> Result<Vec<Record>, Fault> {
             let sql = format!("SELECT seq, record, hash FROM journal WHERE {which} LIMIT ?2");
             let mut statement = self.connection.prepare_cached(&sql)?;
@@ -126,22 +130,55 @@ impl Journal {
     }
 
     /// Gives every record to `each`, in order, one at a time, until it fails. Records that are
-    /// written meanwhile are not among them.
+    /// written meanwhile are not among them. They are read in pages, so that a writer that brings its
+    /// log into the file need not wait.
     ///
     /// # Errors
-    /// Those of `each`, or the journal cannot be read.
+    /// Those of `each`, the journal cannot be read, or records were moved into an archive meanwhile.
     pub fn for_each<E: From<StoreError>>(
         &self,
         mut each: impl FnMut(Record) -> Result<(), E>,
     ) -> Result<(), E> {
-        let failed = |fault: Fault| self.failed(fault);
-        let sql = "SELECT seq, record, hash FROM journal ORDER BY seq";
-        let mut statement = self.connection.prepare(sql).map_err(|error| failed(error.into()))?;
-        let rows = statement.query_and_then([], record).map_err(|error| failed(error.into()))?;
-        for row in rows {
-            each(row.map_err(failed)?)?;
+        let (begin, last) = (self.begin()?, self.last()?);
+        // A record that was put before all others is to be found, too.
+        let mut page = self.page("seq > ?1 ORDER BY seq", i64::MIN, PAGE)?;
+        while let Some(seq) = page.last().map(|record| record.seq) {
+            for record in page {
+                if record.seq <= last {
+                    each(record)?;
+                }
+            }
+            page = if seq < last { self.after(seq, PAGE)? } else { Vec::new() };
         }
-        Ok(())
+        if self.begin()? == begin { Ok(()) } else { Err(self.failed(Fault::Overtaken).into()) }
+    }
+
+    /// Gives every record to `each` as a line of JSON, as [`Journal::for_each`]. The first also tells the
+    /// hash before it, if that is of an archive.
+    ///
+    /// # Errors
+    /// As of [`Journal::for_each`].
+    pub fn export<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begin = self.begin()?;
+        self.for_each(|record| each(&record.to_json_line_after(&begin)))
+    }
+
+    /// Where the chain ended before the first record.
+    pub(super) fn begin(&self) -> Result<End, StoreError> {
+        // An earlier version has no archives.
+        let begin = match self.connection.table_exists(None, "archived") {
+            Ok(false) => Ok(End { seq: 0, hash: START }),
+            _ => End::before(&self.connection),
+        };
+        begin.map_err(|fault| self.failed(fault))
+    }
+
+    /// The number of the last record; 0 if there is none.
+    pub(super) fn last(&self) -> Result<u64, StoreError> {
+        Ok(self.before(u64::MAX, 1)?.first().map_or(0, |record| record.seq))
     }
 
     /// Refuses a journal that a proxy would not go on with, since its end is not there.
@@ -153,14 +190,14 @@ impl Journal {
         required.map(drop).map_err(|fault| self.failed(fault))
     }
 
-    /// Whether the journal holds a record with this hash, or begins with it.
+    /// Whether the journal holds a record with this hash, or goes on from it.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn holds(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE hash = ?1)";
         let held = self.connection.query_row(sql, [hash], |row| row.get(0));
-        Ok(*hash == START || held.map_err(|error| self.failed(error.into()))?)
+        Ok(*hash == self.begin()?.hash || held.map_err(|error| self.failed(error.into()))?)
     }
 
     /// Reads the whole journal and checks the chain and that its end is there, with no more than one
@@ -169,11 +206,23 @@ impl Journal {
     /// # Errors
     /// The first record that does not hold, or the journal cannot be read.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
+        loop {
+            let begin = self.begin()?;
+            let verified = self.verify_from(begin);
+            // Records that were moved into an archive meanwhile are not missing.
+            if verified.is_ok() || self.begin()? == begin {
+                return verified;
+            }
+        }
+    }
+
+    fn verify_from(&self, begin: End) -> Result<Verified, VerifyError> {
         // Before the records: it may be written anew meanwhile, but never further back.
         let head = Head::read(&self.path).map_err(|fault| self.failed(fault))?;
-        let mut so_far = Verified { records: 0, hash: START, has_head: head.is_some() };
+        let has_head = head.is_some();
+        let mut last = begin;
         self.for_each(|record| {
-            so_far = so_far.and(&record)?;
+            last = last.and(&record)?;
             Ok::<_, VerifyError>(())
         })?;
         if let Some(Head { end, .. }) = head
@@ -181,7 +230,8 @@ impl Journal {
         {
             return Err(Broken { seq: end.seq, why: Breach::Gone }.into());
         }
-        Ok(so_far)
+        let (archived, records) = (begin.seq, last.seq - begin.seq);
+        Ok(Verified { records, archived, hash: last.hash, has_head })
     }
 
     fn failed(&self, fault: Fault) -> StoreError {
@@ -189,18 +239,23 @@ impl Journal {
     }
 }
 
-impl Verified {
-    /// The same with one more record.
-    fn and(self, record: &Record) -> Result<Self, Broken> {
-        let seq = self.records + 1;
+impl End {
+    /// The same after one more record.
+    pub(super) fn and(self, record: &Record) -> Result<Self, Broken> {
+        let seq = self.seq + 1;
         if record.seq != seq {
             return Err(Broken { seq, why: Breach::Missing });
         }
         if chained(&self.hash, &record.text) != record.hash {
             return Err(Broken { seq, why: Breach::Changed });
         }
-        Ok(Self { records: seq, hash: record.hash, ..self })
+        Ok(Self { seq, hash: record.hash })
     }
+}
+
+/// As large as a number of the database can be.
+fn at_most(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 fn record(row: &Row<'_>) -> Result<Record, Fault> {

@@ -17,6 +17,10 @@ pub enum Deed<'a> {
     WalletExport(Address),
     /// The state is about to be copied.
     Backup,
+    /// The journal is about to be printed.
+    JournalExport,
+    /// The records up to this number were moved into an archive.
+    JournalArchive(u64),
     /// The configuration is about to be read again.
     Reload,
 }
@@ -30,6 +34,8 @@ impl Deed<'_> {
             Self::ClientRemove(_) => "client_remove",
             Self::WalletExport(_) => "wallet_export",
             Self::Backup => "backup",
+            Self::JournalExport => "journal_export",
+            Self::JournalArchive(_) => "journal_archive",
             Self::Reload => "reload",
         }
     }
@@ -39,7 +45,15 @@ impl Deed<'_> {
             Self::ClientAdd(name) | Self::ClientRevoke(name) | Self::ClientRemove(name) => {
                 Some(name)
             }
-            Self::WalletExport(_) | Self::Backup | Self::Reload => None,
+            _ => None,
+        }
+    }
+
+    /// The number of the last record that was moved into an archive.
+    pub(super) fn archived(&self) -> Option<u64> {
+        match self {
+            Self::JournalArchive(last) => Some(*last),
+            _ => None,
         }
     }
 

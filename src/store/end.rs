@@ -22,7 +22,14 @@ impl End {
             .prepare_cached("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1")?
             .query_row([], |row| Ok(Self { seq: row.get(0)?, hash: row.get(1)? }))
             .optional()?;
-        Ok(last.unwrap_or(Self { seq: 0, hash: START }))
+        last.map_or_else(|| Self::before(connection), Ok)
+    }
+
+    /// Where the chain ended before the first record that is there: where an archive ends, if there is
+    /// one.
+    pub(super) fn before(connection: &Connection) -> Result<Self, Fault> {
+        let mut statement = connection.prepare_cached("SELECT seq, hash FROM archived")?;
+        Ok(statement.query_row([], |row| Ok(Self { seq: row.get(0)?, hash: row.get(1)? }))?)
     }
 
     /// Whether the chain ends here or goes on from here.

@@ -152,6 +152,9 @@ pub enum Fault {
         /// The file that says so.
         head: PathBuf,
     },
+    /// Records were moved into an archive while they were read.
+    #[error("records were moved into an archive meanwhile; run this again")]
+    Overtaken,
     /// A copy was to be written where SQLite cannot write.
     #[error("the path is not UTF-8; name another one")]
     PathNotUtf8,

@@ -21,6 +21,9 @@ use crate::files;
 /// How long a write waits while another process writes.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
+/// How large the log stays, in bytes, after it had to grow.
+const LOG_LIMIT: i64 = 8 << 20;
+
 /// How many compiled statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;
 
@@ -117,6 +120,7 @@ fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // A negative number counts KiB instead of pages.
     connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
     // A commit has reached the disk before it returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The log and its index stay when the last connection closes: without them, a file in a folder

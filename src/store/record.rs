@@ -132,6 +132,9 @@ impl Draft {
     pub(super) fn admin(deed: Deed<'_>, by: &str, at: Timestamp) -> Self {
         let mut object = ObjectWriter::new();
         object.string("action", deed.name());
+        if let Some(last) = deed.archived() {
+            object.integer("archived", last);
+        }
         object.string("by", by);
         if let Some(client) = deed.client() {
             object.string("client", client.as_str());
@@ -214,10 +217,42 @@ impl Record {
         Object::parse(self.text.as_bytes())
     }
 
+    /// When it was written, as far as it tells.
+    pub fn time(&self) -> Option<Timestamp> {
+        let milliseconds = self.fields().ok()?.field("time")?.as_str().parse().ok()?;
+        Timestamp::from_millisecond(milliseconds).ok()
+    }
+
     /// One line of JSON, without the line feed: the record's canonical text and its hash, which is
     /// SHA-256 of the 32 bytes of the hash before it (zeros for the first) followed by that text.
     pub fn to_json_line(&self) -> String {
         format!("{{\"hash\":\"{}\",\"record\":{}}}", hex::encode(self.hash), self.text)
+    }
+
+    /// The same for a record of a journal that begins there. Its first record also tells the hash before
+    /// it, if that is of another file.
+    pub(super) fn to_json_line_after(&self, begin: &End) -> String {
+        if begin.seq == 0 || self.seq != begin.seq + 1 {
+            return self.to_json_line();
+        }
+        let (hash, previous) = (hex::encode(self.hash), hex::encode(begin.hash));
+        format!("{{\"hash\":\"{hash}\",\"previous\":\"{previous}\",\"record\":{}}}", self.text)
+    }
+
+    /// Reads such a line: the record, and the hash before it if it is told.
+    pub(super) fn from_json_line(line: &str) -> Option<(Self, Option<[u8; 32]>)> {
+        let bytes = |text: &str| <[u8; 32]>::try_from(hex::decode(text).ok()?).ok();
+        let (hash, rest) = line.strip_prefix("{\"hash\":\"")?.split_once("\",\"")?;
+        let (previous, rest) = match rest.strip_prefix("previous\":\"") {
+            Some(rest) => {
+                let (previous, rest) = rest.split_once("\",\"")?;
+                (Some(bytes(previous)?), rest)
+            }
+            None => (None, rest),
+        };
+        let text = rest.strip_prefix("record\":")?.strip_suffix('}')?.to_owned();
+        let seq = Object::parse(text.as_bytes()).ok()?.field("seq")?.as_str().parse().ok()?;
+        Some((Self { seq, text, hash: bytes(hash)? }, previous))
     }
 }
 
@@ -291,8 +326,9 @@ mod tests {
             Draft::outcome(&id, Outcome::Unknown, at),
             Draft::admin(Deed::ClientAdd(&"ci".parse().unwrap()), "uid 7", at),
             Draft::admin(Deed::WalletExport(wallet), "uid 7", at),
+            Draft::admin(Deed::JournalArchive(7), "uid 7", at),
         ];
-        for (seq, draft) in (u64::MAX - 8..=u64::MAX).zip(drafts) {
+        for (seq, draft) in (u64::MAX - 9..=u64::MAX).zip(drafts) {
             let text = draft.numbered(seq);
             assert_eq!(CanonicalJson::parse(text.as_bytes()).unwrap().as_str(), text);
         }

@@ -58,6 +58,21 @@ async fn those_who_wait_together_share_a_commit() {
     assert!((1..=2).contains(&commits), "{commits} commits");
 }
 
+#[tokio::test]
+async fn the_log_shrinks_again_after_it_had_to_grow() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let length = || fs::metadata(folder.path().with_extension("db-wal")).unwrap().len();
+    let much = |transaction: &Connection| {
+        transaction.execute("CREATE TABLE much AS SELECT zeroblob(20000000)", [])?;
+        Ok(())
+    };
+    store.write(much).await.unwrap();
+    assert!(length() > 20_000_000);
+    store.probe().await.unwrap();
+    assert!(length() <= 8 << 20, "{}", length());
+}
+
 /// The lock is another process's until all reads are done.
 #[tokio::test]
 async fn no_read_waits_for_a_writer_and_every_change_does() {

@@ -108,8 +108,7 @@ impl Writer {
             Ok(_) if self.refused.take().is_some() || self.files != open => {
                 tracing::warn!(
                     path = %self.path.display(),
-                    "the files of the state were replaced while the proxy runs, and are used from \
-                     now on"
+                    "the files of the state were opened anew, and are used from now on"
                 );
             }
             Ok(_) => {}
@@ -125,7 +124,9 @@ impl Writer {
     fn open(&mut self) -> Result<Connection, Fault> {
         let found = Files::at(&self.path)?;
         let connection = file::reopen(&self.path)?;
-        if !self.end.is_in(&connection)? {
+        // Other processes may have gone on, and moved it into an archive.
+        let is_archived = End::before(&connection)?.seq > self.end.seq;
+        if !is_archived && !self.end.is_in(&connection)? {
             return Err(Fault::Replaced { seq: self.end.seq });
         }
         let files = Files::at(&self.path)?;

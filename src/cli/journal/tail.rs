@@ -179,7 +179,7 @@ fn changes(fields: &Object) -> bool {
     Action::named(&action).is_none_or(Action::changes)
 }
 
-fn past(text: &str) -> Result<Timestamp, &'static str> {
+pub(super) fn past(text: &str) -> Result<Timestamp, &'static str> {
     let begin = match text.parse::<Span>() {
         Ok(span) => {
             let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);

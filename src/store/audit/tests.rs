@@ -181,6 +181,23 @@ async fn a_journal_is_read_while_it_is_written() {
     assert_eq!((seen, verify(&folder)), (6, Ok(12)));
 }
 
+/// A reader that is slow must not let the log grow.
+#[tokio::test]
+async fn the_log_is_brought_into_the_file_while_the_journal_is_read() {
+    let folder = six_records().await;
+    let writer = folder.sqlite();
+    writer.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let sql = "UPDATE probe SET at = at + 1; PRAGMA wal_checkpoint(TRUNCATE)";
+    let each = |_| {
+        let (update, checkpoint) = sql.split_once("; ").unwrap();
+        writer.execute(update, []).unwrap();
+        let blocked: i64 = writer.query_row(checkpoint, [], |row| row.get(0)).unwrap();
+        assert_eq!(blocked, 0);
+        Ok::<_, StoreError>(())
+    };
+    Journal::open(&folder.path()).unwrap().for_each(each).unwrap();
+}
+
 #[test]
 fn a_journal_that_is_not_there_is_missing() {
     let error = Journal::open(&Folder::new().path()).unwrap_err();

@@ -1,0 +1,118 @@
+//! Moving the oldest records into a file.
+
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior, params};
+use tempfile::NamedTempFile;
+
+use super::{
+    audit::{Journal, PAGE, VerifyError},
+    deed::{Deed, user},
+    end::End,
+    error::{Fault, StoreError},
+    exported::Exported,
+    file, head,
+    record::{Chain, Draft},
+};
+
+/// How many records are removed in one transaction: a proxy waits for it no longer than for another's
+/// writes.
+const BATCH: u64 = 5000;
+
+/// How long the lock is left to others after each.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Moves the records from before a time, up to the first that is not, into a new file for its owner
+/// alone, in the form of [`Journal::export`]. The last record stays, and the last that a proxy is known
+/// to have written. `None`, and no file, if there is none to move.
+///
+/// The file is whole and on the disk before anything is removed. Then the journal begins with the hash
+/// of the last record that was removed, at every moment and in one transaction with its removal; so the
+/// process may end at any time.
+///
+/// # Errors
+/// The records do not hold, and all stay; or the file or the database cannot be written, or the file is
+/// there already.
+pub fn archive(
+    path: &Path,
+    before: Timestamp,
+    archive: &Path,
+) -> Result<Option<Exported>, VerifyError> {
+    let of_database = |fault: Fault| StoreError::new(path, fault.of_command());
+    let journal = Journal::open(path)?;
+    journal.check_end()?;
+    let begin = journal.begin()?;
+    let newest = head::Head::read(path).map_err(of_database)?;
+    let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
+    let folder = file::folder(archive);
+    let of_archive = |fault: Fault| StoreError::new(archive, fault.of_command());
+
+    // It has its name only when it is whole.
+    let made = NamedTempFile::new_in(folder).map_err(Fault::io("make it"));
+    let mut file = BufWriter::new(made.map_err(of_archive)?);
+    let mut end = begin;
+    'pages: loop {
+        let page = journal.after(end.seq, PAGE)?;
+        let is_last = page.is_empty();
+        for record in page {
+            if record.seq >= stays || record.time().is_some_and(|time| time >= before) {
+                break 'pages;
+            }
+            let line = record.to_json_line_after(&begin);
+            end = end.and(&record)?;
+            writeln!(file, "{line}").map_err(Fault::io("write it")).map_err(of_archive)?;
+        }
+        if is_last {
+            break;
+        }
+    }
+    if end == begin {
+        return Ok(None);
+    }
+    let name = |file: BufWriter<NamedTempFile>| -> Result<(), Fault> {
+        let file =
+            file.into_inner().map_err(|failed| Fault::io("write it")(failed.into_error()))?;
+        file.as_file().sync_all().map_err(Fault::io("write it"))?;
+        file.persist_noclobber(archive).map_err(|failed| Fault::io("make it")(failed.error))?;
+        file::sync(folder).map_err(Fault::io("sync its folder"))
+    };
+    name(file).map_err(of_archive)?;
+    let mut connection = file::open(path).map_err(of_database)?;
+    remove(&mut connection, begin, end).map_err(of_database)?;
+    Ok(Some(Exported { records: end.seq - begin.seq, last: end.seq, hash: end.hash }))
+}
+
+/// Removes the records after `begin` up to `end`, and has the journal begin after them.
+fn remove(connection: &mut Connection, mut begin: End, end: End) -> Result<(), Fault> {
+    let mut deed = Some(Deed::JournalArchive(end.seq));
+    while begin.seq < end.seq {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if End::before(&transaction)? != begin {
+            return Err(Fault::Overtaken);
+        }
+        if let Some(deed) = deed.take() {
+            Chain::read(&transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))?;
+        }
+        let seq = end.seq.min(begin.seq + BATCH);
+        let hash = transaction
+            .prepare_cached("SELECT hash FROM journal WHERE seq = ?1")?
+            .query_row([seq], |row| row.get(0))?;
+        begin = End { seq, hash };
+        transaction.prepare_cached("DELETE FROM journal WHERE seq <= ?1")?.execute([seq])?;
+        transaction
+            .prepare_cached("UPDATE archived SET seq = ?1, hash = ?2")?
+            .execute(params![seq, hash])?;
+        transaction.commit()?;
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

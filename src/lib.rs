@@ -26,6 +26,7 @@
 //! sections the comments name. The modules below stand in import order: a blank line is a
 //! layer, and a module imports only from layers above its own.
 
+mod clock;
 pub mod files;
 pub mod protocol;
 pub mod types;

@@ -3,12 +3,12 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use jiff::Timestamp;
 use tokio::{task::yield_now, time::Instant};
 
 use crate::{
     call::Call,
     canonical::{CanonicalJson, Object, PayloadHash},
+    clock,
     message::Message,
     policy::{Permit, SignedPermit},
     refusal::{Refusal, first_difference},
@@ -205,7 +205,7 @@ impl Sender {
             payload_hash,
         };
         if call.action().changes() {
-            let quiet = Timestamp::now() + self.upstream.settle_time(false);
+            let quiet = clock::now() + self.upstream.settle_time(false);
             let sending = origin.key.as_ref().map(|key| Sending { key, quiet });
             return self.store.sign_record(&entry, sending).await;
         }

@@ -70,6 +70,10 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use self::{
+    answers::Before, callers::Counted, held::Held, known::Known, losses::Losses,
+    refusals::Refusals, run::Run, seal::Seal, worker::Worker, writer::Writer,
+};
 pub use self::{
     answers::{Claim, Sending},
     archive::archive,
@@ -88,10 +92,6 @@ pub use self::{
     stored_answer::StoredAnswer,
     submissions::Submission,
 };
-use self::{
-    callers::Counted, held::Held, known::Known, losses::Losses, refusals::Refusals, run::Run,
-    seal::Seal, worker::Worker, writer::Writer,
-};
 pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
 
@@ -105,6 +105,7 @@ struct Inner {
     seal: Arc<Seal>,
     run: Arc<Run>,
     held: Held,
+    before: Before,
     known: Arc<Known>,
     losses: Arc<Losses>,
     refusals: Refusals,
@@ -127,6 +128,7 @@ impl Store {
         let connection = file::open(path).map_err(failed)?;
         let seal = Arc::new(Seal::new(keys));
         head::check(path, &connection, &seal).map_err(failed)?;
+        let before = Before::read(&connection).map_err(failed)?;
         let (known, losses) = (Arc::<Known>::default(), Arc::<Losses>::default());
         let run = Arc::new(Run::new(file::folder(path)));
         let writer =
@@ -138,6 +140,7 @@ impl Store {
             seal,
             run,
             held: Held::default(),
+            before,
             known,
             losses,
             refusals: Refusals::default(),

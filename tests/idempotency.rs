@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod binary;
 mod common;
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
@@ -14,6 +15,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
+use binary::{Home, PASSWORD};
 use common::{
     GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, refusing, serve, serve_sandbox,
 };
@@ -593,4 +595,79 @@ async fn answers_at_rest_cannot_be_read() {
         found_key |= has("a-known-key");
     }
     assert!(found_key, "the search finds what is there in the clear");
+}
+
+/// A program whose wall clock is ahead by as much as [`set_ahead`] says.
+#[cfg(target_os = "linux")]
+fn with_a_clock_to_set() -> Home {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let library = home.path("ahead.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock/ahead.c");
+    let mut compiler = std::process::Command::new("cc");
+    let compiled = compiler.args(["-shared", "-fPIC", source, "-o"]).arg(&library).status();
+    assert!(compiled.unwrap().success());
+    let ahead = home.path("ahead");
+    home.with("LD_PRELOAD", library.to_str().unwrap()).with("CLOCK_AHEAD", ahead.to_str().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+fn set_ahead(home: &Home, seconds: u64) {
+    fs::write(home.path("ahead"), seconds.to_string()).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_is_set_forward_sends_no_completion_twice_and_forgets_no_key() {
+    for (settle_time, seconds) in [("20s", 30), ("50m", 3600)] {
+        for dies in [false, true] {
+            let home =
+                with_a_clock_to_set().with("AGENTPMT_PROXY_UPSTREAM__SETTLE_TIME", settle_time);
+            let gate = Arc::new(Semaphore::new(0));
+            let sandbox = Sandbox::new(Settings::default());
+            let router = late(sandbox.router(), StatusCode::BAD_GATEWAY, gate.clone());
+            let upstream = format!("http://{}", serve(router).await);
+            let start = || home.serve(&["serve", "--upstream", &upstream]);
+            let mut server = start();
+            let client = common::client();
+            let send = |address: SocketAddr, verb: &str| {
+                let url = format!("http://{address}/api/external/jobs/{GENERAL_JOB}/{verb}");
+                client.post(url).header("idempotency-key", verb).body(PROOF).send()
+            };
+            assert!(send(server.address, "reserve").await.unwrap().status().is_success());
+            let looked = async |times: u64| {
+                let before = sandbox.counts().requests;
+                while sandbox.counts().requests < before + times {
+                    yield_now().await;
+                }
+            };
+            let answer = if dies {
+                tokio::select! {
+                    _ = send(server.address, "complete") => panic!("it is not known yet"),
+                    () = looked(2) => {}
+                }
+                server.kill();
+                set_ahead(&home, seconds);
+                server = start();
+                let open = async {
+                    looked(3).await;
+                    gate.add_permits(9);
+                };
+                join(send(server.address, "complete"), open).await.0
+            } else {
+                let open = async {
+                    looked(2).await;
+                    set_ahead(&home, seconds);
+                    looked(2).await;
+                    gate.add_permits(9);
+                };
+                join(send(server.address, "complete"), open).await.0
+            };
+            assert!(is_of_job_status(&answer.unwrap()), "{settle_time} {dies}");
+            assert_eq!(sandbox.submissions(GENERAL_JOB), 1, "{settle_time} {dies}");
+            server.kill();
+            set_ahead(&home, 48 * 3600);
+            let again = send(start().address, "complete").await.unwrap();
+            assert!(good(again).await.1, "{settle_time} {dies}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use super::{MAX_BODY, OWN_PATHS};
 use crate::{
     action::{ACTIONS, Action, Effect, SESSION_PATH},
     call::InvalidCall,
+    clock,
     job_status::JobStatus,
     policy::Denied,
     proxy::{CallError, NoPlace},
@@ -266,7 +267,7 @@ impl Problem {
                 };
                 let what = format!("{}{lost}", retry.advice());
                 let problem = Self::answer_lost(action, None, seen, &what).retry(retry);
-                let wait = quiet.and_then(seconds_until);
+                let wait = quiet.and_then(|quiet| seconds_until(quiet, clock::now()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
             CallError::InstructionsLost { ends, seen, .. } => {
@@ -302,7 +303,7 @@ impl Problem {
                 Self::too_many(
                     Kind::TooManyReservations,
                     detail,
-                    seconds_until(*until).unwrap_or(1),
+                    seconds_until(*until, Timestamp::now()).unwrap_or(1),
                 )
             }
             CallError::NoWorkflowToken { .. } => {
@@ -479,8 +480,8 @@ fn is_foreign(status: StatusCode) -> bool {
 }
 
 /// Whole seconds until then, if it has not come yet.
-fn seconds_until(time: Timestamp) -> Option<u64> {
-    let left = Duration::try_from(time.duration_since(Timestamp::now())).ok()?;
+fn seconds_until(time: Timestamp, now: Timestamp) -> Option<u64> {
+    let left = Duration::try_from(time.duration_since(now)).ok()?;
     Some(left.as_secs() + 1)
 }
 

@@ -15,6 +15,7 @@ use crate::{
     action::Effect,
     call::Call,
     canonical::CanonicalJson,
+    clock,
     job_status::JobStatus,
     policy::{Denied, Permit, SignedPermit},
     reservation::{self, Reserved},
@@ -158,7 +159,7 @@ impl Proxy {
                 Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
                 Next::Settle => {
                     let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
-                    let quiet = Timestamp::now() + settle_time;
+                    let quiet = clock::now() + settle_time;
                     let kept = self.prolong(&exchange, quiet);
                     let settled = join(self.settle(&exchange, quiet), kept);
                     let settled = Box::pin(settled).await.0;

@@ -1,7 +1,6 @@
 //! Changes that are made at most once: under a key of their client, and each completion under its own.
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -15,6 +14,7 @@ use crate::{
     action::Effect,
     call::Call,
     canonical::CanonicalJson,
+    clock,
     policy::{Client, Denied},
     retry::{Next, Tries},
     sender::Sender,
@@ -78,7 +78,7 @@ impl Proxy {
             Claim::New => (None, false),
             Claim::Interrupted { quiet, has_died: false, is_other } => (Some(quiet), is_other),
             Claim::Interrupted { quiet, has_died: true, is_other } => {
-                let quiet = sender.upstream().quiet_after_death(quiet, Timestamp::now());
+                let quiet = sender.upstream().quiet_after_death(quiet, clock::now());
                 (Some(quiet), is_other)
             }
         };
@@ -150,7 +150,7 @@ impl Proxy {
         let Client { name, added, .. } = &asked.incoming.client;
         let mut pauses = Tries::new(false, deadline);
         loop {
-            let (now, fingerprint) = (Timestamp::now(), key.fingerprint);
+            let (now, fingerprint) = (clock::now(), key.fingerprint);
             let (name, text, added) = (name.as_str(), &key.text, *added);
             let claim = match key.is_own {
                 true => self.store.claim_in_doubt(name, added, text, fingerprint, now).await,

@@ -1,12 +1,13 @@
 //! What became of a change whose answer was lost (protocol §8).
 
 use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
 use super::{CallError, Proxy, exchange::Exchange};
 use crate::{
     action::Effect,
+    clock,
     job_status::JobStatus,
     policy::Permit,
     reservation::{self, has_instructions, unseen},
@@ -89,10 +90,10 @@ impl Proxy {
         let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
             return Err(CallError::unknown(JobStatus::default(), None));
         };
-        let made = quiet.min(Timestamp::now());
+        let made = Timestamp::now() - clock::now().duration_since(quiet).max(SignedDuration::ZERO);
         let mut pauses = Tries::new(false, exchange.deadline);
         loop {
-            let asked = Timestamp::now();
+            let asked = clock::now();
             let seen = exchange.job_status().await;
             match seen.took_effect(effect) {
                 Some(true) => return self.took_effect(exchange, job, seen, quiet, made).await,

@@ -1,5 +1,7 @@
 //! What was answered to a client's `Idempotency-Key`.
 
+use std::time::Instant;
+
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -54,7 +56,8 @@ pub struct Sending<'a> {
 
 impl Store {
     /// Claims a client's key for the call with this fingerprint, a hash of all that makes it the
-    /// same call. Answers are known for 24 hours. When this returns, the claim is on the disk. `added`
+    /// same call. Answers are known for 24 hours; those of earlier runs for longer, if the file was out
+    /// of use. `now` is by a clock that nobody sets. When this returns, the claim is on the disk. `added`
     /// is when the client was added ([`Client::added`](crate::policy::Client::added)).
     ///
     /// # Errors
@@ -225,6 +228,30 @@ impl Store {
     }
 }
 
+/// What earlier runs have claimed. How long ago that was, only the wall clock tells, which may have been
+/// set meanwhile.
+pub(super) struct Before {
+    newest: Option<i64>,
+    opened: Instant,
+}
+
+impl Before {
+    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let newest =
+            connection.query_row("SELECT max(claimed) FROM answers", [], |row| row.get(0))?;
+        Ok(Self { newest, opened: Instant::now() })
+    }
+
+    /// When the oldest claim that is still known was made, in milliseconds of Unix time. Those of earlier
+    /// runs age while this one lasts.
+    fn oldest(&self, now: Timestamp) -> i64 {
+        let (now, passed) = (now.as_millisecond(), self.opened.elapsed().as_millis() as i64);
+        let kept = KEPT.as_millis() as i64;
+        let newest = self.newest.filter(|_| passed < kept).map(|newest| newest + passed);
+        newest.map_or(now, |newest| newest.min(now)).saturating_sub(kept)
+    }
+}
+
 /// One attempt to claim a key.
 struct Attempt {
     holder: Holder,
@@ -250,9 +277,9 @@ impl Attempt {
             return Err(Fault::AccessEnded);
         }
         inner.run.hold()?;
-        match self.find(transaction)? {
+        match self.find(inner, transaction)? {
             None => {
-                purge(transaction, self.oldest())?;
+                purge(transaction, inner.before.oldest(self.now))?;
                 self.mark(inner, transaction, &self.fingerprint)?;
                 Ok(Claim::New)
             }
@@ -283,19 +310,22 @@ impl Attempt {
         }
     }
 
-    fn find(&self, transaction: &Connection) -> Result<Option<Found>, Fault> {
+    fn find(&self, inner: &Inner, transaction: &Connection) -> Result<Option<Found>, Fault> {
         let sql = "SELECT fingerprint, run, quiet, answer FROM answers
                    WHERE client = ?1 AND key = ?2 AND claimed > ?3";
         let found = transaction
             .prepare_cached(sql)?
-            .query_row(params![self.call.client, self.call.key, self.oldest()], |row| {
-                Ok(Found {
-                    fingerprint: row.get(0)?,
-                    run: row.get(1)?,
-                    quiet: row.get(2)?,
-                    answer: row.get(3)?,
-                })
-            })
+            .query_row(
+                params![self.call.client, self.call.key, inner.before.oldest(self.now)],
+                |row| {
+                    Ok(Found {
+                        fingerprint: row.get(0)?,
+                        run: row.get(1)?,
+                        quiet: row.get(2)?,
+                        answer: row.get(3)?,
+                    })
+                },
+            )
             .optional()?;
         Ok(found)
     }
@@ -328,15 +358,10 @@ impl Attempt {
             fingerprint,
             inner.run.name(),
             now.as_millisecond(),
-            self.oldest(),
+            inner.before.oldest(*now),
         ])?;
         inner.held.hold(call, self.holder);
         Ok(())
-    }
-
-    /// When the oldest claim that is still known was made, in milliseconds of Unix time.
-    fn oldest(&self) -> i64 {
-        self.now.as_millisecond().saturating_sub(KEPT.as_millis() as i64)
     }
 }
 

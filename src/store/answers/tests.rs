@@ -284,6 +284,20 @@ async fn who_has_not_claimed_cannot_settle() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_set_between_two_runs_has_no_answer_forgotten() {
+    let folder = Folder::new();
+    let store = folder.open();
+    claim(&store, 0).await;
+    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    drop(store);
+    let store = folder.open();
+    let later = 48 * 60 * 60;
+    let other = store.claim("agent", None, "other", [8; 32], at(later)).await.unwrap();
+    assert_eq!(other, Claim::New);
+    assert_eq!(claim(&store, later).await, Claim::Done(answer("{}")));
+}
+
+#[tokio::test]
 async fn an_answer_is_forgotten_after_a_day() {
     let folder = Folder::new();
     let store = folder.open();

@@ -96,13 +96,19 @@ fn expected_message(body: &RawValue) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
+    use jiff::SignedDuration;
 
     use super::*;
 
     fn refusal(status: u16, body: &str) -> Option<Refusal> {
         let status = StatusCode::from_u16(status).unwrap();
         let body = body.as_bytes().to_vec().into();
-        Refusal::of(&Answer { status, headers: HeaderMap::new(), body })
+        Refusal::of(&Answer {
+            status,
+            headers: HeaderMap::new(),
+            body,
+            clock_ahead: SignedDuration::ZERO,
+        })
     }
 
     #[test]

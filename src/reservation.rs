@@ -14,6 +14,7 @@ use crate::{
     loose::{self, Encoding, Found},
     store::{CLOCK_DIFFERENCE, Reservation},
     types::{Address, Slug},
+    upstream::Answer,
     withheld::{self, HELD_BY_PROXY, UNMISTAKABLE},
 };
 
@@ -70,22 +71,31 @@ impl Reserved {
         }
     }
 
-    /// What is remembered of it, under the id of the job as the upstream spells it.
-    pub(crate) fn reservation(&self, job: Slug, wallet: Address, client: String) -> Reservation {
+    /// What is remembered of it, under the id of the job as the upstream spells it. `clock_ahead` is
+    /// that of its answer.
+    pub(crate) fn reservation(
+        &self,
+        job: Slug,
+        wallet: Address,
+        client: String,
+        clock_ahead: SignedDuration,
+    ) -> Reservation {
         let parse = |own: &String| own.parse().ok();
         Reservation {
             job: self.job.as_ref().filter(|own| job.is_same(own)).and_then(parse).unwrap_or(job),
             wallet,
             client,
             reservation_id: self.reservation_id.clone(),
-            ends: self.ends(Timestamp::now()),
+            ends: self.ends(Timestamp::now(), clock_ahead),
             workflow_token: self.token.as_deref().map(Into::into),
         }
     }
 
-    /// An end that lies in the past shows that the clocks differ, so it says nothing.
-    fn ends(&self, now: Timestamp) -> Timestamp {
-        let end = self.reserved_until.filter(|end| *end > now).unwrap_or(now + USUAL);
+    /// The end by this machine's clock. One that lies in the past shows that the clocks differ, so it
+    /// says nothing.
+    fn ends(&self, now: Timestamp, clock_ahead: SignedDuration) -> Timestamp {
+        let end = self.reserved_until.and_then(|end| end.checked_add(clock_ahead).ok());
+        let end = end.filter(|end| *end > now).unwrap_or(now + USUAL);
         end.min(now + LONGEST)
     }
 }
@@ -140,9 +150,11 @@ pub(crate) fn unseen(
     wallet: Address,
     client: String,
     made: Timestamp,
-    job_status: &[u8],
+    job_status: Option<&Answer>,
 ) -> Reservation {
-    let ends = Reserved::parse(job_status).ends(made);
+    let (body, clock_ahead) =
+        job_status.map(|answer| (&*answer.body, answer.clock_ahead)).unwrap_or_default();
+    let ends = Reserved::parse(body).ends(made, clock_ahead);
     Reservation { job, wallet, client, reservation_id: None, ends, workflow_token: None }
 }
 
@@ -173,7 +185,7 @@ mod tests {
     fn minutes_left(reserved_until: &str) -> i64 {
         let body = format!(r#"{{"job":{{"reserved_until":{reserved_until}}}}}"#);
         let now = "2026-02-16T00:00:00Z".parse().unwrap();
-        let end = Reserved::parse(body.as_bytes()).ends(now);
+        let end = Reserved::parse(body.as_bytes()).ends(now, SignedDuration::ZERO);
         end.duration_since(now).as_mins()
     }
 
@@ -187,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reservation_ends_by_the_upstreams_clock() {
+        let body = br#"{"reserved_until":"2026-02-16T00:02:30Z"}"#;
+        let upstreams: Timestamp = "2026-02-16T00:00:00Z".parse().unwrap();
+        for minutes in [-2880, -29, -2, 0, 2, 29, 2880] {
+            let ahead = SignedDuration::from_mins(minutes);
+            let now = upstreams + ahead;
+            let ends = Reserved::parse(body).ends(now, ahead);
+            assert_eq!(ends.duration_since(now).as_secs(), 150, "{minutes}");
+        }
+        let last = br#"{"reserved_until":"9999-12-30T00:00:00Z"}"#;
+        let ends = Reserved::parse(last).ends(upstreams, SignedDuration::from_hours(99));
+        assert_eq!(ends.duration_since(upstreams).as_mins(), 30, "it says nothing");
+    }
+
+    #[test]
     fn the_fields_of_a_reservation_are_found_at_either_depth() {
         for body in [
             r#"{"reservation_id":"r-1","workflow_access":{"access_token":"Bearer t"}}"#,
@@ -194,7 +221,8 @@ mod tests {
         ] {
             let reserved = Reserved::parse(body.as_bytes());
             let (job, wallet) = ("j".parse().unwrap(), Address::new([0; 20]));
-            let reservation = reserved.reservation(job, wallet, "local".to_owned());
+            let reservation =
+                reserved.reservation(job, wallet, "local".to_owned(), SignedDuration::ZERO);
             assert_eq!(reservation.reservation_id.as_deref(), Some("r-1"));
             assert_eq!(token_header(&reservation).unwrap(), "Bearer t");
         }
@@ -248,7 +276,8 @@ mod tests {
     fn a_few_seconds_of_clock_difference_are_allowed_for() {
         let reserved = Reserved::parse(b"{}");
         let (job, wallet) = ("j".parse().unwrap(), Address::new([0; 20]));
-        let reservation = reserved.reservation(job, wallet, "local".to_owned());
+        let reservation =
+            reserved.reservation(job, wallet, "local".to_owned(), SignedDuration::ZERO);
         let after = |seconds| reservation.ends + SignedDuration::from_secs(seconds);
         assert!(!is_over(&reservation, after(5)) && is_over(&reservation, after(6)));
     }

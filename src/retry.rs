@@ -159,7 +159,7 @@ impl Tries {
             SessionError::Refused { status, retry_after: Some(wish), .. }
                 if is_put_off(*status) =>
             {
-                self.as_wished(wish, now)
+                self.as_wished(wish, Timestamp::now(), now)
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
             SessionError::NoNonce { .. }
@@ -172,7 +172,9 @@ impl Tries {
 
     fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
         match answer.headers.get(header::RETRY_AFTER) {
-            Some(wish) if is_put_off(answer.status) => self.as_wished(wish, now),
+            Some(wish) if is_put_off(answer.status) => {
+                self.as_wished(wish, answer.upstream_now(), now)
+            }
             // Whatever sent that page, it does not say what became of the call.
             _ if self.changes && answer.status.is_success() && !is_json(answer) => Next::Settle,
             _ if !answer.status.is_server_error() => Next::Return,
@@ -183,9 +185,9 @@ impl Tries {
 
     /// Another try when the upstream wants it, if there is time for it. One that wants it at once, every
     /// time, is not asked without a pause.
-    fn as_wished(&mut self, wish: &HeaderValue, now: Instant) -> Next {
+    fn as_wished(&mut self, wish: &HeaderValue, upstream_now: Timestamp, now: Instant) -> Next {
         let pause = self.next_pause();
-        let wait = wait(wish, Timestamp::now()).map(|wait| wait.max(pause));
+        let wait = wait(wish, upstream_now).map(|wait| wait.max(pause));
         wait.map_or(Next::Return, |wait| self.after(wait, now))
     }
 
@@ -240,13 +242,18 @@ fn take(right: &mut bool) -> bool {
 mod tests {
     use http::HeaderMap;
 
+    use jiff::SignedDuration;
+
     use super::*;
 
     fn answer(status: u16, retry_after: Option<&str>) -> Outcome {
         let mut headers = HeaderMap::new();
         headers.extend(retry_after.map(|after| (header::RETRY_AFTER, after.parse().unwrap())));
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::Answered(Answer { status, headers, body: "{}".into() }, None)
+        Outcome::Answered(
+            Answer { status, headers, body: "{}".into(), clock_ahead: SignedDuration::ZERO },
+            None,
+        )
     }
 
     fn next(changes: bool, outcome: &Outcome) -> Next {

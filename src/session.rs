@@ -186,7 +186,7 @@ impl Inner {
             let retry_after = answer.headers.get(header::RETRY_AFTER).cloned();
             return Err(SessionError::Refused { url: url(), status: answer.status, retry_after });
         }
-        Session::parse(&answer.body, begun).ok_or_else(|| SessionError::NoNonce { url: url() })
+        Session::parse(answer, begun).ok_or_else(|| SessionError::NoNonce { url: url() })
     }
 }
 
@@ -201,10 +201,10 @@ struct Session {
 
 impl Session {
     /// Counts the life from `begun`, the time before the request, so that it never seems longer.
-    fn parse(body: &[u8], begun: Instant) -> Option<Self> {
-        let answer = loose::parse(body)?;
-        let nonce = loose::text(loose::field(answer, "session_nonce")?)?.parse().ok()?;
-        Some(Self::new(nonce, begun, life(answer, Timestamp::now())))
+    fn parse(answer: &Answer, begun: Instant) -> Option<Self> {
+        let body = loose::parse(&answer.body)?;
+        let nonce = loose::text(loose::field(body, "session_nonce")?)?.parse().ok()?;
+        Some(Self::new(nonce, begun, life(body, answer.upstream_now())))
     }
 
     fn new(nonce: SessionNonce, begun: Instant, life: Option<Duration>) -> Self {
@@ -223,8 +223,8 @@ impl Session {
     }
 }
 
-/// How long a session lives, if the upstream says so. `expires_in` goes first, since `expires_at`
-/// needs two clocks that agree. An end that lies in the past shows that they do not, so it says
+/// How long a session lives, if the upstream says so. `now` is by its clock. `expires_in` goes first,
+/// since `expires_at` needs two clocks that agree. An end that lies in the past shows that they do not, so it says
 /// nothing.
 fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
     let stated = loose::field(answer, "expires_in").and_then(|value| value.get().parse().ok());
@@ -240,6 +240,9 @@ mod day;
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::config::{UpstreamConfig, UpstreamUrl};
 
@@ -273,6 +276,20 @@ mod tests {
         assert_eq!(life_of(&format!(r#""expires_in":60,{end}"#)), Some(Duration::from_secs(60)));
         for long in ["999999999", "1e300", "1e999"] {
             assert_eq!(life_of(&format!(r#""expires_in":{long}"#)), Some(MAX_LIFE), "{long}");
+        }
+    }
+
+    #[test]
+    fn the_life_ends_by_the_upstreams_clock() {
+        let begun = Instant::now();
+        for seconds in [-48 * 3600, -125, 0, 125, 14 * 60, 48 * 3600] {
+            let clock_ahead = SignedDuration::from_secs(seconds);
+            let end = Timestamp::now() - clock_ahead + SignedDuration::from_mins(15);
+            let body = format!(r#"{{"session_nonce":"n","expires_at":"{end}"}}"#).into();
+            let (status, headers) = (StatusCode::OK, HeaderMap::new());
+            let answer = Answer { status, headers, body, clock_ahead };
+            let over_at = Session::parse(&answer, begun).unwrap().over_at.unwrap();
+            assert!((800..=900).contains(&(over_at - begun).as_secs()), "{seconds}");
         }
     }
 

@@ -16,7 +16,7 @@ use hyper::{
     body::{Body, Incoming},
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use tokio::time::{Instant, timeout};
 
 use self::{connections::Connections, reach::Reach, slots::Slots};
@@ -31,6 +31,9 @@ use crate::{
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// How far two clocks may differ and still agree.
+const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
@@ -71,6 +74,17 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// How far this machine's clock is ahead of the upstream's; zero if they agree, or if that is not
+    /// known. What the upstream says of times holds by its own.
+    pub clock_ahead: SignedDuration,
+}
+
+impl Answer {
+    /// What the upstream's clock says.
+    pub(crate) fn upstream_now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_sub(self.clock_ahead).unwrap_or(now)
+    }
 }
 
 /// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.
@@ -350,11 +364,12 @@ impl Upstream {
             return Err(UpstreamError::Moved { url: self.url.clone(), status, origin });
         }
         let headers = passed_headers(response.headers());
+        let clock_ahead = clock_ahead(response.headers(), Timestamp::now());
         let body = self.read_body(response.into_body()).await?;
         if is_foreign(status, &body, changes) {
             return Err(UpstreamError::Foreign { url: self.url.clone(), status });
         }
-        Ok(Answer { status, headers, body })
+        Ok(Answer { status, headers, body, clock_ahead })
     }
 
     async fn read_body(&self, body: Incoming) -> Result<Bytes, UpstreamError> {
@@ -466,6 +481,14 @@ fn towards(origin: Option<&str>) -> String {
     origin.map(|origin| format!(" with a Location at {origin}")).unwrap_or_default()
 }
 
+/// How far `now` is ahead of the `Date` of an answer, unless the two are about the same.
+fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
+    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| rfc2822::parse(date).ok());
+    let ahead = date.map(|date| now.duration_since(date.timestamp())).unwrap_or_default();
+    if ahead.abs() > CLOCK_DIFFERENCE { ahead } else { SignedDuration::ZERO }
+}
+
 fn passed_headers(headers: &HeaderMap) -> HeaderMap {
     let passed = |name: &HeaderName| {
         PASSED_HEADERS.contains(name)
@@ -493,6 +516,22 @@ fn causes(error: &dyn Error) -> String {
 mod tests {
     use super::*;
     use crate::config::UpstreamUrl;
+
+    #[test]
+    fn clocks_that_differ_by_more_than_some_seconds_are_told_apart() {
+        let now = "2026-02-16T12:00:00.9Z".parse().unwrap();
+        let ahead = |date: &str| {
+            let headers = HeaderMap::from_iter([(header::DATE, date.parse().unwrap())]);
+            clock_ahead(&headers, now).as_millis()
+        };
+        assert_eq!(ahead("Mon, 16 Feb 2026 11:57:55 GMT"), 125_900);
+        assert_eq!(ahead("Mon, 16 Feb 2026 12:30:00 GMT"), -1_799_100);
+        assert_eq!(ahead("Mon, 16 Feb 2026 11:59:56 GMT"), 0);
+        for unusable in ["", "soon", "2026-02-16T11:00:00Z", "Mon, 99 Feb 2026 11:57:55 GMT"] {
+            assert_eq!(ahead(unusable), 0, "{unusable}");
+        }
+        assert_eq!(clock_ahead(&HeaderMap::new(), now), SignedDuration::ZERO);
+    }
 
     #[test]
     fn a_sender_that_died_may_have_lost_the_answer_until_now() {

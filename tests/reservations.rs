@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod common;
 
 use std::{
@@ -15,19 +16,18 @@ use std::{
 use agentpmt_proxy::{
     policy::Client,
     sandbox::{Sandbox, Settings},
-    signer::Signer,
-    store::{Reservation, Store},
 };
+use agents::{Agent, may};
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::Request,
     middleware::{Next, from_fn},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
-use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use http::{StatusCode, header};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
@@ -118,36 +118,82 @@ async fn what_is_held_is_listed_with_the_time_left_and_without_its_token() {
     assert_eq!(rows[1]["workflow_token"], "held-by-proxy");
 }
 
+/// Has every reservation end so much earlier, as if the clock had been set since.
+fn set_ends_back(proxy: &TestProxy, by: SignedDuration) {
+    let database = rusqlite::Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
+    let moved =
+        database.execute("UPDATE reservations SET ends = ends - ?1", [by.as_millis() as i64]);
+    assert!(moved.unwrap() > 0);
+}
+
 #[tokio::test]
-async fn a_completion_after_the_known_end_is_refused_here_unless_it_names_another_reservation() {
+async fn whether_a_reservation_is_over_the_upstream_decides() {
     let proxy = TestProxy::start().await;
-    let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
-    let store = Store::open(&proxy.folder().path().join("proxy.db"), &[signer.seal_key()]).unwrap();
-    let ended = Timestamp::now() - SignedDuration::from_secs(6);
-    let ended = Timestamp::from_millisecond(ended.as_millisecond()).unwrap();
-    let over = Reservation {
-        job: GENERAL_JOB.parse().unwrap(),
-        wallet: signer.address(),
-        client: "local".to_owned(),
-        reservation_id: Some("r-1".to_owned()),
-        ends: ended,
-        workflow_token: None,
-    };
-    store.keep_reservation(&over, Timestamp::now()).await.unwrap();
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    let reservation = reserve(&proxy, WORKFLOW_JOB).await;
+    reserve(&proxy, GENERAL_JOB).await;
+    // By a clock that is two days fast, they are.
+    set_ends_back(&proxy, SignedDuration::from_hours(48));
     assert!(held(&proxy).await.is_empty());
-    let before = proxy.sandbox.counts().requests;
-    let path = format!("/jobs/{GENERAL_JOB}/complete");
-    for body in [PROOF, r#"{"proof_text":"done","reservation_id":"r-1"}"#] {
-        let response = proxy.post(&path, body).await;
-        assert_eq!(response.status(), StatusCode::CONFLICT);
-        let problem = problem(response).await;
-        assert_eq!(problem["code"], "reservation_expired");
-        assert_eq!(problem["reserved_until"], ended.to_string());
+    proxy.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 1);
+    let created = proxy.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
+    let workflow = created["workflow_id"].as_str().unwrap();
+    proxy.ok(&format!("{job}/workflow/{workflow}/publish"), "").await;
+    let proof = json!({
+        "proof_text": "done", "workflow_id": workflow, "reservation_id": reservation,
+    });
+    proxy.ok(&format!("{job}/complete"), proof.to_string()).await;
+    assert_eq!(proxy.sandbox.accepted(WORKFLOW_JOB), 1);
+}
+
+/// A sandbox whose clock is so much behind this machine's, and whose reservations run for 150 seconds.
+fn behind(ahead: SignedDuration) -> impl FnOnce(Router) -> Router {
+    move |router| {
+        router.layer(from_fn(move |request: Request, next: Next| async move {
+            let reserves = request.uri().path().ends_with("/reserve");
+            let (mut head, body) = next.run(request).await.into_parts();
+            let now = Timestamp::now() - ahead;
+            let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap();
+            head.headers.insert(header::DATE, date.parse().unwrap());
+            if !reserves {
+                return Response::from_parts(head, body);
+            }
+            let answer = to_bytes(body, usize::MAX).await.unwrap();
+            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let end = now + SignedDuration::from_secs(150);
+            answer["job"]["reserved_until"] = end.to_string().into();
+            head.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(head, Body::from(answer.to_string()))
+        }))
     }
-    assert_eq!(proxy.sandbox.counts().requests, before, "nothing was sent");
-    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 0);
-    proxy.post(&path, r#"{"proof_text":"done","reservation_id":"r-2"}"#).await;
-    assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1, "that one was passed on");
+}
+
+#[tokio::test]
+async fn a_reservation_ends_by_the_clock_of_who_gave_it() {
+    for seconds in [125, 29 * 60, 48 * 3600, 0, -125, -29 * 60, -48 * 3600] {
+        let ahead = SignedDuration::from_secs(seconds);
+        let proxy = TestProxy::start_with(Settings::default(), behind(ahead)).await;
+        let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+        assert!(one.reserve(GENERAL_JOB).await.status().is_success(), "{seconds}");
+        let left = one.reservations().await[0]["seconds_left"].as_i64().unwrap();
+        assert!((90..=150).contains(&left), "{left} with a clock that is {seconds} ahead");
+        let refused = other.refused(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+        assert_eq!(refused, (409, "held_by_another".to_owned()), "{seconds}");
+        one.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_end_what_it_began_by_whatever_clock() {
+    let proxy = TestProxy::start().await;
+    let [one, other] = ["one", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    one.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    set_ends_back(&proxy, SignedDuration::from_hours(48));
+    let complete = format!("/jobs/{GENERAL_JOB}/complete");
+    assert_eq!(other.refused(&complete, PROOF).await, (409, "not_reserved".to_owned()));
+    one.ok(&complete, PROOF).await;
+    assert_eq!(proxy.sandbox.accepted(GENERAL_JOB), 1);
 }
 
 #[tokio::test]

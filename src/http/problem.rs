@@ -311,13 +311,6 @@ impl Problem {
                               already, its token is lost: wait until the reservation ends)";
                 Self::new(Kind::NoWorkflowToken, format!("{failure}; {advice}"))
             }
-            CallError::ReservationExpired { ended, .. } => {
-                let advice = "nothing was sent; reserve the job again if it is open";
-                let mut problem =
-                    Self::new(Kind::ReservationExpired, format!("{failure}; {advice}"));
-                problem.more.insert("reserved_until".to_owned(), ended.to_string().into());
-                problem
-            }
             CallError::KeyReused => {
                 let advice = "nothing was sent; use a new key for each call";
                 Self::new(Kind::KeyReused, format!("{failure}; {advice}"))

@@ -1,7 +1,7 @@
 //! How a call under an idempotency key has ended, for the next one with that key.
 
 use http::HeaderValue;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::CallError;
 use crate::{refusal::Refusal, store::StoredAnswer, upstream::Answer};
@@ -35,12 +35,12 @@ fn is_final(answer: &Answer) -> bool {
 }
 
 fn stored(answer: &Answer) -> StoredAnswer {
-    let Answer { status, headers, body } = answer.clone();
+    let Answer { status, headers, body, .. } = answer.clone();
     StoredAnswer { status, headers, body }
 }
 
 /// An answer that was given before, marked as such.
 pub(super) fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
     headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
-    Answer { status, headers, body }
+    Answer { status, headers, body, clock_ahead: SignedDuration::ZERO }
 }

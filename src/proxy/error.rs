@@ -68,14 +68,6 @@ pub enum CallError {
         /// The job.
         job: Slug,
     },
-    /// A completion after the end of its reservation. Nothing was sent.
-    #[error("the reservation of job {job} ended at {ended}")]
-    ReservationExpired {
-        /// The job.
-        job: Slug,
-        /// The end.
-        ended: Timestamp,
-    },
     /// The key was used for another call. Nothing was sent.
     #[error("the Idempotency-Key was used for another call")]
     KeyReused,

@@ -26,7 +26,7 @@ pub(super) enum Settled {
     /// It surely did not take effect, so it may be made again.
     NotMade(JobStatus),
     /// It reserved the job, but the instructions came only with the lost answer.
-    Reserved(Lost),
+    Reserved(Box<Lost>),
     /// It submitted the proof. What `job_status` answered stands for the lost answer.
     Submitted(Answer),
 }
@@ -44,7 +44,7 @@ pub(super) enum Earlier {
     /// It may have taken effect; the upstream may be at work on it until this time.
     InDoubt(Timestamp),
     /// It reserved the job.
-    Reserved(Lost),
+    Reserved(Box<Lost>),
 }
 
 impl Proxy {
@@ -124,7 +124,7 @@ impl Proxy {
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
-                Ok(Settled::Reserved(Lost { seen, made }))
+                Ok(Settled::Reserved(Box::new(Lost { seen, made })))
             }
             // What is shown may be the reservation that is held already.
             _ => Err(CallError::unknown(seen, Some(quiet))),
@@ -142,17 +142,16 @@ impl Proxy {
 
     /// The end of a reserve that took effect and brought no instructions. The reservation is remembered,
     /// so that it is known when it ends.
-    pub(super) async fn instructions_lost(&self, permit: &Permit, lost: Lost) -> CallError {
-        let Lost { seen, made } = lost;
+    pub(super) async fn instructions_lost(&self, permit: &Permit, lost: Box<Lost>) -> CallError {
+        let Lost { seen, made } = *lost;
         let Some(job) = permit.call().id().cloned() else { return CallError::Aborted };
         let wallet = permit.wallet();
         let held = self.reservations.of(wallet, &job).await.ok().flatten().filter(is_running);
         let ends = match held {
             Some(held) => held.ends,
             None => {
-                let shown = seen.answer.as_ref().map(|answer| &*answer.body).unwrap_or_default();
                 let client = permit.client().to_string();
-                let reservation = unseen(job.clone(), wallet, client, made, shown);
+                let reservation = unseen(job.clone(), wallet, client, made, seen.answer.as_ref());
                 let ends = reservation.ends;
                 self.reservations.keep(reservation, &self.tasks, &self.ending).await;
                 ends

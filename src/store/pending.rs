@@ -72,7 +72,8 @@ impl Store {
     }
 
     /// The client that holds a job: whose reservation of it runs; or who has submitted its proof; or
-    /// whose reserve is under way or may have succeeded.
+    /// whose reserve is under way or may have succeeded. If there is none, the `client` that asks, if it
+    /// was the last to reserve the job: a clock that is wrong takes nothing from it.
     ///
     /// # Errors
     /// It cannot be read.
@@ -80,10 +81,20 @@ impl Store {
         &self,
         wallet: Address,
         job: &Slug,
+        client: &ClientName,
         now: Timestamp,
     ) -> Result<Option<ClientName>, StoreError> {
-        let job = job.clone();
-        self.read(move |connection| holder(connection, HOLDER, wallet, &job, now)).await
+        let (job, client) = (job.clone(), client.clone());
+        self.read(move |connection| {
+            let found = holder(connection, HOLDER, wallet, &job, now)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            let row = params![wallet.to_string(), job.as_str(), client.as_str()];
+            let is_last = connection.prepare_cached(LAST)?.exists(row)?;
+            Ok(is_last.then_some(client))
+        })
+        .await
     }
 
     /// Forgets all reservations of a job, as its proof is submitted: the one that is remembered, and
@@ -149,6 +160,8 @@ const HOLDER: &str = "SELECT client FROM (
              WHERE wallet = ?1 AND job = ?2 AND ends > ?3
      )
      ORDER BY place LIMIT 1";
+
+const LAST: &str = "SELECT 1 FROM reservations WHERE wallet = ?1 AND job = ?2 AND client = ?3";
 
 /// Who holds a job as long as no other may reserve it: whether one that was submitted is open again,
 /// the upstream knows.

@@ -113,12 +113,16 @@ impl Agent {
 
     /// The jobs that it is shown as reserved.
     pub(crate) async fn held(&self) -> Vec<String> {
+        let rows = self.reservations().await;
+        rows.iter().map(|row| row["job_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The reservations that it is shown.
+    pub(crate) async fn reservations(&self) -> Vec<Value> {
         let request = self.client.get(format!("{}/proxy/reservations", self.base));
         let response = request.bearer_auth(self.token.expose()).send().await.unwrap();
         assert!(response.status().is_success(), "{}", response.status());
-        let list = json(response).await;
-        let jobs = list["reservations"].as_array().unwrap().iter();
-        jobs.map(|row| row["job_id"].as_str().unwrap().to_owned()).collect()
+        json(response).await["reservations"].as_array().unwrap().clone()
     }
 
     pub(crate) async fn reserve(&self, job: &str) -> Response {

@@ -17,7 +17,6 @@ pub(super) enum Kind {
     WrongMethod,
     NoWorkflowToken,
     OtherWallet,
-    ReservationExpired,
     KeyInUse,
     BodyTooLarge,
     KeyReused,
@@ -96,9 +95,6 @@ impl Kind {
             }
             Self::InvalidKey => {
                 (StatusCode::BAD_REQUEST, "invalid_idempotency_key", "The key cannot be used")
-            }
-            Self::ReservationExpired => {
-                (StatusCode::CONFLICT, "reservation_expired", "The reservation is over")
             }
             Self::KeyInUse => {
                 (StatusCode::CONFLICT, "idempotency_key_in_use", "The call is being made")

@@ -61,7 +61,7 @@ async fn keep(store: &Store, client: &Client, job: &str, ends: i64) {
 }
 
 async fn holder(store: &Store, job: &str, now: i64) -> Option<String> {
-    let holder = store.holder(wallet(), &slug(job), at(now)).await.unwrap();
+    let holder = store.holder(wallet(), &slug(job), &name("asking"), at(now)).await.unwrap();
     holder.map(|name| name.to_string())
 }
 
@@ -211,7 +211,11 @@ async fn a_job_has_a_holder_from_the_reserve_to_the_end_on_any_clock() {
     }
     assert_eq!(holder(&store, "job1", 605).await, None);
     assert_eq!(holder(&store, "job2", 0).await, None);
-    assert_eq!(store.holder(Address::new([0; 20]), &slug("job1"), at(0)).await.unwrap(), None);
+    let elsewhere = store.holder(Address::new([0; 20]), &slug("job1"), &ci.name, at(0)).await;
+    assert_eq!(elsewhere.unwrap(), None);
+    // A clock that is wrong takes nothing from who reserved it last.
+    let last = store.holder(wallet(), &slug("job1"), &ci.name, at(605)).await.unwrap();
+    assert_eq!(last.as_ref(), Some(&ci.name));
     drop(opened(&store, &other, "job1", 605).await);
     assert_eq!(holder(&store, "job1", 605).await.as_deref(), Some("other"));
 }

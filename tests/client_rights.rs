@@ -292,7 +292,10 @@ async fn a_job_is_its_clients_however_its_id_is_spelled() {
     assert!(one.held().await.is_empty());
     refused(&["status", "complete"]).await;
     for job in [&lower, &upper] {
-        let refused = one.refused(&format!("/jobs/{job}/complete"), PROOF).await;
+        let path = format!("/jobs/{job}/complete");
+        let again = one.post(&path, PROOF).await;
+        assert_eq!(again.headers()["idempotency-replayed"], "true", "{job}");
+        let refused = one.refused(&path, r#"{"proof_text":"another"}"#).await;
         assert_eq!(refused, (409, "already_submitted".to_owned()), "{job}");
     }
     // What is encoded is decoded once, and nothing else is an id.

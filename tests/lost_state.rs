@@ -7,6 +7,7 @@ mod binary;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
@@ -16,6 +17,7 @@ use binary::{Home, PASSWORD, Ran, Server, until};
 const DATABASE: &str = "state/proxy.db";
 const LOG: &str = "state/proxy.db-wal";
 const HEAD: &str = "state/journal-head";
+const MARKER: &str = "state/clients-required";
 const LIST: &str = "/api/external/jobs/list";
 
 /// How something of the state is lost, in words and in deed.
@@ -295,6 +297,38 @@ fn a_state_that_never_had_clients_or_has_none_any_more_opens() {
     assert_eq!(as_stranger(&home.serve(&["serve"])), 401);
     home.run(&["client", "remove", "ci"]).told();
     assert_eq!(as_stranger(&home.serve(&["serve"])), 200);
+}
+
+#[test]
+fn a_command_that_is_killed_while_it_changes_the_clients_keeps_no_proxy_from_its_start() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let [add, revoke, remove]: [&[&str]; 3] = [
+        &["client", "add", "ci", "--allow", "all"],
+        &["client", "revoke", "ci"],
+        &["client", "remove", "ci"],
+    ];
+    let is_marked = || home.path(MARKER).exists();
+    // Tells whether the client is there afterwards.
+    let kill_when = |command: &[&str], marked: bool| {
+        let mut running = home.command();
+        let mut running = running.args(command).stdout(Stdio::null()).spawn().unwrap();
+        while is_marked() != marked && running.try_wait().unwrap().is_none() {}
+        running.kill().unwrap();
+        running.wait().unwrap();
+        home.run(&["check"]).ok();
+        let is_there = home.run(&["client", "list"]).ok().contains("ci ");
+        assert_eq!(is_marked(), is_there);
+        is_there
+    };
+    for _ in 0..5 {
+        if !kill_when(add, true) {
+            home.run(add).result();
+        }
+        home.run(revoke).told();
+        if kill_when(remove, false) {
+            home.run(remove).told();
+        }
+    }
 }
 
 #[test]

@@ -113,8 +113,7 @@ impl Clients {
         credential: &Credential,
         now: Timestamp,
     ) -> Result<bool, ClientsError> {
-        let path = self.path.clone();
-        let added = self.write(|transaction| {
+        self.write(|transaction| {
             let name = || client.name.clone();
             if client.name.is_local() {
                 return Err(ClientsError::Reserved(name()).into());
@@ -129,15 +128,8 @@ impl Clients {
             delete(transaction, &client.name)?;
             insert(transaction, client, credential, now)?;
             append_deed(transaction, Deed::ClientAdd(&client.name))?;
-            // Before the client is there, so that no end of the process leaves it out.
-            marker::set(&path).map_err(Fault::io("mark its folder"))?;
             Ok(first)
-        });
-        if added.is_err() && has_clients(&self.connection).is_ok_and(|any| !any) {
-            // If it stays, the next start tells of it.
-            let _ = marker::clear(&self.path);
-        }
-        added
+        })
     }
 
     /// All that were added, also those that are revoked, by name.
@@ -215,6 +207,8 @@ impl Clients {
             Ok(value)
         })();
         if done.is_ok() {
+            // Whoever opens the database next tries that again, and tells if it fails.
+            let _ = file::mark(&self.path, connection);
             // Without it, the change stands in the log, which has to be copied as well.
             let _ = file::checkpoint(connection);
             // A call that read what was before may find it that long, go on with it, and wait for room

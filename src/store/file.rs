@@ -79,30 +79,35 @@ fn prepare(path: &Path, mut connection: Connection) -> Result<Connection, Fault>
     Ok(connection)
 }
 
-/// Refuses a database that has lost its clients. One that came without a marker, as from a copy, gets
-/// it.
+/// Refuses a database that has lost its clients. One that has clients and no marker gets it.
 fn check_clients(path: &Path, connection: &mut Connection) -> Result<(), Fault> {
-    match (is_marked(path)?, has_clients(connection)?) {
-        (false, true) => {
-            if let Err(cause) = marker::set(path) {
-                let marker = marker::path(path);
-                tracing::warn!(
-                    "{}: cannot make it ({cause}), so a loss of the clients would not be seen",
-                    marker.display()
-                );
-            }
+    match mark(path, connection) {
+        Err(fault) if !is_marked(path)? && has_clients(connection)? => {
+            let marker = marker::path(path);
+            tracing::warn!(
+                "{}: cannot make it ({fault}), so a loss of the clients would not be seen",
+                marker.display()
+            );
+            Ok(())
         }
-        (true, false) => {
-            // Unless they are added, or the last is removed, at this moment.
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if is_marked(path)? && !has_clients(&transaction)? {
-                return Err(lost_clients(path));
-            }
-        }
-        _ => {}
+        marked => marked,
     }
-    Ok(())
+}
+
+/// Sees to it that the marker stands if there are clients. It comes after the first one is there, and
+/// goes before the last one does: a command that is killed in between leaves no marker without clients,
+/// and the next to open the database puts it there.
+pub(super) fn mark(path: &Path, connection: &mut Connection) -> Result<(), Fault> {
+    if is_marked(path)? == has_clients(connection)? {
+        return Ok(());
+    }
+    // Clients may be added, or the last be removed, at this moment.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    match (is_marked(path)?, has_clients(&transaction)?) {
+        (true, false) => Err(lost_clients(path)),
+        (false, true) => marker::set(path).map_err(Fault::io("mark its folder")),
+        _ => Ok(()),
+    }
 }
 
 fn is_marked(path: &Path) -> Result<bool, Fault> {

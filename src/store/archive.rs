@@ -49,6 +49,8 @@ pub fn archive(
     journal.check_end()?;
     let begin = journal.begin()?;
     let newest = head::Head::read(path).map_err(of_database)?;
+    // After a loss of power it must not be an older one, whose record was moved.
+    head::sync(path).map_err(of_database)?;
     let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
     let folder = file::folder(archive);
     let of_archive = |fault: Fault| StoreError::new(archive, fault.of_command());

@@ -6,7 +6,7 @@
 //! no key, so their records come under it with the proxy's next one.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -80,6 +80,14 @@ pub(super) fn write(database: &Path, end: &End, seal: &Seal) -> Result<(), Fault
         options.open(path(database))?.write_all(line.as_bytes())
     };
     write().map_err(Fault::io("write the journal-head beside it"))
+}
+
+/// Has it survive a loss of power, if it is there.
+pub(super) fn sync(database: &Path) -> Result<(), Fault> {
+    match File::open(path(database)).and_then(|head| head.sync_all()) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(Fault::io("sync the journal-head beside it")),
+    }
 }
 
 /// Refuses a database whose journal does not hold what the head names.

@@ -506,13 +506,18 @@ async fn a_completion_that_was_surely_not_made_gives_way_to_another() {
 #[tokio::test]
 async fn a_completion_that_was_refused_may_be_sent_again_as_it_was_or_corrected() {
     let proxy = reserved().await;
-    for submissions in 1..3 {
-        let refused = complete_unkeyed(&proxy, r#"{"proof_text":5}"#).await;
+    let path = format!("/jobs/{GENERAL_JOB}/complete");
+    for submissions in 1..4 {
+        let wrong = r#"{"proof_text":5}"#;
+        let refused = match submissions {
+            1 => send(&proxy, &path, "k", wrong).await,
+            _ => complete_unkeyed(&proxy, wrong).await,
+        };
         assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
         assert!(refused.headers().get("x-agentpmt-proxy-error").is_none());
         assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), submissions);
     }
-    assert!(!good(complete_unkeyed(&proxy, PROOF).await).await.1);
+    assert!(!good(complete(&proxy, "k").await).await.1);
 }
 
 #[tokio::test]

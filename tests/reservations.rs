@@ -7,6 +7,7 @@ mod common;
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -28,6 +29,7 @@ use axum::{
 use common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::{StatusCode, header};
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
@@ -306,9 +308,9 @@ async fn a_good_reserve_answer_leaves_a_reservation_and_shows_no_token_whatever_
     }
 }
 
-/// Loses the answers to the first reserve and to what is asked about it until the gate is open. With
-/// `again` a job is given once more to who holds it, as it was given first.
-fn losing(router: Router, gate: Arc<AtomicBool>, again: bool) -> (Router, Arc<Mutex<Vec<String>>>) {
+/// Gives a job once more to who holds it, as it was given first. Perhaps it loses the answer to the first
+/// reserve, and to what is asked about it until the gate is open.
+fn losing(router: Router, gate: Arc<AtomicBool>, loses: bool) -> (Router, Arc<Mutex<Vec<String>>>) {
     let (ids, given) =
         (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Option<Bytes>>>::default());
     let seen = ids.clone();
@@ -326,15 +328,13 @@ fn losing(router: Router, gate: Arc<AtomicBool>, again: bool) -> (Router, Arc<Mu
             let sent: Value = serde_json::from_slice(&body).unwrap();
             ids.lock().unwrap().push(sent["request_id"].as_str().unwrap().to_owned());
             let answer = next.run(Request::from_parts(head, Body::from(body))).await;
-            if answer.status().is_success() {
-                let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-                *given.lock().unwrap() = Some(body);
-                return StatusCode::BAD_GATEWAY.into_response();
+            if !answer.status().is_success() {
+                let given = given.lock().unwrap().clone();
+                return given.map_or(answer, IntoResponse::into_response);
             }
-            let given = given.lock().unwrap().clone().filter(|_| again);
-            given.map_or(answer, |given| {
-                ([("content-type", "application/json")], given).into_response()
-            })
+            let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+            *given.lock().unwrap() = Some(body.clone());
+            if loses { StatusCode::BAD_GATEWAY.into_response() } else { body.into_response() }
         }
     });
     (router.layer(layer), seen)
@@ -400,13 +400,59 @@ async fn what_a_dead_process_has_reserved_comes_back_by_a_replay() {
     spawn_blocking(move || drop(runtime)).await.unwrap();
     gate.store(true, SeqCst);
     let second = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    let complete = async || {
+        let url = second.url(&format!("/api/external/jobs/{GENERAL_JOB}/complete"));
+        let request = second.client.post(url).header("idempotency-key", "of-completion");
+        request.body(PROOF).send().await.unwrap().status()
+    };
+    assert_eq!(complete().await, StatusCode::UNPROCESSABLE_ENTITY, "it lacks its reservation_id");
     for replayed in [false, true] {
         let response = reserve(&second).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
         assert!(json(response).await["job"]["job_instructions"].is_string());
     }
-    // So does the id that a completion lacks.
-    second.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    // So does the id that the completion lacked.
+    assert_eq!(complete().await, StatusCode::OK);
     assert_eq!(second.sandbox.accepted(GENERAL_JOB), 1);
+}
+
+#[tokio::test]
+async fn a_reservation_that_was_not_written_before_the_process_died_comes_back_by_a_replay() {
+    let sandbox = Sandbox::new(Settings::default());
+    let (router, ids) = losing(sandbox.router(), Arc::new(AtomicBool::new(true)), false);
+    let upstream = serve(router).await;
+    let reserve = async |proxy: &TestProxy| {
+        let url = proxy.url(&format!("/api/external/jobs/{WORKFLOW_JOB}/reserve"));
+        let response = proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap();
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(json(response).await["job"]["job_instructions"].is_string());
+        replayed
+    };
+    let full = |folder: &Path, sql: &str| {
+        Connection::open(folder.join("proxy.db")).unwrap().execute_batch(sql).unwrap();
+    };
+    // A runtime of its own, so that all of it ends.
+    let (runtime, behind) = (Runtime::new().unwrap(), sandbox.clone());
+    let first = runtime.spawn(async move {
+        let first = TestProxy::in_front_of(behind, upstream, |_| {}).await;
+        let sql = "CREATE TRIGGER full BEFORE INSERT ON reservations
+                   BEGIN SELECT RAISE(FAIL, 'full'); END";
+        full(first.folder().path(), sql);
+        assert!(!reserve(&first).await);
+        assert_eq!(held(&first).await.len(), 1, "as long as it lives");
+        first.folder()
+    });
+    let folder = first.await.unwrap();
+    spawn_blocking(move || drop(runtime)).await.unwrap();
+    full(folder.path(), "DROP TRIGGER full");
+    let second = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    assert!(held(&second).await.is_empty());
+    for replayed in [false, true] {
+        assert_eq!(reserve(&second).await, replayed);
+        assert_eq!(held(&second).await[0]["workflow_token"], "held-by-proxy");
+    }
+    assert_eq!(ids.lock().unwrap().len(), 2);
+    second.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
 }

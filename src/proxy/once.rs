@@ -18,7 +18,7 @@ use crate::{
     policy::{Client, Denied},
     retry::{Next, Tries},
     sender::Sender,
-    store::{Claim, StoreError},
+    store::{Claim, StoreError, StoredAnswer},
     types::{Address, IdempotencyKey},
     upstream::Answer,
 };
@@ -31,7 +31,7 @@ struct Key {
     text: String,
     /// A hash of all that makes it the same call.
     fingerprint: [u8; 32],
-    /// Whether it is a completion's own, which keeps only success: after a refusal it may be sent again.
+    /// Whether it is a completion's own.
     is_own: bool,
 }
 
@@ -100,8 +100,9 @@ impl Proxy {
             Err(error) => Err(error),
         };
         let kept = match Ended::with(&result) {
-            Ended::Known(answer) if !key.is_own || answer.status.is_success() => {
-                self.store.settle(client, &key.text, &answer).await
+            // A completion that was refused may be sent again, as when its reservation is known again.
+            Ended::Known(answer) if !is_completion(call) || answer.status.is_success() => {
+                self.settle_key(asked, key, &answer).await
             }
             // The next request with this key reserves once more.
             Ended::NotMade if is_reserved => self.store.abandon(client, &key.text, None).await,
@@ -116,6 +117,23 @@ impl Proxy {
             tracing::error!(%error, "what became of an idempotency key is not on record");
         }
         if other_is_submitted { Err(key.taken(call)) } else { result }
+    }
+
+    /// Keeps the answer to a change; to a reserve with its reservation, if that is not on record yet.
+    async fn settle_key(
+        &self,
+        asked: Asked<'_>,
+        key: &Key,
+        answer: &StoredAnswer,
+    ) -> Result<(), StoreError> {
+        let client = asked.incoming.client.name.as_str();
+        let unsaved = self.reservations.unsaved_of(asked.sender.wallet(), asked.call);
+        let Some(reservation) = unsaved else {
+            return self.store.settle(client, &key.text, answer).await;
+        };
+        self.store.settle_reserve(client, &key.text, answer, &reservation).await?;
+        self.reservations.is_saved(&reservation);
+        Ok(())
     }
 
     /// Makes a change whose key is claimed.

@@ -11,6 +11,8 @@ use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    action::Effect,
+    call::Call,
     policy::Permit,
     reservation,
     store::{Reservation, Store, StoreError, Submission},
@@ -81,6 +83,12 @@ impl Reservations {
         if unsaved.is_some() { Ok(unsaved) } else { self.store.reservation(wallet, job).await }
     }
 
+    /// What a reserve has made and is not on record yet.
+    pub(super) fn unsaved_of(&self, wallet: Address, call: &Call) -> Option<Reservation> {
+        let job = call.id().filter(|_| call.action().effect == Effect::Reserves)?;
+        self.unsaved().get(&Key::new(wallet, job)).cloned()
+    }
+
     /// Those that run, the first to end first.
     pub(super) async fn running(&self) -> Result<Vec<Reservation>, StoreError> {
         let now = Timestamp::now();
@@ -142,7 +150,7 @@ impl Reservations {
     async fn save_later(self, reservation: Reservation, ending: CancellationToken) {
         while self.is_unsaved(&reservation) {
             if reservation::is_over(&reservation, Timestamp::now()) {
-                return self.no_longer_unsaved(&reservation);
+                return self.is_saved(&reservation);
             }
             let last = ending.is_cancelled();
             if self.save(&reservation).await.is_ok() || last {
@@ -157,7 +165,7 @@ impl Reservations {
 
     async fn save(&self, reservation: &Reservation) -> Result<(), StoreError> {
         self.store.keep_reservation(reservation, Timestamp::now()).await?;
-        self.no_longer_unsaved(reservation);
+        self.is_saved(reservation);
         Ok(())
     }
 
@@ -168,7 +176,8 @@ impl Reservations {
             .is_some_and(|unsaved| unsaved.ends == reservation.ends)
     }
 
-    fn no_longer_unsaved(&self, reservation: &Reservation) {
+    /// The reservation is on record now.
+    pub(super) fn is_saved(&self, reservation: &Reservation) {
         let key = Key::of(reservation);
         self.unsaved().retain(|held, unsaved| *held != key || unsaved.ends != reservation.ends);
     }

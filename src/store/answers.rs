@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Inner, Store, StoreError,
+    Inner, Reservation, Store, StoreError,
     callers::access_ended,
     error::Fault,
     held::{CallKey, Holder},
@@ -145,13 +145,27 @@ impl Store {
     ) -> Result<(), StoreError> {
         let answer = answer.clone();
         self.end(client, key, move |inner, transaction, call| {
-            let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
-            let changed = transaction
-                .prepare_cached(
-                    "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3",
-                )?
-                .execute(params![call.client, call.key, inner.run.name(), sealed])?;
-            if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+            keep_answer(inner, transaction, call, &answer)
+        })
+        .await
+    }
+
+    /// The same for a reserve, with its reservation that could not be written before: both or neither, so
+    /// that a call that counts as interrupted brings it back.
+    ///
+    /// # Errors
+    /// See [`Store::settle`].
+    pub async fn settle_reserve(
+        &self,
+        client: &str,
+        key: &str,
+        answer: &StoredAnswer,
+        reservation: &Reservation,
+    ) -> Result<(), StoreError> {
+        let (answer, reservation) = (answer.clone(), reservation.clone());
+        self.end(client, key, move |inner, transaction, call| {
+            reservation.keep(&inner.seal, transaction)?;
+            keep_answer(inner, transaction, call, &answer)
         })
         .await
     }
@@ -388,6 +402,19 @@ pub(super) fn mark_sent(
         quiet
     ])?;
     if marked == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+}
+
+fn keep_answer(
+    inner: &Inner,
+    transaction: &Connection,
+    call: &CallKey,
+    answer: &StoredAnswer,
+) -> Result<(), Fault> {
+    let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
+    let sql = "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3";
+    let mut statement = transaction.prepare_cached(sql)?;
+    let changed = statement.execute(params![call.client, call.key, inner.run.name(), sealed])?;
+    if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
 }
 
 /// What the errors call it.

@@ -53,8 +53,6 @@ impl Store {
         let inner = self.0.clone();
         self.write(move |transaction| {
             purge(transaction, now)?;
-            let wallet = reservation.wallet.to_string();
-            submissions::delete(transaction, &wallet, reservation.job.as_str())?;
             reservation.keep(&inner.seal, transaction)
         })
         .await
@@ -106,8 +104,9 @@ impl Store {
 }
 
 impl Reservation {
-    fn keep(&self, seal: &Seal, transaction: &Connection) -> Result<(), Fault> {
+    pub(super) fn keep(&self, seal: &Seal, transaction: &Connection) -> Result<(), Fault> {
         let wallet = self.wallet.to_string();
+        submissions::delete(transaction, &wallet, self.job.as_str())?;
         let token = self.workflow_token.as_ref().map(|token| {
             seal.seal(&place(&wallet, self.job.as_str()), token.expose_secret().into())
         });

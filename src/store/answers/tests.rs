@@ -260,6 +260,31 @@ async fn a_call_whose_answer_cannot_be_written_counts_as_interrupted() {
 }
 
 #[tokio::test]
+async fn the_answer_to_a_reserve_is_not_kept_without_its_reservation() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let reservation = Reservation {
+        job: "job1".parse().unwrap(),
+        wallet: crate::types::Address::new([1; 20]),
+        client: "agent".to_owned(),
+        reservation_id: None,
+        ends: at(1800),
+        workflow_token: Some("t".repeat(100_000).into()),
+    };
+    claim(&store, 0).await;
+    sent(&store, QUIET).await.unwrap();
+    limit_growth(&store, 0).await;
+    let answer = answer("{}");
+    let settle = || store.settle_reserve("agent", "key", &answer, &reservation);
+    assert!(settle().await.unwrap_err().is_full());
+    assert_eq!(claim(&store, 1).await, interrupted(QUIET));
+    limit_growth(&store, 1000).await;
+    settle().await.unwrap();
+    assert_eq!(claim(&store, 2).await, Claim::Done(answer.clone()));
+    assert_eq!(store.reservations(at(0)).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_claim_that_cannot_be_written_is_nobodys() {
     let folder = Folder::new();
     let store = folder.open();

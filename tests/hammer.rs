@@ -350,6 +350,7 @@ impl Book {
             let reasons = denials.iter().map(|record| record.text("reason").unwrap());
             let reasons: Vec<_> = reasons.collect();
             match (call.status, call.code.as_deref()) {
+                (200, None) if call.replayed => assert_eq!(counts, (0, 0), "{}", call.id),
                 (_, None) => assert_eq!(counts, (1, 0), "{}: {}", call.id, call.status),
                 // What was signed in time is not told to who may no longer know it.
                 (409, Some("held_by_another")) if reasons == ["held_meanwhile"] => {
@@ -383,7 +384,7 @@ impl Book {
                 (409, Some("no_workflow_token")) => assert_eq!(counts, (0, 0), "{}", call.id),
                 (status, code) => panic!("{}: {status} {code:?}", call.id),
             }
-            assert!(!call.replayed, "no key was used");
+            assert!(!call.replayed || call.action.name == "job_complete", "it has its own key");
             (signed, denied) = (signed + counts.0, denied + counts.1);
         }
         let total = |book: &HashMap<_, Vec<_>>| book.values().map(Vec::len).sum::<usize>();

@@ -230,16 +230,19 @@ async fn a_proxy_that_refuses_is_named_as_the_cause() {
 async fn a_certificate_must_be_trusted_and_for_this_name() {
     let upstream = Upstream::start("127.0.0.1").await;
     let url = format!("https://{}", upstream.listen().await);
-    let server = start(&upstream.home(&[]), &url);
+    let home = upstream.home(&[]);
+    let server = start(&home, &url);
     assert_eq!(list(&server).await.status(), 200);
 
     let other = Upstream::start("127.0.0.1").await;
-    let detail = unreachable(&start(&other.home(&[]), &url)).await;
+    let home = other.home(&[]);
+    let detail = unreachable(&start(&home, &url)).await;
     assert!(detail.contains(": invalid peer certificate: "), "{detail}");
 
     let misnamed = Upstream::start(NAME).await;
     let url = format!("https://{}", misnamed.listen().await);
-    let detail = unreachable(&start(&misnamed.home(&[]), &url)).await;
+    let home = misnamed.home(&[]);
+    let detail = unreachable(&start(&home, &url)).await;
     assert!(detail.contains("not valid for name \"127.0.0.1\""), "{detail}");
 
     let proxy = Proxy::start(&other, ESTABLISHED).await;
@@ -254,7 +257,8 @@ async fn without_a_connection_nothing_was_sent() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", free.local_addr().unwrap());
     drop(free);
-    let detail = unreachable(&start(&upstream.home(&[]), &url)).await;
+    let home = upstream.home(&[]);
+    let detail = unreachable(&start(&home, &url)).await;
     assert!(detail.contains("onnection refused"), "{detail}");
 
     // It takes connections and says nothing, so that there is no TLS.

@@ -1,13 +1,16 @@
-use std::{fs, pin::pin};
+use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
 
 use futures_util::{future::join_all, poll};
-use rusqlite::types::Value;
+use rusqlite::{params, types::Value};
 
 use super::{
-    testing::{Folder, client, entry, id, key, limit_growth},
+    end::START,
+    record::chained,
+    schema::{MIGRATIONS, migrate},
+    testing::{Folder, WALLET, at, client, entry, id, key, limit_growth},
     *,
 };
-use crate::policy::Client;
+use crate::{policy::Client, types::Credential};
 
 fn verified(folder: &Folder) -> u64 {
     Journal::open(&folder.path()).unwrap().verify().unwrap().records
@@ -278,4 +281,38 @@ fn debug_shows_the_path_only() {
     let folder = Folder::new();
     let text = format!("{:?}", folder.open());
     assert_eq!(text, format!("Store {{ path: {:?}, .. }}", folder.path()));
+}
+
+/// As version 0.1.0 left it: without the marker, the head and the later tables.
+#[tokio::test]
+async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_reservations() {
+    const FIRST_VERSION: usize = 5;
+    let folder = Folder::new();
+    let state = folder.path().parent().unwrap().to_owned();
+    fs::create_dir(&state).unwrap();
+    let mut connection = folder.sqlite();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    migrate(&mut connection, &MIGRATIONS[..FIRST_VERSION]).unwrap();
+    let text = r#"{"kind":"signed","seq":1,"time":1800000000000}"#;
+    let record = params![text, chained(&START, text)];
+    connection.execute("INSERT INTO journal VALUES (1, ?1, ?2)", record).unwrap();
+    let rows = "
+        INSERT INTO clients (name, uid, allow, admin, created) VALUES ('ci', 7, 'all', 0, 0);
+        INSERT INTO reservations VALUES ('{WALLET}', 'job1', 'ci', 'r-1', 1800000001000, NULL);";
+    connection.execute_batch(&rows.replace("{WALLET}", WALLET)).unwrap();
+    drop(connection);
+    fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
+
+    for records in 1..=2 {
+        let store = folder.open();
+        let found = store.client_by(Credential::Uid(7), at(0)).await.unwrap();
+        assert_eq!(found.unwrap().name.as_str(), "ci");
+        assert_eq!(store.reservations(at(0)).await.unwrap()[0].job.as_str(), "job1");
+        assert!(marker::stands(&folder.path()).unwrap());
+        let verified = Journal::open(&folder.path()).unwrap().verify().unwrap();
+        assert_eq!((verified.records, verified.has_head), (records, true));
+        let ci = Entry { client: "ci".into(), client_added: Some(at(-1_800_000_000)), ..entry(1) };
+        store.sign_record(&ci, None).await.unwrap();
+    }
 }

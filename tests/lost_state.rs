@@ -7,6 +7,7 @@ mod binary;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -316,7 +317,7 @@ fn a_command_that_is_killed_while_it_changes_the_clients_keeps_no_proxy_from_its
         running.kill().unwrap();
         running.wait().unwrap();
         home.run(&["check"]).ok();
-        let is_there = home.run(&["client", "list"]).ok().contains("ci ");
+        let is_there = home.run(&["client", "list"]).stdout.contains("ci ");
         assert_eq!(is_marked(), is_there);
         is_there
     };
@@ -329,6 +330,51 @@ fn a_command_that_is_killed_while_it_changes_the_clients_keeps_no_proxy_from_its
             home.run(remove).told();
         }
     }
+}
+
+/// The database at `from` as it is when a process is killed that writes to it and has no log: with some
+/// of the changes, and a file beside it by which they are undone.
+fn copy_half_written(from: &Path, to: &Home) {
+    let connection = rusqlite::Connection::open(from).unwrap();
+    let change = "
+        PRAGMA cache_size = 1; BEGIN; CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(100000));
+        INSERT INTO t SELECT a FROM t; INSERT INTO t SELECT a FROM t;";
+    connection.execute_batch(change).unwrap();
+    to.write(DATABASE, "");
+    for end in ["", "-journal"] {
+        let from = format!("{}{end}", from.display());
+        let length = fs::copy(from, to.path(&format!("{DATABASE}{end}"))).unwrap();
+        assert!(length > 0);
+    }
+}
+
+#[test]
+fn a_state_that_was_only_begun_is_no_lost_one() {
+    let begun: [fn(&Home); 2] =
+        [|home| home.write(DATABASE, ""), |home| copy_half_written(&home.path("new.db"), home)];
+    for begin in begun {
+        let home = Home::with_wallet().with_password(PASSWORD);
+        begin(&home);
+        home.run(&["journal", "verify"]).fails(66, &["no such file, or nothing in it"]);
+        begin(&home);
+        home.run(&["check"]).ok();
+        begin(&home);
+        assert_eq!(as_stranger(&home.serve(&["serve"])), 200);
+    }
+}
+
+#[test]
+fn a_copy_whose_first_change_was_cut_short_is_read_as_it_was() {
+    let (home, token) = with_client();
+    home.run(&["backup", "copy.db"]).told();
+    let whole = home.run(&["journal", "verify"]).result();
+    let other = Home::with_wallet().with_password(PASSWORD);
+    copy_half_written(&home.path("copy.db"), &other);
+    assert_eq!(other.run(&["journal", "verify"]).result(), whole);
+    copy_half_written(&home.path("copy.db"), &other);
+    other.run(&["check"]).ok();
+    copy_half_written(&home.path("copy.db"), &other);
+    is_closed(&other, &token);
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl StoreError {
         &self.fault
     }
 
-    /// Whether there is no such file.
+    /// Whether there is no such file, or nothing in it.
     pub fn is_missing(&self) -> bool {
         matches!(self.fault, Fault::Missing)
     }
@@ -64,13 +64,16 @@ impl StoreError {
 /// What happened to a store. None of these texts holds a value that was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The file is to be read, and is not there.
-    #[error("there is no such file; `agentpmt-proxy serve` makes it, in the folder of --state")]
-    Missing,
-    /// The file that is open stands at its path no more.
+    /// The file is to be read, and is not there, or nothing was ever written to it.
     #[error(
-        "it was removed or moved away while the proxy runs; bring it back together with its -wal \
-         file, and the proxy goes on by itself; a restart begins with what stands there then"
+        "there is no such file, or nothing in it; `agentpmt-proxy serve` makes it, in the folder of \
+         --state"
+    )]
+    Missing,
+    /// The file that is open stands at its path no more, or was emptied.
+    #[error(
+        "it was removed or moved away, or emptied, while the proxy runs; bring it back together with \
+         its -wal file, and the proxy goes on by itself; a restart begins with what stands there then"
     )]
     Gone,
     /// Another database stands in the place of the one that was open.

@@ -50,12 +50,9 @@ fn make_or_open(path: &Path) -> Result<Connection, Fault> {
     }
     let connection = open_to_write(path)?;
     // Before anything is changed in it.
-    match content(&connection)? {
-        Content::Ours => {}
-        // Before the log, so that no file has pages and no tables.
-        Content::Nothing => check_new(path)?,
-        Content::Emptied => return Err(Fault::Empty),
-        Content::Foreign => return Err(Fault::Foreign),
+    match require_ours(path, &connection) {
+        Err(Fault::Missing) => {}
+        found => found?,
     }
     prepare(path, connection)
 }
@@ -67,12 +64,16 @@ pub(super) fn reopen(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::Gone);
     }
     let connection = open_to_write(path)?;
-    require_ours(path, &connection)?;
+    match require_ours(path, &connection) {
+        Err(Fault::Missing) => return Err(Fault::Gone),
+        found => found?,
+    }
     prepare(path, connection)
 }
 
 /// Brings a database to this version.
 fn prepare(path: &Path, mut connection: Connection) -> Result<Connection, Fault> {
+    // Before the log, so that no file has pages and no tables.
     migrate(&mut connection, MIGRATIONS)?;
     use_log(&connection)?;
     check_clients(path, &mut connection)?;
@@ -151,9 +152,16 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     guard(path)?;
     must_exist(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    require_ours(path, &connection)?;
+    let mut found = require_ours(path, &connection);
+    if found == Err(Fault::ReadOnly) {
+        // A process was killed while it made or changed the tables, and what it began is undone first.
+        connection = open_to_write(path)?;
+        connection.pragma_update(None, "query_only", true)?;
+        found = require_ours(path, &connection);
+    }
+    found.map_err(Fault::of_command)?;
     let is_of_this_version = version(&connection, MIGRATIONS.len())? == MIGRATIONS.len();
     if is_of_this_version && is_marked(path)? && !has_clients(&connection)? {
         return Err(lost_clients(path));
@@ -176,10 +184,12 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
     Err(Fault::Busy)
 }
 
+/// Refuses a database without the tables of this program. One in which nothing was ever written, as when
+/// the process that made it was killed, counts as not there.
 fn require_ours(path: &Path, connection: &Connection) -> Result<(), Fault> {
     match content(connection)? {
         Content::Ours => Ok(()),
-        Content::Nothing => check_new(path).and(Err(Fault::Empty)),
+        Content::Nothing => check_new(path).and(Err(Fault::Missing)),
         Content::Emptied => Err(Fault::Empty),
         Content::Foreign => Err(Fault::Foreign),
     }

@@ -258,7 +258,7 @@ fn an_empty_file_has_no_journal_to_read() {
     fs::create_dir(folder.path().parent().unwrap()).unwrap();
     fs::write(folder.path(), "").unwrap();
     let refused = Journal::open(&folder.path()).unwrap_err();
-    assert!(refused.to_string().contains("it holds no tables"), "{refused}");
+    assert!(refused.is_missing(), "{refused}");
 }
 
 #[cfg(unix)]

@@ -11,6 +11,7 @@
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
 
+mod boot;
 mod end;
 mod error;
 mod file;
@@ -63,7 +64,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
 };
 
@@ -71,7 +72,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use self::{
-    answers::Before, callers::Counted, held::Held, known::Known, losses::Losses,
+    answers::Before, boot::Clock, callers::Counted, held::Held, known::Known, losses::Losses,
     refusals::Refusals, run::Run, seal::Seal, worker::Worker, writer::Writer,
 };
 pub use self::{
@@ -111,6 +112,8 @@ struct Inner {
     refusals: Refusals,
     clients_required: AtomicBool,
     counted: Counted,
+    /// How the clock stood when the ends of reservations last followed it.
+    clock_ahead: AtomicI64,
 }
 
 impl Store {
@@ -129,6 +132,7 @@ impl Store {
         let seal = Arc::new(Seal::new(keys));
         head::check(path, &connection, &seal).map_err(failed)?;
         let before = Before::read(&connection).map_err(failed)?;
+        let clock_ahead = follow_clock(&connection);
         let (known, losses) = (Arc::<Known>::default(), Arc::<Losses>::default());
         let run = Arc::new(Run::new(file::folder(path)));
         let writer =
@@ -146,6 +150,7 @@ impl Store {
             refusals: Refusals::default(),
             clients_required: AtomicBool::new(false),
             counted: Counted::default(),
+            clock_ahead: AtomicI64::new(clock_ahead),
         })))
     }
 
@@ -180,6 +185,20 @@ impl Store {
         self.0.clients_required.store(true, Relaxed);
     }
 
+    /// Has the ends of what is held follow the clock, if that was set.
+    async fn follow_clock(&self) {
+        let Some(clock) = Clock::now() else { return };
+        if clock.is_at(self.0.clock_ahead.load(Relaxed)) {
+            return;
+        }
+        match self.write(move |transaction| clock.follow(transaction)).await {
+            Ok(()) => self.0.clock_ahead.store(clock.ahead, Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "the clock was set, and reservations do not follow it")
+            }
+        }
+    }
+
     /// Finds out whether records can be written at the moment, by writing something.
     ///
     /// # Errors
@@ -209,6 +228,16 @@ impl Store {
         let read = Box::pin(self.0.worker.read(read)).await;
         read.map_err(|fault| StoreError::new(&self.0.path, fault))
     }
+}
+
+/// Has the ends of what is held follow the clock as the file is opened. If that cannot be written now, the
+/// next change of what is held does it.
+fn follow_clock(connection: &Connection) -> i64 {
+    let Some(clock) = Clock::now() else { return 0 };
+    if let Err(fault) = clock.follow_at_start(connection) {
+        tracing::warn!(%fault, "whether the clock was set is not on record");
+    }
+    clock.ahead
 }
 
 impl fmt::Debug for Store {

@@ -85,6 +85,11 @@ impl Answer {
         let now = Timestamp::now();
         now.checked_sub(self.clock_ahead).unwrap_or(now)
     }
+
+    /// A time that has come by the upstream's clock and by this machine's.
+    pub(crate) fn past(&self) -> Timestamp {
+        self.upstream_now().min(Timestamp::now())
+    }
 }
 
 /// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod clock;
 mod common;
 
 use std::{
@@ -173,6 +174,49 @@ async fn over_tls_a_client_is_known_by_its_certificate() {
 async fn post(server: &Server, token: &str, path: &str) -> Response {
     let request = common::client().post(format!("{}/api/external{path}", server.place));
     request.bearer_auth(token).send().await.unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_takes_no_job_from_its_client() {
+    const DAYS: i64 = 24 * 3600;
+    let home = clock::with_a_clock_to_set();
+    let [token, other] = ["ci", "other"].map(|name| add(&home, name, &["--max-reservations", "1"]));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = format!("http://{}", serve_sandbox(&sandbox).await);
+    let start = || home.serve(&["serve", "--upstream", &upstream]);
+    let mut server = start();
+    let [reserve, complete] =
+        ["reserve", "complete"].map(|word| format!("/jobs/{GENERAL_JOB}/{word}"));
+    let elsewhere = format!("/jobs/{WORKFLOW_JOB}/reserve");
+    assert_eq!(post(&server, &token, &reserve).await.status(), StatusCode::OK);
+    // Set while it runs, kept over its death, set while it is dead, and set back.
+    for (ahead, dies) in [(2 * DAYS, false), (2 * DAYS, true), (-DAYS, true), (0, false)] {
+        if dies {
+            server.kill();
+        }
+        clock::set_ahead(&home, ahead);
+        if dies {
+            server = start();
+        }
+        let held = common::client().get(format!("{}/proxy/reservations", server.place));
+        let held = json(held.bearer_auth(&token).send().await.unwrap()).await;
+        let left = held["reservations"][0]["seconds_left"].as_i64().unwrap();
+        assert!((1600..=1801).contains(&left), "{left} with a clock that is {ahead} ahead");
+        let refused = problem(post(&server, &other, &reserve).await).await;
+        assert_eq!(refused["code"], "held_by_another", "{ahead}");
+        let third = "/jobs/68f0a1c27b3e4d5f60718203/reserve";
+        let refused = problem(post(&server, &token, third).await).await;
+        assert_eq!(refused["code"], "too_many_reservations", "{ahead}");
+        if ahead == 2 * DAYS && !dies {
+            // What is forgotten when another is remembered, is so by no clock that is wrong.
+            assert_eq!(post(&server, &other, &elsewhere).await.status(), StatusCode::OK);
+        }
+    }
+    let proof = common::client().post(format!("{}/api/external{complete}", server.place));
+    let done = proof.bearer_auth(&token).body(r#"{"proof_text":"done"}"#).send().await.unwrap();
+    assert_eq!(done.status(), StatusCode::OK);
+    assert_eq!(sandbox.accepted(GENERAL_JOB), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod clock;
 mod common;
 
 use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
@@ -15,7 +16,8 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
-use binary::{Home, PASSWORD};
+#[cfg(target_os = "linux")]
+use clock::{set_ahead, with_a_clock_to_set};
 use common::{
     GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, refusing, serve, serve_sandbox,
 };
@@ -600,24 +602,6 @@ async fn answers_at_rest_cannot_be_read() {
         found_key |= has("a-known-key");
     }
     assert!(found_key, "the search finds what is there in the clear");
-}
-
-/// A program whose wall clock is ahead by as much as [`set_ahead`] says.
-#[cfg(target_os = "linux")]
-fn with_a_clock_to_set() -> Home {
-    let home = Home::with_wallet().with_password(PASSWORD);
-    let library = home.path("ahead.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clock/ahead.c");
-    let mut compiler = std::process::Command::new("cc");
-    let compiled = compiler.args(["-shared", "-fPIC", source, "-o"]).arg(&library).status();
-    assert!(compiled.unwrap().success());
-    let ahead = home.path("ahead");
-    home.with("LD_PRELOAD", library.to_str().unwrap()).with("CLOCK_AHEAD", ahead.to_str().unwrap())
-}
-
-#[cfg(target_os = "linux")]
-fn set_ahead(home: &Home, seconds: u64) {
-    fs::write(home.path("ahead"), seconds.to_string()).unwrap();
 }
 
 #[cfg(target_os = "linux")]

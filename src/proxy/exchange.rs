@@ -254,7 +254,8 @@ impl Proxy {
         if result.as_ref().is_err_and(CallError::may_have_had_effect) {
             return;
         }
-        if let Err(error) = self.store.drop_pending(pending).await {
+        let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
+        if let Err(error) = self.store.drop_pending(pending, past).await {
             tracing::warn!(%error, "a reserve that has ended still counts");
         }
     }
@@ -289,7 +290,8 @@ impl Proxy {
                 Ok(Box::pin(self.keep_reservation(permit, job, answer)).await)
             }
             (Effect::Submits, Some(job)) if answer.status.is_success() => {
-                let kept = self.reservations.submitted(permit, job, &self.tasks, &self.ending);
+                let (tasks, ending) = (&self.tasks, &self.ending);
+                let kept = self.reservations.submitted(permit, job, answer.past(), tasks, ending);
                 Box::pin(kept).await;
                 Ok(answer)
             }
@@ -310,7 +312,7 @@ impl Proxy {
         let client = permit.client().to_string();
         let (job, ahead) = (job.clone(), answer.clock_ahead);
         let reservation = reserved.reservation(job, permit.wallet(), client, ahead);
-        self.reservations.keep(reservation, &self.tasks, &self.ending).await;
+        self.reservations.keep(reservation, answer.past(), &self.tasks, &self.ending).await;
         let exposes = self.expose_workflow_token.load(Relaxed);
         if let Some(body) = reserved.without_token.filter(|_| !exposes) {
             answer.body = body;

@@ -50,6 +50,7 @@ struct Submitted {
     job: Slug,
     client: String,
     reservation_id: Option<String>,
+    past: Timestamp,
 }
 
 impl Reservations {
@@ -57,19 +58,20 @@ impl Reservations {
         Self { store, unsaved: Arc::default() }
     }
 
-    /// Remembers a reservation. If that cannot be written now, a task tries again until it can, the
-    /// reservation is over, or `ending` is cancelled.
+    /// Remembers a reservation; `past` is a time that has surely come. If that cannot be written now, a
+    /// task tries again until it can, the reservation is over, or `ending` is cancelled.
     pub(super) async fn keep(
         &self,
         reservation: Reservation,
+        past: Timestamp,
         tasks: &TaskTracker,
         ending: &CancellationToken,
     ) {
         self.unsaved().insert(Key::of(&reservation), reservation.clone());
-        if let Err(error) = self.save(&reservation).await {
+        if let Err(error) = self.save(&reservation, past).await {
             let job = &reservation.job;
             tracing::error!(%job, %error, "a reservation is not on record yet");
-            tasks.spawn(self.clone().save_later(reservation, ending.clone()));
+            tasks.spawn(self.clone().save_later(reservation, past, ending.clone()));
         }
     }
 
@@ -107,6 +109,7 @@ impl Reservations {
         &self,
         permit: &Permit,
         job: &Slug,
+        past: Timestamp,
         tasks: &TaskTracker,
         ending: &CancellationToken,
     ) {
@@ -116,6 +119,7 @@ impl Reservations {
             job: job.clone(),
             client: unsaved.map_or_else(|| permit.client().to_string(), |unsaved| unsaved.client),
             reservation_id: permit.call().body().text("reservation_id"),
+            past,
         };
         if let Err(error) = self.submit(&submitted).await {
             tracing::error!(%job, %error, "the end of a reservation is not on record yet");
@@ -142,18 +146,23 @@ impl Reservations {
     }
 
     async fn submit(&self, submitted: &Submitted) -> Result<(), StoreError> {
-        let Submitted { wallet, job, client, reservation_id } = submitted;
+        let Submitted { wallet, job, client, reservation_id, past } = submitted;
         let id = reservation_id.as_deref();
-        self.store.submit_job(*wallet, job, client, id, Timestamp::now()).await
+        self.store.submit_job(*wallet, job, client, id, *past, Timestamp::now()).await
     }
 
-    async fn save_later(self, reservation: Reservation, ending: CancellationToken) {
+    async fn save_later(
+        self,
+        reservation: Reservation,
+        past: Timestamp,
+        ending: CancellationToken,
+    ) {
         while self.is_unsaved(&reservation) {
             if reservation::is_over(&reservation, Timestamp::now()) {
                 return self.is_saved(&reservation);
             }
             let last = ending.is_cancelled();
-            if self.save(&reservation).await.is_ok() || last {
+            if self.save(&reservation, past).await.is_ok() || last {
                 return;
             }
             tokio::select! {
@@ -163,8 +172,8 @@ impl Reservations {
         }
     }
 
-    async fn save(&self, reservation: &Reservation) -> Result<(), StoreError> {
-        self.store.keep_reservation(reservation, Timestamp::now()).await?;
+    async fn save(&self, reservation: &Reservation, past: Timestamp) -> Result<(), StoreError> {
+        self.store.keep_reservation(reservation, past).await?;
         self.is_saved(reservation);
         Ok(())
     }

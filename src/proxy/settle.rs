@@ -120,7 +120,8 @@ impl Proxy {
         match (exchange.permit.call().action().effect, &seen.answer) {
             (Effect::Submits, Some(answer)) => {
                 let permit = &exchange.permit;
-                self.reservations.submitted(permit, job, &self.tasks, &self.ending).await;
+                let past = answer.past();
+                self.reservations.submitted(permit, job, past, &self.tasks, &self.ending).await;
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
@@ -153,7 +154,8 @@ impl Proxy {
                 let client = permit.client().to_string();
                 let reservation = unseen(job.clone(), wallet, client, made, seen.answer.as_ref());
                 let ends = reservation.ends;
-                self.reservations.keep(reservation, &self.tasks, &self.ending).await;
+                let past = seen.answer.as_ref().map_or(Timestamp::MIN, Answer::past);
+                self.reservations.keep(reservation, past, &self.tasks, &self.ending).await;
                 ends
             }
         };

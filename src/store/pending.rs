@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, boot,
     error::Fault,
     reservations::{CLOCK_DIFFERENCE, delete},
     submissions,
@@ -58,12 +58,14 @@ impl Store {
     }
 
     /// Ends the count of a reserve whose outcome is known: after its reservation was kept, or when it
-    /// surely made none.
+    /// surely made none. Those that ended before `past`, a time that has surely come, are forgotten.
     ///
     /// # Errors
     /// It could not be written, so it counts until its end.
-    pub async fn drop_pending(&self, pending: Pending) -> Result<(), StoreError> {
+    pub async fn drop_pending(&self, pending: Pending, past: Timestamp) -> Result<(), StoreError> {
         self.write(move |transaction| {
+            boot::follow(transaction)?;
+            purge(transaction, past)?;
             let sql = "DELETE FROM pending_reservations WHERE id = ?1";
             transaction.prepare_cached(sql)?.execute([pending.0])?;
             Ok(())
@@ -84,6 +86,7 @@ impl Store {
         client: &ClientName,
         now: Timestamp,
     ) -> Result<Option<ClientName>, StoreError> {
+        self.follow_clock().await;
         let (job, client) = (job.clone(), client.clone());
         self.read(move |connection| {
             let found = holder(connection, HOLDER, wallet, &job, now)?;
@@ -99,7 +102,8 @@ impl Store {
 
     /// Forgets all reservations of a job, as its proof is submitted: the one that is remembered, and
     /// those that may have been made. The job stays the client's that held it, or else of the one
-    /// that is named here.
+    /// that is named here. Jobs that were submitted a month before `past`, a time that has surely come,
+    /// are forgotten.
     ///
     /// # Errors
     /// It could not be written.
@@ -109,11 +113,14 @@ impl Store {
         job: &Slug,
         client: &str,
         reservation_id: Option<&str>,
+        past: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (job, client) = (job.clone(), client.to_owned());
         let reservation_id = reservation_id.map(str::to_owned);
         self.write(move |transaction| {
+            boot::follow(transaction)?;
+            submissions::purge(transaction, past)?;
             let holder = holder(transaction, HOLDER, wallet, &job, now)?;
             let client = holder.as_ref().map_or(client.as_str(), ClientName::as_str);
             let (wallet, job) = (wallet.to_string(), job.as_str());
@@ -135,6 +142,7 @@ fn open(
     job: &Slug,
     now: Timestamp,
 ) -> Result<Opening, Fault> {
+    boot::follow(transaction)?;
     let other = holder(transaction, RESERVER, permit.wallet(), job, now)?;
     if other.is_some_and(|other| other != *permit.client()) && !permit.is_admin() {
         return Ok(Opening::Held);
@@ -145,7 +153,6 @@ fn open(
             return Ok(Opening::TooMany { running, until });
         }
     }
-    purge(transaction, now)?;
     insert(transaction, permit, job, now + COUNTED).map(Opening::Opened)
 }
 
@@ -222,13 +229,14 @@ fn insert(
     job: &Slug,
     ends: Timestamp,
 ) -> Result<Pending, Fault> {
-    let sql = "INSERT INTO pending_reservations (wallet, job, client, ends)
-               VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO pending_reservations (wallet, job, client, ends, boot)
+               VALUES (?1, ?2, ?3, ?4, ?5)";
     let id = transaction.prepare_cached(sql)?.insert(params![
         permit.wallet().to_string(),
         job.as_str(),
         permit.client().as_str(),
-        ends.as_millisecond()
+        ends.as_millisecond(),
+        boot::boot(),
     ])?;
     Ok(Pending(id))
 }
@@ -236,8 +244,8 @@ fn insert(
 const PURGE: &str = "DELETE FROM pending_reservations WHERE ends <= ?1";
 
 /// There are no more than calls in flight and answers lost within half an hour.
-fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {
-    transaction.prepare_cached(PURGE)?.execute([surely_over(now)])?;
+fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+    transaction.prepare_cached(PURGE)?.execute([surely_over(past)])?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, boot,
     error::Fault,
     seal::{Place, Seal},
     submissions,
@@ -40,19 +40,20 @@ pub struct Reservation {
 
 impl Store {
     /// Remembers a reservation, in place of an earlier one of the same wallet and job, and of what
-    /// was submitted for that. When this returns, it is on the disk.
+    /// was submitted for that. When this returns, it is on the disk. Those that ended a day before
+    /// `past`, a time that has surely come, are forgotten: not by a clock that is wrong.
     ///
     /// # Errors
     /// It could not be written.
     pub async fn keep_reservation(
         &self,
         reservation: &Reservation,
-        now: Timestamp,
+        past: Timestamp,
     ) -> Result<(), StoreError> {
         let reservation = reservation.clone();
         let inner = self.0.clone();
         self.write(move |transaction| {
-            purge(transaction, now)?;
+            purge(transaction, past)?;
             reservation.keep(&inner.seal, transaction)
         })
         .await
@@ -67,6 +68,7 @@ impl Store {
         wallet: Address,
         job: &Slug,
     ) -> Result<Option<Reservation>, StoreError> {
+        self.follow_clock().await;
         let key = (wallet.to_string(), job.to_string());
         let inner = self.0.clone();
         self.read(move |connection| {
@@ -86,6 +88,7 @@ impl Store {
     /// # Errors
     /// They cannot be read.
     pub async fn reservations(&self, now: Timestamp) -> Result<Vec<Reservation>, StoreError> {
+        self.follow_clock().await;
         let inner = self.0.clone();
         self.read(move |connection| {
             let sql = "SELECT wallet, job, client, reservation_id, ends, workflow_token
@@ -105,14 +108,15 @@ impl Store {
 
 impl Reservation {
     pub(super) fn keep(&self, seal: &Seal, transaction: &Connection) -> Result<(), Fault> {
+        boot::follow(transaction)?;
         let wallet = self.wallet.to_string();
         submissions::delete(transaction, &wallet, self.job.as_str())?;
         let token = self.workflow_token.as_ref().map(|token| {
             seal.seal(&place(&wallet, self.job.as_str()), token.expose_secret().into())
         });
         let sql = "INSERT OR REPLACE INTO reservations
-                   (wallet, job, client, reservation_id, ends, workflow_token)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                   (wallet, job, client, reservation_id, ends, workflow_token, boot)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         transaction.prepare_cached(sql)?.execute(params![
             wallet,
             self.job.as_str(),
@@ -120,6 +124,7 @@ impl Reservation {
             self.reservation_id,
             self.ends.as_millisecond(),
             token.transpose()?,
+            boot::boot(),
         ])?;
         Ok(())
     }
@@ -180,8 +185,8 @@ pub(super) fn delete(transaction: &Connection, wallet: &str, job: &str) -> Resul
     Ok(())
 }
 
-fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {
-    let oldest = now.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
+fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+    let oldest = past.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
     let sql = "DELETE FROM reservations WHERE rowid IN
                    (SELECT rowid FROM reservations WHERE ends <= ?1 ORDER BY ends LIMIT ?2)";
     transaction.prepare_cached(sql)?.execute(params![oldest, PURGED])?;

@@ -167,6 +167,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE TABLE archived (seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT;
     INSERT INTO archived VALUES (0, zeroblob(32));
 ",
+    "
+    -- One row: by how much the clock was ahead of the time since the machine started, in milliseconds.
+    CREATE TABLE clock (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        boot TEXT NOT NULL,
+        ahead INTEGER NOT NULL
+    ) STRICT;
+    -- The start of the machine since which an end was written.
+    ALTER TABLE reservations ADD COLUMN boot TEXT;
+    ALTER TABLE pending_reservations ADD COLUMN boot TEXT;
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

@@ -48,7 +48,6 @@ pub(super) fn insert(
     reservation_id: Option<&str>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    purge(transaction, now)?;
     let sql = "INSERT OR REPLACE INTO submissions (wallet, job, client, reservation_id, submitted)
                VALUES (?1, ?2, ?3, ?4, ?5)";
     let row = params![wallet, job, client, reservation_id, now.as_millisecond()];
@@ -62,8 +61,8 @@ pub(super) fn delete(transaction: &Connection, wallet: &str, job: &str) -> Resul
     Ok(())
 }
 
-fn purge(transaction: &Connection, now: Timestamp) -> Result<(), Fault> {
-    let oldest = now.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
+pub(super) fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+    let oldest = past.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
     let sql = "DELETE FROM submissions WHERE rowid IN
                    (SELECT rowid FROM submissions WHERE submitted <= ?1 ORDER BY submitted LIMIT ?2)";
     transaction.prepare_cached(sql)?.execute(params![oldest, PURGED])?;

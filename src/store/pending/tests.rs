@@ -66,7 +66,7 @@ async fn holder(store: &Store, job: &str, now: i64) -> Option<String> {
 }
 
 async fn submit(store: &Store, job: &str, now: i64) {
-    store.submit_job(wallet(), &slug(job), "boss", Some("r-1"), at(now)).await.unwrap();
+    store.submit_job(wallet(), &slug(job), "boss", Some("r-1"), at(now), at(now)).await.unwrap();
 }
 
 const HALF_AN_HOUR: i64 = 30 * 60;
@@ -130,13 +130,13 @@ async fn what_is_kept_counts_until_it_ends_or_its_proof_is_submitted() {
     for (job, ends) in [("job1", 600), ("job2", 900)] {
         let pending = opened(&store, &client, job, 0).await;
         keep(&store, &client, job, ends).await;
-        store.drop_pending(pending).await.unwrap();
+        store.drop_pending(pending, at(0)).await.unwrap();
     }
     assert_eq!(too_many(&store, &client, "job3", 0).await, (2, at(600)));
     assert_eq!(too_many(&store, &client, "job3", 599).await, (2, at(600)));
     submit(&store, "job2", 599).await;
     let pending = opened(&store, &client, "job3", 599).await;
-    store.drop_pending(pending).await.unwrap();
+    store.drop_pending(pending, at(0)).await.unwrap();
     drop(opened(&store, &client, "job3", 599).await);
     drop(opened(&store, &client, "job4", 600).await);
 }
@@ -148,7 +148,7 @@ async fn a_reserve_that_made_no_reservation_no_longer_counts() {
     let client = limited("ci", 1);
     let pending = opened(&store, &client, "job1", 0).await;
     assert_eq!(too_many(&store, &client, "job2", 0).await.0, 1);
-    store.drop_pending(pending).await.unwrap();
+    store.drop_pending(pending, at(0)).await.unwrap();
     assert_eq!(holder(&store, "job1", 0).await, None);
     drop(opened(&store, &client, "job2", 0).await);
 }
@@ -188,10 +188,10 @@ async fn a_job_counts_once_however_often_it_is_asked_for() {
     assert_eq!(too_many(&store, &client, "job3", 0).await, (2, at(HALF_AN_HOUR)));
     drop(opened(&store, &client, "job1", 0).await);
     // The end of one reserve takes nothing from another of the same job, nor what is kept.
-    store.drop_pending(first).await.unwrap();
+    store.drop_pending(first, at(0)).await.unwrap();
     assert_eq!(too_many(&store, &client, "job3", 0).await.0, 2);
     assert!(store.reservation(wallet(), &slug("job1")).await.unwrap().is_some());
-    store.drop_pending(second).await.unwrap();
+    store.drop_pending(second, at(0)).await.unwrap();
     drop(opened(&store, &client, "job3", 0).await);
 }
 
@@ -204,7 +204,7 @@ async fn a_job_has_a_holder_from_the_reserve_to_the_end_on_any_clock() {
     let pending = opened(&store, &ci, "job1", 0).await;
     assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some("ci"));
     keep(&store, &ci, "job1", 600).await;
-    store.drop_pending(pending).await.unwrap();
+    store.drop_pending(pending, at(0)).await.unwrap();
     for now in [0, 600, 604] {
         assert_eq!(holder(&store, "job1", now).await.as_deref(), Some("ci"), "{now}");
         assert!(matches!(open(&store, &other, "job1", now).await, Opening::Held), "{now}");
@@ -239,7 +239,7 @@ async fn a_submitted_job_stays_its_clients_until_it_is_reserved_again_or_a_month
     let pending = opened(&store, &other, "job1", 0).await;
     assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some("ci"));
     keep(&store, &other, "job1", 600).await;
-    store.drop_pending(pending).await.unwrap();
+    store.drop_pending(pending, at(0)).await.unwrap();
     assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some("other"));
     assert_eq!(store.submission(wallet(), &slug("job1")).await.unwrap(), None);
 
@@ -254,7 +254,7 @@ async fn an_admin_may_reserve_what_another_holds() {
     keep(&store, &client("ci"), "job1", 600).await;
     for client in [Client { admin: true, ..client("boss") }, Client::local()] {
         let pending = opened(&store, &client, "job1", 0).await;
-        store.drop_pending(pending).await.unwrap();
+        store.drop_pending(pending, at(0)).await.unwrap();
     }
     assert_eq!(holder(&store, "job1", 0).await.as_deref(), Some(name("ci").as_str()));
 }

@@ -48,7 +48,7 @@ async fn those_that_run_are_listed_the_first_to_end_first() {
     }
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["early", "late"]);
     assert!(store.reservation(wallet(), &slug("over")).await.unwrap().is_some());
-    store.submit_job(wallet(), &slug("early"), "ci", None, at(100)).await.unwrap();
+    store.submit_job(wallet(), &slug("early"), "ci", None, at(100), at(100)).await.unwrap();
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["late"]);
     assert!(store.reservation(wallet(), &slug("early")).await.unwrap().is_none());
 }
@@ -111,7 +111,7 @@ async fn a_reservation_is_found_by_either_case_of_its_job() {
     assert_eq!((found.job.as_str(), found.workflow_token.is_some()), (upper, true));
     store.keep_reservation(&reservation(lower, 3600), at(0)).await.unwrap();
     assert_eq!(jobs(&store.reservations(at(0)).await.unwrap()), [lower]);
-    store.submit_job(wallet(), &slug(upper), "agent", None, at(0)).await.unwrap();
+    store.submit_job(wallet(), &slug(upper), "agent", None, at(0), at(0)).await.unwrap();
     assert!(store.reservations(at(0)).await.unwrap().is_empty());
 }
 

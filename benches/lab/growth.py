@@ -123,7 +123,7 @@ class Rows:
         """By an administrator, who needs no reservation."""
         service, token = self.made("completions", "--admin")
         self.start(service)
-        path = f"/api/external/jobs/{JOBS[0]}/complete"
+        path = "/api/external/jobs/NUMBER/complete"
         load = Load(FEW_CONNECTIONS, tokens=(token,), paths=(path,))
         return [End(size(count), service, dataclasses.replace(load, body=body(count)))
                 for count in BODIES]

@@ -30,9 +30,15 @@ end
 
 local at = 0
 
+-- In place of this word of a path stands another number each time, as a completion goes up once.
+local number = os.time() * 1000000
+local numbered = read("LOAD_PATHS"):find("NUMBER") ~= nil
+
 function request()
   at = at % #requests + 1
-  return requests[at]
+  if not numbered then return requests[at] end
+  number = number + 1
+  return (requests[at]:gsub("NUMBER", string.format("%d", number), 1))
 end
 
 -- A pause before each request, of even distribution between nothing and twice the mean.

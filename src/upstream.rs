@@ -3,7 +3,6 @@
 mod connections;
 mod late;
 mod reach;
-mod slept;
 mod slots;
 
 use std::{error::Error, sync::Arc, time::Duration};

@@ -26,7 +26,8 @@ use tower::{
     util::BoxCloneSyncService,
 };
 
-use super::{USER_AGENT, slept::slept};
+use super::USER_AGENT;
+use crate::clock::slept;
 
 /// How long a connection that nobody uses stays open.
 const IDLE: Duration = Duration::from_secs(30);

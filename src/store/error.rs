@@ -121,8 +121,8 @@ pub enum Fault {
     Behind,
     /// The content is no database, or a damaged one.
     #[error(
-        "it is damaged or no database ({0}); move it away together with its -wal and -shm files, \
-         and start anew or from a copy"
+        "it is damaged or no database ({0}); bring it back from a copy in a new folder, or, to begin \
+         anew, move its folder away"
     )]
     Corrupt(String),
     /// A database without tables, where there should be records.
@@ -246,7 +246,10 @@ impl From<rusqlite::Error> for Fault {
             ErrorCode::DiskFull => Self::Full,
             ErrorCode::ReadOnly => Self::ReadOnly,
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt(text),
+            // The text of the failure, since that of a table may hold what was stored.
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                Self::Corrupt(failure.to_string())
+            }
             ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
                 Self::Io { doing: "open it", cause: text }
             }

@@ -253,6 +253,24 @@ fn a_file_whose_tables_were_removed_is_not_taken_for_a_new_one() {
 }
 
 #[test]
+fn a_damaged_database_is_refused_without_a_value_that_was_stored() {
+    let folder = Folder::new();
+    drop(folder.open());
+    folder.tamper(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET name = 'stored', sql = 'CREATE stored' WHERE name = 'probe';",
+    );
+    for refused in [
+        Store::open(&folder.path(), &[key(1)]).unwrap_err(),
+        Journal::open(&folder.path()).unwrap_err(),
+    ] {
+        let text = refused.to_string();
+        assert!(text.contains("is damaged") && text.contains("from a copy"), "{text}");
+        assert!(refused.is_damaged() && !text.contains("stored"), "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_has_no_journal_to_read() {
     let folder = Folder::new();
     fs::create_dir(folder.path().parent().unwrap()).unwrap();

@@ -70,6 +70,15 @@ pub(crate) fn write_hex<const N: usize>(
     f.write_str(str::from_utf8(digits).map_err(|_| fmt::Error)?)
 }
 
+/// Adds bytes to a text as lower-case hexadecimal digits.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+}
+
 /// An Ethereum address: 20 bytes, written as `0x` and 40 lower-case digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address([u8; 20]);

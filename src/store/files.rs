@@ -18,9 +18,9 @@ pub(super) struct Files([Option<(u64, u64)>; 3]);
 
 impl Files {
     /// Those that are there now.
-    pub(super) fn at(path: &Path) -> Result<Self, Fault> {
+    pub(super) fn at(paths: &[PathBuf; 3]) -> Result<Self, Fault> {
         let mut files = [None; 3];
-        for (file, path) in files.iter_mut().zip(paths(path)) {
+        for (file, path) in files.iter_mut().zip(paths) {
             *file = match fs::metadata(path) {
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
                 found => {

@@ -6,6 +6,7 @@
 //! no key, so their records come under it with the proxy's next one.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
@@ -20,9 +21,14 @@ use super::{
     file::folder,
     seal::{Place, Seal},
 };
+use crate::types::push_hex;
 
 /// How often it is read until two readings agree: another process may be writing it.
 const READINGS: usize = 100;
+
+/// The length of what seals it, in bytes, and that of the whole line.
+const SEALED: usize = 40;
+const LINE: usize = 20 + 1 + 64 + 1 + 2 * SEALED + 1;
 
 /// What the file holds.
 pub(super) struct Head {
@@ -58,8 +64,7 @@ impl Head {
     }
 
     fn is_sealed_by(&self, seal: &Seal) -> bool {
-        let words = words(&self.end);
-        seal.open(&place(&words), self.sealed.clone()).is_ok()
+        seal.open(&place(&words(&self.end)), self.sealed.clone()).is_ok()
     }
 }
 
@@ -69,15 +74,17 @@ pub(super) fn path(database: &Path) -> PathBuf {
 }
 
 /// Writes where the journal ends, which has to be on the disk already.
-pub(super) fn write(database: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
-    let words = words(end);
-    let sealed = hex::encode(seal.seal(&place(&words), Vec::new())?);
+pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
     // Always as long, so that it is written in place and by one call.
-    let line = format!("{} {} {sealed}\n", words[0], words[1]);
+    let mut line = words(end);
+    let sealed = seal.seal(&place(&line), Vec::with_capacity(SEALED))?;
+    line.push(' ');
+    push_hex(&mut line, &sealed);
+    line.push('\n');
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(path(database))?.write_all(line.as_bytes())
+        options.open(path)?.write_all(line.as_bytes())
     };
     write().map_err(Fault::io("write the journal-head beside it"))
 }
@@ -100,7 +107,8 @@ pub(super) fn require(database: &Path, connection: &Connection) -> Result<Option
 
 /// The same for a proxy, which also knows who has written it, and begins it if it is not there.
 pub(super) fn check(database: &Path, connection: &Connection, seal: &Seal) -> Result<(), Fault> {
-    let path = path(database).display().to_string();
+    let head = path(database);
+    let path = head.display().to_string();
     match require(database, connection)? {
         Some(head) if head.is_sealed_by(seal) => return Ok(()),
         Some(_) => tracing::warn!(
@@ -119,7 +127,7 @@ pub(super) fn check(database: &Path, connection: &Connection, seal: &Seal) -> Re
              is so after an upgrade or from a backup, and it is begun now"
         ),
     }
-    if let Err(fault) = write(database, &End::read(connection)?, seal) {
+    if let Err(fault) = write(&head, &End::read(connection)?, seal) {
         tracing::warn!(path, %fault, "if the end of the journal is cut off, that will not show");
     }
     Ok(())
@@ -141,10 +149,16 @@ fn lost(database: &Path, head: &Head) -> Fault {
     Fault::RecordsLost { seq: head.end.seq, head: path(database) }
 }
 
-fn words(end: &End) -> [String; 2] {
-    [format!("{:020}", end.seq), hex::encode(end.hash)]
+/// The number and the hash of the record, with room for the rest of the line.
+fn words(end: &End) -> String {
+    let mut words = String::with_capacity(LINE);
+    // A string takes all that is written to it.
+    let _ = write!(words, "{:020} ", end.seq);
+    push_hex(&mut words, &end.hash);
+    words
 }
 
-fn place(words: &[String; 2]) -> Place<'_> {
-    Place { what: "journal-head", row: [&words[0], &words[1]] }
+fn place(words: &str) -> Place<'_> {
+    let (seq, hash) = words.split_once(' ').unwrap_or_default();
+    Place { what: "journal-head", row: [seq, hash] }
 }

@@ -5,7 +5,7 @@
 //! the writer, which opens anew what has to be.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,7 +32,7 @@ impl Read {
 
 /// The connection that only reads.
 pub(super) struct Reader {
-    path: PathBuf,
+    paths: [PathBuf; 3],
     state: Mutex<State>,
 }
 
@@ -45,8 +45,8 @@ struct State {
 
 impl Reader {
     /// Reads nothing before it is allowed to.
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), state: Mutex::default() }
+    pub(super) fn new(paths: [PathBuf; 3]) -> Self {
+        Self { paths, state: Mutex::default() }
     }
 
     /// From now on these files may be read.
@@ -72,12 +72,12 @@ impl Reader {
     /// Takes the connection to the files that are at the path, if they may be read.
     fn connection(&self, state: &mut State) -> Option<Connection> {
         let (files, open) = (state.files?, state.connection.take());
-        let is_in_place = || Files::at(&self.path).is_ok_and(|found| found == files);
+        let is_in_place = || Files::at(&self.paths).is_ok_and(|found| found == files);
         if !is_in_place() {
             return None;
         }
         open.or_else(|| {
-            let connection = file::open_beside(&self.path).ok()?;
+            let connection = file::open_beside(&self.paths[0]).ok()?;
             is_in_place().then_some(connection)
         })
     }

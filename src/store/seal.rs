@@ -69,8 +69,9 @@ impl Seal {
 impl Place<'_> {
     /// Each part with its length before it, so that no two places have the same bytes.
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for part in [self.what, self.row[0], self.row[1]] {
+        let parts = [self.what, self.row[0], self.row[1]];
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
+        for part in parts {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }

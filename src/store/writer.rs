@@ -9,7 +9,14 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{
-    end::End, error::Fault, file, files::Files, head, known::Known, reader::Reader, run::Run,
+    end::End,
+    error::Fault,
+    file,
+    files::{Files, paths},
+    head,
+    known::Known,
+    reader::Reader,
+    run::Run,
     seal::Seal,
 };
 
@@ -17,6 +24,9 @@ use super::{
 /// stand at its path than those that it has open.
 pub(super) struct Writer {
     path: PathBuf,
+    /// Those of its files.
+    paths: [PathBuf; 3],
+    head: PathBuf,
     connection: Option<Connection>,
     /// The files that it has open.
     files: Files,
@@ -44,10 +54,13 @@ impl Writer {
         run: &Arc<Run>,
     ) -> Result<Self, Fault> {
         let end = End::read(&connection)?;
-        let (files, reader) = (Files::at(path)?, Arc::new(Reader::new(path)));
+        let paths = paths(path);
+        let (files, reader) = (Files::at(&paths)?, Arc::new(Reader::new(paths.clone())));
         reader.allow(files);
         Ok(Self {
             path: path.to_owned(),
+            paths,
+            head: head::path(path),
             connection: Some(connection),
             files,
             end,
@@ -73,7 +86,7 @@ impl Writer {
     /// Hands out the connection, which is to be given back if it is still of use.
     pub(super) fn take(&mut self) -> Result<Connection, Fault> {
         match self.connection.take() {
-            Some(connection) if Files::at(&self.path)? == self.files => Ok(connection),
+            Some(connection) if Files::at(&self.paths)? == self.files => Ok(connection),
             open => {
                 drop(open);
                 self.open_anew()
@@ -90,7 +103,7 @@ impl Writer {
     pub(super) fn hear_end(&mut self, end: End) {
         if end != self.end {
             // An older head shows less, and is no reason to refuse what is on record.
-            let _ = head::write(&self.path, &end, &self.seal);
+            let _ = head::write(&self.head, &end, &self.seal);
         }
         self.end = end;
     }
@@ -122,14 +135,14 @@ impl Writer {
     }
 
     fn open(&mut self) -> Result<Connection, Fault> {
-        let found = Files::at(&self.path)?;
+        let found = Files::at(&self.paths)?;
         let connection = file::reopen(&self.path)?;
         // Other processes may have gone on, and moved it into an archive.
         let is_archived = End::before(&connection)?.seq > self.end.seq;
         if !is_archived && !self.end.is_in(&connection)? {
             return Err(Fault::Replaced { seq: self.end.seq });
         }
-        let files = Files::at(&self.path)?;
+        let files = Files::at(&self.paths)?;
         if !files.is_same_database(&found) {
             return Err(Fault::Gone);
         }

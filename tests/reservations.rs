@@ -456,3 +456,26 @@ async fn a_reservation_that_was_not_written_before_the_process_died_comes_back_b
     assert_eq!(ids.lock().unwrap().len(), 2);
     second.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
 }
+
+#[tokio::test]
+async fn a_reserve_whose_answer_was_not_written_is_made_once_more_by_a_replay() {
+    let sandbox = Sandbox::new(Settings::default());
+    let (router, ids) = losing(sandbox.router(), Arc::new(AtomicBool::new(true)), false);
+    let proxy = TestProxy::in_front_of(sandbox, serve(router).await, |_| {}).await;
+    let set = |sql: &str| {
+        let database = proxy.folder().path().join("proxy.db");
+        Connection::open(database).unwrap().execute_batch(sql).unwrap();
+    };
+    set("CREATE TRIGGER full BEFORE UPDATE OF answer ON answers
+         BEGIN SELECT RAISE(FAIL, 'full'); END");
+    for (replayed, sent) in [(false, 1), (false, 2), (true, 2)] {
+        let url = proxy.url(&format!("/api/external/jobs/{WORKFLOW_JOB}/reserve"));
+        let response = proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
+        assert!(json(response).await["job"]["job_instructions"].is_string());
+        assert_eq!(ids.lock().unwrap().len(), sent);
+        assert_eq!(held(&proxy).await[0]["workflow_token"], "held-by-proxy");
+        set("DROP TRIGGER IF EXISTS full");
+    }
+}

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     CallError, Incoming, Proxy,
-    settle::{Earlier, Settled, is_silent},
+    settle::{Earlier, Lost, Settled, is_silent},
 };
 use crate::{
     action::Effect,
@@ -70,7 +70,15 @@ impl Proxy {
         let permit = client.permit(call.clone(), sender.wallet(), Some(&client.name), now);
         let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(quiet));
         let permit = permit.map_err(left_in_doubt)?;
-        self.settle(&Exchange::new(asked, permit), quiet).await
+        match self.settle(&Exchange::new(asked, permit), quiet).await {
+            // If it is the reservation that is held already, its instructions may be lost all the same.
+            Err(CallError::OutcomeUnknown { seen, .. })
+                if seen.took_effect(call.action().effect) == Some(true) =>
+            {
+                Ok(Settled::Reserved(Lost::new(seen, quiet)))
+            }
+            settled => settled,
+        }
     }
 
     /// Makes a call if the client may.

@@ -39,6 +39,14 @@ pub(super) struct Lost {
     made: Timestamp,
 }
 
+impl Lost {
+    /// The upstream was done with it by `quiet`.
+    pub(super) fn new(seen: JobStatus, quiet: Timestamp) -> Box<Self> {
+        let ago = clock::now().duration_since(quiet).max(SignedDuration::ZERO);
+        Box::new(Self { seen, made: Timestamp::now() - ago })
+    }
+}
+
 /// What is known of an earlier try of a change.
 pub(super) enum Earlier {
     /// It may have taken effect; the upstream may be at work on it until this time.
@@ -90,13 +98,12 @@ impl Proxy {
         let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
             return Err(CallError::unknown(JobStatus::default(), None));
         };
-        let made = Timestamp::now() - clock::now().duration_since(quiet).max(SignedDuration::ZERO);
         let mut pauses = Tries::new(false, exchange.deadline);
         loop {
             let asked = clock::now();
             let seen = exchange.job_status().await;
             match seen.took_effect(effect) {
-                Some(true) => return self.took_effect(exchange, job, seen, quiet, made).await,
+                Some(true) => return self.took_effect(exchange, job, seen, quiet).await,
                 Some(false) if asked >= quiet => return Ok(Settled::NotMade(seen)),
                 Some(false) => {}
                 None => return Err(CallError::unknown(seen, Some(quiet))),
@@ -114,7 +121,6 @@ impl Proxy {
         job: &Slug,
         seen: JobStatus,
         quiet: Timestamp,
-        made: Timestamp,
     ) -> Result<Settled, CallError> {
         let wallet = exchange.permit.wallet();
         match (exchange.permit.call().action().effect, &seen.answer) {
@@ -125,7 +131,7 @@ impl Proxy {
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
-                Ok(Settled::Reserved(Box::new(Lost { seen, made })))
+                Ok(Settled::Reserved(Lost::new(seen, quiet)))
             }
             // What is shown may be the reservation that is held already.
             _ => Err(CallError::unknown(seen, Some(quiet))),

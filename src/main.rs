@@ -34,9 +34,10 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
         Failure::Journal(_) | Failure::NoSuchHash { .. } => 1,
-        Failure::KeyAsArgument | Failure::NoAllow | Failure::Call(InvalidCall::IdCount { .. }) => {
-            EX_USAGE
-        }
+        Failure::KeyAsArgument
+        | Failure::NoAllow
+        | Failure::FaultWithoutSandbox
+        | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Exported { cause, .. } => match cause {
             ExportedError::Broken(_) => 1,
             ExportedError::Io(cause) if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,

@@ -89,13 +89,43 @@ fn a_sandbox_has_no_other_upstream_and_no_other_wallet() {
 }
 
 #[test]
+fn a_fault_without_a_sandbox_is_refused_whatever_else_is_given() {
+    let home = Home::with_wallet();
+    home.write("pw", PASSWORD);
+    let conflicting = [
+        ["--password-file", "pw"],
+        ["--upstream", "http://127.0.0.1:1"],
+        ["--wallet", WALLET],
+        ["--keys", "keys"],
+    ];
+    let says = "--fault needs --sandbox: faults belong to the sandbox, not to a real upstream";
+    let all = conflicting.concat();
+    for options in conflicting.iter().map(|options| &options[..]).chain([&all[..], &[]]) {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--fault", "slow"];
+        home.run(&[&serve, options].concat()).fails(2, &[says]);
+    }
+}
+
+#[test]
+fn a_proxy_that_would_call_itself_is_not_started() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    for url in ["http://127.0.0.1:9961", "http://localhost:9961"] {
+        for command in ["serve", "check"] {
+            let ran = home.run(&[command, "--listen", "127.0.0.1:9961", "--upstream", url]);
+            let says = "--upstream: it is one of the addresses that this proxy listens on; set it to the API";
+            ran.fails_at_length(78, &[says]);
+        }
+    }
+}
+
+#[test]
 fn an_address_that_others_reach_is_refused() {
     let home = Home::with_wallet().with_password(PASSWORD);
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         for command in [&["serve"] as &[&str], &["serve", "--sandbox"], &["check"]] {
             let ran = home.run(&[command, &["--listen", address]].concat());
             let ways = ["tls.certificate and tls.key", "behind_tls_proxy = true", "loopback only"];
-            ran.fails_at_length(78, &[&["--listen: "], &ways[..]].concat());
+            ran.fails_at_length(78, &[&["--listen: ", address], &ways[..]].concat());
         }
         let ran = home.run(&["sandbox", "--listen", address]);
         ran.fails_at_length(2, &["--listen", "loopback only"]);

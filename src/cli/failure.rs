@@ -166,6 +166,9 @@ pub enum Failure {
     /// Only systemd knows where the proxy listens.
     #[error("only systemd knows where the proxy listens; name the place with --listen")]
     NowhereToAsk,
+    /// A fault was asked for, and no sandbox that could have it.
+    #[error("--fault needs --sandbox: faults belong to the sandbox, not to a real upstream")]
+    FaultWithoutSandbox,
     /// The HTTPS client cannot start.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -48,7 +48,7 @@ pub(super) struct Serve {
     #[arg(long, conflicts_with_all = ["upstream", "wallet", "keys", "password_file"])]
     sandbox: bool,
     /// Make the sandbox misbehave; --help lists the kinds
-    #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", requires = "sandbox")]
+    #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]")]
     #[arg(long_help = super::sandbox::fault_help())]
     faults: Vec<Fault>,
     /// Where to listen: ADDRESS:PORT, unix:PATH or systemd; may be given several times
@@ -71,6 +71,10 @@ struct Start {
 
 impl Serve {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        // Not by clap's `requires`, which is silent where the missing option conflicts with a given one.
+        if !self.sandbox && !self.faults.is_empty() {
+            return Err(Failure::FaultWithoutSandbox);
+        }
         environment::move_password()?;
         let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
         let (settings, _throw_away) = match self.sandbox {

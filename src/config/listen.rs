@@ -32,6 +32,19 @@ impl ListenAddress {
         matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
     }
 
+    /// Whether a connection to an address comes here, as far as the port is known.
+    pub(super) fn takes(&self, to: SocketAddr) -> bool {
+        match self {
+            _ if to.port() == 0 => false,
+            Self::Tcp(own) => {
+                let takes_all = own.ip().is_unspecified() && to.ip().is_loopback();
+                own.port() == to.port() && (own.ip() == to.ip() || takes_all)
+            }
+            Self::Localhost(port) => *port == to.port() && value::LOOPBACK.contains(&to.ip()),
+            Self::Unix(_) | Self::Systemd => false,
+        }
+    }
+
     fn parse(text: &str, folder: &Path) -> Result<Self, InvalidSetting> {
         match text.strip_prefix("unix:") {
             Some("") => Err(InvalidSetting::EmptyPath),
@@ -72,9 +85,11 @@ pub(super) fn listen(given: &Given<'_>) -> Result<Vec<ListenAddress>, InvalidSet
     texts.map(|text| ListenAddress::parse(text.trim(), given.folder)).collect()
 }
 
-/// Which half of an address is missing from a text that is none.
+/// Which half of an address is missing from a text that is none, or what is too much.
 fn half_of_an_address(text: &str) -> InvalidSetting {
-    if text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok() {
+    if let Some(scheme) = ["http://", "https://"].into_iter().find(|it| text.starts_with(it)) {
+        InvalidSetting::ListenScheme(scheme)
+    } else if text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok() {
         InvalidSetting::ListenAddress
     } else if text == "localhost" || text.parse::<IpAddr>().is_ok() {
         InvalidSetting::ListenPort
@@ -123,6 +138,7 @@ mod tests {
         for text in ["127.0.0.1", "::1", "localhost"] {
             assert_eq!(parsed(text), Err(InvalidSetting::ListenPort), "{text}");
         }
+        assert_eq!(parsed("http://[::1]:1"), Err(InvalidSetting::ListenScheme("http://")));
         for text in [
             "",
             "localhost:",

@@ -2,7 +2,7 @@
 
 use std::{
     env, fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -31,13 +31,16 @@ pub enum InvalidSetting {
     /// An address alone.
     #[error("the port is missing: expected address and port, such as 127.0.0.1:8402")]
     ListenPort,
+    /// A URL.
+    #[error("leave out {0}: expected address and port, such as 127.0.0.1:8402")]
+    ListenScheme(&'static str),
     /// An address that other machines reach, without TLS.
     #[error(
-        "other machines reach this address, and tokens must not cross the network in the clear, so it \
+        "other machines reach {0}, and tokens must not cross the network in the clear, so it \
          needs TLS: set tls.certificate and tls.key, or behind_tls_proxy = true if a proxy in front \
          ends TLS; or listen on loopback only (127.0.0.1, [::1] or localhost)"
     )]
-    Exposed,
+    Exposed(SocketAddr),
     /// A setting that is of no use without another.
     #[error("it needs {0} as well")]
     Alone(&'static str),
@@ -77,6 +80,9 @@ pub enum InvalidSetting {
     /// More than scheme, host and port.
     #[error("the URL has {0}; only scheme, host and port are allowed")]
     UrlPart(&'static str),
+    /// An address of this proxy as its upstream, so that it would call itself.
+    #[error("it is one of the addresses that this proxy listens on; set it to the API")]
+    OwnAddress,
     /// Not a length of time.
     #[error("expected a duration with its unit, such as 5s or 1m 30s")]
     Duration,
@@ -102,6 +108,10 @@ pub enum InvalidSetting {
     Word(&'static str),
 }
 
+/// The addresses that `localhost` stands for.
+pub(super) const LOOPBACK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// Where the API is: scheme, host and port. It displays without a slash at the end, so that a path
 /// can follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,9 +126,19 @@ impl UpstreamUrl {
 
     /// Whether the host is this machine: 127.0.0.0/8, `[::1]` or `localhost`.
     pub fn is_loopback(&self) -> bool {
+        self.addresses().any(|address| address.ip().is_loopback())
+    }
+
+    /// The addresses that it names itself: both of loopback for `localhost`, none for any other name.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let host = self.0.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        let port = self.0.port_or_known_default().unwrap_or_default();
+        let ips = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(ip) => vec![ip],
+            Err(_) if host == "localhost" => LOOPBACK.to_vec(),
+            Err(_) => Vec::new(),
+        };
+        ips.into_iter().map(move |ip| (ip, port).into())
     }
 }
 

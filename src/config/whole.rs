@@ -1,6 +1,6 @@
 //! What only the settings together show: mistakes of the whole, and what a reload may change.
 
-use super::{Config, settings::SETTINGS, value::InvalidSetting};
+use super::{Config, ListenAddress, settings::SETTINGS, value::InvalidSetting};
 use crate::types::Address;
 
 impl Config {
@@ -24,14 +24,18 @@ impl Config {
     /// What does not go together: the setting to look at, and why.
     pub(super) fn contradictions(&self) -> Vec<(&'static str, InvalidSetting)> {
         let tls = &self.tls;
-        let exposed = self.listen.iter().any(|address| address.is_exposed());
+        let exposed = self.listen.iter().find_map(|address| match address {
+            ListenAddress::Tcp(exposed) if address.is_exposed() => Some(*exposed),
+            _ => None,
+        });
+        let is_own = |to| self.listen.iter().any(|address| address.takes(to));
         let found = [
             (
                 "wallet",
                 self.wallet.is_some_and(|wallet| !self.opens(wallet)),
                 InvalidSetting::NotAmong,
             ),
-            ("listen", exposed && !self.is_covered(), InvalidSetting::Exposed),
+            ("upstream.url", self.upstream.url.addresses().any(is_own), InvalidSetting::OwnAddress),
             (
                 "tls.certificate",
                 tls.certificate.is_some() && tls.key.is_none(),
@@ -48,8 +52,10 @@ impl Config {
                 InvalidSetting::Alone("tls.certificate"),
             ),
         ];
+        let exposed = exposed.filter(|_| !self.is_covered());
+        let exposed = exposed.map(|address| ("listen", InvalidSetting::Exposed(address)));
         let wrong = found.into_iter().filter(|(_, is_so, _)| *is_so);
-        wrong.map(|(key, _, problem)| (key, problem)).collect()
+        wrong.map(|(key, _, problem)| (key, problem)).chain(exposed).collect()
     }
 }
 
@@ -74,11 +80,41 @@ mod tests {
         let listen = "listen = ['127.0.0.1:1', '0.0.0.0:2']\n";
         let mistakes = load(&format!("\n{listen}")).unwrap_err();
         let [mistake] = &*mistakes else { panic!("{mistakes:?}") };
-        for words in ["2: listen: ", "tls.certificate", "tls.key", "behind_tls_proxy = true"] {
+        for words in
+            ["2: listen: ", "0.0.0.0:2", "tls.certificate", "tls.key", "behind_tls_proxy = true"]
+        {
             assert!(mistake.contains(words), "{words}: {mistake}");
         }
         for cover in ["behind_tls_proxy = true", "tls = {certificate = 'c', key = 'k'}"] {
             assert!(load(&format!("{listen}{cover}")).unwrap().is_covered(), "{cover}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_is_not_the_proxy_itself() {
+        let says = "upstream.url: it is one of the addresses that this proxy listens on; set it to the API";
+        let load = |listen: &str, url: &str| {
+            let cover = "behind_tls_proxy = true";
+            load(&format!("{cover}\nlisten = '{listen}'\n[upstream]\nurl = '{url}'"))
+        };
+        for (listen, url) in [
+            ("127.0.0.1:9961", "http://127.0.0.1:9961"),
+            ("127.0.0.1:9961", "http://localhost:9961"),
+            ("localhost:9961", "http://[::1]:9961"),
+            ("unix:p,[::1]:80", "http://localhost"),
+            ("0.0.0.0:443", "https://127.0.0.1"),
+            ("192.0.2.1:443", "https://192.0.2.1"),
+        ] {
+            assert_eq!(load(listen, url).unwrap_err(), [format!("4: {says}")], "{listen} {url}");
+        }
+        for (listen, url) in [
+            ("127.0.0.1:9961", "http://127.0.0.1:9962"),
+            ("127.0.0.1:9961", "http://[::1]:9961"),
+            ("127.0.0.1:0", "http://127.0.0.1:0"),
+            ("localhost:9961,systemd", "http://127.0.0.2:9961"),
+            ("0.0.0.0:443", "https://www.agentpmt.com"),
+        ] {
+            assert!(load(listen, url).is_ok(), "{listen} {url}");
         }
     }
 

@@ -16,10 +16,12 @@ pub(crate) const WALLET: &str = "wallet_address";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCall {
     /// An id of the path is not usable.
-    #[error("{name} cannot be used: {source}")]
+    #[error("{}; {source}", unusable(.name, .given))]
     Id {
         /// The id's name in the path.
         name: &'static str,
+        /// What was given for it.
+        given: String,
         /// What is wrong with it.
         source: InvalidValue,
     },
@@ -42,6 +44,19 @@ pub enum InvalidCall {
         /// The least value that is taken.
         min: u64,
     },
+}
+
+/// How much of an id that cannot be used is repeated, in characters.
+const MAX_REPEATED: usize = 64;
+
+/// What is wrong with an id, which is repeated in ASCII and not at any length.
+fn unusable(name: &str, given: &str) -> String {
+    if given.is_empty() {
+        return format!("{name} is empty");
+    }
+    let repeated: String = given.escape_default().take(MAX_REPEATED).collect();
+    let more = if given.escape_default().nth(MAX_REPEATED).is_some() { "…" } else { "" };
+    format!("{name} \"{repeated}{more}\" cannot be used")
 }
 
 /// A call that is fit to be signed: ids checked, envelope dropped, fixed fields filled in.
@@ -169,8 +184,9 @@ fn parse_ids<'a>(
     if ids.len() != action.id_names().count() {
         return Err(InvalidCall::IdCount { action, given: ids.len() });
     }
-    let parse =
-        |(name, id): (_, &str)| id.parse().map_err(|source| InvalidCall::Id { name, source });
+    let parse = |(name, id): (_, &str)| {
+        id.parse().map_err(|source| InvalidCall::Id { name, given: id.to_owned(), source })
+    };
     action.id_names().zip(ids).map(parse).collect()
 }
 
@@ -265,5 +281,15 @@ mod tests {
             assert!(matches!(call("job_status", &[id], ""), Err(InvalidCall::Id { .. })), "{id:?}");
         }
         assert!(matches!(call("job_status", &[], ""), Err(InvalidCall::IdCount { .. })));
+        let long = "é".repeat(100);
+        let cut = format!(r#"job_id "{}\u{{e…" cannot be used; "#, r"\u{e9}".repeat(10));
+        for (id, says) in [
+            ("", "job_id is empty; an id is 1 to 128"),
+            ("a b\n", r#"job_id "a b\n" cannot be used; an id is"#),
+            (&long, &cut),
+        ] {
+            let text = call("job_status", &[id], "").unwrap_err().to_string();
+            assert!(text.starts_with(says), "{text}");
+        }
     }
 }

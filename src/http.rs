@@ -8,6 +8,7 @@ mod head;
 mod instance;
 mod listener;
 mod log;
+mod nearest_path;
 mod open;
 mod peer;
 mod problem;
@@ -140,8 +141,11 @@ async fn call(
         client = auth::caller(&surface, &parts, Some((action, first_id))).await?;
     }
     // The only way to be rejected here is an id that is not UTF-8.
-    let invalid = |_| InvalidCall::Id { name: "an id of the path", source: InvalidValue::Slug };
-    let ids = ids.map_err(invalid)?;
+    let ids = ids.map_err(|_| InvalidCall::Id {
+        name: "an id of the path",
+        given: parts.uri.path().to_owned(),
+        source: InvalidValue::Slug,
+    })?;
     let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));

@@ -379,7 +379,12 @@ mod tests {
         let refused = |status, wish: Option<&str>| {
             let retry_after = wish.map(|wish| wish.parse().unwrap());
             let status = StatusCode::from_u16(status).unwrap();
-            Outcome::NoSession(SessionError::Refused { url: URL(), status, retry_after })
+            Outcome::NoSession(SessionError::Refused {
+                url: URL(),
+                status,
+                retry_after,
+                by_proxy: false,
+            })
         };
         for status in [429, 503] {
             let wait = Next::Again(Duration::from_secs(7));

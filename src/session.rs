@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// However long a session is said to live, it is renewed after this time.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What the `type` of a proxy's own error begins with.
+pub(crate) const ERROR_TYPE: &str = "urn:agentpmt-proxy:error:";
+
 /// Why there is no session. In every case the call has had no effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
@@ -50,6 +53,8 @@ pub enum SessionError {
         status: StatusCode,
         /// When it wants to be asked again.
         retry_after: Option<HeaderValue>,
+        /// Whether another proxy of this kind has answered.
+        by_proxy: bool,
     },
     /// A good answer without a usable nonce.
     #[error("{url} began a session without a usable session_nonce")]
@@ -184,10 +189,17 @@ impl Inner {
         let url = || self.upstream.url().to_owned();
         if !answer.status.is_success() {
             let retry_after = answer.headers.get(header::RETRY_AFTER).cloned();
-            return Err(SessionError::Refused { url: url(), status: answer.status, retry_after });
+            let (status, by_proxy) = (answer.status, is_of_proxy(answer));
+            return Err(SessionError::Refused { url: url(), status, retry_after, by_proxy });
         }
         Session::parse(answer, begun).ok_or_else(|| SessionError::NoNonce { url: url() })
     }
+}
+
+/// Whether an answer is an error of a proxy's own.
+fn is_of_proxy(answer: &Answer) -> bool {
+    let kind = loose::parse(&answer.body).and_then(|body| loose::field(body, "type"));
+    kind.and_then(loose::text).is_some_and(|kind| kind.starts_with(ERROR_TYPE))
 }
 
 #[derive(Debug)]

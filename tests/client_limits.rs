@@ -115,7 +115,7 @@ async fn of_a_burst_over_two_proxies_as_many_pass_as_the_rate_has_also_after_a_r
     other.proxy.flush().await;
     assert_eq!(records(&one, "signed").await.len(), 5);
     let denied = denials(&one, ["client", "action", "reason"]).await;
-    assert_eq!(denied, vec![["limited", "job_list", "rate"]; 27]);
+    assert_eq!(denied, vec![["limited", "job_list", "rate_exceeded"]; 27]);
     let counts = one.sandbox.counts();
     assert_eq!(counts.requests - counts.sessions, 5);
 
@@ -123,8 +123,10 @@ async fn of_a_burst_over_two_proxies_as_many_pass_as_the_rate_has_also_after_a_r
     other.proxy.drained().await;
     drop(other);
     let restarted = beside(&one, upstream).await;
-    let refused = agent.at(&restarted).post("/jobs/list", "").await;
-    assert_eq!(wait_of(refused).await.1, "rate_exceeded");
+    let refused = problem(agent.at(&restarted).post("/jobs/list", "").await).await;
+    assert_eq!(refused["code"], "rate_exceeded");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.starts_with("client limited may call 5/h; nothing was signed; call again in "));
 }
 
 #[tokio::test]
@@ -189,7 +191,7 @@ async fn of_reserves_at_once_over_two_proxies_as_many_pass_as_the_client_may_hol
     }
     other.proxy.flush().await;
     let denied = denials(&one, ["action", "reason"]).await;
-    assert_eq!(denied, vec![["job_reserve", "max_reservations"]; 5]);
+    assert_eq!(denied, vec![["job_reserve", "too_many_reservations"]; 5]);
     assert_eq!(records(&one, "signed").await.len(), 3);
 
     one.proxy.drained().await;
@@ -285,8 +287,10 @@ async fn right_and_rate_are_asked_for_before_the_body() {
     let answer = told_without_a_body(&reader, &proxy, "/jobs/list").await;
     assert!(answer.contains("x-agentpmt-proxy-error: rate_exceeded\r\n"), "{answer}");
     let denied = denials(&proxy, ["client", "action", "product", "reason"]).await;
-    let expected =
-        [["limited", "job_reserve", GENERAL_JOB, "action"], ["limited", "job_list", "-", "rate"]];
+    let expected = [
+        ["limited", "job_reserve", GENERAL_JOB, "not_allowed"],
+        ["limited", "job_list", "-", "rate_exceeded"],
+    ];
     assert_eq!(denied, expected);
 }
 
@@ -365,5 +369,8 @@ async fn a_flood_of_refusals_is_on_record_as_a_count() {
         |record: &Object| record.field("times").map_or(1, |times| times.as_str().parse().unwrap());
     assert_eq!((denied.len(), denied.iter().map(times).sum::<u64>()), (61, 200));
     let last = denied.last().unwrap();
-    assert_eq!(["client", "reason"].map(|name| last.text(name).unwrap()), ["flood", "expired"]);
+    assert_eq!(
+        ["client", "reason"].map(|name| last.text(name).unwrap()),
+        ["flood", "access_ended"]
+    );
 }

@@ -60,7 +60,7 @@ async fn only_what_is_allowed_is_signed_and_the_rest_is_on_record() {
             );
             assert!(problem["detail"].as_str().unwrap().contains(action.name), "{problem}");
             assert_eq!(requests, before, "{action}");
-            denied.push(["reader", action.name, GENERAL_JOB, "action"].map(str::to_owned));
+            denied.push(["reader", action.name, GENERAL_JOB, "not_allowed"].map(str::to_owned));
         } else {
             assert_eq!(response.status(), StatusCode::OK, "{action}");
         }
@@ -129,7 +129,7 @@ async fn nobody_but_its_client_and_an_admin_may_use_a_reservation() {
 
     let denied = reasons(&proxy, &other, WORKFLOW_JOB).await;
     assert_eq!(denied.len(), 6);
-    assert!(denied.iter().all(|[_, reason]| reason == "holder"), "{denied:?}");
+    assert!(denied.iter().all(|[_, reason]| reason == "held_by_another"), "{denied:?}");
     assert!(other.held().await.is_empty());
     assert_eq!(
         (one.held().await, admin.held().await),
@@ -156,7 +156,7 @@ async fn what_needs_a_reservation_is_denied_to_who_has_none() {
         assert_eq!(refused, (409, "not_reserved".to_owned()), "{path}");
     }
     let denied = denials(&proxy, ["reason"]).await;
-    assert_eq!(denied, [["not_held"], ["not_held"], ["not_held"]]);
+    assert_eq!(denied, [["not_reserved"]; 3]);
     assert_eq!(proxy.sandbox.counts().requests, 0);
 }
 
@@ -166,7 +166,7 @@ async fn a_job_that_was_reserved_before_there_were_clients_is_an_admins() {
     proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
     let agent = Agent::add(&proxy, &may("ci", "jobs"));
     let denied = reasons(&proxy, &agent, GENERAL_JOB).await;
-    assert!(denied.iter().all(|[_, reason]| reason == "holder"), "{denied:?}");
+    assert!(denied.iter().all(|[_, reason]| reason == "held_by_another"), "{denied:?}");
     let admin = Agent::add(&proxy, &Client { admin: true, ..may("admin", "jobs") });
     assert_eq!(admin.complete(GENERAL_JOB, "k").await.status(), StatusCode::OK);
 }
@@ -357,7 +357,7 @@ async fn of_two_clients_that_reserve_a_job_at_once_one_is_sent() {
     let good = answers.iter().filter(|answer| answer.status() == StatusCode::OK).count();
     assert_eq!((good, arrived.load(SeqCst)), (1, 1));
     let denied = denials(&proxy, ["reason"]).await;
-    assert!(denied.iter().all(|[reason]| reason == "holder"), "{denied:?}");
+    assert!(denied.iter().all(|[reason]| reason == "held_by_another"), "{denied:?}");
 }
 
 /// Answers the first reserve, once there is a permit, with the wish to send it again at once.
@@ -494,5 +494,5 @@ async fn a_status_that_was_asked_for_before_another_client_reserved_is_not_told(
     let (answer, ()) = timeout(LONG, join(other.post(&path, ""), reserve)).await.unwrap();
     let problem = problem(answer).await;
     assert_eq!((&problem["status"], &problem["code"]), (&409.into(), &"held_by_another".into()));
-    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "held_meanwhile"]]);
+    assert_eq!(denials(&proxy, ["client", "reason"]).await, [["other", "held_by_another"]]);
 }

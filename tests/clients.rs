@@ -84,7 +84,7 @@ async fn a_token_that_is_not_the_clients_is_refused_with_what_is_wrong_with_it()
         ("Bearer ghp_0123456789", "unknown_token"),
         ("Bearer ", "unknown_token"),
         ("Basic Y2k6Y2k=", "unknown_token"),
-        (token, "unknown_token"),
+        (token, "malformed_authorization"),
     ] {
         let problem = refusal(&proxy, Some(authorization)).await;
         assert_eq!(problem["code"], code, "{}", problem["detail"]);
@@ -94,7 +94,7 @@ async fn a_token_that_is_not_the_clients_is_refused_with_what_is_wrong_with_it()
     let two = proxy.client.post(proxy.url("/api/external/jobs/list"));
     let two = two.header("authorization", format!("Bearer {token}"));
     let two = two.header("authorization", format!("Bearer {token}")).send().await.unwrap();
-    assert_eq!(problem(two).await["code"], "unknown_token");
+    assert_eq!(problem(two).await["code"], "malformed_authorization");
     assert_eq!(proxy.sandbox.counts().requests, 0);
 }
 
@@ -215,7 +215,7 @@ async fn a_client_whose_time_is_over_is_told_so_and_that_is_on_record() {
     assert!(detail.contains("old") && detail.contains(&over.to_string()), "{detail}");
     running.ok("/jobs/list", "").await;
     let denied = denials(&proxy, ["client", "action", "product", "reason"]).await;
-    assert_eq!(denied, [["old", "job_reserve", GENERAL_JOB, "expired"]]);
+    assert_eq!(denied, [["old", "job_reserve", GENERAL_JOB, "access_ended"]]);
 }
 
 fn reserve() -> String {

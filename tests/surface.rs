@@ -245,6 +245,15 @@ async fn an_unknown_path_and_a_wrong_method_are_refused_and_nothing_is_sent() {
     {
         assert!(detail.contains(path), "{detail}");
     }
+    assert!(detail.starts_with("there is nothing at /metricz; "), "{detail}");
+    for (path, meant) in [
+        ("/job/list", "POST /api/external/jobs/list"),
+        ("/api/external/jobs/j-1/status/", "POST /api/external/jobs/j-1/status"),
+    ] {
+        let nowhere = proxy.client.post(proxy.url(path)).send().await.unwrap();
+        let detail = problem(nowhere).await["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with(&format!("did you mean {meant}? there is")), "{detail}");
+    }
     for (method, path, right) in [
         (Method::GET, "/api/external/jobs/list", "POST"),
         (Method::DELETE, "/api/external/jobs/j/workflow/w", "PUT"),
@@ -262,6 +271,23 @@ async fn an_unknown_path_and_a_wrong_method_are_refused_and_nothing_is_sent() {
         assert!(detail.ends_with(&curl), "{detail}");
     }
     assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_is_named_with_the_setting() {
+    let proxy = TestProxy::start().await;
+    let long = format!("https://{}", "a".repeat(500));
+    for (origin, says) in [
+        ("https://evil.example", "to allow it, add https://evil.example to allowed_origins"),
+        ("https://\"evil", "the web page https://\\\"evil, "),
+        (&*long, &format!("the web page {}, ", &long[..200])),
+        ("null", "does not say its origin"),
+    ] {
+        let request = proxy.client.get(proxy.url("/proxy/status")).header("origin", origin);
+        let problem = problem(request.send().await.unwrap()).await;
+        assert_eq!(problem["code"], "foreign_page");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+    }
 }
 
 #[tokio::test]

@@ -293,7 +293,7 @@ async fn an_upstream_that_knows_no_sessions_is_not_asked_again() {
     let cases =
         [(200, "<html>"), (303, ""), (303, "<html>"), (404, "<html>"), (403, "\n<!DOCTYPE")];
     let foreign = cases.map(|(status, body)| (status, body, "upstream_foreign"));
-    let refused = [404, 405].map(|status| (status, "{}", "session_failed"));
+    let refused = [400, 403, 404, 405, 409].map(|status| (status, "{}", "session_failed"));
     for (status, body, code) in foreign.into_iter().chain(refused) {
         let page = move || async move { (StatusCode::from_u16(status).unwrap(), body) };
         let upstream = serve(Router::new().fallback(page)).await;
@@ -305,6 +305,25 @@ async fn an_upstream_that_knows_no_sessions_is_not_asked_again() {
             assert!(problem["detail"].as_str().unwrap().contains("upstream.url"), "{problem}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_another_proxy_is_told_and_not_asked_again() {
+    let other = TestProxy::start().await;
+    let sandbox = Sandbox::new(Settings::default());
+    let other_key = |options: &mut Options| options.key = "43".repeat(32);
+    let proxy = TestProxy::in_front_of(sandbox, other.address, other_key).await;
+    for problem in problems(&proxy).await {
+        let told = (&problem["code"], &problem["retry"]);
+        assert_eq!(told, (&"session_failed".into(), &"never".into()), "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("409") && detail.contains("check that upstream.url is"),
+            "{detail}"
+        );
+        assert!(detail.ends_with("it looks like another agentpmt-proxy"), "{detail}");
+    }
+    assert_eq!(other.sandbox.counts().requests, 0);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(super) async fn caller(
         Ok(client) => match client.expires.filter(|end| *end <= now) {
             None => Ok(client),
             Some(ended) => {
-                Box::pin(refused.client(client.name.clone(), "expired")).await;
+                Box::pin(refused.client(client.name.clone(), "access_ended")).await;
                 Err(Problem::access_ended(&client.name, ended))
             }
         },

@@ -158,14 +158,18 @@ impl Guard {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (Some(origin), None) if self.allows(origin) => return Ok(Some(origin.clone())),
-            (Some(_), _) => return Err(Problem::foreign_page()),
+            (Some(origin), None) if origin != "null" => {
+                let origin = String::from_utf8_lossy(origin.as_bytes());
+                return Err(Problem::foreign_page(Some(&printable(&origin))));
+            }
+            (Some(_), _) => return Err(Problem::foreign_page(None)),
             (None, _) => {}
         }
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
         if sites.all(|site| ["same-origin", "none"].iter().any(|own| site == own)) {
             Ok(None)
         } else {
-            Err(Problem::foreign_page())
+            Err(Problem::foreign_page(None))
         }
     }
 

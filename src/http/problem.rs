@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use self::kind::{Kind, Row};
-use super::{MAX_BODY, OWN_PATHS};
+use super::{MAX_BODY, OWN_PATHS, nearest_path::nearest_path};
 use crate::{
     action::{ACTIONS, Action, Effect, SESSION_PATH},
     call::InvalidCall,
@@ -20,7 +20,7 @@ use crate::{
     job_status::JobStatus,
     policy::Denied,
     proxy::{CallError, NoPlace},
-    session::SessionError,
+    session::{ERROR_TYPE, SessionError},
     store::StoreError,
     types::{ClientName, InvalidToken, RequestId},
     upstream::UpstreamError,
@@ -37,6 +37,9 @@ const MOVED: &str = "the call had no effect, and redirects are not followed: set
 
 /// What to do about an upstream that is not the API.
 const FOREIGN: &str = "the call had no effect: check that upstream.url is the address of the API, and that nothing on the way answers in its place";
+
+/// What to do about an upstream that answers as this proxy does.
+const PROXY: &str = "the call had no effect: check that upstream.url is the address of the API; it looks like another agentpmt-proxy";
 
 /// The same for a change, which something may have followed.
 const FOREIGN_TO_CHANGE: &str = "check that upstream.url is the address of the API, and that nothing on the way answers in its place; then ask for the job's status";
@@ -115,7 +118,7 @@ impl Problem {
     pub(super) fn write(&self, request_id: &RequestId, mut headers: HeaderMap) -> Response {
         let Row { status, code, title } = self.kind.row();
         let mut body = json!({
-            "type": format!("urn:agentpmt-proxy:error:{code}"),
+            "type": format!("{ERROR_TYPE}{code}"),
             "title": title,
             "status": status.as_u16(),
             "detail": self.detail,
@@ -143,8 +146,10 @@ impl Problem {
         calls.extend(ACTIONS.iter().map(|action| format!("{} {}", action.method, action.path)));
         let own: Vec<_> =
             OWN_PATHS.iter().map(|(method, path)| format!("{method} {path}")).collect();
+        let meant = nearest_path(path);
+        let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
         let detail = format!(
-            "there is nothing at {path}; the calls are: {}; the proxy's own paths are: {}",
+            "{meant}there is nothing at {path}; the calls are: {}; the proxy's own paths are: {}",
             calls.join(", "),
             own.join(", ")
         );
@@ -210,9 +215,19 @@ impl Problem {
         Self::new(Kind::WrongHost, detail)
     }
 
-    pub(super) fn foreign_page() -> Self {
-        let detail = "the request comes from a web page, and pages may not use the wallet; if this \
-                      one may, add its origin to allowed_origins";
+    /// `origin` is that of the page, if it says one.
+    pub(super) fn foreign_page(origin: Option<&str>) -> Self {
+        let detail = match origin {
+            Some(origin) => format!(
+                "the request comes from the web page {origin}, and pages may not use the wallet; to \
+                 allow it, add {origin} to allowed_origins"
+            ),
+            None => {
+                "the request comes from a web page that does not say its origin, and pages may \
+                     not use the wallet; one that does can be added to allowed_origins"
+                    .to_owned()
+            }
+        };
         Self::new(Kind::ForeignPage, detail)
     }
 
@@ -231,9 +246,8 @@ impl Problem {
     pub(super) fn bad_token(invalid: &InvalidToken) -> Self {
         let kind = match invalid {
             InvalidToken::Mistyped => Kind::MistypedToken,
-            InvalidToken::Foreign | InvalidToken::Misplaced | InvalidToken::Several => {
-                Kind::UnknownToken
-            }
+            InvalidToken::Misplaced | InvalidToken::Several => Kind::MalformedAuthorization,
+            InvalidToken::Foreign => Kind::UnknownToken,
         };
         Self::new(kind, format!("the Authorization header cannot be used: {invalid}"))
     }
@@ -291,9 +305,10 @@ impl Problem {
                 Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
             }
             CallError::OtherWallet { .. } => Self::other_wallet(failure),
-            CallError::TooFast { wait } => {
-                let detail = format!("{failure}; nothing was signed, so send it again later");
-                Self::too_many(Kind::TooFast, detail, wait.as_secs() + 1)
+            CallError::TooFast { wait, .. } => {
+                let seconds = wait.as_secs() + 1;
+                let detail = format!("{failure}; nothing was signed; call again in {seconds} s");
+                Self::too_many(Kind::TooFast, detail, seconds)
             }
             CallError::TooManyReservations { until, .. } => {
                 let detail = format!(
@@ -411,10 +426,12 @@ impl Problem {
             SessionError::Upstream(UpstreamError::Unreachable { .. }) => UNREACHABLE,
             SessionError::Upstream(UpstreamError::Moved { .. }) => MOVED,
             SessionError::Upstream(UpstreamError::Foreign { .. }) => FOREIGN,
+            SessionError::Refused { by_proxy: true, .. } => PROXY,
             SessionError::Refused { status, .. } if is_foreign(*status) => FOREIGN,
             _ => Retry::Safe.advice(),
         };
-        let retry = if [MOVED, FOREIGN].contains(&advice) { Retry::Never } else { Retry::Safe };
+        let retry =
+            if [MOVED, FOREIGN, PROXY].contains(&advice) { Retry::Never } else { Retry::Safe };
         let detail = format!("{error}; {advice}");
         Self { retry_after, ..Self::new(kind, detail).retry(retry) }
     }
@@ -468,8 +485,13 @@ impl IntoResponse for Problem {
 
 /// Whether a session is refused so by what is not the API.
 fn is_foreign(status: StatusCode) -> bool {
-    let unknown = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::GONE];
-    status.is_redirection() || unknown.contains(&status)
+    let passing = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::TOO_EARLY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    status.is_redirection() || status.is_client_error() && !passing.contains(&status)
 }
 
 /// Whole seconds until then, if it has not come yet.

@@ -72,15 +72,14 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// The reason in a word, for the journal.
+    /// The reason in a word, for the journal: the `code` that the client gets.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Expired { .. } => "expired",
-            Self::Action { .. } => "action",
-            Self::Wallet { .. } => "wallet",
-            Self::Holder { .. } => "holder",
-            Self::Submitted { .. } => "submitted",
-            Self::NotHeld { .. } => "not_held",
+            Self::Expired { .. } => "access_ended",
+            Self::Action { .. } | Self::Wallet { .. } => "not_allowed",
+            Self::Holder { .. } => "held_by_another",
+            Self::Submitted { .. } => "already_submitted",
+            Self::NotHeld { .. } => "not_reserved",
         }
     }
 }

@@ -230,7 +230,7 @@ mod tests {
         let ends = |end: &str| Client { expires: Some(end.parse().unwrap()), ..client("jobs") };
         let permit = |client: &Client| client.permit(named("job_list"), WALLET, None, now());
         assert!(permit(&ends("2026-02-16T00:00:01Z")).is_ok());
-        assert_eq!(permit(&ends("2026-02-16T00:00:00Z")).unwrap_err().reason(), "expired");
+        assert_eq!(permit(&ends("2026-02-16T00:00:00Z")).unwrap_err().reason(), "access_ended");
     }
 
     #[test]
@@ -240,12 +240,12 @@ mod tests {
 
     #[test]
     fn a_job_of_another_client_is_out_of_reach() {
-        assert_eq!(denials(&client("jobs"), Some("other")), [Some("holder"); 6]);
+        assert_eq!(denials(&client("jobs"), Some("other")), [Some("held_by_another"); 6]);
     }
 
     #[test]
     fn a_job_that_nobody_holds_is_reserved_and_looked_at_but_not_completed() {
-        let not_held = Some("not_held");
+        let not_held = Some("not_reserved");
         let expected = [None, not_held, None, not_held, not_held, not_held];
         assert_eq!(denials(&client("jobs"), None), expected);
     }

@@ -47,9 +47,11 @@ impl Proxy {
             return Err(CallError::WalletNotHeld { wallet });
         }
         client.check(action, wallet, now)?;
-        match self.store.admit(client, action.changes(), now).await? {
-            Admission::Admitted => Ok(()),
-            Admission::Wait(wait) => Err(CallError::TooFast { wait }),
+        match (self.store.admit(client, action.changes(), now).await?, client.rate) {
+            (Admission::Wait(wait), Some(rate)) => {
+                Err(CallError::TooFast { client: client.name.clone(), rate, wait })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::{
     job_status::JobStatus,
-    policy::Denied,
+    policy::{Denied, Rate},
     session::SessionError,
     store::StoreError,
-    types::{Address, Slug},
+    types::{Address, ClientName, Slug},
     upstream::UpstreamError,
 };
 
@@ -49,8 +49,12 @@ pub enum CallError {
         wallet: Address,
     },
     /// The client calls more often than it may. Nothing was sent.
-    #[error("the client has used up its rate")]
+    #[error("client {client} may call {rate}")]
     TooFast {
+        /// The client.
+        client: ClientName,
+        /// How often it may call.
+        rate: Rate,
         /// When it may call again.
         wait: Duration,
     },
@@ -119,15 +123,15 @@ impl CallError {
         }
     }
 
-    /// Why the client was not let through, in a word, if it was not.
+    /// Why the client was not let through, as the `code` that it gets, if it was not.
     pub(super) fn denial(&self) -> Option<&'static str> {
         match self {
             Self::Denied(denied) => Some(denied.reason()),
-            Self::HeldMeanwhile { .. } => Some("held_meanwhile"),
-            Self::WalletNotHeld { .. } => Some("wallet_not_held"),
+            Self::HeldMeanwhile { .. } => Some("held_by_another"),
+            Self::WalletNotHeld { .. } => Some("not_allowed"),
             Self::OtherWallet { .. } => Some("other_wallet"),
-            Self::TooFast { .. } => Some("rate"),
-            Self::TooManyReservations { .. } => Some("max_reservations"),
+            Self::TooFast { .. } => Some("rate_exceeded"),
+            Self::TooManyReservations { .. } => Some("too_many_reservations"),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ pub struct Denial {
     pub action: &'static str,
     /// What it was to be done to, if the call names it.
     pub product: Option<Slug>,
-    /// Why, in a word, such as that of [`Denied::reason`](crate::policy::Denied::reason).
+    /// Why, as the `code` that the client gets, such as that of [`Denied::reason`](crate::policy::Denied::reason).
     pub reason: &'static str,
 }
 

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     WrongHost,
     ForeignPage,
     Unauthenticated,
+    MalformedAuthorization,
     MistypedToken,
     UnknownToken,
     NotAllowed,
@@ -129,11 +130,16 @@ impl Kind {
             Self::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated", "The caller is not known")
             }
+            Self::MalformedAuthorization => (
+                StatusCode::UNAUTHORIZED,
+                "malformed_authorization",
+                "The Authorization header is malformed",
+            ),
             Self::MistypedToken => {
                 (StatusCode::UNAUTHORIZED, "mistyped_token", "The token is damaged")
             }
             Self::UnknownToken => {
-                (StatusCode::UNAUTHORIZED, "unknown_token", "The token is nobody's")
+                (StatusCode::UNAUTHORIZED, "unknown_token", "No client has this token")
             }
             Self::NotAllowed => {
                 (StatusCode::FORBIDDEN, "not_allowed", "The client may not do that")

@@ -1,9 +1,10 @@
 //! The head: where the journal ended, in a file beside the database, so that an end that was cut off,
 //! or an older database in the place of a newer one, shows.
 //!
-//! It is written after each commit of a proxy, before anyone hears of it, and not synced: after a loss of power it may name an
-//! earlier record, never one that was not on the disk. It is sealed with the wallet's key. Commands have
-//! no key, so their records come under it with the proxy's next one.
+//! A proxy writes it after a commit, before anyone hears of that; if nobody waits for what was committed,
+//! about once a second. It is not synced. So it may name an earlier record, above all after a loss of
+//! power, but never one that was not on the disk. It is sealed with the wallet's key. Commands have no key,
+//! so their records come under it with the proxy's next one.
 
 use std::{
     fmt::Write as _,

@@ -253,7 +253,7 @@ fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: 
     };
     let mut transaction = Transaction::new(&connection, losses);
     changes.into_iter().for_each(|change| transaction.add(change));
-    match transaction.commit(|end| writer.hear_end(end)) {
+    match transaction.commit(|end, is_awaited| writer.hear_end(end, is_awaited)) {
         Ok(()) => writer.put_back(connection),
         // A full disk does a connection no harm.
         Err(Fault::Full) if undo(&connection).is_ok() => writer.put_back(connection),
@@ -316,14 +316,15 @@ impl<'c> Transaction<'c> {
         }
     }
 
-    /// Commits it, says where the journal ends, and then tells everyone whether it holds.
-    fn commit(self, hear_end: impl FnOnce(End)) -> Result<(), Fault> {
+    /// Commits it, says where the journal ends and whether anyone waits for that, and then tells everyone
+    /// whether it holds.
+    fn commit(self, hear_end: impl FnOnce(End, bool)) -> Result<(), Fault> {
         let committed = self.ended.and_then(|()| {
             let end =
                 self.chain.map_or_else(|| End::read(self.connection), |chain| Ok(chain.end()));
             let end = end?;
             execute(self.connection, "COMMIT")?;
-            hear_end(end);
+            hear_end(end, !self.answers.is_empty());
             Ok(())
         });
         self.losses.hear(self.records, &committed);

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -20,6 +21,9 @@ use super::{
     seal::Seal,
 };
 
+/// How much older than the journal the head may be where nobody waits for a record.
+const HEAD_AGE: Duration = Duration::from_secs(1);
+
 /// The connection that writes. It is opened anew when it is of no use any more, or when other files
 /// stand at its path than those that it has open.
 pub(super) struct Writer {
@@ -32,6 +36,9 @@ pub(super) struct Writer {
     files: Files,
     /// The end of the journal as it was seen last.
     end: End,
+    /// The same as when the head was written last.
+    in_head: End,
+    head_written: Option<Instant>,
     /// Reads the same files.
     reader: Arc<Reader>,
     /// Whether another process keeps it from writing.
@@ -64,6 +71,8 @@ impl Writer {
             connection: Some(connection),
             files,
             end,
+            in_head: end,
+            head_written: None,
             reader,
             held_up: watch::Sender::new(false),
             seal,
@@ -99,13 +108,16 @@ impl Writer {
         self.connection = Some(connection);
     }
 
-    /// Hears where the journal ends, now that it is on the disk.
-    pub(super) fn hear_end(&mut self, end: End) {
-        if end != self.end {
+    /// Hears where the journal ends, now that it is on the disk. The head says so before anyone who waits
+    /// for that goes on, and about once a second if it is only for records of the background.
+    pub(super) fn hear_end(&mut self, end: End, is_awaited: bool) {
+        self.end = end;
+        let is_due = || self.head_written.is_none_or(|written| written.elapsed() >= HEAD_AGE);
+        if end != self.in_head && (is_awaited || is_due()) {
             // An older head shows less, and is no reason to refuse what is on record.
             let _ = head::write(&self.head, &end, &self.seal);
+            (self.in_head, self.head_written) = (end, Some(Instant::now()));
         }
-        self.end = end;
     }
 
     /// Opens what stands at the path, as at the start, and only if the journal goes on from where it

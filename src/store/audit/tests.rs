@@ -36,6 +36,21 @@ async fn a_journal_holds_as_it_was_written() {
     assert_eq!(tail[1].fields().unwrap().field("status").unwrap().as_str(), "200");
 }
 
+#[tokio::test]
+async fn the_head_names_the_last_record_when_it_is_acknowledged() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let head = || Head::read(&folder.path()).unwrap().unwrap().end.seq;
+    for number in 1..=5 {
+        store.sign_record(&entry(number), None).await.unwrap();
+        assert_eq!(head(), u64::from(2 * number - 1));
+        // Nobody waits for this one before the next.
+        store.note(&entry(number)).await;
+    }
+    store.flush().await.unwrap();
+    assert_eq!((head(), verify(&folder)), (10, Ok(10)));
+}
+
 #[test]
 fn an_empty_journal_holds() {
     let folder = Folder::new();

@@ -135,11 +135,9 @@ fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-/// Opens a database that this process has open and has checked, to read what others write meanwhile.
-///
-/// It is not opened as a read-only file: what SQLite then finds of its log would count for all
-/// connections of the process.
-pub(super) fn open_beside(path: &Path) -> Result<Connection, Fault> {
+/// Opens a database that is there for queries alone, but not as a read-only file: what SQLite then finds
+/// of its log would count for all connections of the process.
+pub(super) fn open_for_queries(path: &Path) -> Result<Connection, Fault> {
     let connection = open_to_write(path)?;
     connection.pragma_update(None, "query_only", true)?;
     // Opens the log as well.
@@ -157,8 +155,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     let mut found = require_ours(path, &connection);
     if found == Err(Fault::ReadOnly) {
         // A process was killed while it made or changed the tables, and what it began is undone first.
-        connection = open_to_write(path)?;
-        connection.pragma_update(None, "query_only", true)?;
+        connection = open_for_queries(path)?;
         found = require_ours(path, &connection);
     }
     found.map_err(Fault::of_command)?;

@@ -77,7 +77,7 @@ impl Reader {
             return None;
         }
         open.or_else(|| {
-            let connection = file::open_beside(&self.paths[0]).ok()?;
+            let connection = file::open_for_queries(&self.paths[0]).ok()?;
             is_in_place().then_some(connection)
         })
     }

@@ -15,6 +15,7 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
+    thread,
 };
 
 use agentpmt_proxy::{
@@ -61,10 +62,19 @@ impl Disk {
     }
 }
 
-/// Fills a disk to the last byte.
+/// Fills a disk to the last byte. The system may find a little more a moment after it was full.
 fn fill(disk: &Path) {
     let mut file = File::create(disk.join("filler")).unwrap();
-    while file.write_all(&[0; 512]).is_ok() {}
+    let mut refused = 0;
+    while refused < 100 {
+        match file.write_all(&[0; 512]) {
+            Ok(()) => refused = 0,
+            Err(_) => {
+                refused += 1;
+                thread::yield_now();
+            }
+        }
+    }
 }
 
 impl Drop for Disk {

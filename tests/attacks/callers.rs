@@ -78,7 +78,7 @@ async fn whoever_has_no_good_token_is_refused() {
     let mut shared = Shared::new().await;
     let token = shared.add("ci", |_| {});
     let guess = ClientToken::random().expose().to_owned();
-    let unknown = "401 unknown_token";
+    let (unknown, malformed) = ("401 unknown_token", "401 malformed_authorization");
     let rows = [
         (String::new(), "401 unauthenticated"),
         ("x-forwarded-for: 127.0.0.1\nx-real-ip: 127.0.0.1\n".to_owned(), "401 unauthenticated"),
@@ -98,17 +98,17 @@ async fn whoever_has_no_good_token_is_refused() {
         (bearer(&format!("{token}\u{e4}")), unknown),
         (bearer(&format!("{token}␀")), "400"),
         (bearer(&token.to_uppercase()), unknown),
-        (bearer(&format!("\"{token}\"")), unknown),
+        (bearer(&format!("\"{token}\"")), malformed),
         (bearer(""), unknown),
         (bearer("' OR 1=1 --"), unknown),
         (bearer("null"), unknown),
-        (format!("authorization: Basic {token}\n"), unknown),
-        (format!("authorization: {token}\n"), unknown),
-        (format!("authorization: Bearer{token}\n"), unknown),
-        (format!("authorization: Bearer\t{token}\n"), unknown),
-        (bearer(&token).repeat(2), unknown),
-        (bearer(&guess) + &bearer(&token), unknown),
-        (bearer(&token) + "authorization: Basic bG9jYWw6\n", unknown),
+        (format!("authorization: Basic {token}\n"), malformed),
+        (format!("authorization: {token}\n"), malformed),
+        (format!("authorization: Bearer{token}\n"), malformed),
+        (format!("authorization: Bearer\t{token}\n"), malformed),
+        (bearer(&token).repeat(2), malformed),
+        (bearer(&guess) + &bearer(&token), malformed),
+        (bearer(&token) + "authorization: Basic bG9jYWw6\n", malformed),
     ];
     let rows = rows.iter().map(|(head, expected)| (head, list(head), *expected));
     shared.proxy.repels(rows).await;

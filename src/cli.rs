@@ -127,6 +127,16 @@ impl Settings {
         self
     }
 
+    /// The options by which `serve` gets the same, but for the wallet.
+    fn as_options(&self) -> String {
+        let file = self.file.as_ref().map(|path| ("config", path.display().to_string()));
+        let flags = self.flags.iter().filter(|(key, _)| *key != "wallet").cloned();
+        let option = |(key, value): (&str, String)| {
+            format!(" --{} {}", key.replace('_', "-"), in_shell(&value))
+        };
+        file.into_iter().chain(flags).map(option).collect()
+    }
+
     /// The configuration, with more flags of one command.
     fn load<const N: usize>(
         self,
@@ -146,6 +156,13 @@ fn given<const N: usize>(
 /// The value of an option that may be given several times, as the environment would have it.
 fn joined(values: &[String]) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
+}
+
+/// A word as a shell reads it.
+fn in_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    let quoted = || format!("'{}'", word.replace('\'', r"'\''"));
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { quoted() }
 }
 
 /// For options that are a number.

@@ -9,6 +9,14 @@ use rustix::fs::OFlags;
 pub use self::exposed::Exposed;
 pub(crate) use self::exposed::{check_secret, check_secret_folder, check_unchangeable, closing};
 
+/// What the system said about a temporary file, without its name, which nobody has chosen.
+pub(crate) fn without_path(error: io::Error) -> io::Error {
+    match error.to_string().rsplit_once(" at path ") {
+        Some((what, _)) => io::Error::new(error.kind(), what),
+        None => error,
+    }
+}
+
 /// Opens a file to read it. Anything but a regular file is refused: reading a pipe or a device may
 /// never end.
 ///

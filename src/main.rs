@@ -36,6 +36,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Journal(_) | Failure::NoSuchHash { .. } => 1,
         Failure::KeyAsArgument
         | Failure::NoAllow
+        | Failure::BodyForId { .. }
         | Failure::FaultWithoutSandbox
         | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Exported { cause, .. } => match cause {
@@ -74,6 +75,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::WrongPassword { .. } => EX_NOPERM,
         Failure::NoCertificate { .. }
         | Failure::Call(_)
+        | Failure::Refused(_)
         | Failure::Key(_)
         | Failure::PasswordNotUtf8
         | Failure::LongPassword { .. } => EX_DATAERR,
@@ -85,7 +87,11 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::EmptyPassword { .. }
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
-        Failure::FileExists { .. } | Failure::Socket(SocketError::NoSocket { .. }) => EX_CANTCREAT,
+        Failure::FileExists { .. }
+        | Failure::NoTemporary { .. }
+        | Failure::Socket(SocketError::NoSocket { .. } | SocketError::NoFolder { .. }) => {
+            EX_CANTCREAT
+        }
         Failure::Socket(SocketError::NoGroup { .. })
         | Failure::Exposed { .. }
         | Failure::NoClient { .. }
@@ -110,6 +116,6 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Store(error) if error.is_damaged() => EX_DATAERR,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => EX_NOINPUT,
         Failure::Io { cause, .. } if cause.kind() == ErrorKind::AlreadyExists => EX_CANTCREAT,
-        Failure::Store(_) | Failure::Io { .. } => EX_IOERR,
+        Failure::Store(_) | Failure::State(_) | Failure::Io { .. } => EX_IOERR,
     })
 }

@@ -48,6 +48,7 @@ mod clients;
 mod pending;
 mod reservations;
 mod submissions;
+mod usable;
 
 mod exported;
 
@@ -92,6 +93,7 @@ pub use self::{
     reservations::Reservation,
     stored_answer::StoredAnswer,
     submissions::Submission,
+    usable::check_usable,
 };
 pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;

@@ -248,11 +248,64 @@ fn explain_refuses_what_is_no_call() {
     let home = Home::new();
     home.run(&["explain", "job_lst"])
         .fails_at_length(2, &["'job_lst'", "job_reserve", "similar", "'job_list'"]);
-    home.run(&["explain", "job_status", "a b"]).fails(65, &["job_id", "1 to 128"]);
+    home.run(&["explain", "job_status", "a b"]).fails(65, &["job_id \"a b\" cannot", "1 to 128"]);
+    home.run(&["explain", "job_status", ""]).fails(65, &["job_id is empty; an id is"]);
     home.run(&["explain", "job_status"]).fails(2, &["/jobs/{job_id}/status", "not 0"]);
     home.run(&["explain", "job_list", "job-7", "{}"]).fails(2, &["/jobs/list", "not 1"]);
     home.run(&["explain", "job_list", "{"]).fails(65, &["the body", "not JSON"]);
     home.run(&["explain", "job_list", "{\"limit\": 0}"]).fails(65, &["limit", "at least 1"]);
+}
+
+#[test]
+fn explain_says_which_id_the_body_stands_in_for() {
+    let home = Home::new();
+    home.run(&["explain", "job_complete", "{\"proof_text\": \"done\"}"]).fails(
+        2,
+        &["job_complete needs a job_id before", "as in explain job_complete JOB_ID '{…}'"],
+    );
+    let update = home.run(&["explain", "job_workflow_update", "job-7", "{}"]);
+    update.fails(2, &["needs a job_id and a workflow_id before", "JOB_ID WORKFLOW_ID '{…}'"]);
+}
+
+#[test]
+fn explain_refuses_a_wallet_as_the_proxy_does() {
+    let home = Home::with_wallet();
+    let body = |wallet: &str| format!("{{\"wallet_address\": \"{wallet}\"}}");
+    home.run(&["explain", "job_list", &body("0x1")])
+        .fails(65, &["in the body is 0x1, but", WALLET]);
+    home.run(&["explain", "job_workflow_create", "job-7", &body("0x1")])
+        .fails(65, &["0x1", WALLET]);
+    home.run(&["explain", "job_list", &body(WALLET)]).ok();
+}
+
+#[test]
+fn check_refuses_what_serve_could_not_write_or_listen_on() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("file", "");
+    let listen = ["--listen", "unix:nonesuch/p.sock"];
+    let group = ["--config", "group.toml", "--listen", "unix:p.sock"];
+    home.write("group.toml", "[socket]\ngroup = 'nonesuch'");
+    for (options, code, says) in [
+        (&["--state", "file/state"][..], 74, "file/state/proxy.db: cannot"),
+        (&["--state", "file"], 74, "file/proxy.db: cannot"),
+        (&listen, 73, "the folder nonesuch does not exist; make it, or choose another path"),
+        (&["--listen", "unix:file"], 73, "file is no socket"),
+        (&group, 78, "this machine has no group nonesuch"),
+    ] {
+        for command in ["check", "serve"] {
+            let place: &[&str] = match (command, options.contains(&"--listen")) {
+                ("serve", false) => &["--listen", "127.0.0.1:0"],
+                _ => &[],
+            };
+            home.run(&[&[command], options, place].concat()).fails(code, &[says]);
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        return eprintln!("not tried: root may write anywhere");
+    }
+    home.write("closed/file", "");
+    home.set_mode("closed", 0o500);
+    home.run(&["check", "--state", "closed/state"]).fails(74, &["cannot write to its folder"]);
 }
 
 #[test]
@@ -263,10 +316,11 @@ fn check_shows_what_serve_would_do() {
     let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words: Vec<_> = words.collect();
     let key_file = home.path("keys/wallet.json");
-    let expected: [Vec<&str>; 8] = [
+    let expected: [Vec<&str>; 9] = [
         vec!["configuration", "proxy.toml"],
         vec!["listen", "http://127.0.0.1:9000"],
         vec!["callers", "every", "program", "on", "this", "machine"],
+        vec!["state", "state"],
         vec!["upstream", "https://www.agentpmt.com"],
         vec!["wallet", WALLET],
         vec!["key_file", key_file.to_str().unwrap()],

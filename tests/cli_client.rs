@@ -326,6 +326,17 @@ fn a_change_of_a_state_that_no_running_proxy_uses_says_so() {
 }
 
 #[test]
+fn a_wallet_without_a_key_is_warned_of() {
+    let home = Home::with_wallet();
+    let other = "0x00000000000000000000000000000000000000aa";
+    let ran = add(&home, "ci", &["--wallet", other]);
+    assert!(ran.stderr.contains("warning: ci has no wallet that it may use: "), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("no key file of {other}")), "{ran:?}");
+    token(&ran.result());
+    assert!(!add(&home, "bot", &["--wallet", binary::WALLET]).told().contains("warning"));
+}
+
+#[test]
 fn the_example_of_the_readme_adds_a_client() {
     let readme = include_str!("../README.md");
     let line = readme.lines().find_map(|line| line.strip_prefix("agentpmt-proxy client add "));

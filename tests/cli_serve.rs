@@ -89,6 +89,16 @@ fn a_port_in_use_is_told_before_the_password_is_asked_for() {
 }
 
 #[test]
+fn a_sandbox_with_no_room_for_its_folder_says_where_that_was_to_be() {
+    let ran = Home::new().with("TMPDIR", "/nonesuch").run(&["serve", "--sandbox"]);
+    ran.fails(
+        73,
+        &["folder in /nonesuch (TMPDIR): No such file", "set TMPDIR, or name a folder with"],
+    );
+    ran.keeps(&["agentpmt-sandbox-"]);
+}
+
+#[test]
 fn it_is_ready_while_the_upstream_is_down() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let home = home.with("AGENTPMT_PROXY_UPSTREAM__TIMEOUT", "1s");
@@ -147,7 +157,10 @@ fn the_sandbox_prints_requests_that_work() {
     let (_, wallet) = wallet.split_once("wallet    ").unwrap();
     server.is_ready(wallet);
     assert_eq!(server.line(), "  callers   every program on this machine");
-    assert!(server.line().starts_with("  state     /"));
+    let line = server.line();
+    let (state, add) = line.strip_prefix("  state     ").unwrap().split_once("  (").unwrap();
+    let command = format!("agentpmt-proxy client add NAME --allow jobs --state {state})");
+    assert!(state.starts_with('/') && add.ends_with(&command), "{line}");
     assert!(server.line().contains("/sandbox/faults"));
     assert_eq!(server.line(), "");
     assert!(server.line().starts_with("Try it"));
@@ -193,6 +206,19 @@ fn the_sandbox_has_the_clients_and_the_journal_of_its_state() {
         }
     }
     assert!(!home.path("real").exists(), "that of the configuration is another proxy's");
+}
+
+#[test]
+fn a_journal_that_shows_nothing_says_why() {
+    let home = Home::new();
+    let server = home.serve(&["serve", "--sandbox", "--state", "mine"]);
+    let tail =
+        |more: &[&str]| home.run(&[&["journal", "tail", "--state", "mine"], more].concat()).told();
+    assert!(tail(&[]).contains("nothing was signed or refused with this state yet"));
+    assert_eq!(server.request("POST", LIST).0, 200);
+    // A read is on record soon after its answer.
+    binary::until(|| tail(&[]).is_empty());
+    assert!(tail(&["--client", "ci"]).contains("no record matches --client, --job, --changes or"));
 }
 
 #[test]

@@ -110,6 +110,36 @@ fn what_is_no_key_is_refused_and_not_repeated() {
         ran.keeps(&[garbage, &key()[8..]]);
     }
     assert!(!home.path("keys").exists());
+    home.write("f.json", "{}");
+    let ran = home.run(&["wallet", "import", "f.json"]);
+    ran.fails(65, &["no key file", "run `agentpmt-proxy wallet import` without FILE and paste it"]);
+}
+
+#[test]
+fn the_next_step_after_a_new_wallet_has_the_same_options() {
+    let home = Home::new();
+    home.write("my pw", PASSWORD);
+    home.write("other.toml", "");
+    let new = ["wallet", "new", "--password-file", "my pw", "--keys", "l/keys"];
+    let told = home.run(&[&new[..], &["--config", "other.toml"]].concat()).told();
+    let serve = "agentpmt-proxy serve --config other.toml --keys l/keys --password-file 'my pw'\n";
+    assert!(told.ends_with(serve), "{told}");
+    assert!(home.run(&new).told().contains(" --wallet 0x"), "there are two");
+}
+
+#[test]
+fn a_short_password_is_warned_of_only_where_guessing_is_cheap() {
+    let home = Home::new();
+    home.write("short", &"ö".repeat(15));
+    home.write("long", &"ö".repeat(16));
+    for (password, light, warned) in
+        [("short", &["--light"][..], true), ("long", &["--light"], false), ("short", &[], false)]
+    {
+        let new = ["wallet", "new", "--password-file", password, "--keys", "keys"];
+        let ran = home.run(&[&new, light].concat());
+        assert_eq!(ran.stderr.contains("fewer than 16 characters"), warned, "{password}: {ran:?}");
+        ran.result();
+    }
 }
 
 #[test]

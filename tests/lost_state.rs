@@ -465,7 +465,10 @@ fn what_cannot_be_copied_leaves_no_file() {
     home.write(DATABASE, "no database at all");
     home.run(&["backup", "copy.db"]).fails(65, &["damaged or no database"]);
     let (home, _) = with_client();
-    home.run(&["backup", "no/such/folder.db"]).fails(74, &["folder.db: cannot make it"]);
+    home.run(&["backup", "no/such/folder.db"])
+        .fails(74, &["folder.db: the folder no/such does not exist; make it"]);
+    let archive = ["journal", "archive", "--before", "1d", "no/such/j.jsonl"];
+    home.run(&archive).fails(74, &["j.jsonl: the folder no/such does not exist"]);
     assert!(!home.path("copy.db").exists());
 }
 

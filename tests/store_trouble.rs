@@ -29,7 +29,7 @@ use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use binary::{Home, Server, until};
+use binary::{Home, PASSWORD, Server, until};
 use common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox};
 use http::StatusCode;
 use jiff::Timestamp;
@@ -213,7 +213,28 @@ fn a_new_state_on_a_full_or_read_only_disk_says_to_run_the_command_again() {
     assert!(disk.remount("ro"));
     for text in refused() {
         assert!(text.contains("be written to") && text.ends_with("run this again"), "{text}");
+        assert!(!text.contains("--state"), "only a proxy may be given another state: {text}");
     }
+    let state = disk.path().join("state");
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let run = |args: &[&str]| home.run(&[args, &["--state", state.to_str().unwrap()]].concat());
+    let served = run(&["serve", "--listen", "127.0.0.1:0"]);
+    served.fails_at_length(74, &["be written to", "with --state"]);
+    run(&["check"]).fails(74, &["be written to", "with --state"]);
+    let added = run(&["client", "add", "ci", "--allow", "jobs"]);
+    added.fails(74, &["be written to", "run this again"]);
+    assert!(!added.stderr.contains("--state"), "{added:?}");
+}
+
+#[test]
+fn a_copy_that_finds_no_room_is_to_be_written_elsewhere() {
+    let Some(disk) = Disk::mount() else { return };
+    let (home, _server, _) = sandbox();
+    fill(disk.path());
+    let copy = disk.path().join("copy.db");
+    let backup = home.run(&["backup", "--state", "state", copy.to_str().unwrap()]);
+    backup.fails(74, &["the disk is full; free some space, or write the copy to another disk"]);
+    assert!(!copy.exists());
 }
 
 #[test]

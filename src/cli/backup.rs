@@ -30,7 +30,7 @@ impl Backup {
             if error.is_damaged() {
                 return Err(error.into());
             }
-            complain(format_args!("that a copy is made is not on record: {error}"));
+            complain(format_args!("warning: this copy is not recorded in the journal: {error}"));
         }
         backup(&database, &self.file)?;
         tell(&format!("{} is the whole state of this moment.\n", self.file.display()));

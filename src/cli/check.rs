@@ -9,7 +9,12 @@ use super::{
     Failure, Settings, joined, listen, print,
     wallets::{self, Locked},
 };
-use crate::{config::Config, http::Tls, store::Journal, upstream::Upstream};
+use crate::{
+    config::{Config, ListenAddress},
+    http::{SocketFile, Tls},
+    store::{Journal, check_usable},
+    upstream::Upstream,
+};
 
 /// Check the configuration, the state and the key file, and print what `serve` would do
 ///
@@ -53,13 +58,19 @@ impl Check {
     }
 }
 
-fn rows(config: &Config) -> Result<[Row; 8], Failure> {
+fn rows(config: &Config) -> Result<[Row; 9], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
     match Journal::open(&config.database()) {
         Err(error) if error.is_missing() => {}
         journal => journal?.check_end()?,
+    }
+    check_usable(&config.database()).map_err(Failure::of_state)?;
+    for address in &config.listen {
+        if let ListenAddress::Unix(path) = address {
+            SocketFile::check(path, &config.socket)?;
+        }
     }
     let (callers, _) = listen::callers(config, &config.listen)?;
     let (first, others) = wallets::find(config)?;
@@ -81,6 +92,7 @@ fn rows(config: &Config) -> Result<[Row; 8], Failure> {
         row("configuration", source, "no file; defaults"),
         known("listen", listeners.join(", ")),
         known("callers", callers),
+        known("state", config.state.display().to_string()),
         known("upstream", config.upstream.url.to_string()),
         row("wallet", addresses.map(|all| all.join(", ")), "known once it is unlocked"),
         known("key_file", of_all(|wallet| wallet.key.path().display().to_string())),

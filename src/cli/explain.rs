@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     message::Message,
     policy::{Client, SignedPermit},
+    proxy::CallError,
     types::{Address, RequestId, SessionNonce},
 };
 
@@ -52,8 +53,16 @@ impl Explain {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let config = settings.load([])?;
         let (ids, body) = self.split();
-        let call = Call::new(self.action, ids, body.as_bytes())?;
+        if self.action.id_names().next().is_some() && ids.iter().any(|id| id.starts_with('{')) {
+            return Err(Failure::BodyForId { action: self.action });
+        }
+        let call = Call::new(self.action, ids.iter().map(String::as_str), body.as_bytes())?;
         let wallet = wallet(&config);
+        if let Some(wallet) = wallet
+            && let Some(named) = call.other_wallet(wallet)
+        {
+            return Err(Failure::Refused(CallError::other_wallet(named, wallet).into()));
+        }
         let permit =
             Client::local().permit(call, wallet.unwrap_or(UNKNOWN), None, Timestamp::now());
         let permit = permit.expect("the local client may do everything");
@@ -66,13 +75,12 @@ impl Explain {
     }
 
     /// The ids that the path needs come first; what follows is the body.
-    fn split(&self) -> (impl Iterator<Item = &str>, &str) {
+    fn split(&self) -> (&[String], &str) {
         let needed = self.action.id_names().count();
-        let (ids, body) = match self.values.split_last() {
-            Some((body, ids)) if self.values.len() > needed => (ids, body.as_str()),
-            _ => (&self.values[..], ""),
-        };
-        (ids.iter().map(String::as_str), body)
+        match self.values.split_last() {
+            Some((body, ids)) if self.values.len() > needed => (ids, body),
+            _ => (&self.values, ""),
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
+    action::Action,
     call::InvalidCall,
     config::{ListenAddress, Mistakes},
     http::{SocketError, TlsError},
     policy::Allow,
+    proxy::CallError,
     signer::{InvalidKey, keystore::KeystoreError},
     store::{Broken, ClientsError, ExportedError, StoreError, VerifyError},
     types::Address,
@@ -175,6 +177,9 @@ pub enum Failure {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state of a proxy cannot be written.
+    #[error("{0}, or name a folder on another disk with --state")]
+    State(StoreError),
     /// The journal is not as it was written.
     #[error(transparent)]
     Journal(#[from] Broken),
@@ -212,6 +217,15 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// The body of a call stands where an id belongs.
+    #[error("{}", no_id(.action))]
+    BodyForId {
+        /// The action.
+        action: &'static Action,
+    },
+    /// The proxy would refuse the call.
+    #[error("{0}; leave the field out, or name the wallet with --wallet")]
+    Refused(Box<CallError>),
     /// What was given is no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),
@@ -227,6 +241,17 @@ pub enum Failure {
     /// The operating system gave no thread, socket or signal to serve with.
     #[error("cannot serve: {cause}")]
     Runtime {
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// There is no room for the folder of a sandbox.
+    #[error(
+        "cannot make the sandbox's folder in {} (TMPDIR): {cause}; set TMPDIR, or name a folder with \
+         --state", folder.display()
+    )]
+    NoTemporary {
+        /// Where it was to be.
+        folder: PathBuf,
         /// What the system said.
         cause: io::Error,
     },
@@ -246,6 +271,13 @@ pub enum Failure {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+impl Failure {
+    /// For the state that a proxy is to use: only a proxy may be given another one.
+    pub(super) fn of_state(error: StoreError) -> Self {
+        if error.is_unwritable() { Self::State(error) } else { Self::Store(error) }
+    }
 }
 
 /// The text of the library, and what only the command line can add to it.
@@ -276,6 +308,12 @@ impl From<ClientsError> for Failure {
             error => Self::Clients(error),
         }
     }
+}
+
+fn no_id(action: &Action) -> String {
+    let names: Vec<_> = action.id_names().collect();
+    let (needed, shown) = (names.join(" and a "), names.join(" ").to_uppercase());
+    format!("{action} needs a {needed} before the body, as in explain {action} {shown} '{{…}}'")
 }
 
 fn cannot_listen(address: &SocketAddr, cause: &io::Error) -> String {

@@ -153,7 +153,9 @@ fn export(path: &Path) -> Result<(), Failure> {
     let journal = Records::open(path)?;
     // A full disk is no reason not to read it.
     if let Err(error) = record_deed(path, Deed::JournalExport) {
-        complain(format_args!("that the journal is printed is not on record: {error}"));
+        complain(format_args!(
+            "warning: that the journal is printed is not recorded in it: {error}"
+        ));
     }
     journal.export(|line| print(&format!("{line}\n")))
 }

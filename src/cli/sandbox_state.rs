@@ -1,6 +1,7 @@
 //! What `serve --sandbox` keeps: its state, and in it the wallet that only a sandbox knows.
 
 use std::{
+    env,
     fs::Permissions,
     io::{self, ErrorKind},
     os::unix::fs::PermissionsExt,
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use super::{Failure, Settings};
 use crate::{
     config::Config,
+    files,
     signer::{
         Signer,
         keystore::{Keystore, KeystoreError, ScryptCost},
@@ -34,7 +36,10 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     let io = |cause| Failure::Runtime { cause };
     let mut builder = tempfile::Builder::new();
     builder.prefix("agentpmt-sandbox-").permissions(Permissions::from_mode(0o700));
-    let folder = builder.tempdir().map_err(io)?;
+    let folder = builder.tempdir().map_err(|cause| Failure::NoTemporary {
+        folder: env::temp_dir(),
+        cause: files::without_path(cause),
+    })?;
     let path = folder.path().to_str().map(str::to_owned);
     let path = path.ok_or_else(|| io(io::Error::from(ErrorKind::InvalidFilename)))?;
     let new = [("state", Some(path)), ("clients", Some("optional".to_owned()))];

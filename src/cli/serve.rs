@@ -179,8 +179,10 @@ async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> 
     tokio::spawn(async move { sandbox.serve(upstream).await });
     let wallets = Wallets { first: sandbox_state::wallet(&start.config)?, others: Vec::new() };
     let upstream = "a sandbox inside this program; nothing leaves this machine";
+    let state = start.config.state.display();
+    let add = format!("agentpmt-proxy client add NAME --allow jobs --state {state}");
     let text = banner(&start, upstream, &wallets)?
-        + &format!("  state     {}  (add a client: --state)\n", start.config.state.display())
+        + &format!("  state     {state}  (add a client: {add})\n")
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
         + &examples(&start);
     let url = UpstreamUrl::on_this_machine(address.port());
@@ -199,7 +201,7 @@ async fn serve(
     let Start { settings, config, log, tls, listening, .. } = start;
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
-    let store = Store::open(&config.database(), &keys)?;
+    let store = Store::open(&config.database(), &keys).map_err(Failure::of_state)?;
     if config.clients_required {
         store.require_clients();
     }
@@ -228,8 +230,7 @@ fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Fa
     let (callers, all) = listen::callers(&start.config, start.listening.addresses())?;
     if all && !start.sandbox {
         tracing::warn!(
-            "{callers} may call; from the first client on, nobody else may: \
-             agentpmt-proxy client add NAME --allow jobs"
+            "{callers} may call until you add a client: agentpmt-proxy client add NAME --allow jobs"
         );
     }
     Ok(format!(

@@ -94,11 +94,12 @@ pub(super) struct Show {
 
 impl Wallet {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+        let options = settings.as_options();
         let config = settings.load([])?;
         let keystore = Keystore::new(&config.keys);
         match self {
-            Self::New(new) => new.run(&config, &keystore),
-            Self::Import(import) => import.run(&config, &keystore),
+            Self::New(new) => new.run(&config, &keystore, &options),
+            Self::Import(import) => import.run(&config, &keystore, &options),
             Self::List(list) => list.run(&config, &keystore),
             Self::Show(show) => show.run(&config),
             Self::Passwd(passwd) => passwd.run(&config),
@@ -108,16 +109,19 @@ impl Wallet {
 }
 
 impl New {
-    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+    fn run(self, config: &Config, keystore: &Keystore, options: &str) -> Result<(), Failure> {
         let password = password::Source::of(config).choose()?;
         let signer = Signer::random();
-        let path = keystore.save(&signer, &password, self.light.cost())?;
-        print_saved(signer.address(), &path, keystore, self.json)
+        let path = keystore.save(&signer, &password, self.light.cost(&password))?;
+        if self.json {
+            return print_row(signer.address(), &path);
+        }
+        print_saved(signer.address(), &path, keystore, options)
     }
 }
 
 impl Import {
-    fn run(self, config: &Config, keystore: &Keystore) -> Result<(), Failure> {
+    fn run(self, config: &Config, keystore: &Keystore, options: &str) -> Result<(), Failure> {
         let source = password::Source::of(config);
         let (signer, password) = match &self.file {
             // It is written anew under the same password, so that every key file here is alike.
@@ -134,20 +138,24 @@ impl Import {
                 (signer, source.choose()?)
             }
         };
-        let path = keystore.save(&signer, &password, self.light.cost())?;
-        print_saved(signer.address(), &path, keystore, self.json)
+        let path = keystore.save(&signer, &password, self.light.cost(&password))?;
+        if self.json {
+            return print_row(signer.address(), &path);
+        }
+        print_saved(signer.address(), &path, keystore, options)
     }
+}
+
+fn print_row(wallet: Address, path: &Path) -> Result<(), Failure> {
+    print(&format!("{}\n", row(Some(wallet), path)))
 }
 
 fn print_saved(
     wallet: Address,
     path: &Path,
     keystore: &Keystore,
-    json: bool,
+    options: &str,
 ) -> Result<(), Failure> {
-    if json {
-        return print(&format!("{}\n", row(Some(wallet), path)));
-    }
     let choice = match keystore.list()?.len() {
         0 | 1 => String::new(),
         _ => format!(" --wallet {wallet}"),
@@ -155,7 +163,7 @@ fn print_saved(
     print(&format!("{wallet}\n"))?;
     tell(&format!(
         "The key is in {}. Keep a copy of that file and of its password: without both, \
-         the wallet is lost.\nStart the proxy from the same folder with: agentpmt-proxy serve{choice}\n",
+         the wallet is lost.\nStart the proxy from the same folder with: agentpmt-proxy serve{options}{choice}\n",
         path.display()
     ));
     Ok(())

@@ -11,7 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::SocketConfig;
+use rustix::fs::{Access, access};
+
+use crate::{config::SocketConfig, files};
 
 /// The file of a socket that this process listens on. Dropped, it is removed if it is still ours.
 #[derive(Debug)]
@@ -41,6 +43,17 @@ pub enum SocketError {
     NoSocket {
         /// The file.
         path: PathBuf,
+    },
+    /// There is no such folder.
+    #[error(
+        "cannot listen on unix:{}: the folder {} does not exist; make it, or choose another path with \
+         --listen unix:PATH", .path.display(), .folder.display()
+    )]
+    NoFolder {
+        /// The socket.
+        path: PathBuf,
+        /// The folder.
+        folder: PathBuf,
     },
     /// The system has no such group.
     #[error("socket.group: this machine has no group {group}; name one that it has, or its number")]
@@ -72,10 +85,10 @@ impl SocketFile {
         check_vacant(path)?;
         // In a folder that nobody else can enter, so that there is no moment at which they could
         // connect.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = folder(path)?;
         let private = tempfile::Builder::new().prefix(".s").rand_bytes(6).tempdir_in(folder);
-        let private = private.map_err(failed("make a folder beside it"))?;
+        let private =
+            private.map_err(files::without_path).map_err(failed("make a folder beside it"))?;
         let made = private.path().join("s");
         let listener = UnixListener::bind(&made).map_err(failed("make it"))?;
         chown(&made, None, group).map_err(failed("give it to its group"))?;
@@ -84,6 +97,27 @@ impl SocketFile {
         let file = fs::symlink_metadata(&made).map_err(failed("look at it"))?;
         fs::rename(&made, path).map_err(failed("put it in its place"))?;
         Ok((listener, Self { path: path.to_owned(), device: file.dev(), inode: file.ino() }))
+    }
+
+    /// Whether it could listen at a path, as far as that shows without doing it: a program that listens
+    /// there may have ended by then.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn check(path: &Path, config: &SocketConfig) -> Result<(), SocketError> {
+        config.group.as_deref().map(group_id).transpose()?;
+        let may_write = access(folder(path)?, Access::WRITE_OK | Access::EXEC_OK);
+        may_write.map_err(|cause| SocketError::Io {
+            doing: "write to its folder",
+            path: path.to_owned(),
+            cause: cause.into(),
+        })?;
+        match fs::symlink_metadata(path) {
+            Ok(file) if !file.file_type().is_socket() => {
+                Err(SocketError::NoSocket { path: path.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where it is.
@@ -100,6 +134,16 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The folder of a socket, which must be there.
+fn folder(path: &Path) -> Result<&Path, SocketError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(SocketError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
 }
 
 /// Fails if there is anything at the path but a socket that nobody listens on.

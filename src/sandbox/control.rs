@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Value, json};
+use serde_json::{Value, error::Category, json};
 
 use super::{Counts, Sandbox, fault::Fault};
 
@@ -30,7 +30,11 @@ async fn add_fault(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
             (StatusCode::CREATED, Json(fault)).into_response()
         }
         Err(error) => {
-            let text = json!({"detail": format!("this is no fault: {error}")});
+            let what = match error.classify() {
+                Category::Data => "this is no fault",
+                _ => "the body must be JSON such as {\"kind\": \"slow\", \"times\": 2}",
+            };
+            let text = json!({"detail": format!("{what}: {error}")});
             (StatusCode::UNPROCESSABLE_ENTITY, Json(text)).into_response()
         }
     }

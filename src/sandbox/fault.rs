@@ -7,7 +7,8 @@ mod strike;
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 use crate::action::{ACTIONS, Action, SESSION_PATH};
 
@@ -103,7 +104,7 @@ pub enum InvalidFault {
     #[error("times is a whole number of at least 1; leave it out for always")]
     Times,
     /// Not a length of time.
-    #[error("delay is a duration with its unit, such as 500ms or 3s")]
+    #[error("delay is a text with its unit, such as \"500ms\" or \"3s\"")]
     Delay,
 }
 
@@ -131,8 +132,18 @@ struct Draft {
     kind: String,
     action: Option<String>,
     times: Option<u32>,
+    #[serde(default, deserialize_with = "delay")]
     delay: Option<String>,
     retry_after: Option<u32>,
+}
+
+/// A number has no unit, which is said instead of what the parser finds.
+fn delay<'de, D: Deserializer<'de>>(given: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(given)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(D::Error::custom(InvalidFault::Delay)),
+    }
 }
 
 impl TryFrom<Draft> for Fault {

@@ -52,8 +52,8 @@ pub fn archive(
     // After a loss of power it must not be an older one, whose record was moved.
     head::sync(path).map_err(of_database)?;
     let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
-    let folder = file::folder(archive);
-    let of_archive = |fault: Fault| StoreError::new(archive, fault.of_command());
+    let of_archive = |fault: Fault| StoreError::new(archive, fault.of_copy());
+    let folder = file::require_folder(archive).map_err(of_archive)?;
 
     // It has its name only when it is whole.
     let made = NamedTempFile::new_in(folder).map_err(Fault::io("make it"));

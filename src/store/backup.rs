@@ -8,6 +8,7 @@ use super::{
     error::{Fault, StoreError},
     file,
 };
+use crate::files;
 
 /// Copies the database at `path`, as it is at this moment, into one new file, for its owner alone. It
 /// works while a proxy runs, which does not wait for it.
@@ -15,15 +16,17 @@ use super::{
 /// # Errors
 /// The database cannot be read; or the copy cannot be written, or is there already.
 pub fn backup(path: &Path, copy: &Path) -> Result<(), StoreError> {
+    let folder = file::require_folder(copy).map_err(|fault| StoreError::new(copy, fault))?;
     let connection = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
     let write = || -> Result<(), Fault> {
         // It has its name only when it is whole.
-        let file = NamedTempFile::new_in(file::folder(copy)).map_err(Fault::io("make it"))?;
+        let file = NamedTempFile::new_in(folder).map_err(files::without_path);
+        let file = file.map_err(Fault::io("make it"))?;
         let name = file.path().to_str().ok_or(Fault::PathNotUtf8)?;
         connection.execute("VACUUM INTO ?1", [name])?;
         file.as_file().sync_all().map_err(Fault::io("write it"))?;
         file.persist_noclobber(copy).map_err(|failed| Fault::io("make it")(failed.error))?;
-        file::sync(file::folder(copy)).map_err(Fault::io("sync its folder"))
+        file::sync(folder).map_err(Fault::io("sync its folder"))
     };
-    write().map_err(|fault| StoreError::new(copy, fault.of_command()))
+    write().map_err(|fault| StoreError::new(copy, fault.of_copy()))
 }

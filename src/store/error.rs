@@ -55,6 +55,11 @@ impl StoreError {
         matches!(self.fault, Fault::AccessEnded)
     }
 
+    /// Whether a command found no room, or no right, to write.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(self.fault, Fault::NoRoom | Fault::NotWritable)
+    }
+
     /// Whether nothing can be written because the disk or a quota is full.
     pub fn is_full(&self) -> bool {
         matches!(self.fault, Fault::Full)
@@ -102,15 +107,17 @@ pub enum Fault {
     )]
     ReadOnly,
     /// The disk or a quota was full when a command began or wrote.
-    #[error(
-        "the disk is full; free some space, or name a folder on another disk with --state, and run \
-         this again"
-    )]
+    #[error("the disk is full; free some space, and run this again")]
     NoRoom,
+    /// The disk or a quota was full when a copy was written, or the disk or its folder took no writes.
+    #[error("{0} write the copy to another disk or folder")]
+    NoRoomForCopy(&'static str),
+    /// A copy was to be written into a folder that is not there.
+    #[error("the folder {} does not exist; make it, or name another", .0.display())]
+    NoFolder(PathBuf),
     /// The file, its folder or its disk took no writes when a command began or wrote.
     #[error(
-        "it cannot be written to; make the file, its folder and its disk writable, or name another \
-         folder with --state, and run this again"
+        "it cannot be written to; make the file, its folder and its disk writable, and run this again"
     )]
     NotWritable,
     /// Another process held the write lock for longer than a write may wait.
@@ -215,6 +222,15 @@ impl Fault {
         match self {
             Self::Full => Self::NoRoom,
             Self::ReadOnly => Self::NotWritable,
+            other => other,
+        }
+    }
+
+    /// The same for a copy that a command writes, beside the database.
+    pub(super) fn of_copy(self) -> Self {
+        match self {
+            Self::Full => Self::NoRoomForCopy("the disk is full; free some space, or"),
+            Self::ReadOnly => Self::NoRoomForCopy("it cannot be written to;"),
             other => other,
         }
     }

@@ -230,6 +230,12 @@ pub(super) fn folder(path: &Path) -> &Path {
     }
 }
 
+/// The folder that a new file is to be in, which must be there.
+pub(super) fn require_folder(path: &Path) -> Result<&Path, Fault> {
+    let folder = folder(path);
+    if folder.is_dir() { Ok(folder) } else { Err(Fault::NoFolder(folder.to_owned())) }
+}
+
 /// Makes an empty file, and the folder for it, for their owner alone. SQLite gives the same
 /// permissions to the files that it puts beside it.
 ///

@@ -7,11 +7,12 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
-use super::{Failure, print, tell, tell_if_unused};
+use super::{Failure, complain, print, tell, tell_if_unused};
 use crate::{
     cli::{count, number},
     config::Config,
     policy::{Allow, Client, Rate},
+    signer::keystore::Keystore,
     store::Clients,
     types::{CertificateHash, ClientName, ClientToken, Credential},
 };
@@ -74,6 +75,14 @@ impl Add {
         let client = self.client(config)?;
         let mut clients = Clients::create(&config.database())?;
         let first = clients.add(&client, &credential, Timestamp::now())?;
+        if let Some(wallet) = client.wallet
+            && let Err(error) = Keystore::new(&config.keys).find(Some(wallet))
+        {
+            complain(format_args!(
+                "warning: {} has no wallet that it may use: {error}",
+                client.name
+            ));
+        }
         let token = token.as_ref().map(ClientToken::expose);
         if json {
             let name = client.name.as_str();

@@ -63,9 +63,9 @@ impl Tail {
         let journal = Journal::open(path)?;
         let (entries, last) = self.last(&journal)?;
         if last == 0 {
-            complain("the journal is empty: no call was made with this state yet");
+            complain("the journal is empty: nothing was signed or refused with this state yet");
         } else if entries.is_empty() {
-            complain("no call fits");
+            complain("no record matches --client, --job, --changes or --since");
         }
         for entry in &entries {
             self.show(entry)?;

@@ -1,8 +1,12 @@
 //! What unlocking a key file costs.
 
 use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::signer::keystore::ScryptCost;
+use crate::{cli::complain, signer::keystore::ScryptCost};
+
+/// How many characters make a password long.
+const LONG: usize = 16;
 
 /// Whether a key file is to be cheap to unlock.
 #[derive(Debug, Args)]
@@ -13,7 +17,17 @@ pub(in crate::cli) struct Light {
 }
 
 impl Light {
-    pub(super) fn cost(&self) -> ScryptCost {
-        if self.light { ScryptCost::LIGHT } else { ScryptCost::STANDARD }
+    /// The cost; a password that is short for the light one is warned of.
+    pub(super) fn cost(&self, password: &SecretString) -> ScryptCost {
+        if !self.light {
+            return ScryptCost::STANDARD;
+        }
+        if password.expose_secret().chars().count() < LONG {
+            complain(format_args!(
+                "warning: the password has fewer than {LONG} characters, and with --light many can be \
+                 tried in a short time; choose a longer one with `agentpmt-proxy wallet passwd --light`"
+            ));
+        }
+        ScryptCost::LIGHT
     }
 }

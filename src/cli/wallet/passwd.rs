@@ -32,7 +32,7 @@ impl Passwd {
         let Locked { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;
         let password = self.new.choose("New password for the wallet: ")?;
-        key.rewrite(&signer, &password, self.light.cost())?;
+        key.rewrite(&signer, &password, self.light.cost(&password))?;
         print(&format!("{}\n", signer.address()))?;
         tell(&format!(
             "Its key file {} has the new password. Copies of it that were made before still open \

@@ -59,8 +59,8 @@ pub enum KeyFileError {
     /// out: a file in the wrong place may be a bare private key.
     #[error(
         "it is no key file of Web3 Secret Storage version 3 (JSON with an aes-128-ctr ciphertext \
-         of at most 32 bytes, and scrypt or pbkdf2 with hmac-sha256); bring its key in with \
-         `agentpmt-proxy wallet import`"
+         of at most 32 bytes, and scrypt or pbkdf2 with hmac-sha256); if you have the bare private \
+         key, run `agentpmt-proxy wallet import` without FILE and paste it"
     )]
     Format,
     /// The parameters of the key derivation make no sense or ask for too much.

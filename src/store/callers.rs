@@ -29,10 +29,21 @@ pub enum Admission {
     Wait(Duration),
 }
 
-/// The calls that are counted in memory, as long as they cannot be in the database: the arrival of
-/// the last one of each client.
+/// The calls of this process, counted before the database counts those of all: the arrival of the last
+/// one of each client that has a rate. So calls that wait to be written count as well.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<HashMap<ClientName, i64>>);
+pub(super) struct Counted(Mutex<HashMap<(ClientName, Option<Timestamp>), i64>>);
+
+impl Counted {
+    fn admit(&self, client: &Client, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+        // Nothing panics while it holds the lock.
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = (client.name.clone(), client.added);
+        let next = rate.admit(counted.get(&client).copied(), now)?;
+        counted.insert(client, next);
+        Ok(())
+    }
+}
 
 impl Store {
     /// The client that is known by a credential and not revoked. One whose time is over is found as
@@ -86,8 +97,8 @@ impl Store {
 
     /// Counts one more call of a client, if its rate allows that. All calls of all processes on this
     /// file are counted together, and what was counted is on the disk when this returns. But a call
-    /// that changes nothing is counted in memory while another process keeps the store from writing,
-    /// or the disk does.
+    /// that changes nothing waits for no writer: while another process keeps the store from writing,
+    /// or the disk does, it is on the disk later.
     ///
     /// # Errors
     /// It could not be written, so the call must not go on.
@@ -98,6 +109,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Admission, StoreError> {
         let Some(rate) = client.rate else { return Ok(Admission::Admitted) };
+        if let Err(wait) = self.0.counted.admit(client, rate, now) {
+            return Ok(Admission::Wait(wait));
+        }
         let name = client.name.clone();
         let counted = self.write(move |transaction| admit(transaction, &name, rate, now));
         if changes {
@@ -108,29 +122,12 @@ impl Store {
             counted = counted => counted.ok(),
             () = self.0.worker.is_held_up() => None,
         };
-        match counted {
-            Some(admission) => Ok(admission),
-            None => self.admit_in_memory(&client.name, rate, now).await,
+        if let Some(admission) = counted {
+            return Ok(admission);
         }
-    }
-
-    async fn admit_in_memory(
-        &self,
-        name: &ClientName,
-        rate: Rate,
-        now: Timestamp,
-    ) -> Result<Admission, StoreError> {
-        let client = name.clone();
-        let stored = self.read(move |connection| last_arrival(connection, &client)).await?;
-        // Nothing panics while it holds the lock.
-        let mut counted = self.0.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match rate.admit(stored.max(counted.get(name).copied()), now) {
-            Err(wait) => Ok(Admission::Wait(wait)),
-            Ok(next) => {
-                counted.insert(name.clone(), next);
-                Ok(Admission::Admitted)
-            }
-        }
+        let name = client.name.clone();
+        let last = self.read(move |connection| last_arrival(connection, &name)).await?;
+        Ok(rate.admit(last, now).map_or_else(Admission::Wait, |_| Admission::Admitted))
     }
 
     /// What is known, and sees to it that it stays known while it is asked for, without waiting.

@@ -138,6 +138,27 @@ async fn who_comes_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_to_be_counted_on_the_disk_count_already() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let client = limited("2/d");
+    folder.add(&client);
+    let lock = folder.sqlite();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let changes = [(); 2].map(|()| {
+        let (store, client) = (store.clone(), client.clone());
+        tokio::spawn(async move { store.admit(&client, true, at(0)).await.unwrap() })
+    });
+    tokio::task::yield_now().await;
+    let read = store.admit(&client, false, at(0)).await.unwrap();
+    assert!(matches!(read, Admission::Wait(_)), "{read:?}");
+    drop(lock);
+    for change in changes {
+        assert_eq!(change.await.unwrap(), Admission::Admitted);
+    }
+}
+
+#[tokio::test]
 async fn clients_are_counted_apart_and_one_without_a_rate_not_at_all() {
     let folder = Folder::new();
     let stores = [folder.open()];

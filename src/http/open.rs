@@ -19,9 +19,12 @@ pub(super) struct Open {
 
 /// What a connection is used for.
 #[derive(Debug, Default)]
-struct Usage {
+pub(super) struct Usage {
     asked: AtomicBool,
     busy: AtomicBool,
+    lingers: AtomicBool,
+    /// Whether it was told to make room.
+    ends: AtomicBool,
     close: Notify,
 }
 
@@ -40,16 +43,20 @@ impl Open {
         Entry { open: self.clone(), number, usage }
     }
 
-    /// Has the oldest closed that has not asked for anything yet, or else the oldest that waits for its
-    /// next request; false if there is neither.
+    /// Has the oldest closed that only lingers; or else the oldest that has not asked for anything yet,
+    /// or that waits for its next request. False if there is none of them.
     pub(super) fn close_one(&self) -> bool {
         let mut all = self.all();
-        let first = |state: fn(&Usage) -> &AtomicBool| {
-            all.iter().find(|(_, usage)| !state(usage).load(Relaxed)).map(|(number, _)| *number)
+        let first = |is_free: fn(&Usage) -> bool| {
+            all.iter().find(|(_, usage)| is_free(usage)).map(|(number, _)| *number)
         };
-        let found = first(|usage| &usage.asked).or_else(|| first(|usage| &usage.busy));
-        let usage = found.and_then(|number| all.remove(&number));
-        usage.map(|usage| usage.close.notify_one()).is_some()
+        let found = first(|usage| usage.lingers.load(Relaxed))
+            .or_else(|| first(|usage| !usage.asked.load(Relaxed)))
+            .or_else(|| first(|usage| !usage.busy.load(Relaxed)));
+        let Some(usage) = found.and_then(|number| all.remove(&number)) else { return false };
+        usage.ends.store(true, Relaxed);
+        usage.close.notify_one();
+        true
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Usage>>> {
@@ -57,7 +64,23 @@ impl Open {
     }
 }
 
+impl Usage {
+    /// Its last answer is written, and only the rest of its request is still read.
+    pub(super) fn linger(&self) {
+        self.lingers.store(true, Relaxed);
+    }
+
+    /// Whether it was told to make room.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.ends.load(Relaxed)
+    }
+}
+
 impl Entry {
+    pub(super) fn usage(&self) -> Arc<Usage> {
+        self.usage.clone()
+    }
+
     /// A request has come.
     pub(super) fn begin(&self) {
         self.usage.asked.store(true, Relaxed);
@@ -72,6 +95,11 @@ impl Entry {
     /// Whether a request has come so far.
     pub(super) fn has_asked(&self) -> bool {
         self.usage.asked.load(Relaxed)
+    }
+
+    /// Whether nothing is left to do but to read what nobody needs.
+    pub(super) fn lingers(&self) -> bool {
+        self.usage.lingers.load(Relaxed)
     }
 
     /// Waits until the connection is to make room.
@@ -95,20 +123,17 @@ mod tests {
     #[test]
     fn those_that_ask_for_nothing_make_room_the_oldest_first() {
         let open = Arc::<Open>::default();
-        let [idle, busy, first, second, gone] = [(); 5].map(|()| open.enter());
+        let [idle, busy, first, second, lingering, gone] = [(); 6].map(|()| open.enter());
         idle.begin();
         idle.end();
         busy.begin();
+        lingering.usage().linger();
         drop(gone);
-        let closed = || {
-            let all = [&idle, &busy, &first, &second];
-            all.map(|entry| entry.closed().now_or_never().is_some())
-        };
-        for expected in
-            [[false, false, true, false], [false, false, false, true], [true, false, false, false]]
-        {
+        let all = [&idle, &busy, &first, &second, &lingering];
+        for expected in [4, 2, 3, 0] {
             assert!(open.close_one());
-            assert_eq!(closed(), expected);
+            let closed = all.map(|entry| entry.closed().now_or_never().is_some());
+            assert_eq!(closed, [0, 1, 2, 3, 4].map(|number| number == expected));
         }
         assert!(!open.close_one(), "what is at work is not cut off");
     }

@@ -205,7 +205,7 @@ impl Server {
     async fn plain(&self, stream: TcpStream, peer: Peer, entry: &Entry) {
         let unread = Unread::default();
         unread.come();
-        let mut wire = self.wire(stream, unread);
+        let mut wire = self.wire(stream, unread, entry);
         // Whoever does not wait for it need not be told.
         let _ = self.in_time(entry, tls::refuse_plain(&mut wire)).await;
         let peer = peer.address.map(tracing::field::display);
@@ -225,8 +225,9 @@ impl Server {
         }
     }
 
-    fn wire<S>(&self, stream: S, unread: Unread) -> Wire<S> {
-        Wire::new(stream, unread, self.instance.unsent().clone(), self.limits.write)
+    fn wire<S>(&self, stream: S, unread: Unread, entry: &Entry) -> Wire<S> {
+        let unsent = self.instance.unsent().clone();
+        Wire::new(stream, unread, unsent, entry.usage(), self.limits.write)
     }
 
     async fn http<S>(&self, stream: S, peer: Peer, entry: &Entry)
@@ -254,7 +255,7 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-        let wire = self.wire(stream, unread.clone());
+        let wire = self.wire(stream, unread.clone(), entry);
         let mut served = pin!(http.serve_connection(TokioIo::new(wire), service));
         // Its errors are the client's, and nobody is left to be told.
         tokio::select! {
@@ -262,7 +263,12 @@ impl Server {
             biased;
             _ = served.as_mut() => return,
             () = self.stop.cancelled() => {}
-            () = entry.closed() => tracing::debug!("a connection makes room for another"),
+            () = entry.closed() => {
+                tracing::debug!("a connection makes room for another");
+                if entry.lingers() {
+                    return;
+                }
+            }
         }
         // hyper would wait for the rest of a first head.
         if !entry.has_asked() {
@@ -287,4 +293,59 @@ impl Server {
 fn is_gone(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::http::{Guard, Live};
+
+    /// How long a connection takes to make room for another once its request was answered: one whose
+    /// client has announced a body of which nothing is read, and sends it no further.
+    async fn makes_room(size: usize) -> Duration {
+        let live = Live::new(None, Guard::default(), 1);
+        let read = |_: &Live| Err("there is nothing to reload".to_owned());
+        let server = Server {
+            router: Router::new().route("/", get(|| async { "x".repeat(100) })),
+            limits: Limits::default(),
+            instance: Instance::new(Vec::new(), false, live, read),
+            crowd: Crowd::new(1, Exempt::Loopback),
+            open: Arc::default(),
+            most_open: 1,
+            workers: Workers::current(),
+            stop: CancellationToken::new(),
+        };
+        let entry = server.open.enter();
+        let peer =
+            Peer { address: None, local: None, uid: None, certificate: None, passes_on: false };
+        let (near, mut far) = duplex(size);
+        far.write_all(b"GET / HTTP/1.1\r\ncontent-length: 200000\r\n\r\n{").await.unwrap();
+        let begun = async {
+            far.read_exact(&mut [0; 12]).await.unwrap();
+            // The clock stands still until nothing else is left to do.
+            sleep(Duration::from_millis(1)).await;
+            assert!(server.open.close_one());
+            Instant::now()
+        };
+        let (begun, ()) = tokio::join!(begun, server.http(near, peer, &entry));
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_only_lingers_makes_room_at_once() {
+        let took = makes_room(4096).await;
+        assert_eq!(took, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_answer_is_not_taken_makes_room_soon() {
+        let took = makes_room(60).await;
+        assert!(took <= Duration::from_secs(1), "{took:?}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,22 +13,23 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{arriving::Unread, unsent::Unsent};
+use super::{arriving::Unread, open::Usage, unsent::Unsent};
 
 /// How long the rest of a request is still read, and thrown away, once its answer is written.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// How often it is looked at whether a client takes its answer, and how long it may stand still while
-/// too much waits to be written.
+/// too much waits to be written, or its connection is to make room.
 const STEP: Duration = Duration::from_secs(1);
 
 /// A stream that fails when its client takes nothing of an answer for too long, and that is closed
 /// only when the rest of an unread request has come: a client that still sends would be cut off by the
-/// system before it had read its answer.
+/// system before it had read its answer. A connection that is to make room waits for neither.
 pub(super) struct Wire<S> {
     stream: S,
     unread: Unread,
     unsent: Unsent,
+    usage: Arc<Usage>,
     /// How long an answer may stand still.
     patience: Duration,
     stall: Option<Stall>,
@@ -40,8 +42,14 @@ struct Stall {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, unread: Unread, unsent: Unsent, patience: Duration) -> Self {
-        Self { stream, unread, unsent, patience, stall: None, linger: None }
+    pub(super) fn new(
+        stream: S,
+        unread: Unread,
+        unsent: Unsent,
+        usage: Arc<Usage>,
+        patience: Duration,
+    ) -> Self {
+        Self { stream, unread, unsent, usage, patience, stall: None, linger: None }
     }
 
     /// Fails if a write has made no progress for too long.
@@ -59,7 +67,8 @@ impl<S> Wire<S> {
         let stall = self.stall.get_or_insert_with(fresh);
         while stall.next.as_mut().poll(cx).is_ready() {
             let stood = stall.since.elapsed();
-            if stood >= self.patience || self.unsent.is_too_much() {
+            let is_pressing = self.unsent.is_too_much() || self.usage.is_to_end();
+            if stood >= self.patience || is_pressing {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
             stall.next.as_mut().reset(Instant::now() + step);
@@ -71,6 +80,7 @@ impl<S> Wire<S> {
 impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads to the end of what the client sends, for a while.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.usage.linger();
         let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         if linger.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -134,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.moved(shut, cx))?;
         }
-        if self.unread.has_any() {
+        if self.unread.has_any() && !self.usage.is_to_end() {
             ready!(self.poll_rest(cx));
         }
         Poll::Ready(Ok(()))
@@ -144,16 +154,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 #[cfg(test)]
 mod tests {
     use axum::body::Bytes;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
+    fn wire(near: DuplexStream, unread: Unread, unsent: &Unsent) -> Wire<DuplexStream> {
+        Wire::new(near, unread, unsent.clone(), Arc::default(), PATIENCE)
+    }
+
     /// How long a write takes that is more than the other end takes, and how it fails.
     async fn stalled(unsent: &Unsent) -> (Duration, ErrorKind) {
         let (near, _far) = duplex(16);
-        let mut wire = Wire::new(near, Unread::default(), unsent.clone(), PATIENCE);
+        let mut wire = wire(near, Unread::default(), unsent);
         let begun = Instant::now();
         let error = wire.write_all(&[0; 100]).await.unwrap_err();
         (begun.elapsed(), error.kind())
@@ -171,7 +185,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_taken_slowly_is_written() {
         let (near, mut far) = duplex(16);
-        let mut wire = Wire::new(near, Unread::default(), Unsent::default(), PATIENCE);
+        let mut wire = wire(near, Unread::default(), &Unsent::default());
         let read = async {
             for _ in 0..10 {
                 sleep(PATIENCE - STEP).await;
@@ -187,7 +201,7 @@ mod tests {
         let unread = Unread::default();
         unread.come();
         let (near, mut far) = duplex(16);
-        let mut wire = Wire::new(near, unread, Unsent::default(), PATIENCE);
+        let mut wire = wire(near, unread, &Unsent::default());
         let begun = Instant::now();
         let (shut, ()) = tokio::join!(wire.shutdown(), async {
             far.write_all(&[0; 100]).await.unwrap();

@@ -29,7 +29,7 @@ pub use wallets::WalletConfig;
 pub struct Config {
     /// Where to listen: at least one place. Without TLS here or in front, other machines reach none.
     pub listen: Vec<ListenAddress>,
-    /// Whether a proxy in front ends TLS, so that nobody counts as local.
+    /// Whether a proxy in front terminates TLS, so that no caller counts as local.
     pub behind_tls_proxy: bool,
     /// The folder with the key files.
     pub keys: PathBuf,

@@ -38,8 +38,8 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// A call that the proxy makes by itself, to find out what came of the one that was asked for: also
-    /// when the client's access has ended meanwhile, since somebody has to.
+    /// The origin of a status probe, by which the proxy finds out whether the client's call took effect.
+    /// The probe goes on after the client's access has ended, so that the outcome gets on record.
     pub(crate) fn of_look(asked: &Self) -> Self {
         let call_id = asked.call_id.clone();
         Self { call_id, key: None, is_fetched_later: false, trail: None, known: asked.known }
@@ -127,8 +127,8 @@ impl Sender {
         let hash = message.payload_hash();
         self.record(permit.permit(), hash, origin, &request_id).await?;
         let call = permit.permit().call();
-        // The calls that are not as far yet go first: many signatures in a row cost less than as many
-        // calls from beginning to end, each of which has to fetch all of the program's code anew.
+        // Yield, so that the other ready calls get as far as this one and signatures run in batches: the
+        // code for signing then stays in the instruction cache, which costs less CPU.
         yield_now().await;
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);

@@ -130,7 +130,7 @@ pub enum Failure {
     #[error(
         "systemd passed a socket on {address}, which other machines reach, and tokens must not cross \
          the network in the clear, so it needs TLS: set tls.certificate and tls.key, or \
-         behind_tls_proxy = true if a proxy in front ends TLS"
+         behind_tls_proxy = true if a proxy in front terminates TLS"
     )]
     Exposed {
         /// The address.

@@ -102,7 +102,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::Boolean,
         default: "false",
-        why: "A proxy in front ends TLS: addresses beyond loopback need none here; nobody is local.",
+        why: "A proxy in front terminates TLS: other addresses need none here, and no caller counts as local.",
         fixed: Some(|one, other| one.behind_tls_proxy != other.behind_tls_proxy),
         set: |config, given| {
             value::boolean(given.text).map(|behind| config.behind_tls_proxy = behind)
@@ -211,7 +211,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::String,
         default: "0600",
-        why: "Permission bits of a unix socket; of who may write to it, this user, root and clients may call.",
+        why: "Permission bits of the unix socket. Without a client, only this user and root may call over it.",
         fixed: Some(|one, other| one.socket.mode != other.socket.mode),
         set: |config, given| value::mode(given.text).map(|mode| config.socket.mode = mode),
     },
@@ -341,7 +341,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         kind: Kind::Tables(&["address", "password_file"]),
         default: "",
-        why: "Several wallets: a table each, with its address and, if it is not that of all, its password.",
+        why: "One table per wallet: its address, and its password file if it has its own.",
         fixed: Some(|one, other| one.wallets != other.wallets),
         set: |config, given| wallets::wallets(given).map(|wallets| config.wallets = wallets),
     },

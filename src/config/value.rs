@@ -38,7 +38,7 @@ pub enum InvalidSetting {
     #[error(
         "other machines reach {0}, and tokens must not cross the network in the clear, so it \
          needs TLS: set tls.certificate and tls.key, or behind_tls_proxy = true if a proxy in front \
-         ends TLS; or listen on loopback only (127.0.0.1, [::1] or localhost)"
+         terminates TLS; or listen on loopback only (127.0.0.1, [::1] or localhost)"
     )]
     Exposed(SocketAddr),
     /// A setting that is of no use without another.

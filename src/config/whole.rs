@@ -1,4 +1,4 @@
-//! What only the settings together show: mistakes of the whole, and what a reload may change.
+//! Cross-field checks: settings that contradict each other, and those that a reload cannot change.
 
 use super::{Config, ListenAddress, settings::SETTINGS, value::InvalidSetting};
 use crate::types::Address;
@@ -14,14 +14,14 @@ impl Config {
         self.wallets.is_empty() || self.wallets.iter().any(|opened| opened.address == wallet)
     }
 
-    /// The settings in which another configuration differs and that count from the start only.
+    /// The settings that differ from another configuration and take effect only at a start.
     pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
         let changed =
             SETTINGS.iter().filter(|s| s.fixed.is_some_and(|differs| differs(self, other)));
         changed.map(|setting| setting.key).collect()
     }
 
-    /// What does not go together: the setting to look at, and why.
+    /// The settings that contradict others, each with the reason.
     pub(super) fn contradictions(&self) -> Vec<(&'static str, InvalidSetting)> {
         let tls = &self.tls;
         let exposed = self.listen.iter().find_map(|address| match address {

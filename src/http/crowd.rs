@@ -1,5 +1,5 @@
-//! How many connections each address has. Of IPv6, a network of 64 bits counts as one: whoever has an
-//! address there has all of them.
+//! The connection limiter: it limits how many connections one peer has open. A peer is an IPv4
+//! address, or an IPv6 network of 64 bits, since a host in such a network may use all its addresses.
 
 use std::{
     collections::HashMap,
@@ -7,16 +7,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Who may have any number of connections.
+/// The peers that the limit does not apply to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exempt {
     /// Programs on this machine.
     Loopback,
-    /// Nobody.
+    /// None.
     Nobody,
 }
 
-/// The connections of each address that is not exempt.
+/// The number of open connections of each peer that is not exempt.
 #[derive(Debug)]
 pub(super) struct Crowd {
     most: usize,
@@ -24,17 +24,17 @@ pub(super) struct Crowd {
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection that was admitted; if it counts, until it is dropped.
+/// An admitted connection. If it counts towards the limit, it stops counting when this is dropped.
 #[derive(Debug)]
 pub(super) struct Member(Option<(Arc<Crowd>, IpAddr)>);
 
 impl Crowd {
-    /// No address has more than `most`.
+    /// A limiter that admits up to `most` connections of a peer.
     pub(super) fn new(most: usize, exempt: Exempt) -> Arc<Self> {
         Arc::new(Self { most, exempt, counts: Mutex::default() })
     }
 
-    /// Lets in one more connection of this address, unless it has enough.
+    /// Admits a connection from this address, unless its peer has reached the limit.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Member> {
         if self.exempt == Exempt::Loopback && address.is_loopback() {
             return Some(Member(None));
@@ -54,7 +54,7 @@ impl Crowd {
     }
 }
 
-/// The address that stands for all that one peer may have.
+/// The key of a peer: an IPv4 address, or the first address of an IPv6 network.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

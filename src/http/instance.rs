@@ -16,8 +16,8 @@ use crate::{
     types::ClientName,
 };
 
-/// What may change while the proxy runs: one value, replaced as a whole. Who needs it takes it once
-/// a connection or a request.
+/// The settings that a reload may change. A reload replaces the whole value, and each connection or
+/// request reads it once, so it never sees half of a change.
 #[derive(Debug)]
 pub struct Live {
     pub(super) tls: Option<Tls>,
@@ -26,13 +26,13 @@ pub struct Live {
 }
 
 impl Live {
-    /// With so many places for calls.
+    /// Settings that let `in_flight` calls be in flight at once.
     pub fn new(tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
         Self { tls, guard, places: Places::new(in_flight) }
     }
 
-    /// What comes after this one. A new number of places is counted anew: calls that run keep theirs
-    /// among the old ones.
+    /// The settings after a reload. If `in_flight` changes, the count begins at zero: calls that are in
+    /// flight keep their permits of the old count.
     pub fn next(&self, tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
         if in_flight == self.places.most() {
             Self { tls, guard, places: self.places.clone() }

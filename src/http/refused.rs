@@ -23,7 +23,7 @@ impl Refused<'_> {
         self.record(|| Caller::Client(name), reason).await;
     }
 
-    /// Records that a stranger was refused.
+    /// Records that an unauthenticated caller was refused.
     pub(super) async fn stranger(&self, reason: &'static str) {
         let peer = self.parts.extensions.get();
         let from = || peer.map_or_else(|| "unknown".to_owned(), origin);
@@ -44,7 +44,7 @@ impl Refused<'_> {
     }
 }
 
-/// What there is to tell of a stranger.
+/// How the journal names a caller that is no client: by its address, or by its user id on a socket.
 fn origin(peer: &Peer) -> String {
     match (peer.address, peer.uid) {
         (Some(address), _) => address.to_string(),

@@ -52,26 +52,25 @@ const MAX_HEADERS: usize = 64;
 /// How long nothing is accepted after descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What clients may cost.
+/// Limits on the time and the connections that one client may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a client may take until the head of its first or its next request is there, and for a
-    /// TLS handshake; then the connection is closed.
+    /// The time-out for the TLS handshake, and for the head of each request, counted from when the
+    /// connection opens or the last answer ends. After it the connection is closed.
     pub head: Duration,
-    /// How long a client may take for a body, counted from the head; then the call is refused.
+    /// The time-out for a body, counted from its head. After it the call is refused.
     pub body: Duration,
-    /// How long a client may take nothing of an answer; then the connection is closed.
+    /// The time-out for a client that reads nothing of its answer. After it the connection is closed.
     pub write: Duration,
-    /// How many connections one address may have; more are closed at once.
+    /// How many connections one address may have open. Further ones are closed at once.
     pub connections_per_peer: usize,
-    /// Whom that does not concern.
+    /// The peers that may have any number of connections.
     pub exempt: Exempt,
 }
 
 impl Default for Limits {
-    /// A minute for the head, which is also how long an idle connection stays open; half a minute for
-    /// the body, and for an answer that stands still; 256 connections, for addresses other than
-    /// loopback.
+    /// 60 seconds for the head, so an idle connection also stays open for 60 seconds; 30 seconds for
+    /// the body, and for a client that does not read; 256 connections, except on loopback.
     fn default() -> Self {
         Self {
             head: Duration::from_secs(60),
@@ -85,8 +84,8 @@ impl Default for Limits {
 
 /// Serves until `stop` is cancelled, and then until every request that has begun is answered.
 ///
-/// Ports speak TLS if `instance` has it. A proxy in front of it may have any number of connections,
-/// since they are everybody's.
+/// Ports speak TLS if `instance` has it. The limit of connections does not apply to a proxy in front,
+/// which carries the connections of all clients.
 pub async fn serve(
     listeners: Vec<Listener>,
     router: Router,
@@ -174,7 +173,7 @@ impl Server {
             );
         }
         let entry = &self.open.enter();
-        // A connection that says nothing costs next to nothing: its buffers come with its first byte.
+        // Buffers are allocated after the first byte, so an idle connection costs almost no memory.
         let Some(Some(first)) = self.in_time(entry, stream.first_byte()).await else { return };
         let passes_on = self.instance.is_behind_proxy();
         let local = stream.local();

@@ -1,4 +1,4 @@
-//! Work that outlives who waits for it.
+//! Work that becomes a detached task when the caller that awaits it goes away.
 
 use std::{
     pin::Pin,
@@ -8,20 +8,20 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-/// Work that goes on as a task of its own if it is dropped before its end. As long as somebody waits
-/// for it, it costs no task.
+/// A future that is spawned as a detached task if it is dropped before it completes. While a caller
+/// awaits it, it runs in the caller's task, which saves spawning one.
 pub(super) struct Outliving<T: 'static> {
-    /// Until its end.
+    /// `None` once it has completed.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     runtime: Handle,
-    /// Also as long as it is no task.
+    /// Counts it among the tracked tasks, whether it is spawned or not.
     running: TaskTrackerToken,
     unheard: fn(T),
 }
 
 impl<T> Outliving<T> {
-    /// Work that counts among `tasks` until its end. If it is dropped, it goes on in the runtime of the
-    /// caller, and tells `unheard` what came of it.
+    /// Wraps a future, which counts among `tasks` until it completes. If this value is dropped first, the
+    /// future goes on in the current runtime, and `unheard` gets its result.
     pub(super) fn new(
         work: impl Future<Output = T> + Send + 'static,
         tasks: &TaskTracker,

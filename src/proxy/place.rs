@@ -1,4 +1,4 @@
-//! How many calls are in flight, in all and of each client.
+//! In-flight permits: they limit how many calls are in flight, in all and for each client.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,11 @@ use std::{
 
 use crate::types::ClientName;
 
-/// A client may have another call in flight while it has fewer than so many for each free place: three
-/// quarters of all if it is alone, and something is always left for others.
+/// A client gets another permit while it holds fewer than this many for each free one. Alone, it gets
+/// three quarters of all permits, so that some are always left for other clients.
 const SHARE: usize = 3;
 
-/// The places for calls in flight.
+/// The permits, as many as calls may be in flight.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
@@ -24,14 +24,14 @@ struct Taken {
     clients: HashMap<ClientName, usize>,
 }
 
-/// A place among the calls in flight, free again when it is dropped.
+/// The permit of one call in flight. Dropping it frees it.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
     client: ClientName,
 }
 
-/// There is no place for one more call of a client.
+/// Why a client gets no permit for another call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoPlace {
     /// All are taken.

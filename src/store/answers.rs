@@ -23,22 +23,22 @@ const PURGED: u32 = 4;
 /// How a call with an idempotency key stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It was not seen before, and is now the caller's: to end with [`Store::settle`],
+    /// The key is new, and the caller holds the claim now. It ends the claim with [`Store::settle`],
     /// [`Store::release`] or [`Store::abandon`].
     New,
-    /// It was answered.
+    /// The call was answered.
     Done(StoredAnswer),
-    /// Somebody works on it, in this process or in another that uses the same file.
+    /// The call is being made, by this process or by another one that uses the same file.
     Running,
-    /// Whoever worked on it has died or given up after it was sent, so nobody knows whether it took
-    /// effect. It is now the caller's, and nobody else's, to find out and to end like a new one.
+    /// The call was sent, and the task or process that made it ended without an outcome, so it may have
+    /// taken effect. The caller alone holds the claim now: it finds out, and ends it like a new one.
     Interrupted {
-        /// When the upstream is done with what was sent, as far as that was known.
+        /// When the call settles upstream: it takes no effect after that, as far as is known.
         quiet: Timestamp,
-        /// Whether another run worked on it and has died: nobody knows when, so its answer may have
-        /// been lost long after it was sent.
+        /// Whether another process made it and has died, at a time that is not known, so its answer may
+        /// have been lost long after the call was sent.
         has_died: bool,
-        /// Whether it was another call, whose place [`Store::take_over`] may give to this one.
+        /// Whether the key was claimed for another call. [`Store::take_over`] may give it to this one.
         is_other: bool,
     },
     /// The key was used for another call.

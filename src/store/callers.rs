@@ -182,8 +182,9 @@ fn last_arrival(connection: &Connection, name: &ClientName) -> Result<Option<i64
     Ok(last.flatten())
 }
 
-/// Whether a client was revoked, also if it was removed since or another one has its name, or its
-/// time is over. Nobody is `local`, who was never added, once there is a client.
+/// Whether the access of a client has ended: it was revoked (perhaps removed since, or its name given to
+/// another client), or it has expired. The client `local`, which stands for callers before any client
+/// is added, has no access once there is a client.
 pub(super) fn access_ended(
     connection: &Connection,
     client: &str,

@@ -67,14 +67,14 @@ pub(super) fn inbox<J>() -> (Inbox<J>, impl FnOnce(Thread) -> Outbox<J>) {
 }
 
 impl<J> Outbox<J> {
-    /// Tells the thread that somebody waits.
+    /// Wakes the thread, because a caller waits for its job.
     pub(super) fn wake(&self) {
         self.bell.thread.unpark();
     }
 
-    /// Tells the thread that there is work in the background, if it does not know, or if it is much.
+    /// Wakes the thread for background jobs if it is idle, or if the queue has a whole batch.
     pub(super) fn nudge(&self) {
-        // What was left before that is seen by a thread that goes idle after that.
+        // Pairs with the fence before the thread parks: either it sees this job, or we see that it is idle.
         fence(SeqCst);
         let is_idle = self.bell.idle.load(Relaxed) && self.bell.idle.swap(false, Relaxed);
         if is_idle || self.later.capacity() < LATER - BATCH {
@@ -122,7 +122,7 @@ impl<J> Inbox<J> {
             Some(due) => thread::park_timeout(due.saturating_duration_since(Instant::now())),
             None => {
                 self.idle.store(true, Relaxed);
-                // Who left work before that did not see it.
+                // Pairs with the fence in `nudge`: either we see its job, or it sees that we are idle.
                 fence(SeqCst);
                 if self.now.is_empty() && self.later.is_empty() && !self.now.is_closed() {
                     thread::park();

@@ -1,11 +1,11 @@
-//! The clients as they were read last, so that most calls need not ask the database who makes them.
+//! A cache of the clients, so that most calls need no query to find out who makes them.
 //!
-//! What was read may be acted on for the time of a lease, counted from before the reading. Whoever
-//! changes the clients, in whichever process, waits as long after the change is made and before
-//! saying so. So nobody acts on what was changed once its change was acknowledged.
+//! An entry may be used for the time of a lease, which begins before the entry is read. A command that
+//! changes a client commits the change, waits for one lease, and then reports success. So no process
+//! uses an entry from before a change once the change is acknowledged.
 //!
-//! One read renews the lease for all clients, however many there are: it finds that their version is
-//! still the same. Otherwise all are forgotten, and read again as they call.
+//! One query renews the lease of all entries, if the version of the clients is still the same.
+//! Otherwise the cache is emptied, and each client is read again when it calls.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use rusqlite::Connection;
 use super::{client_row, error::Fault, file};
 use crate::{policy::Client, types::Credential};
 
-/// How long what was read of the clients may be acted on.
+/// How long a cached client may be used.
 pub(super) const LEASE: Duration = Duration::from_millis(50);
 
 /// How long a call may go on with the client that was found for it. One that takes longer before it is

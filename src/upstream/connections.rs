@@ -186,7 +186,8 @@ fn tcp(time: Duration) -> HttpConnector {
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
     tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
-    // What was sent over a path that went silent is given up as soon as a connection that is not made.
+    // Data that the peer does not acknowledge breaks the connection after the time that connecting may
+    // take, so a path that went silent is noticed as soon as an address that does not answer.
     #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(time.max(LEAST_USER_TIMEOUT)));
     tcp

@@ -1,14 +1,15 @@
-//! Deadlines in a process that may be stopped.
+//! Deadlines in a process that may be suspended.
 
 use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The most time that is given after a deadline that was noticed late.
+/// The longest extension of a deadline that was noticed late.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What a future comes to by a deadline. If this process was stopped meanwhile, the deadline is
-/// noticed as late as what has come in since: so much later there is still time to read it.
+/// Awaits a future until a deadline. If the process was suspended over the deadline, an answer that
+/// came in time is still unread when it resumes, so the deadline is extended by as much as it was
+/// noticed late, up to [`GRACE`].
 pub(super) async fn by<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
     let is_late_already = deadline <= Instant::now();
     let mut future = pin!(future);

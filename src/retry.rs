@@ -172,15 +172,23 @@ impl Tries {
 
     fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
         match answer.headers.get(header::RETRY_AFTER) {
-            Some(wish) if is_put_off(answer.status) => {
+            Some(wish) if is_put_off(answer.status) && !self.is_page(answer) => {
                 self.as_wished(wish, answer.upstream_now(), now)
             }
-            // Whatever sent that page, it does not say what became of the call.
-            _ if self.changes && answer.status.is_success() && !is_json(answer) => Next::Settle,
+            _ if self.is_page(answer) => Next::Settle,
             _ if !answer.status.is_server_error() => Next::Return,
             _ if self.changes => Next::Settle,
             _ => self.pause(now),
         }
+    }
+
+    /// Whether something else may have sent an answer in place of the API, after that has acted: so it
+    /// does not say what became of the change.
+    fn is_page(&self, answer: &Answer) -> bool {
+        let status = answer.status;
+        let tells = status.is_success()
+            || [StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+        self.changes && tells && !is_json(answer)
     }
 
     /// Another try when the upstream wants it, if there is time for it. One that wants it at once, every

@@ -371,7 +371,8 @@ fn put_off(router: Router, arrived: Arc<Semaphore>, gate: Arc<Semaphore>) -> Rou
                 arrived.add_permits(1);
                 gate.acquire().await.unwrap().forget();
                 gate.close();
-                return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
+                return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "{}")
+                    .into_response();
             }
             next.run(request).await
         }

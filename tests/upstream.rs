@@ -444,6 +444,31 @@ async fn a_page_in_place_of_an_answer_is_not_taken_for_success() {
 }
 
 #[tokio::test]
+async fn a_page_that_comes_after_the_upstream_has_acted_makes_no_change_twice() {
+    let pages = [(503, "<html>Busy</html>"), (503, ""), (409, "<html>Conflict</html>")];
+    for (status, page) in pages {
+        let struck = Arc::new(AtomicBool::new(false));
+        let layer = from_fn(move |request: Request, next: Next| {
+            let strikes = request.uri().path().ends_with("/complete") && !struck.swap(true, SeqCst);
+            async move {
+                let answer = next.run(request).await;
+                let status = StatusCode::from_u16(status).unwrap();
+                if strikes {
+                    (status, [("retry-after", "0")], page).into_response()
+                } else {
+                    answer
+                }
+            }
+        });
+        let proxy = TestProxy::start_with(Settings::default(), |router| router.layer(layer)).await;
+        proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+        let complete = format!("/jobs/{GENERAL_JOB}/complete");
+        proxy.ok(&complete, r#"{"proof_text":"done"}"#).await;
+        assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1, "{status} {page:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_to_another_job_is_a_lost_answer() {
     let foreign = r#"{"job":{"job_id":"68f0a1c27b3e4d5f607182ff","reservation_id":"r-other",
         "job_instructions":"of another"},"workflow_access":{"access_token":"t-other"},

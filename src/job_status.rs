@@ -44,11 +44,20 @@ impl JobStatus {
     pub(crate) fn took_effect(&self, effect: Effect) -> Option<bool> {
         match effect {
             Effect::Reserves => self.has_active_reservation,
-            // A rejected one may be of earlier: the job was open again since.
-            Effect::Submits if self.submission.as_deref() == Some("rejected") => None,
-            Effect::Submits if self.submission.is_some() => Some(true),
-            Effect::Submits if self.no_submission && self.can_submit == Some(true) => Some(false),
-            Effect::Submits | Effect::Edits | Effect::None => None,
+            Effect::Submits => self.shows_proof(),
+            Effect::Edits | Effect::None => None,
+        }
+    }
+
+    /// A submission that was rejected may be of an earlier reservation, as the job was open again since.
+    /// It is, if a reservation still waits for its proof.
+    fn shows_proof(&self) -> Option<bool> {
+        let can_submit = self.can_submit == Some(true);
+        let waits = can_submit && self.has_active_reservation == Some(true);
+        match self.submission.as_deref() {
+            Some("rejected") => waits.then_some(false),
+            Some(_) => (!waits).then_some(true),
+            None => (self.no_submission && can_submit).then_some(false),
         }
     }
 }
@@ -68,8 +77,12 @@ mod tests {
         assert_eq!(submits(pending), Some(true));
         assert_eq!(submits(r#"{"submission":{"status":"approved"}}"#), Some(true));
         assert_eq!(submits(r#"{"submission":null,"can_submit":true}"#), Some(false));
+        let again = r#"{"submission":{"status":"rejected"},"can_submit":true,"has_active_reservation":true}"#;
+        assert_eq!(submits(again), Some(false));
         for unclear in [
             r#"{"submission":{"status":"rejected"},"can_submit":true}"#,
+            r#"{"submission":{"status":"rejected"},"has_active_reservation":true}"#,
+            r#"{"submission":{"status":"approved"},"can_submit":true,"has_active_reservation":true}"#,
             r#"{"submission":null,"can_submit":false}"#,
             r#"{"submission":null}"#,
             r#"{"submission":{"id":"s-1"},"can_submit":true}"#,

@@ -6,7 +6,15 @@ mod binary;
 mod clock;
 mod common;
 
-use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use axum::{
@@ -544,6 +552,56 @@ async fn a_job_that_is_reserved_again_may_be_completed_again() {
             assert_eq!(good(complete_unkeyed(&proxy, PROOF).await).await.1, replayed);
         }
         assert_eq!(arrived.available_permits(), completions);
+    }
+}
+
+/// An upstream that rejects every proof at once, and shows that until the next. It names no reservation,
+/// and of each job the answer to the second try to complete it is a 500, before anything was done.
+fn rejecting(proofs: Arc<Mutex<Vec<String>>>) -> Router {
+    let (tries, reserved) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    Router::new().fallback(move |request: Request| async move {
+        let path = request.uri().path().to_owned();
+        let answer = match path.rsplit('/').next().unwrap() {
+            "session" => serde_json::json!({"session_nonce": "n"}),
+            "reserve" => {
+                reserved.store(true, SeqCst);
+                serde_json::json!({"job": {"job_instructions": "do it"}})
+            }
+            "complete" if tries.fetch_add(1, SeqCst) == 1 => {
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
+            "complete" => {
+                let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                proofs.lock().unwrap().push(body["proof_text"].as_str().unwrap().to_owned());
+                reserved.store(false, SeqCst);
+                serde_json::json!({"submission": {"status": "submitted"}})
+            }
+            _ => {
+                let is_reserved = reserved.load(SeqCst);
+                let submission = (!proofs.lock().unwrap().is_empty())
+                    .then_some(serde_json::json!({"status": "rejected"}));
+                serde_json::json!({"submission": submission,
+                    "has_active_reservation": is_reserved, "can_submit": is_reserved})
+            }
+        };
+        answer.to_string().into_response()
+    })
+}
+
+#[tokio::test]
+async fn what_was_rejected_is_not_taken_for_what_is_completed_after_it() {
+    let proofs = Arc::new(Mutex::new(Vec::new()));
+    let upstream = serve(rejecting(proofs.clone())).await;
+    let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, |_| {}).await;
+    let all = ["done", "done", "better"];
+    for (before, proof) in all.iter().enumerate() {
+        proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+        let body = format!(r#"{{"proof_text":"{proof}"}}"#);
+        for replayed in [false, true] {
+            assert_eq!(good(complete_unkeyed(&proxy, &body).await).await.1, replayed);
+            assert_eq!(*proofs.lock().unwrap(), all[..=before]);
+        }
     }
 }
 

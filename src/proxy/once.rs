@@ -33,6 +33,8 @@ struct Key {
     fingerprint: [u8; 32],
     /// Whether it is a completion's own.
     is_own: bool,
+    /// Whether it is a completion's for a reservation whose id is not known: all of its job have it.
+    is_of_any: bool,
 }
 
 impl Proxy {
@@ -71,6 +73,7 @@ impl Proxy {
         let deadline = sender.upstream().deadline(true);
         let turn = timeout_at(deadline, self.turns.take(client, &key.text)).await;
         let _turn = turn.map_err(|_| CallError::KeyInUse)?;
+        self.doubt_if_reserved(asked, key).await?;
         let (in_doubt, is_other) = match self.claim(asked, key, deadline).await? {
             Claim::Done(answer) => return Ok(replayed(answer)),
             Claim::Mismatch => return Err(key.taken(call)),
@@ -117,6 +120,21 @@ impl Proxy {
             tracing::error!(%error, "what became of an idempotency key is not on record");
         }
         if other_is_submitted { Err(key.taken(call)) } else { result }
+    }
+
+    /// A submitted job whose reservation is remembered was reserved since, unless the end of that could
+    /// not be written: so what was answered to a completion is found out anew, if nothing tells for which
+    /// reservation that was.
+    async fn doubt_if_reserved(&self, asked: Asked<'_>, key: &Key) -> Result<(), StoreError> {
+        let client = &asked.incoming.client;
+        let Some(job) = asked.call.id().filter(|_| key.is_of_any) else { return Ok(()) };
+        let held = self.reservations.of(asked.sender.wallet(), job).await?;
+        match held {
+            Some(held) if client.admin || held.client == client.name.as_str() => {
+                self.store.doubt(client.name.as_str(), &key.text).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the answer to a change; to a reserve with its reservation, if that is not on record yet.
@@ -200,7 +218,7 @@ impl Proxy {
             let submitted = self.reservations.submission(wallet, &job).await?;
             reservation = submitted.and_then(|submitted| submitted.reservation_id).map(text);
         }
-        let key = Key::own(&call, wallet, reservation.as_ref().map_or("-", CanonicalJson::as_str));
+        let key = Key::own(&call, wallet, reservation.as_ref().map(CanonicalJson::as_str));
         Ok((call, key))
     }
 }
@@ -209,17 +227,23 @@ impl Key {
     fn given(key: &IdempotencyKey, call: &Call, wallet: Address) -> Self {
         let body = call.body().to_canonical();
         let parts = [&wallet.to_string(), call.action().name, &call.path(), body.as_str()];
-        Self { text: key.as_str().to_owned(), fingerprint: hash(parts), is_own: false }
+        Self {
+            text: key.as_str().to_owned(),
+            fingerprint: hash(parts),
+            is_own: false,
+            is_of_any: false,
+        }
     }
 
     /// The reservation is in the key, since it may be filled in or not. No client can give a key with a
     /// space in it.
-    fn own(call: &Call, wallet: Address, reservation: &str) -> Self {
+    fn own(call: &Call, wallet: Address, reservation: Option<&str>) -> Self {
         let path = call.path().to_ascii_lowercase();
-        let text = hex::encode(hash([&wallet.to_string(), &path, reservation]));
+        let is_of_any = reservation.is_none();
+        let text = hex::encode(hash([&wallet.to_string(), &path, reservation.unwrap_or("-")]));
         let body = call.body().to_canonical_of(|name| name != RESERVATION);
         let (text, fingerprint) = (format!("completion {text}"), hash([body.as_str()]));
-        Self { text, fingerprint, is_own: true }
+        Self { text, fingerprint, is_own: true, is_of_any }
     }
 
     /// Why a call that is not the one of this key is refused.

@@ -132,6 +132,22 @@ impl Store {
         .await
     }
 
+    /// Forgets the answer to a call, if there is one, but not that it was sent: the next who claims it
+    /// finds it interrupted.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn doubt(&self, client: &str, key: &str) -> Result<(), StoreError> {
+        let (client, key, run) = (client.to_owned(), key.to_owned(), self.0.run.name());
+        self.write(move |transaction| {
+            let sql = "UPDATE answers SET answer = NULL, run = ?3, quiet = coalesce(quiet, 0)
+                       WHERE client = ?1 AND key = ?2 AND answer IS NOT NULL";
+            transaction.prepare_cached(sql)?.execute(params![client, key, run])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Keeps the answer to a claimed call, sealed, and ends the claim. When this returns, it is on the
     /// disk.
     ///

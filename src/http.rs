@@ -214,8 +214,16 @@ fn pass_on(answer: Answer, unsent: &Unsent) -> Response {
 async fn session(
     State(surface): State<Arc<Surface>>,
     Caller(client): Caller,
-    body: Body,
+    request: Request,
 ) -> Result<Json<Value>, Problem> {
+    let (parts, body) = request.into_parts();
+    let _place = match admit_session(&surface, &client).await {
+        Ok(place) => place,
+        Err(problem) => {
+            Box::pin(discard(&parts, body)).await;
+            return Err(problem);
+        }
+    };
     let body = read_body(body, surface.body_time).await?;
     let wallet = surface.proxy.wallet_of(&client);
     let named = loose::parse(&body).and_then(|body| loose::field(body, WALLET));
@@ -229,6 +237,19 @@ async fn session(
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     })))
+}
+
+/// A session costs a body, so it takes a place and counts as a call does.
+async fn admit_session(surface: &Surface, client: &Client) -> Result<Place, Problem> {
+    let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
+    let counted = surface.proxy.count(client, false).await;
+    match counted.map_err(|error| Problem::store(&error))? {
+        None => Ok(place),
+        Some((rate, wait)) => {
+            let client = client.name.clone();
+            Err(Problem::too_fast(&CallError::TooFast { client, rate, wait }, wait))
+        }
+    }
 }
 
 async fn healthy() -> Json<Value> {

@@ -286,6 +286,8 @@ async fn right_and_rate_are_asked_for_before_the_body() {
     reader.ok("/jobs/list", "").await;
     let answer = told_without_a_body(&reader, &proxy, "/jobs/list").await;
     assert!(answer.contains("x-agentpmt-proxy-error: rate_exceeded\r\n"), "{answer}");
+    let answer = told_without_a_body(&reader, &proxy, "/auth/session").await;
+    assert!(answer.contains("x-agentpmt-proxy-error: rate_exceeded\r\n"), "{answer}");
     let denied = denials(&proxy, ["client", "action", "product", "reason"]).await;
     let expected = [
         ["limited", "job_reserve", GENERAL_JOB, "not_allowed"],
@@ -295,7 +297,22 @@ async fn right_and_rate_are_asked_for_before_the_body() {
 }
 
 #[tokio::test]
+async fn a_session_counts_as_a_call_does() {
+    let (proxy, _) = proxy().await;
+    let agent = Agent::add(&proxy, &limited("1/h"));
+    agent.ok("/auth/session", "").await;
+    assert_eq!(agent.post("/jobs/list", "").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(agent.post("/auth/session", "").await.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
 async fn a_client_whose_bodies_never_come_leaves_places_for_others() {
+    for path in ["/jobs/list", "/auth/session"] {
+        leaves_places_for_others(path).await;
+    }
+}
+
+async fn leaves_places_for_others(path: &str) {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.in_flight = 8).await;
@@ -303,7 +320,7 @@ async fn a_client_whose_bodies_never_come_leaves_places_for_others() {
     let other = Agent::add(&proxy, &may("other", "all"));
     let mut begun = Vec::new();
     for _ in 0..8 {
-        begun.push(self::begun(&flood, &proxy, "/jobs/list").await);
+        begun.push(self::begun(&flood, &proxy, path).await);
     }
     // Whichever come last are told that there is no place.
     let status = async |mut stream: TcpStream| {

@@ -305,11 +305,7 @@ impl Problem {
                 Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
             }
             CallError::OtherWallet { .. } => Self::other_wallet(failure),
-            CallError::TooFast { wait, .. } => {
-                let seconds = wait.as_secs() + 1;
-                let detail = format!("{failure}; nothing was signed; call again in {seconds} s");
-                Self::too_many(Kind::TooFast, detail, seconds)
-            }
+            CallError::TooFast { wait, .. } => Self::too_fast(failure, *wait),
             CallError::TooManyReservations { until, .. } => {
                 let detail = format!(
                     "{failure}; nothing was signed: complete one, or wait until {until}, when the \
@@ -345,6 +341,13 @@ impl Problem {
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
         }
+    }
+
+    /// The client may call again after `wait`.
+    pub(super) fn too_fast(failure: &CallError, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + 1;
+        let detail = format!("{failure}; nothing was signed; call again in {seconds} s");
+        Self::too_many(Kind::TooFast, detail, seconds)
     }
 
     /// The body names a wallet that is not the client's.

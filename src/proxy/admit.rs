@@ -1,12 +1,14 @@
 //! Who may make a call at all: decided before its body is read.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{CallError, Proxy};
 use crate::{
     action::Action,
-    policy::Client,
-    store::{Admission, Caller, Denial},
+    policy::{Client, Rate},
+    store::{Admission, Caller, Denial, StoreError},
     trail::Trail,
     types::{RequestId, Slug},
 };
@@ -41,17 +43,34 @@ impl Proxy {
         result
     }
 
+    /// Counts a request of a client, which may also be no call. If the client may not make one now: how
+    /// often it may, and when again.
+    ///
+    /// # Errors
+    /// It cannot be counted, so nothing may be read or sent.
+    pub async fn count(
+        &self,
+        client: &Client,
+        changes: bool,
+    ) -> Result<Option<(Rate, Duration)>, StoreError> {
+        let counted = self.store.admit(client, changes, Timestamp::now()).await?;
+        Ok(match counted {
+            Admission::Admitted => None,
+            Admission::Wait(wait) => client.rate.map(|rate| (rate, wait)),
+        })
+    }
+
     async fn may(&self, client: &Client, action: &'static Action) -> Result<(), CallError> {
         let (wallet, now) = (self.wallet_of(client), Timestamp::now());
         if !self.senders.contains_key(&wallet) {
             return Err(CallError::WalletNotHeld { wallet });
         }
         client.check(action, wallet, now)?;
-        match (self.store.admit(client, action.changes(), now).await?, client.rate) {
-            (Admission::Wait(wait), Some(rate)) => {
+        match self.count(client, action.changes()).await? {
+            Some((rate, wait)) => {
                 Err(CallError::TooFast { client: client.name.clone(), rate, wait })
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

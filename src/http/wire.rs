@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,9 +19,12 @@ use super::{arriving::Unread, open::Usage, unsent::Unsent};
 /// How long the rest of a request is still read, and thrown away, once its answer is written.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How often it is looked at whether a client takes its answer, and how long it may stand still while
-/// too much waits to be written, or its connection is to make room.
+/// How often it is looked at whether a client takes its answer.
 const STEP: Duration = Duration::from_secs(1);
+
+/// How much of an answer a client has to take in each [`STEP`], in bytes, while too much waits to be
+/// written, or its connection is to make room.
+const LEAST: usize = 256 * 1024;
 
 /// A stream that fails when its client takes nothing of an answer for too long, and that is closed
 /// only when the rest of an unread request has come: a client that still sends would be cut off by the
@@ -36,8 +40,12 @@ pub(super) struct Wire<S> {
     linger: Option<Pin<Box<Sleep>>>,
 }
 
+/// An answer that was not taken at once.
 struct Stall {
+    /// When something of it was taken last.
     since: Instant,
+    /// How much was taken since it was looked at, in bytes.
+    taken: usize,
     next: Pin<Box<Sleep>>,
 }
 
@@ -52,23 +60,45 @@ impl<S> Wire<S> {
         Self { stream, unread, unsent, usage, patience, stall: None, linger: None }
     }
 
-    /// Fails if a write has made no progress for too long.
-    fn moved<T>(
+    /// Counts what a part of an answer has written; fails if its client takes too little.
+    fn moved(
         &mut self,
-        written: Poll<io::Result<T>>,
+        written: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stall = None;
-            return written;
+    ) -> Poll<io::Result<usize>> {
+        match (&written, &mut self.stall) {
+            (Poll::Pending, _) => self.wait(cx),
+            (Poll::Ready(Ok(bytes)), Some(stall)) => {
+                stall.since = Instant::now();
+                stall.taken += bytes;
+                written
+            }
+            _ => written,
         }
+    }
+
+    /// Forgets an answer that is written to its end; fails if its client takes too little.
+    fn ended(
+        &mut self,
+        written: Poll<io::Result<()>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if written.is_pending() {
+            return self.wait(cx);
+        }
+        self.stall = None;
+        written
+    }
+
+    /// Waits for the client; fails if it takes too little, or nothing for too long.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let step = STEP.min(self.patience);
-        let fresh = || Stall { since: Instant::now(), next: Box::pin(sleep(step)) };
+        let fresh = || Stall { since: Instant::now(), taken: 0, next: Box::pin(sleep(step)) };
         let stall = self.stall.get_or_insert_with(fresh);
         while stall.next.as_mut().poll(cx).is_ready() {
-            let stood = stall.since.elapsed();
+            let is_slow = mem::take(&mut stall.taken) < LEAST;
             let is_pressing = self.unsent.is_too_much() || self.usage.is_to_end();
-            if stood >= self.patience || is_pressing {
+            if stall.since.elapsed() >= self.patience || is_slow && is_pressing {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
             stall.next.as_mut().reset(Instant::now() + step);
@@ -136,13 +166,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.moved(flushed, cx)
+        self.ended(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-            ready!(self.moved(shut, cx))?;
+            ready!(self.ended(shut, cx))?;
         }
         if self.unread.has_any() && !self.usage.is_to_end() {
             ready!(self.poll_rest(cx));
@@ -194,6 +224,33 @@ mod tests {
         };
         let (written, ()) = tokio::join!(wire.write_all(&[0; 100]), read);
         written.unwrap();
+    }
+
+    /// How an answer of four parts is written of which the client takes one in almost a [`STEP`], while
+    /// too much waits.
+    async fn written_in_parts(part: usize) -> io::Result<()> {
+        let unsent = Unsent::default();
+        let _waiting = unsent.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
+        let (near, mut far) = duplex(part);
+        let mut wire = wire(near, Unread::default(), &unsent);
+        let taken = async {
+            let mut bytes = vec![0; part];
+            loop {
+                sleep(STEP - Duration::from_millis(1)).await;
+                far.read_exact(&mut bytes).await.unwrap();
+            }
+        };
+        let answer = vec![0; 4 * part];
+        tokio::select! {
+            written = wire.write_all(&answer) => written,
+            () = taken => unreachable!("it reads for ever"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_too_much_waits_an_answer_is_not_kept_for_who_takes_it_drop_by_drop() {
+        written_in_parts(LEAST).await.unwrap();
+        assert_eq!(written_in_parts(LEAST - 1).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]

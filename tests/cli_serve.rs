@@ -250,6 +250,21 @@ fn a_sandbox_with_a_state_keeps_its_wallet_and_one_without_leaves_nothing() {
 }
 
 #[test]
+fn a_sandbox_that_requires_no_clients_although_it_was_told_to_says_so() {
+    let home = Home::new();
+    let said = |config: &str, listen: &[&str]| {
+        home.write("proxy.toml", config);
+        let server = home.serve(&[&["serve", "--sandbox"], listen].concat());
+        assert_eq!(server.request("POST", LIST).0, 200);
+        server.signal("TERM").stderr.matches("clients = \"required\" does not hold").count()
+    };
+    assert_eq!(said("clients = 'required'", &[]), 1);
+    assert_eq!(said("clients = 'optional'", &[]), 0);
+    // The command line goes before what would be a mistake by itself.
+    assert_eq!(said("clients = 'required'\nlisten = '0.0.0.0:0'", &["--listen", "127.0.0.1:0"]), 1);
+}
+
+#[test]
 fn the_sandbox_by_itself_is_an_upstream() {
     let mut sandbox = Home::new().serve(&["sandbox", "--session", "10s"]);
     let url = format!("http://{}", sandbox.address);

@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use super::{Failure, Settings};
+use super::{Failure, Settings, complain};
 use crate::{
     config::Config,
     files,
@@ -32,6 +32,12 @@ const PASSWORD: &str = "sandbox";
 pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>), Failure> {
     if settings.flags.iter().any(|(key, _)| *key == "state") {
         return Ok((settings, None));
+    }
+    if settings.clone().load([])?.clients_required {
+        complain(
+            "clients = \"required\" does not hold here: the state of this sandbox is new and has no \
+             clients; to require them, name one that has with --state",
+        );
     }
     let io = |cause| Failure::Runtime { cause };
     let mut builder = tempfile::Builder::new();

@@ -77,11 +77,11 @@ impl Serve {
         }
         environment::move_password()?;
         let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
+        let settings = settings.with(flags);
         let (settings, _throw_away) = match self.sandbox {
             true => sandbox_state::settings(settings)?,
             false => (settings, None),
         };
-        let settings = settings.with(flags);
         let config = settings.clone().load([])?;
         let log = log::start(&config.log)?;
         process::raise_descriptor_limit();

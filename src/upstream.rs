@@ -124,7 +124,7 @@ pub enum UpstreamError {
         /// How many may be.
         most: usize,
     },
-    /// It sends its callers elsewhere, and did not look at the call.
+    /// It sends its callers elsewhere, and did not act on the call.
     #[error("{url} answers {status}{}", towards(origin.as_deref()))]
     Moved {
         /// The upstream's address.
@@ -363,7 +363,7 @@ impl Upstream {
             let cause = format!("it ended with {status}");
             return Err(UpstreamError::BrokenOff { url: self.url.clone(), cause });
         }
-        if is_moved(status) {
+        if is_moved(status, changes) {
             let origin = response.headers().get(header::LOCATION).and_then(origin);
             return Err(UpstreamError::Moved { url: self.url.clone(), status, origin });
         }
@@ -449,16 +449,22 @@ fn check_proxy_variables(
     Err(ClientError(text))
 }
 
-/// Whether a status asks for the same call elsewhere. 303 does not: it may follow one that was made.
-fn is_moved(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 307 | 308)
+/// Whether a status asks for the same call elsewhere, so that it had no effect here. 303 does not: it
+/// may follow one that was made. So may 301 and 302 follow a change, since clients take them for 303.
+fn is_moved(status: StatusCode, changes: bool) -> bool {
+    matches!(status.as_u16(), 307 | 308) || !changes && is_moved_or_done(status)
+}
+
+/// Whether a status does not tell a call that is to be made elsewhere from one that was made.
+fn is_moved_or_done(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302)
 }
 
 /// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
 /// of the answer to a change does not say what became of it, so that is found out.
 fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     if status.is_redirection() {
-        return !loose::is_almost_json(body);
+        return is_moved_or_done(status) || !loose::is_almost_json(body);
     }
     let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")

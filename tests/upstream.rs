@@ -269,20 +269,23 @@ async fn a_redirect_is_not_followed_and_names_the_setting() {
         let all = redirect.clone();
         let upstream = serve(Router::new().fallback(move || async move { all() })).await;
         let session = TestProxy::in_front_of(sandbox, upstream, short).await;
-        for proxy in [proxy_before(redirect).await, session] {
-            for problem in problems(&proxy).await {
-                let told = (&problem["code"], &problem["retry"], &problem["status"]);
-                assert_eq!(told, (&"upstream_moved".into(), &"never".into(), &502.into()));
-                let detail = problem["detail"].as_str().unwrap();
-                assert!(
-                    detail.contains(status.as_str()) && detail.contains("upstream.url"),
-                    "{detail}"
-                );
-                assert!(
-                    detail.contains(&elsewhere.url("")) && !detail.contains("secret"),
-                    "{detail}"
-                );
-            }
+        let [read, change] = problems(&proxy_before(redirect).await).await;
+        // To a change, the older two may also say that it was made.
+        let is_moved = [307, 308].contains(&status.as_u16());
+        let code = if is_moved { "upstream_moved" } else { "upstream_foreign" };
+        assert_eq!((&change["code"], &change["retry"]), (&code.into(), &"never".into()));
+        let detail = change["detail"].as_str().unwrap();
+        assert_eq!(detail.contains("had no effect"), is_moved, "{detail}");
+        assert!(detail.contains(status.as_str()) && !detail.contains("secret"), "{detail}");
+        for problem in problems(&session).await.into_iter().chain([read]) {
+            let told = (&problem["code"], &problem["retry"], &problem["status"]);
+            assert_eq!(told, (&"upstream_moved".into(), &"never".into(), &502.into()));
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                detail.contains(status.as_str()) && detail.contains("upstream.url"),
+                "{detail}"
+            );
+            assert!(detail.contains(&elsewhere.url("")) && !detail.contains("secret"), "{detail}");
         }
     }
     assert_eq!(elsewhere.sandbox.counts().requests, 0);
@@ -340,6 +343,11 @@ async fn an_answer_that_is_not_the_apis_is_named_with_the_setting() {
     for (status, body) in [(200, "<html>"), (404, " <!DOCTYPE html>"), (403, "<html>")] {
         let proxy = answering(status, body).await;
         is_foreign(&problem(proxy.post("/jobs/list", "").await).await);
+    }
+    // Not even JSON says whether the change was made.
+    for status in [301, 302] {
+        let proxy = answering(status, r#"{"message":"moved"}"#).await;
+        is_foreign(&problems(&proxy).await[1]);
     }
     for (status, body) in [(300, ""), (303, ""), (303, "<html>"), (304, ""), (305, "moved")] {
         problems(&answering(status, body).await).await.iter().for_each(is_foreign);

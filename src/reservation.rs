@@ -1,7 +1,7 @@
 //! What a reserve answer says of the reservation: its id, its end, and the token for the job's
 //! workflow calls, which is withheld from clients (protocol §6, §7).
 
-use std::ptr;
+use std::{cmp::Reverse, collections::BTreeSet, ptr};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -23,6 +23,9 @@ const USUAL: SignedDuration = SignedDuration::from_mins(30);
 
 /// No reservation is taken to run longer, whatever the upstream says.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// More tokens than this are not searched for one by one: that would take time for each in each string.
+const MOST_TOKENS: usize = 32;
 
 /// The name of the instructions.
 const INSTRUCTIONS: &str = "job_instructions";
@@ -113,7 +116,7 @@ fn known_tokens(answer: &RawValue) -> Vec<&RawValue> {
 
 /// The text without what stands behind the name of a token. A token of some length is replaced in
 /// every string, also within a hint on how to use it. A short one could be a word of the answer, so
-/// only the token itself is.
+/// only the token itself is. If there are very many, every string is withheld that could hold one.
 fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
     tokens.first()?;
     let mut out = String::with_capacity(text.len());
@@ -128,12 +131,32 @@ fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
         done = start + token.as_it_stands().len();
     }
     out += &text[done..];
-    let texts: Vec<String> = tokens.iter().flat_map(|token| token.texts()).collect();
-    let long = || texts.iter().map(String::as_str).filter(|text| text.len() >= UNMISTAKABLE);
-    let json = withheld::in_strings(out.as_bytes(), |literal| withheld::in_text(literal, long()));
-    let out =
-        json.unwrap_or_else(|| withheld::in_bytes(out.as_bytes(), &long().collect::<Vec<_>>()));
+    let texts: BTreeSet<String> = tokens.iter().flat_map(|token| token.texts()).collect();
+    let long = texts.iter().map(String::as_str).filter(|text| text.len() >= UNMISTAKABLE);
+    let mut long: Vec<&str> = long.collect();
+    // One may be the beginning of another.
+    long.sort_by_key(|text| Reverse(text.len()));
+    if long.len() > MOST_TOKENS {
+        return Some(without_long_strings(&out));
+    }
+    let json = withheld::in_strings(out.as_bytes(), |literal| {
+        withheld::in_text(literal, long.iter().copied())
+    });
+    let out = json.unwrap_or_else(|| withheld::in_bytes(out.as_bytes(), &long));
     Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// The text without each string that is long enough for a token of some length; of what is no JSON,
+/// nothing is left.
+fn without_long_strings(text: &str) -> String {
+    let json = withheld::in_strings(text.as_bytes(), |literal| {
+        // With its quotes.
+        (literal.len() >= UNMISTAKABLE + 2).then(|| HELD_BY_PROXY.to_owned())
+    });
+    json.map_or_else(
+        || HELD_BY_PROXY.to_owned(),
+        |json| String::from_utf8_lossy(&json).into_owned(),
+    )
 }
 
 /// Whether a reserve answer tells the job's private instructions.
@@ -270,6 +293,37 @@ mod tests {
         assert!(!text.contains("bcdefghijklmnop"), "{text}");
         assert!(text.contains(r#""a":"Bearer held-by-proxy","b":"held-by-proxy\"""#), "{text}");
         assert!(loose::parse(text.as_bytes()).is_some(), "{text}");
+    }
+
+    #[test]
+    fn very_many_tokens_are_withheld_with_every_string_that_could_hold_one() {
+        let body = |tokens: &[String]| {
+            let tokens = tokens.iter().map(|token| format!(r#"{{"access_token":"{token}"}}"#));
+            let tokens: Vec<_> = tokens.collect();
+            let more = r#""a":"with token-00000000000000","b":"no token is in it","c":"short""#;
+            format!(r#"{{"all":[{}],{more}}}"#, tokens.join(","))
+        };
+        let token = |number| format!("token-{number:014}");
+        let many: Vec<_> = (0..4000).map(token).collect();
+        let text = withheld(&body(&many));
+        assert!(!text.contains("token-") && !text.contains("no token"), "{text}");
+        assert!(
+            text.ends_with(r#""a":"held-by-proxy","b":"held-by-proxy","c":"short"}"#),
+            "{text}"
+        );
+        assert!(loose::parse(text.as_bytes()).is_some(), "{text}");
+        // The same one over and over is one.
+        let text = withheld(&body(&vec![token(0); 4000]));
+        assert!(text.ends_with(r#""a":"with held-by-proxy","b":"no token is in it","c":"short"}"#));
+        let page = many.iter().map(|token| format!("access_token={token}\n"));
+        assert_eq!(withheld(&page.collect::<String>()), "held-by-proxy");
+    }
+
+    #[test]
+    fn a_token_that_begins_another_leaves_nothing_of_it() {
+        let body = r#"{"access_token":"0123456789abcdef","b":{"access_token":"0123456789abcdefg"},
+            "c":"0123456789abcdefg"}"#;
+        assert!(withheld(body).ends_with(r#""c":"held-by-proxy"}"#));
     }
 
     #[test]

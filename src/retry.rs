@@ -156,6 +156,8 @@ impl Tries {
     /// Nothing was signed, so it is only a question of time.
     fn after_no_session(&mut self, error: &SessionError, now: Instant) -> Next {
         match error {
+            // Another proxy begins no session for this one, however often it is asked.
+            SessionError::Refused { by_proxy: true, .. } => Next::Return,
             SessionError::Refused { status, retry_after: Some(wish), .. }
                 if is_put_off(*status) =>
             {
@@ -403,6 +405,11 @@ mod tests {
         assert!(is_again(next(true, &refused(503, None))));
         assert_eq!(next(true, &refused(429, None)), Next::Return);
         assert_eq!(next(true, &refused(403, Some("7"))), Next::Return);
+        let mut by_proxy = refused(503, Some("7"));
+        if let Outcome::NoSession(SessionError::Refused { by_proxy, .. }) = &mut by_proxy {
+            *by_proxy = true;
+        }
+        assert_eq!(next(true, &by_proxy), Next::Return);
     }
 
     #[test]

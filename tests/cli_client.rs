@@ -334,6 +334,11 @@ fn a_wallet_without_a_key_is_warned_of() {
     assert!(ran.stderr.contains(&format!("no key file of {other}")), "{ran:?}");
     token(&ran.result());
     assert!(!add(&home, "bot", &["--wallet", binary::WALLET]).told().contains("warning"));
+    let mut sandbox = home.serve(&["serve", "--sandbox", "--state", "mine"]);
+    let line = std::iter::repeat_with(|| sandbox.line()).find(|line| line.contains("wallet"));
+    let own = line.unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let ran = add(&home, "bot", &["--wallet", &own, "--state", "mine"]);
+    assert!(!ran.stderr.contains("warning"), "{ran:?}");
 }
 
 #[test]

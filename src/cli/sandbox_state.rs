@@ -52,9 +52,14 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     Ok((settings.with(new), Some(folder)))
 }
 
+/// Where the wallet is.
+pub(super) fn keystore(config: &Config) -> Keystore {
+    Keystore::new(config.state.join(FOLDER))
+}
+
 /// The wallet of the state, which is made if there is none.
 pub(super) fn wallet(config: &Config) -> Result<Signer, Failure> {
-    let keystore = Keystore::new(config.state.join(FOLDER));
+    let keystore = keystore(config);
     let password = SecretString::from(PASSWORD);
     match keystore.find(None) {
         Err(KeystoreError::Empty { .. }) => {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Failure, complain, print, tell, tell_if_unused};
 use crate::{
-    cli::{count, number},
+    cli::{count, number, sandbox_state},
     config::Config,
     policy::{Allow, Client, Rate},
     signer::keystore::Keystore,
@@ -77,6 +77,7 @@ impl Add {
         let first = clients.add(&client, &credential, Timestamp::now())?;
         if let Some(wallet) = client.wallet
             && let Err(error) = Keystore::new(&config.keys).find(Some(wallet))
+            && sandbox_state::keystore(config).find(Some(wallet)).is_err()
         {
             complain(format_args!(
                 "warning: {} has no wallet that it may use: {error}",

@@ -555,6 +555,34 @@ async fn a_job_that_is_reserved_again_may_be_completed_again() {
     }
 }
 
+#[tokio::test]
+async fn an_update_in_doubt_is_made_again_under_its_key_and_another_edit_is_not() {
+    let proxy = TestProxy::start().await;
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    proxy.ok(&format!("{job}/reserve"), "").await;
+    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
+    let created = proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+    let path = format!("{job}/workflow/{}", created["workflow_id"].as_str().unwrap());
+    let update = async || {
+        let url = proxy.url(&format!("/api/external{path}"));
+        let request = proxy.client.put(url).header("idempotency-key", "update");
+        request.body(workflow).send().await.unwrap()
+    };
+    let publish = async || send(&proxy, &format!("{path}/publish"), "publish", "").await;
+    proxy.sandbox.inject("status_500_after:job_workflow_update:1".parse().unwrap());
+    proxy.sandbox.inject("cut_after:job_workflow_publish:1".parse().unwrap());
+    assert_eq!(problem(update().await).await["code"], "outcome_unknown");
+    assert!(!good(update().await).await.1);
+    assert!(good(update().await).await.1);
+    for _ in 0..2 {
+        let lost = problem(publish().await).await;
+        assert_eq!(lost["code"], "outcome_unknown");
+        let advice = lost["detail"].as_str().unwrap();
+        assert!(advice.contains("a new Idempotency-Key") && !advice.contains("status"), "{advice}");
+    }
+    good(send(&proxy, &format!("{path}/publish"), "again", "").await).await;
+}
+
 /// An upstream that rejects every proof at once, and shows that until the next. It names no reservation,
 /// and of each job the answer to the second try to complete it is a 500, before anything was done.
 fn rejecting(proofs: Arc<Mutex<Vec<String>>>) -> Router {

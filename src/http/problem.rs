@@ -272,15 +272,19 @@ impl Problem {
             CallError::Store(error) => Self::store(error),
             CallError::OutcomeUnknown { seen, quiet } => {
                 let retry = Retry::CheckFirst;
-                let lost = match action.effect {
-                    Effect::Reserves => {
-                        "; the private instructions of a reservation that it made came only with \
-                         the lost answer"
+                let advice = retry.advice();
+                let what = match action.effect {
+                    Effect::Reserves => &format!(
+                        "{advice}; the private instructions of a reservation that it made came only \
+                         with the lost answer"
+                    ),
+                    Effect::Edits => {
+                        "it may have taken effect, and no call shows whether it did: to make it \
+                         again, send it under a new Idempotency-Key, or none"
                     }
-                    _ => "",
+                    _ => advice,
                 };
-                let what = format!("{}{lost}", retry.advice());
-                let problem = Self::answer_lost(action, None, seen, &what).retry(retry);
+                let problem = Self::answer_lost(action, None, seen, what).retry(retry);
                 let wait = quiet.and_then(|quiet| seconds_until(quiet, clock::now()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }

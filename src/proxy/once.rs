@@ -85,6 +85,8 @@ impl Proxy {
                 (Some(quiet), is_other)
             }
         };
+        // What may be made twice is made again, as nothing would show what became of it.
+        let in_doubt = in_doubt.filter(|_| !call.action().method.is_idempotent());
         let settled = match in_doubt {
             Some(quiet) => self.settle_earlier(asked, quiet).await.map(Some),
             None => Ok(None),

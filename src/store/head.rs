@@ -2,7 +2,7 @@
 //! or an older database in the place of a newer one, shows.
 //!
 //! A proxy writes it after a commit, before anyone hears of that; if nobody waits for what was committed,
-//! about once a second. It is not synced. So it may name an earlier record, above all after a loss of
+//! within a second. It is not synced. So it may name an earlier record, above all after a loss of
 //! power, but never one that was not on the disk. It is sealed with the wallet's key. Commands have no key,
 //! so their records come under it with the proxy's next one.
 

@@ -90,8 +90,13 @@ impl Drop for Bell {
 }
 
 impl<J> Inbox<J> {
-    /// Waits for work; `None` when no more can come. `writes` tells what takes the background along.
-    pub(super) fn next_batch(&mut self, writes: impl Fn(&J) -> bool) -> Option<Vec<J>> {
+    /// Waits for work; `None` when no more can come, and no jobs if there are none at the time `until`.
+    /// `writes` tells what takes the background along.
+    pub(super) fn next_batch(
+        &mut self,
+        writes: impl Fn(&J) -> bool,
+        until: Option<Instant>,
+    ) -> Option<Vec<J>> {
         loop {
             let mut jobs = Vec::new();
             let open = take(&mut self.now, BATCH, &mut jobs);
@@ -108,24 +113,29 @@ impl<J> Inbox<J> {
             match jobs.is_empty() {
                 false => return Some(jobs),
                 true if !open => return None,
-                true => self.wait(),
+                true if until.is_some_and(|until| until <= Instant::now()) => return Some(jobs),
+                true => self.wait(until),
             }
         }
     }
 
-    /// Sleeps until there may be something to do.
-    fn wait(&mut self) {
+    /// Sleeps until there may be something to do, or until that time.
+    fn wait(&mut self, until: Option<Instant>) {
         if self.due.is_none() && !self.later.is_empty() {
             self.due = Some(Instant::now() + PATIENCE);
         }
+        let left = |time: Instant| time.saturating_duration_since(Instant::now());
         match self.due {
-            Some(due) => thread::park_timeout(due.saturating_duration_since(Instant::now())),
+            Some(due) => thread::park_timeout(left(until.map_or(due, |until| until.min(due)))),
             None => {
                 self.idle.store(true, Relaxed);
                 // Pairs with the fence in `nudge`: either we see its job, or it sees that we are idle.
                 fence(SeqCst);
                 if self.now.is_empty() && self.later.is_empty() && !self.now.is_closed() {
-                    thread::park();
+                    match until {
+                        Some(until) => thread::park_timeout(left(until)),
+                        None => thread::park(),
+                    }
                 }
                 self.idle.store(false, Relaxed);
             }
@@ -164,10 +174,14 @@ mod tests {
         let (mut inbox, outbox) = both();
         outbox.later.try_send(-1).unwrap();
         outbox.now.try_send(1).unwrap();
-        assert_eq!(inbox.next_batch(is_write), Some(vec![1]), "a read does not take it along");
+        assert_eq!(
+            inbox.next_batch(is_write, None),
+            Some(vec![1]),
+            "a read does not take it along"
+        );
         outbox.now.try_send(-2).unwrap();
         outbox.now.try_send(2).unwrap();
-        assert_eq!(inbox.next_batch(is_write), Some(vec![-1, -2, 2]));
+        assert_eq!(inbox.next_batch(is_write, None), Some(vec![-1, -2, 2]));
     }
 
     #[test]
@@ -177,7 +191,7 @@ mod tests {
             outbox.later.try_send(job).unwrap();
             outbox.nudge();
         }
-        assert_eq!(inbox.next_batch(is_write), Some(vec![-1, -2]));
+        assert_eq!(inbox.next_batch(is_write, None), Some(vec![-1, -2]));
     }
 
     #[test]
@@ -185,7 +199,7 @@ mod tests {
         let (mut inbox, outbox) = both();
         (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
         let sizes: Vec<_> =
-            (0..LATER / BATCH).map(|_| inbox.next_batch(is_write).unwrap().len()).collect();
+            (0..LATER / BATCH).map(|_| inbox.next_batch(is_write, None).unwrap().len()).collect();
         assert_eq!(sizes, [BATCH; LATER / BATCH]);
     }
 
@@ -194,7 +208,7 @@ mod tests {
         let (mut inbox, outbox) = both();
         (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
         outbox.now.try_send(i32::MIN).unwrap();
-        let batch = inbox.next_batch(is_write).unwrap();
+        let batch = inbox.next_batch(is_write, None).unwrap();
         assert_eq!((batch.len(), batch.last()), (LATER + 1, Some(&i32::MIN)));
     }
 
@@ -205,7 +219,7 @@ mod tests {
         outbox.now.try_send(1).unwrap();
         drop(outbox);
         let mut done = Vec::new();
-        while let Some(jobs) = inbox.next_batch(is_write) {
+        while let Some(jobs) = inbox.next_batch(is_write, None) {
             done.extend(jobs);
         }
         done.sort_unstable();
@@ -217,7 +231,7 @@ mod tests {
         let (mut inbox, outbox) = inbox();
         let (done, results) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            while let Some(jobs) = inbox.next_batch(is_write) {
+            while let Some(jobs) = inbox.next_batch(is_write, None) {
                 done.send(jobs).unwrap();
             }
         });
@@ -230,5 +244,14 @@ mod tests {
         assert_eq!(results.recv(), Ok(vec![1]));
         drop(outbox);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_has_something_to_do_at_a_time_waits_no_longer() {
+        let (mut inbox, outbox) = inbox();
+        let _outbox: Outbox<i32> = outbox(thread::current());
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert_eq!(inbox.next_batch(is_write, Some(soon)), Some(Vec::new()));
+        assert!(Instant::now() >= soon);
     }
 }

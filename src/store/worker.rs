@@ -51,9 +51,14 @@ impl Worker {
         let lost = losses.clone();
         let (reader, held_up) = (writer.reader(), writer.held_up().subscribe());
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
-            while let Some(jobs) = inbox.next_batch(|job| matches!(job, Job::Change(_))) {
-                work(&mut writer, &lost, jobs);
+            let changes = |job: &Job| matches!(job, Job::Change(_));
+            while let Some(jobs) = inbox.next_batch(changes, writer.head_is_due()) {
+                match jobs.is_empty() {
+                    true => writer.write_head(),
+                    false => work(&mut writer, &lost, jobs),
+                }
             }
+            writer.write_head();
         })?;
         let outbox = Arc::new(outbox(thread.thread().clone()));
         let (reads, mut to_read) = mpsc::channel(READS);

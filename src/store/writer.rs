@@ -109,14 +109,26 @@ impl Writer {
     }
 
     /// Hears where the journal ends, now that it is on the disk. The head says so before anyone who waits
-    /// for that goes on, and about once a second if it is only for records of the background.
+    /// for that goes on, and within a second if it is only for records of the background.
     pub(super) fn hear_end(&mut self, end: End, is_awaited: bool) {
         self.end = end;
-        let is_due = || self.head_written.is_none_or(|written| written.elapsed() >= HEAD_AGE);
-        if end != self.in_head && (is_awaited || is_due()) {
+        if is_awaited || self.head_is_due().is_some_and(|due| due <= Instant::now()) {
+            self.write_head();
+        }
+    }
+
+    /// When the head is to be written, if it names an earlier record than the last.
+    pub(super) fn head_is_due(&self) -> Option<Instant> {
+        let due = self.head_written.map_or_else(Instant::now, |written| written + HEAD_AGE);
+        (self.end != self.in_head).then_some(due)
+    }
+
+    /// Has the head name the last record, if it does not.
+    pub(super) fn write_head(&mut self) {
+        if self.end != self.in_head {
             // An older head shows less, and is no reason to refuse what is on record.
-            let _ = head::write(&self.head, &end, &self.seal);
-            (self.in_head, self.head_written) = (end, Some(Instant::now()));
+            let _ = head::write(&self.head, &self.end, &self.seal);
+            (self.in_head, self.head_written) = (self.end, Some(Instant::now()));
         }
     }
 

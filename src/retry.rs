@@ -57,9 +57,11 @@ pub(crate) struct Tries {
     pauses: ExponentialBackoff,
     /// How long it is tried while it cannot be sent.
     patience: Duration,
+    /// Whether it has the same patience while it fails in other ways.
+    is_told_soon: bool,
     try_begun: Instant,
-    /// When the first of the last tries began that could not be sent.
-    unsent_since: Option<Instant>,
+    /// When the first of the last tries began that failed.
+    failing_since: Option<Instant>,
     may_renew: bool,
     may_change_id: bool,
     /// Whether to make it twice is the same as once.
@@ -80,8 +82,9 @@ impl Tries {
             deadline,
             pauses,
             patience: Duration::MAX,
+            is_told_soon: false,
             try_begun: Instant::now(),
-            unsent_since: None,
+            failing_since: None,
             may_renew: true,
             may_change_id: true,
             is_idempotent: false,
@@ -93,6 +96,12 @@ impl Tries {
         Self { patience, ..self }
     }
 
+    /// Gives up as soon while its session cannot be had or, if it changes nothing, while the call fails:
+    /// for those who can repeat it themselves.
+    pub(crate) fn told_soon(self) -> Self {
+        Self { is_told_soon: true, ..self }
+    }
+
     /// Makes a change again after a broken connection if its method is one that may be repeated.
     pub(crate) fn of_method(self, method: &Method) -> Self {
         Self { is_idempotent: method.is_idempotent(), ..self }
@@ -101,9 +110,13 @@ impl Tries {
     /// What to do after a try that came to `outcome`.
     pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
         if is_unreachable(outcome) {
-            return self.unsent(now);
+            return self.failing(self.try_begun, now);
         }
-        self.unsent_since = None;
+        if self.is_told_soon && self.fails(outcome) {
+            // What failed late, as over a path that went silent, may be well over another.
+            return self.failing(now, now);
+        }
+        self.failing_since = None;
         match outcome {
             Outcome::Answered(_, Some(Refusal::SessionOver)) if take(&mut self.may_renew) => {
                 Next::Renew
@@ -118,9 +131,8 @@ impl Tries {
             // It has waited long enough, or nobody waits for it.
             Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
             // It would be sent elsewhere again, or to what is not the API.
-            Outcome::NoAnswer(UpstreamError::Moved { .. } | UpstreamError::Foreign { .. }) => {
-                Next::Return
-            }
+            Outcome::NoAnswer(error) if is_elsewhere(error) => Next::Return,
+            Outcome::NoAnswer(UpstreamError::Failing { .. }) => self.again_in_outage(now),
             Outcome::NoAnswer(UpstreamError::BrokenOff { .. })
                 if self.changes && self.is_idempotent =>
             {
@@ -142,9 +154,33 @@ impl Tries {
         self.after(pause, now)
     }
 
+    /// Another try of what others try meanwhile, unless it is to be told soon.
+    fn again_in_outage(&mut self, now: Instant) -> Next {
+        if self.is_told_soon { Next::Return } else { self.pause(now) }
+    }
+
+    /// Whether the try failed in a way that to repeat it is safe and may not help. Silence is none: each
+    /// try of it takes its time.
+    fn fails(&self, outcome: &Outcome) -> bool {
+        let is_error = |status: StatusCode, wish: Option<&HeaderValue>| {
+            status.is_server_error() && !(wish.is_some() && is_put_off(status))
+        };
+        match outcome {
+            Outcome::NoSession(SessionError::Refused { status, retry_after, .. }) => {
+                is_error(*status, retry_after.as_ref())
+            }
+            Outcome::NoSession(SessionError::Upstream(UpstreamError::BrokenOff { .. })) => true,
+            Outcome::NoAnswer(UpstreamError::BrokenOff { .. }) => !self.changes,
+            Outcome::Answered(answer, None) => {
+                !self.changes && is_error(answer.status, answer.headers.get(header::RETRY_AFTER))
+            }
+            _ => false,
+        }
+    }
+
     /// Another try while there is patience, the last at its end.
-    fn unsent(&mut self, now: Instant) -> Next {
-        let since = *self.unsent_since.get_or_insert(self.try_begun);
+    fn failing(&mut self, begun: Instant, now: Instant) -> Next {
+        let since = *self.failing_since.get_or_insert(begun);
         let left = self.patience.saturating_sub(now.saturating_duration_since(since));
         if left.is_zero() {
             return Next::Return;
@@ -164,10 +200,9 @@ impl Tries {
                 self.as_wished(wish, Timestamp::now(), now)
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
-            SessionError::NoNonce { .. }
-            | SessionError::Upstream(UpstreamError::Moved { .. } | UpstreamError::Foreign { .. }) => {
-                Next::Return
-            }
+            SessionError::NoNonce { .. } => Next::Return,
+            SessionError::Upstream(error) if is_elsewhere(error) => Next::Return,
+            SessionError::Upstream(UpstreamError::Failing { .. }) => self.again_in_outage(now),
             _ => self.pause(now),
         }
     }
@@ -222,6 +257,14 @@ fn is_unreachable(outcome: &Outcome) -> bool {
         return false;
     };
     matches!(error, UpstreamError::Unreachable { .. })
+}
+
+/// Whether it will be answered no better when it is made again.
+fn is_elsewhere(error: &UpstreamError) -> bool {
+    matches!(
+        error,
+        UpstreamError::Moved { .. } | UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. }
+    )
 }
 
 fn is_json(answer: &Answer) -> bool {
@@ -305,6 +348,35 @@ mod tests {
         }
         let mut tries = Tries::new(true, begun + patience).with_patience(Duration::ZERO);
         assert_eq!(tries.next(&unsent, begun), Next::Return);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_told_soon_unless_it_is_asked_what_became_of_a_change() {
+        let broken = UpstreamError::BrokenOff { url: URL(), cause: "reset".to_owned() };
+        let begun = Instant::now();
+        let (patience, minute) = (Duration::from_secs(5), Duration::from_secs(60));
+        let tried_until = |tries: Tries, outcome: &Outcome| {
+            let (mut tries, mut now) = (tries, begun);
+            while let Next::Again(pause) = tries.next(outcome, now) {
+                now += pause;
+            }
+            now - begun
+        };
+        let tries = |changes| Tries::new(changes, begun + minute).with_patience(patience);
+        for outcome in [answer(502, None), answer(500, None), Outcome::NoAnswer(broken.clone())] {
+            assert_eq!(tried_until(tries(false).told_soon(), &outcome), patience);
+            assert!(tried_until(tries(false), &outcome) > minute / 2);
+            assert_eq!(tries(true).told_soon().next(&outcome, begun), Next::Settle);
+        }
+        let late = begun + minute / 2;
+        let broken_off = Outcome::NoAnswer(broken.clone());
+        assert!(is_again(tries(false).told_soon().next(&broken_off, late)));
+        let no_session = Outcome::NoSession(broken.into());
+        assert_eq!(tried_until(tries(true).told_soon(), &no_session), patience);
+        let error = UpstreamError::Failing { url: URL(), cause: "502".to_owned() };
+        let known = Outcome::NoAnswer(error);
+        assert_eq!(tries(true).told_soon().next(&known, begun), Next::Return);
+        assert!(tried_until(tries(false), &known) > minute / 2);
     }
 
     #[test]

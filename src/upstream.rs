@@ -18,7 +18,11 @@ use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use tokio::time::{Instant, timeout};
 
-use self::{connections::Connections, reach::Reach, slots::Slots};
+use self::{
+    connections::Connections,
+    reach::{Failure, Reach},
+    slots::Slots,
+};
 pub use self::{reach::Seen, slots::Slot};
 use crate::{
     action::SESSION_PATH,
@@ -102,6 +106,14 @@ pub enum UpstreamError {
         /// What the network said.
         cause: String,
     },
+    /// There are connections, but the last calls failed, so this one was not sent.
+    #[error("{url} fails again and again: {cause}")]
+    Failing {
+        /// The upstream's address.
+        url: String,
+        /// What came of the last one.
+        cause: String,
+    },
     /// No answer before the deadline.
     #[error("{url} did not answer in time")]
     TimedOut {
@@ -142,6 +154,14 @@ pub enum UpstreamError {
         /// The status of its answer.
         status: StatusCode,
     },
+    /// What came in answer to a read is not HTTP.
+    #[error("{url} does not speak HTTP: {cause}")]
+    NotHttp {
+        /// The upstream's address.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// It answers for another job than it was asked for, so the answer to the call is lost.
     #[error("{url} gave the answer to another call than it was asked")]
     OtherJob {
@@ -159,7 +179,13 @@ pub enum UpstreamError {
 impl UpstreamError {
     /// Whether the upstream may have acted on the request.
     pub fn was_sent(&self) -> bool {
-        !matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Moved { .. })
+        !matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Failing { .. }
+                | Self::Busy { .. }
+                | Self::Moved { .. }
+        )
     }
 }
 
@@ -231,10 +257,10 @@ impl Upstream {
         if changes { last_try } else { last_try.min(Instant::now() + self.timeout / 3) }
     }
 
-    /// How long a call that begins now is tried again while it cannot be sent. In an outage that is
-    /// known it is not.
+    /// How long a call that begins now is tried again while it cannot be sent. In an outage in which no
+    /// connection is made it is not.
     pub fn patience(&self) -> Duration {
-        if self.reach.is_outage() { Duration::ZERO } else { self.connect_timeout }
+        if self.reach.is_cut_off() { Duration::ZERO } else { self.connect_timeout }
     }
 
     /// What the last calls showed of the upstream.
@@ -243,7 +269,7 @@ impl Upstream {
     }
 
     /// Asks whether the upstream answers, for as long as connecting may take. It counts what it says
-    /// for nothing.
+    /// for nothing, but for a gateway's word that nothing stands behind it.
     ///
     /// # Errors
     /// See [`UpstreamError`].
@@ -257,7 +283,11 @@ impl Upstream {
             changes: false,
             job: None,
         };
-        self.send(request, Instant::now() + self.connect_timeout).await.map(drop)
+        let answer = self.send(request, Instant::now() + self.connect_timeout).await?;
+        match is_of_gateway(&answer) {
+            true => Err(self.failing(answers(&answer))),
+            false => Ok(()),
+        }
     }
 
     /// How long the upstream may still be at work on a change, counted from the moment in which it
@@ -301,11 +331,23 @@ impl Upstream {
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn send(&self, request: Request, deadline: Instant) -> Result<Answer, UpstreamError> {
-        let attempt = self.reach.attempt().map_err(|cause| self.unreachable(cause))?;
-        let result = self.send_once(request, deadline).await;
+        let attempt = self.reach.attempt().map_err(|failure| match failure {
+            Failure::NoConnection(cause) => self.unreachable(cause),
+            Failure::NoAnswer(cause) => self.failing(cause),
+        })?;
+        let mut is_heard = false;
+        let result = self.send_once(request, deadline, &mut is_heard).await;
         match &result {
+            Ok(answer) if is_of_gateway(answer) => {
+                attempt.failed(Failure::NoAnswer(answers(answer)));
+            }
             Ok(_) => attempt.succeeded(),
-            Err(UpstreamError::Unreachable { cause, .. }) => attempt.failed(cause),
+            Err(UpstreamError::Unreachable { cause, .. }) => {
+                attempt.failed(Failure::NoConnection(cause.clone()));
+            }
+            Err(error @ UpstreamError::BrokenOff { .. }) if !is_heard => {
+                attempt.failed(Failure::NoAnswer(error.to_string()));
+            }
             Err(error) => attempt.unanswered(error.to_string()),
         }
         result
@@ -315,12 +357,14 @@ impl Upstream {
         &self,
         request: Request,
         deadline: Instant,
+        is_heard: &mut bool,
     ) -> Result<Answer, UpstreamError> {
         let (changes, job) = (request.changes, request.job.clone());
         let sent = late::by(deadline, async {
             let request = self.request(request)?;
             let response = self.connections.send(request, changes).await;
-            let response = response.map_err(|error| self.failed(&error))?;
+            let response = response.map_err(|error| self.failed(&error, changes))?;
+            *is_heard = true;
             let answer = self.read(response, changes).await?;
             if job.is_some_and(|job| names_another(&answer, &job)) {
                 // Its next answer may be a call late as well.
@@ -388,11 +432,21 @@ impl Upstream {
         })
     }
 
-    fn failed(&self, error: &legacy::Error) -> UpstreamError {
-        match error.is_connect() {
-            true => self.unreachable(causes(error)),
-            false => self.broken_off(error),
+    /// What it means that no answer began. One to a change that cannot be read may hide that it was
+    /// made.
+    fn failed(&self, error: &legacy::Error, changes: bool) -> UpstreamError {
+        let source = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
+        if error.is_connect() {
+            self.unreachable(causes(error))
+        } else if !changes && source.is_some_and(hyper::Error::is_parse) {
+            UpstreamError::NotHttp { url: self.url.clone(), cause: causes(error) }
+        } else {
+            self.broken_off(error)
         }
+    }
+
+    fn failing(&self, cause: String) -> UpstreamError {
+        UpstreamError::Failing { url: self.url.clone(), cause }
     }
 
     fn unreachable(&self, cause: String) -> UpstreamError {
@@ -468,6 +522,17 @@ fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     }
     let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether an answer is a gateway's word that nothing stands behind it: no JSON, and no time to wait.
+fn is_of_gateway(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 502..=504 | 520..=527)
+        && !answer.headers.contains_key(header::RETRY_AFTER)
+        && !loose::is_almost_json(&answer.body)
+}
+
+fn answers(answer: &Answer) -> String {
+    format!("it answers {} without the API's JSON", answer.status)
 }
 
 /// Whether a good answer names a job, and not the one that was asked for.

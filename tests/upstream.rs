@@ -54,9 +54,16 @@ fn answering(
 }
 
 async fn proxy_before(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> TestProxy {
+    proxy_with(short, answer).await
+}
+
+async fn proxy_with(
+    options: fn(&mut Options),
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> TestProxy {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve(answering(answer)(sandbox.router())).await;
-    TestProxy::in_front_of(sandbox, upstream, short).await
+    TestProxy::in_front_of(sandbox, upstream, options).await
 }
 
 /// The problems of a read and of a change.
@@ -136,6 +143,89 @@ async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
     tokio::time::timeout(Duration::from_secs(60), reached).await.unwrap();
     let over = seen().await;
     assert!(over["unreachable_since"].is_null() && over["last_success"].is_string(), "{over}");
+}
+
+/// An upstream that reads each request, gives this answer, and closes.
+async fn saying(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                if stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    let _ = stream.write_all(answer).await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Little patience for an outage, and much for all else.
+fn soon(options: &mut Options) {
+    options.upstream.connect_timeout = Duration::from_millis(300);
+    options.upstream.timeout = Duration::from_secs(3600);
+    options.upstream.change_timeout = Duration::from_secs(3600);
+}
+
+#[tokio::test]
+async fn an_outage_behind_a_gateway_is_told_soon_and_shown_and_calls_share_an_attempt() {
+    let page =
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
+    for answer in [&page[..], b""] {
+        let upstream = saying(answer).await;
+        let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, soon).await;
+        let told = tokio::time::timeout(Duration::from_secs(60), problems(&proxy)).await.unwrap();
+        assert!(told.iter().all(|problem| problem["retry"] == "safe"), "{told:?}");
+        let status = proxy.client.get(proxy.url("/proxy/status")).send().await.unwrap();
+        let status: Value = serde_json::from_str(&status.text().await.unwrap()).unwrap();
+        assert!(status["upstream"]["unreachable_since"].is_string(), "{status}");
+        let ready = proxy.client.get(proxy.url("/readyz?upstream")).send().await.unwrap();
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let proxy = proxy_with(soon, move || {
+        count.fetch_add(1, SeqCst);
+        (StatusCode::BAD_GATEWAY, "<html>").into_response()
+    });
+    let proxy = proxy.await;
+    let known = async {
+        loop {
+            let response = proxy.post("/jobs/list", "").await;
+            assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+            if response.headers().contains_key("retry-after") {
+                break problem(response).await;
+            }
+        }
+    };
+    let known = tokio::time::timeout(Duration::from_secs(60), known).await.unwrap();
+    assert_eq!(known["code"], "upstream_unreachable", "{known}");
+    assert!(known["detail"].as_str().unwrap().contains("502"), "{known}");
+    let (before, begun) = (asked.load(SeqCst), Instant::now());
+    let reserve = format!("/jobs/{GENERAL_JOB}/reserve");
+    futures_util::future::join_all((0..50).map(|_| proxy.post("/jobs/list", ""))).await;
+    proxy.post(&reserve, "").await;
+    let most = 2 + begun.elapsed().as_secs() as usize;
+    assert!(asked.load(SeqCst) - before <= most, "{before} {asked:?}");
+}
+
+#[tokio::test]
+async fn what_does_not_speak_http_is_foreign_at_once() {
+    for answer in [
+        &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+        b"\x15\x03\x03\x00\x02\x02\x46",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+    ] {
+        let upstream = saying(answer).await;
+        let proxy = TestProxy::in_front_of(Sandbox::new(Settings::default()), upstream, soon).await;
+        for problem in problems(&proxy).await {
+            let told = (&problem["code"], &problem["retry"]);
+            assert_eq!(told, (&"upstream_foreign".into(), &"never".into()), "{problem}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -425,14 +425,24 @@ impl Problem {
             SessionError::Refused { .. } | SessionError::NoNonce { .. } => Kind::SessionFailed,
         };
         let retry_after = match error {
-            SessionError::Refused { retry_after, .. } => retry_after.clone(),
-            SessionError::Upstream(UpstreamError::Unreachable { .. }) => Some(SOON),
+            SessionError::Refused { status, retry_after, .. } => {
+                retry_after.clone().or_else(|| status.is_server_error().then_some(SOON))
+            }
+            SessionError::Upstream(
+                UpstreamError::Unreachable { .. }
+                | UpstreamError::Failing { .. }
+                | UpstreamError::BrokenOff { .. },
+            ) => Some(SOON),
             _ => None,
         };
         let advice = match error {
-            SessionError::Upstream(UpstreamError::Unreachable { .. }) => UNREACHABLE,
+            SessionError::Upstream(
+                UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. },
+            ) => UNREACHABLE,
             SessionError::Upstream(UpstreamError::Moved { .. }) => MOVED,
-            SessionError::Upstream(UpstreamError::Foreign { .. }) => FOREIGN,
+            SessionError::Upstream(
+                UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. },
+            ) => FOREIGN,
             SessionError::Refused { by_proxy: true, .. } => PROXY,
             SessionError::Refused { status, .. } if is_foreign(*status) => FOREIGN,
             _ => Retry::Safe.advice(),
@@ -445,15 +455,17 @@ impl Problem {
 
     fn no_answer(action: &Action, error: &UpstreamError) -> Self {
         let retry = match error {
-            UpstreamError::Moved { .. } | UpstreamError::Foreign { .. } => Retry::Never,
+            UpstreamError::Moved { .. }
+            | UpstreamError::Foreign { .. }
+            | UpstreamError::NotHttp { .. } => Retry::Never,
             _ if error.was_sent() => Retry::after_sending(action),
             _ => Retry::Safe,
         };
         let advice = match error {
-            UpstreamError::Unreachable { .. } => UNREACHABLE,
+            UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. } => UNREACHABLE,
             UpstreamError::Moved { .. } => MOVED,
             UpstreamError::Foreign { .. } if action.changes() => FOREIGN_TO_CHANGE,
-            UpstreamError::Foreign { .. } => FOREIGN,
+            UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. } => FOREIGN,
             UpstreamError::Busy { .. } => {
                 "nothing was sent, so send it again later; if the upstream is well, raise \
                  upstream.max_calls"
@@ -461,7 +473,8 @@ impl Problem {
             UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
             _ => retry.advice(),
         };
-        let retry_after = (retry == Retry::Safe && !error.was_sent()).then_some(SOON);
+        let is_over_soon = !error.was_sent() || matches!(error, UpstreamError::BrokenOff { .. });
+        let retry_after = (retry == Retry::Safe && is_over_soon).then_some(SOON);
         let detail = format!("{error}; {advice}");
         Self { retry_after, ..Self::new(kind_of(error), detail).retry(retry) }
     }
@@ -509,9 +522,11 @@ fn seconds_until(time: Timestamp, now: Timestamp) -> Option<u64> {
 
 fn kind_of(error: &UpstreamError) -> Kind {
     match error {
-        UpstreamError::Unreachable { .. } => Kind::UpstreamUnreachable,
+        UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. } => {
+            Kind::UpstreamUnreachable
+        }
         UpstreamError::Moved { .. } => Kind::UpstreamMoved,
-        UpstreamError::Foreign { .. } => Kind::UpstreamForeign,
+        UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. } => Kind::UpstreamForeign,
         UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
         UpstreamError::BrokenOff { .. } | UpstreamError::OtherJob { .. } => Kind::UpstreamBrokeOff,
         UpstreamError::Busy { .. } => Kind::Overloaded,

@@ -137,7 +137,8 @@ impl Proxy {
         let last_try = sender.upstream().last_try(changes, *deadline);
         let patience = sender.upstream().patience();
         let method = &permit.call().action().method;
-        let mut tries = Tries::new(changes, last_try).with_patience(patience).of_method(method);
+        let tries = Tries::new(changes, last_try).with_patience(patience).told_soon();
+        let mut tries = tries.of_method(method);
         loop {
             let tried = match (exchange.try_once(&proof, last_try).await, earlier) {
                 (Err(_), Some(Earlier::Reserved(lost))) if !is_replay => {

@@ -92,6 +92,7 @@ impl Cli {
     /// See [`Failure`].
     pub fn run(self) -> Result<(), Failure> {
         process::close_memory()?;
+        signals::outlive_full_files()?;
         let flags = [
             ("keys", self.keys),
             ("state", self.state),

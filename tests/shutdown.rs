@@ -108,7 +108,8 @@ async fn a_client_that_has_not_finished_asking_does_not_delay_the_end() {
 fn signals_without_a_meaning_do_not_end_it() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let server = home.serve(&["serve", "--upstream", "http://127.0.0.1:1"]);
-    for name in ["USR1", "USR2"] {
+    let of_linux = cfg!(target_os = "linux").then_some("PWR");
+    for name in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO"].into_iter().chain(of_linux) {
         signal(server.id(), name);
         server.logs(&format!("ignored SIG{name}"));
     }

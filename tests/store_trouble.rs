@@ -252,6 +252,25 @@ fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
     assert_eq!(tries.find_map(Result::ok), Some(true));
 }
 
+#[test]
+fn at_the_limit_of_a_files_size_nothing_is_signed_and_the_process_goes_on() {
+    let home = Home::new();
+    let mut limited = home.wrapped("sh");
+    limited.args(["-c", "ulimit -f 800; exec \"$@\"", "sh"]);
+    limited.arg(env!("CARGO_BIN_EXE_agentpmt-proxy"));
+    let server = home.serve_by(limited.args(["serve", "--sandbox", "--state", "state"]));
+    let edit = |name: &str| {
+        let path = format!("/api/external/jobs/{WORKFLOW_JOB}/reserve");
+        server.request_with("POST", &path, &format!("idempotency-key: {name}\r\n"))
+    };
+    let mut refused = (0..5000).map(|number| edit(&number.to_string()));
+    let (status, body) = refused.find(|(status, _)| *status == 503).unwrap();
+    assert!(status == 503 && body.contains("journal_unavailable"), "{body}");
+    assert!(body.contains("ulimit -f") || body.contains("File too large"), "{body}");
+    assert_eq!(server.request("GET", "/healthz").0, 200);
+    assert_eq!(server.signal("TERM").code, Some(0));
+}
+
 /// A sandbox with a state that stays, and the token of a client.
 fn sandbox() -> (Home, Server, String) {
     let home = Home::new();

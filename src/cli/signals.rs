@@ -2,20 +2,55 @@
 
 use std::{
     fs::File,
+    future::poll_fn,
     io::{self, IsTerminal, stderr, stdin, stdout},
+    task::Poll,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::Failure;
 
-/// SIGTERM and SIGINT, which end the process, and SIGUSR1 and SIGUSR2, which would. Caught from the
-/// start and not only once somebody waits.
+/// What would end the process without a word, and has no meaning for it. SIGQUIT does so on purpose.
+const WITHOUT_MEANING: [(&str, process::Signal); 6] = [
+    ("SIGUSR1", process::Signal::USR1),
+    ("SIGUSR2", process::Signal::USR2),
+    ("SIGALRM", process::Signal::ALARM),
+    ("SIGVTALRM", process::Signal::VTALARM),
+    ("SIGPROF", process::Signal::PROF),
+    ("SIGIO", process::Signal::IO),
+];
+
+/// The same of Linux alone.
+#[cfg(target_os = "linux")]
+const OF_SYSTEM: [(&str, process::Signal); 1] = [("SIGPWR", process::Signal::POWER)];
+#[cfg(not(target_os = "linux"))]
+const OF_SYSTEM: [(&str, process::Signal); 0] = [];
+
+/// Has a write that meets the limit of a file's size fail, as on a full disk, and not end the process.
+pub(super) fn outlive_full_files() -> Result<(), Failure> {
+    let catch = || {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        // Once caught, a signal stays so.
+        runtime.block_on(async { caught(process::Signal::XFSZ).map(drop) })
+    };
+    catch().map_err(|cause| Failure::Runtime { cause })
+}
+
+fn caught(name: process::Signal) -> io::Result<Signal> {
+    signal(SignalKind::from_raw(name.as_raw()))
+}
+
+/// SIGTERM and SIGINT, which end the process, and others, which would. Caught from the start and not
+/// only once somebody waits.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    user_1: Signal,
-    user_2: Signal,
+    ignored: Vec<(&'static str, Signal)>,
 }
 
 impl Signals {
@@ -25,8 +60,11 @@ impl Signals {
             Ok(Self {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
-                user_1: signal(SignalKind::user_defined1())?,
-                user_2: signal(SignalKind::user_defined2())?,
+                ignored: WITHOUT_MEANING
+                    .into_iter()
+                    .chain(OF_SYSTEM)
+                    .map(|(name, signal)| Ok((name, caught(signal)?)))
+                    .collect::<io::Result<_>>()?,
             })
         };
         all().map_err(|cause| Failure::Runtime { cause })
@@ -35,11 +73,17 @@ impl Signals {
     /// Waits for the next one that ends the process.
     pub(super) async fn next(&mut self) {
         loop {
+            let ignored = &mut self.ignored;
+            let ignored = poll_fn(|context| {
+                let come = ignored.iter_mut().find_map(|(name, signal)| {
+                    signal.poll_recv(context).is_ready().then_some(*name)
+                });
+                come.map_or(Poll::Pending, Poll::Ready)
+            });
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.user_1.recv() => "SIGUSR1",
-                _ = self.user_2.recv() => "SIGUSR2",
+                name = ignored => name,
             };
             tracing::warn!("ignored {ignored}; SIGHUP reloads, SIGTERM ends the proxy");
         }

@@ -269,6 +269,11 @@ impl From<rusqlite::Error> for Fault {
             ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
                 Self::Io { doing: "open it", cause: text }
             }
+            _ if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
+                let cause = "the disk failed, or the file has the largest size that the limits of \
+                             this process allow (ulimit -f)";
+                Self::Io { doing: "write to it", cause: cause.to_owned() }
+            }
             ErrorCode::SystemIoFailure => Self::Io { doing: "read or write it", cause: text },
             _ => Self::Sqlite(text),
         }

@@ -2,7 +2,12 @@
 
 mod exposed;
 
-use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use rustix::fs::OFlags;
 
@@ -15,6 +20,34 @@ pub(crate) fn without_path(error: io::Error) -> io::Error {
         Some((what, _)) => io::Error::new(error.kind(), what),
         None => error,
     }
+}
+
+/// The largest file that is read whole, in bytes.
+const MOST: u64 = 4 * 1024 * 1024;
+
+/// Reads the rest of an open file.
+///
+/// # Errors
+/// What the system says, or that there is more than [`MOST`].
+pub(crate) fn read_whole(file: &File, into: &mut Vec<u8>) -> io::Result<()> {
+    // Of its length at once, so that what is secret is not moved.
+    let length = file.metadata()?.len().min(MOST);
+    into.reserve_exact(usize::try_from(length).unwrap_or_default() + 1);
+    file.take(MOST + 1).read_to_end(into)?;
+    if into.len() as u64 > MOST {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MOST / 1024 / 1024)));
+    }
+    Ok(())
+}
+
+/// The content of a regular file.
+///
+/// # Errors
+/// See [`open`] and [`read_whole`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_whole(&open(path)?, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a file to read it. Anything but a regular file is refused: reading a pipe or a device may

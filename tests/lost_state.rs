@@ -78,6 +78,18 @@ fn serve(home: &Home) -> Ran {
 }
 
 #[test]
+fn a_head_that_is_a_pipe_is_refused_at_once() {
+    let (home, _) = with_client();
+    home.serve(&["serve"]).kill();
+    let _ = fs::remove_file(home.path(HEAD));
+    let made = std::process::Command::new("mkfifo").arg(home.path(HEAD)).status();
+    assert!(made.unwrap().success());
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["journal", "verify"]] {
+        home.run(command).fails(74, &["journal-head", "a regular file is needed"]);
+    }
+}
+
+#[test]
 fn a_database_that_lost_its_clients_is_not_taken_for_a_new_one() {
     let losses: [Loss; 4] = [
         ("emptied", |home| home.write(DATABASE, "")),

@@ -155,7 +155,10 @@ fn read(path: &Path, needed: bool) -> Result<Option<String>, Problem> {
         file => file?,
     };
     files::check_unchangeable(path, &file.metadata()?)?;
-    Ok(Some(io::read_to_string(file)?))
+    let mut bytes = Vec::new();
+    files::read_whole(&file, &mut bytes)?;
+    let text = String::from_utf8(bytes);
+    Ok(Some(text.map_err(|_| io::Error::other("it is not UTF-8"))?))
 }
 
 /// A value whose relative path starts at the current directory.

@@ -1,8 +1,7 @@
 //! TLS on the ports: what it is set up from, and the handshake.
 
 use std::{
-    fmt,
-    io::{self, Read},
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -156,20 +155,20 @@ fn client_verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let mut file = files::open(path).map_err(io_error(path))?;
+    let file = files::open(path).map_err(io_error(path))?;
     files::check_unchangeable(path, &file.metadata().map_err(io_error(path))?)?;
     let mut pem = Vec::new();
-    file.read_to_end(&mut pem).map_err(io_error(path))?;
+    files::read_whole(&file, &mut pem).map_err(io_error(path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.ok().filter(|found| !found.is_empty());
     found.ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let mut file = files::open(path).map_err(io_error(path))?;
+    let file = files::open(path).map_err(io_error(path))?;
     files::check_secret(path, &file.metadata().map_err(io_error(path))?)?;
     let mut pem = Zeroizing::new(Vec::new());
-    file.read_to_end(&mut pem).map_err(io_error(path))?;
+    files::read_whole(&file, &mut pem).map_err(io_error(path))?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { path: path.to_owned() })
 }
 

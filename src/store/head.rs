@@ -8,13 +8,14 @@
 
 use std::{
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
+    fs::OpenOptions,
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use rusqlite::Connection;
+use rustix::fs::OFlags;
 
 use super::{
     end::End,
@@ -22,7 +23,7 @@ use super::{
     file::folder,
     seal::{Place, Seal},
 };
-use crate::types::push_hex;
+use crate::{files, types::push_hex};
 
 /// How often it is read until two readings agree: another process may be writing it.
 const READINGS: usize = 100;
@@ -43,13 +44,12 @@ impl Head {
     pub(super) fn read(database: &Path) -> Result<Option<Self>, Fault> {
         let mut last = None;
         for _ in 0..READINGS {
-            let text = match fs::read_to_string(path(database)) {
+            let text = match files::read(&path(database)) {
                 Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(cause) if cause.kind() == ErrorKind::InvalidData => return Ok(None),
                 text => text.map_err(Fault::io("read the journal-head beside it"))?,
             };
             if last.as_ref() == Some(&text) {
-                return Ok(Self::parse(&text));
+                return Ok(str::from_utf8(&text).ok().and_then(Self::parse));
             }
             last = Some(text);
         }
@@ -85,6 +85,8 @@ pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
+        // So that a pipe in its place fails at once.
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         options.open(path)?.write_all(line.as_bytes())
     };
     write().map_err(Fault::io("write the journal-head beside it"))
@@ -92,7 +94,7 @@ pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
 
 /// Has it survive a loss of power, if it is there.
 pub(super) fn sync(database: &Path) -> Result<(), Fault> {
-    match File::open(path(database)).and_then(|head| head.sync_all()) {
+    match files::open(&path(database)).and_then(|head| head.sync_all()) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(Fault::io("sync the journal-head beside it")),
     }

@@ -1,7 +1,6 @@
 //! Opening one key file, in two steps: all that can be checked without the password, then the key.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -41,7 +40,7 @@ impl LockedKey {
     ///
     /// [`KeystoreError::Io`]; [`KeystoreError::File`] if it is no key file.
     pub fn read(path: PathBuf) -> Result<Self, KeystoreError> {
-        let source = File::open(&path).map_err(io_error("open the key file", &path))?;
+        let source = files::open(&path).map_err(io_error("open the key file", &path))?;
         let metadata = source.metadata().map_err(io_error("read", &path))?;
         // Wiped, since a file in the wrong place may be a bare private key; and with room to spare,
         // since what has to move when it grows leaves a copy.

@@ -4,6 +4,11 @@
 
 mod binary;
 
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
 use agentpmt_proxy::{
     policy::Client,
     signer::Signer,
@@ -276,6 +281,42 @@ fn a_client_whose_time_is_over_is_marked() {
     assert!(lines[1].starts_with("new   active "), "{list}");
     assert!(lines[2].starts_with("old   EXPIRED "), "{list}");
     assert_eq!(row(&home, "old")["access"], "expired");
+}
+
+#[test]
+fn a_client_whose_token_nobody_saw_is_not_there() {
+    let home = Home::new();
+    let add = |redirect: &str| {
+        let mut command = home.wrapped("sh");
+        command.args(["-c", &format!("exec \"$@\" {redirect}"), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_agentpmt-proxy"));
+        home.run_as(command.args(["client", "add", "ci", "--allow", "jobs"]), Stdio::null())
+    };
+    for redirect in [">&-", ">/dev/null", ">/dev/full"] {
+        if redirect != ">/dev/full" || Path::new("/dev/full").exists() {
+            let ran = add(redirect);
+            assert_eq!(ran.code, Some(74), "{redirect}: {ran:?}");
+            assert!(ran.stderr.contains("standard output"), "{redirect}: {ran:?}");
+        }
+    }
+    // The reader has gone when it is printed.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = home.command();
+    command.args(["client", "add", "ci", "--allow", "jobs"]).stdout(writer);
+    assert_eq!(command.stderr(Stdio::null()).status().unwrap().code(), Some(74));
+    token(&add("").result());
+}
+
+#[test]
+fn a_certificate_that_is_no_regular_file_is_refused() {
+    let home = Home::new();
+    let made = Command::new("mkfifo").arg(home.path("pipe")).status();
+    assert!(made.unwrap().success());
+    let pipe = home.path("pipe").display().to_string();
+    for path in ["/dev/zero", &pipe] {
+        add(&home, "ci", &["--certificate", path]).fails(74, &["a regular file is needed"]);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use self::{add::Add, list::List};
-use super::{Failure, Settings, complain, print, tell};
+use super::{Failure, Settings, complain, print, print_while_read, tell};
 use crate::{config::Config, store::Clients, types::ClientName};
 
 /// Say who may call the proxy, and what

@@ -1,16 +1,22 @@
 //! `client add`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, stdout},
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use jiff::{Span, Timestamp, tz::TimeZone};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
-use super::{Failure, complain, print, tell, tell_if_unused};
+use super::{Failure, complain, print_while_read, tell, tell_if_unused};
 use crate::{
     cli::{count, number, sandbox_state},
     config::Config,
+    files,
     policy::{Allow, Client, Rate},
     signer::keystore::Keystore,
     store::Clients,
@@ -71,6 +77,9 @@ struct Known {
 impl Add {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         let Known { credential, token, text } = self.known_by()?;
+        if token.is_some() && is_thrown_away() {
+            return Err(not_shown(io::Error::other("it is closed, or /dev/null")));
+        }
         let json = self.json;
         let client = self.client(config)?;
         let mut clients = Clients::create(&config.database())?;
@@ -85,12 +94,23 @@ impl Add {
             ));
         }
         let token = token.as_ref().map(ClientToken::expose);
+        let name = client.name.as_str();
+        let shown = match (json, token) {
+            (true, _) => format!("{}\n", json!({"name": name, "token": token, "first": first})),
+            (false, Some(token)) => format!("{token}\n"),
+            (false, None) => String::new(),
+        };
+        let is_shown = print_while_read(&shown).and_then(|is_read| match is_read {
+            false if token.is_some() => Err(not_shown(ErrorKind::BrokenPipe.into())),
+            _ => Ok(()),
+        });
+        if let Err(failure) = is_shown {
+            take_back(&mut clients, &client.name);
+            return Err(failure);
+        }
         if json {
-            let name = client.name.as_str();
-            print(&format!("{}\n", json!({"name": name, "token": token, "first": first})))?;
             return tell_if_unused(&clients, config);
         }
-        token.map_or(Ok(()), |token| print(&format!("{token}\n")))?;
         tell(&text);
         if first {
             tell(
@@ -136,12 +156,36 @@ impl Add {
     }
 }
 
+/// Whether what is printed is lost. A standard output that is closed is `/dev/null` by now.
+fn is_thrown_away() -> bool {
+    let out = stdout().as_fd().try_clone_to_owned().map(File::from);
+    let device = out.and_then(|out| out.metadata()).map(|out| out.rdev());
+    let null = fs::metadata("/dev/null").map(|null| null.rdev());
+    matches!((device, null), (Ok(device), Ok(null)) if device == null)
+}
+
+fn not_shown(cause: io::Error) -> Failure {
+    let doing = "add the client without showing its token on";
+    Failure::Io { doing, path: "standard output".into(), cause }
+}
+
+/// Removes a client that nobody can be.
+fn take_back(clients: &mut Clients, name: &ClientName) {
+    let taken = clients.revoke(name, Timestamp::now()).and_then(|()| clients.remove(name));
+    complain(match taken {
+        Ok(_) => format!("{name} is removed again, since its token is lost"),
+        Err(error) => {
+            format!("the token of {name} is lost, so revoke it: client revoke {name} ({error})")
+        }
+    });
+}
+
 /// The hash of the first certificate of a PEM file, which is the end entity's.
-fn certificate(path: &PathBuf) -> Result<CertificateHash, Failure> {
-    let io = |cause| Failure::Io { doing: "read the certificate", path: path.clone(), cause };
-    let pem = fs::read(path).map_err(io)?;
+fn certificate(path: &Path) -> Result<CertificateHash, Failure> {
+    let io = |cause| Failure::Io { doing: "read the certificate", path: path.to_owned(), cause };
+    let pem = files::read(path).map_err(io)?;
     let certificate = CertificateDer::from_pem_slice(&pem);
-    let certificate = certificate.map_err(|_| Failure::NoCertificate { path: path.clone() })?;
+    let certificate = certificate.map_err(|_| Failure::NoCertificate { path: path.to_owned() })?;
     Ok(CertificateHash::of(&certificate))
 }
 

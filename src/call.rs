@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     action::{Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
     canonical::{CanonicalJson, JsonError, Object},
-    types::{Address, InvalidValue, Slug},
+    types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
 };
 
 /// The field of the envelope that says who is to be paid.
@@ -53,6 +53,9 @@ const MAX_REPEATED: usize = 64;
 fn unusable(name: &str, given: &str) -> String {
     if given.is_empty() {
         return format!("{name} is empty");
+    }
+    if given.contains(TOKEN_PREFIX) {
+        return format!("{name} cannot be used");
     }
     let repeated: String = given.escape_default().take(MAX_REPEATED).collect();
     let more = if given.escape_default().nth(MAX_REPEATED).is_some() { "…" } else { "" };

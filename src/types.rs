@@ -40,6 +40,9 @@ pub enum InvalidValue {
     /// Not usable as one segment of a path.
     #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\"")]
     Slug,
+    /// A client's token, in a path, is no id.
+    #[error("a token, which begins with apmt_, belongs into the Authorization header alone")]
+    Token,
     /// Not the name of a client.
     #[error("a client's name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
     ClientName,
@@ -213,7 +216,9 @@ impl FromStr for Slug {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         let fits = (1..=MAX_SLUG).contains(&text.len()) && text.bytes().all(unreserved);
-        if fits && text != "." && text != ".." {
+        if text.contains(TOKEN_PREFIX) {
+            Err(InvalidValue::Token)
+        } else if fits && text != "." && text != ".." {
             Ok(Self(text.into()))
         } else {
             Err(InvalidValue::Slug)
@@ -283,6 +288,7 @@ mod tests {
         for text in ["", ".", "..", "a/b", "a%2Fb", "a b", "a\n", "é", "a?b", "a;b", "a\0"] {
             assert_eq!(text.parse::<Slug>(), Err(InvalidValue::Slug), "{text:?}");
         }
+        assert_eq!("apmt_0".parse::<Slug>(), Err(InvalidValue::Token));
         assert!("x".repeat(129).parse::<Slug>().is_err());
         assert!("507f1f77bcf86cd799439011".parse::<Slug>().is_ok());
         assert!("...a-B_c~9".parse::<Slug>().is_ok());

@@ -10,7 +10,10 @@ use axum::{
 };
 
 use super::{Surface, guard, problem::Problem};
-use crate::{trail::Trail, types::RequestId};
+use crate::{
+    trail::Trail,
+    types::{RequestId, TOKEN_PREFIX},
+};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -20,7 +23,7 @@ const MAX_REQUEST_ID: usize = 128;
 /// What a request is given when it arrives.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
-    /// The client's own id, if it is usable.
+    /// The client's own id, if it is usable and holds no token.
     pub(super) call_id: RequestId,
     /// What becomes known of it.
     pub(super) trail: Arc<Trail>,
@@ -119,8 +122,16 @@ impl Drop for Event {
     }
 }
 
-/// A path as it may be shown to people: at most 200 characters, ASCII.
+/// A path as it may be shown to people: at most 200 characters, ASCII, and no token of a client.
 pub(super) fn printable(path: &str) -> Cow<'_, str> {
+    match path.split_once(TOKEN_PREFIX) {
+        // Nothing after it is of use to anyone.
+        Some((before, _)) => format!("{}{TOKEN_PREFIX}...", escaped(before)).into(),
+        None => escaped(path),
+    }
+}
+
+fn escaped(path: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte);
     match path.bytes().all(is_plain) {
         true => path.get(..200).unwrap_or(path).into(),
@@ -130,6 +141,7 @@ pub(super) fn printable(path: &str) -> Cow<'_, str> {
 
 fn request_id(request: &Request) -> RequestId {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let given = given.filter(|text| text.len() <= MAX_REQUEST_ID);
+    let is_usable = |text: &&str| text.len() <= MAX_REQUEST_ID && !text.contains(TOKEN_PREFIX);
+    let given = given.filter(is_usable);
     given.and_then(|text| text.parse().ok()).unwrap_or_else(RequestId::random)
 }

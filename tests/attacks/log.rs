@@ -114,6 +114,34 @@ async fn a_log_of_json_has_one_event_a_request_with_the_fields_that_it_has() {
 }
 
 #[tokio::test]
+async fn a_token_in_the_wrong_place_is_neither_logged_nor_repeated_nor_on_record() {
+    const TOKEN: &str = "apmt_000102030405060708090a0b0c0d0e0f1011121314151617cafe0123";
+    let home = home("json");
+    let server = home.serve(&["serve"]);
+    let head = "connection: close\ncontent-length: 0\n";
+    let list = "POST /api/external/jobs/list HTTP/1.1\n";
+    let requests = [
+        format!("POST /api/external/jobs/{TOKEN}/reserve HTTP/1.1\nhost: $HOST\n{head}\n"),
+        format!("GET /api/external/jobs/{TOKEN}/reserve HTTP/1.1\nhost: $HOST\n{head}\n"),
+        format!("POST /x/{TOKEN}?a={TOKEN} HTTP/1.1\nhost: $HOST\n{head}\n"),
+        format!("{list}host: $HOST\nx-request-id: a-{TOKEN}\n{head}\n"),
+        format!("{list}host: {TOKEN}.example\n{head}\n"),
+        format!("{list}host: $HOST\norigin: http://{TOKEN}\n{head}\n"),
+        format!("{list}host: $HOST\ncontent-encoding: {TOKEN}\n{head}\n"),
+    ];
+    for request in &requests {
+        let bytes = bytes(request, &server.address.to_string());
+        let answer = exchange(server.address, &bytes).await;
+        assert!(answer.starts_with("HTTP/1.1 ") && !answer.contains(&TOKEN[..20]), "{answer}");
+    }
+    until(|| server.log().matches("\"message\":\"request\"").count() >= requests.len());
+    assert!(!server.log().contains(&TOKEN[..20]), "{}", server.log());
+    assert_eq!(server.signal("TERM").code, Some(0));
+    let journal = home.run(&["journal", "tail", "--json"]);
+    assert!(journal.code == Some(0) && !journal.stdout.contains(&TOKEN[..20]), "{journal:?}");
+}
+
+#[tokio::test]
 async fn a_log_of_text_has_one_line_a_request() {
     let home = home("text");
     let server = home.serve(&["serve"]);

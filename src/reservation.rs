@@ -6,6 +6,7 @@ use std::{cmp::Reverse, collections::BTreeSet, ptr};
 use bytes::Bytes;
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
@@ -118,7 +119,9 @@ fn known_tokens(answer: &RawValue) -> Vec<&RawValue> {
 /// every string, also within a hint on how to use it. A short one could be a word of the answer, so
 /// only the token itself is. If there are very many, every string is withheld that could hold one.
 fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
-    tokens.first()?;
+    if tokens.is_empty() && !may_name_one(text.as_bytes()) {
+        return None;
+    }
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for token in tokens {
@@ -140,10 +143,43 @@ fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
         return Some(without_long_strings(&out));
     }
     let json = withheld::in_strings(out.as_bytes(), |literal| {
-        withheld::in_text(literal, long.iter().copied())
+        let replaced = |text: String, token: &&str| text.replace(token, HELD_BY_PROXY);
+        match within(literal) {
+            Some(text) => Some(long.iter().fold(text, replaced)),
+            None => withheld::in_text(literal, long.iter().copied()),
+        }
     });
     let out = json.unwrap_or_else(|| withheld::in_bytes(out.as_bytes(), &long));
-    Some(String::from_utf8_lossy(&out).into_owned())
+    let out = String::from_utf8_lossy(&out).into_owned();
+    (out != text).then_some(out)
+}
+
+/// The same for a string that holds JSON itself.
+fn within(literal: &str) -> Option<String> {
+    if !may_name_one(literal.as_bytes()) {
+        return None;
+    }
+    let text: String = serde_json::from_str(literal).ok()?;
+    let is_json =
+        text.trim_start().starts_with(['{', '[']) && loose::parse(text.as_bytes()).is_some();
+    if is_json { without(&text, &loose::named(&text, TOKEN)) } else { None }
+}
+
+/// Whether the name of a token may stand in a body: most have none, and are not looked at more closely.
+fn may_name_one(body: &[u8]) -> bool {
+    // With an escape in it, or in another encoding, it could be there without these letters.
+    let signs = [&b"oken"[..], b"OKEN", b"\\u", b"\0"];
+    signs.into_iter().any(|sign| memmem::find(body, sign).is_some())
+}
+
+/// The body of any answer without what is named a token in it, if there is one.
+pub(crate) fn without_tokens(body: &[u8]) -> Option<Bytes> {
+    if !may_name_one(body) {
+        return None;
+    }
+    let (text, encoding) = loose::decode(body);
+    let text = without(&text, &loose::named(&text, TOKEN))?;
+    Some(encoding.encode(&text).into())
 }
 
 /// The text without each string that is long enough for a token of some length; of what is no JSON,
@@ -324,6 +360,36 @@ mod tests {
         let body = r#"{"access_token":"0123456789abcdef","b":{"access_token":"0123456789abcdefg"},
             "c":"0123456789abcdefg"}"#;
         assert!(withheld(body).ends_with(r#""c":"held-by-proxy"}"#));
+    }
+
+    #[test]
+    fn a_token_is_withheld_from_any_answer_by_any_spelling_of_its_name() {
+        let withheld = |body: &str| {
+            let body = without_tokens(body.as_bytes()).unwrap();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        let (given, held) = ("\"aaaabbbbccccdddd\"", "\"held-by-proxy\"");
+        for name in ["access_token", "accessToken", "Access_Token", r"access\u005ftoken"] {
+            for end in ["}", ",NaN}"] {
+                let body = |token: &str| format!(r#"{{"error":1,"{name}":{token}{end}"#);
+                let after = withheld(&body(given));
+                assert!(after.contains("held-by-proxy") && !after.contains("aaaab"), "{after}");
+            }
+        }
+        let nested = |token: &str| {
+            let inner = format!(r#"{{"access_token":{token}}}"#);
+            format!(r#"{{"data":{}}}"#, CanonicalJson::string(&inner).as_str())
+        };
+        assert_eq!(withheld(&nested(given)), nested(held));
+        for body in [
+            "{}",
+            r#"{"tokens":1,"a":"\u00e9"}"#,
+            r#"{"hint":"the access_token: a word"}"#,
+            r#"{"access_token":null}"#,
+        ] {
+            assert!(without_tokens(body.as_bytes()).is_none(), "{body}");
+        }
+        assert!(without_tokens(b"\xff oken").is_none());
     }
 
     #[test]

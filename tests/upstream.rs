@@ -213,6 +213,32 @@ async fn an_outage_behind_a_gateway_is_told_soon_and_shown_and_calls_share_an_at
 }
 
 #[tokio::test]
+async fn a_token_is_withheld_from_the_answer_to_every_call_whatever_its_status() {
+    const TOKEN: &str = "aaaabbbbccccddddeeee";
+    for status in [200, 402, 409] {
+        for body in [
+            format!(r#"{{"workflow_access":{{"access_token":"{TOKEN}"}}}}"#),
+            format!(r#"{{"job":{{"accessToken":"{TOKEN}"}}}}"#),
+            format!(r#"{{"data":"{{\"access_token\":\"{TOKEN}\"}}"}}"#),
+            format!(r#"{{"access\u005ftoken":"{TOKEN}",NaN}}"#),
+        ] {
+            let given = body.clone();
+            let answer =
+                move || (StatusCode::from_u16(status).unwrap(), given.clone()).into_response();
+            let proxy = proxy_before(answer).await;
+            for call in
+                ["list", &format!("{GENERAL_JOB}/status"), &format!("{GENERAL_JOB}/reserve")]
+            {
+                let answered = proxy.post(&format!("/jobs/{call}"), "").await;
+                assert_eq!(answered.status().as_u16(), status, "{call} {body}");
+                let text = answered.text().await.unwrap();
+                assert!(!text.contains(TOKEN) && text.contains("held-by-proxy"), "{call}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_speak_http_is_foreign_at_once() {
     for answer in [
         &b"SSH-2.0-OpenSSH_9.6\r\n"[..],

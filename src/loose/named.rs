@@ -46,14 +46,16 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The values behind a name, in order and without those within another; empty ones are left out.
+/// The values behind a name, however it is spelled: in upper or lower case, with `_` or without. In order and without those within another; empty ones are left out.
 pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<Found<'a>> {
     let behind_names: Vec<&str> = match parse(body.as_bytes()) {
         Some(json) => strings(json)
-            .filter(|literal| serde_json::from_str(literal).is_ok_and(|text: String| text == name))
+            .filter(|literal| {
+                serde_json::from_str(literal).is_ok_and(|text: String| is_named(&text, name))
+            })
             .map(|literal| &body[end(body, literal)..])
             .collect(),
-        None => body.match_indices(name).map(|(at, _)| &body[at + name.len()..]).collect(),
+        None => behind(body, name),
     };
     let mut done = 0;
     let mut found = Vec::new();
@@ -67,6 +69,44 @@ pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<Found<'a>> {
     }
     found.retain(|value| !value.is_empty());
     found
+}
+
+fn is_named(text: &str, name: &str) -> bool {
+    text.len() <= 2 * name.len() && length_of(text.as_bytes(), name) == Some(text.len())
+}
+
+/// What stands behind each place of a name.
+fn behind<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
+    let mut at = 0;
+    let mut found = Vec::new();
+    while at < body.len() {
+        match length_of(&body.as_bytes()[at..], name) {
+            Some(length) => {
+                at += length;
+                found.extend(body.get(at..));
+            }
+            None => at += 1,
+        }
+    }
+    found
+}
+
+/// The length of a name at the beginning of a text, as it is spelled there.
+fn length_of(text: &[u8], name: &str) -> Option<usize> {
+    const ESCAPED: &[u8] = br"\u005f";
+    let mut rest = text;
+    for letter in name.bytes().filter(|letter| *letter != b'_') {
+        while rest.len() < text.len() {
+            let is_escape = |start: &[u8]| start.eq_ignore_ascii_case(ESCAPED);
+            rest = match rest {
+                [b'_', behind @ ..] => behind,
+                _ if rest.get(..ESCAPED.len()).is_some_and(is_escape) => &rest[ESCAPED.len()..],
+                _ => break,
+            };
+        }
+        rest = rest.split_first().filter(|(first, _)| first.eq_ignore_ascii_case(&letter))?.1;
+    }
+    Some(text.len() - rest.len())
 }
 
 /// Where a part of a text ends in it, in bytes.

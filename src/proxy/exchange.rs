@@ -12,7 +12,7 @@ use super::{
     settle::{Earlier, Lost, Settled, is_silent},
 };
 use crate::{
-    action::Effect,
+    action::{Action, Effect},
     call::Call,
     canonical::CanonicalJson,
     clock,
@@ -106,7 +106,19 @@ impl Proxy {
         if result.is_ok() {
             self.check_still(incoming, wallet).await?;
         }
-        result
+        Ok(self.without_tokens(incoming.call.action(), result?))
+    }
+
+    /// A token that comes with another answer than one to a reserve is none for clients either.
+    fn without_tokens(&self, action: &Action, mut answer: Answer) -> Answer {
+        let is_kept = action.effect == Effect::Reserves && answer.status.is_success();
+        if !is_kept
+            && !self.expose_workflow_token.load(Relaxed)
+            && let Some(body) = reservation::without_tokens(&answer.body)
+        {
+            answer.body = body;
+        }
+        answer
     }
 
     /// What the upstream tells of a job may be for its holder alone, and who holds it may have changed

@@ -26,7 +26,7 @@ pub enum InvalidCall {
         source: InvalidValue,
     },
     /// The number of ids is not that of the path.
-    #[error("{action} is a call to {}: it needs each id in that path, not {given}", .action.path)]
+    #[error("{action} is a call to {}: {}", .action.path, ids_of(action, *given))]
     IdCount {
         /// The action.
         action: &'static Action,
@@ -50,6 +50,13 @@ pub enum InvalidCall {
 const MAX_REPEATED: usize = 64;
 
 /// What is wrong with an id, which is repeated in ASCII and not at any length.
+fn ids_of(action: &Action, given: usize) -> String {
+    match action.id_names().count() {
+        0 => format!("it takes no id, and {given} came before the body"),
+        _ => format!("it needs each id in that path, not {given}"),
+    }
+}
+
 fn unusable(name: &str, given: &str) -> String {
     if given.is_empty() {
         return format!("{name} is empty");
@@ -176,7 +183,10 @@ impl<'a> SignedCall<'a> {
 pub(crate) fn other_wallet(json: &str, own: Address) -> Option<&str> {
     let named = json.trim_matches('"');
     let is_none = named.is_empty() || json == "null";
-    (!is_none && named.parse() != Ok(own)).then_some(named)
+    // Some write the digits alone, or `0X`.
+    let digits = named.strip_prefix("0x").or_else(|| named.strip_prefix("0X")).unwrap_or(named);
+    let is_own = || format!("0x{digits}").parse() == Ok(own);
+    (!is_none && !is_own()).then_some(named)
 }
 
 fn parse_ids<'a>(
@@ -255,7 +265,11 @@ mod tests {
             let call = call("job_list", &[], &format!(r#"{{"wallet_address":{json}}}"#)).unwrap();
             call.other_wallet(own).map(str::to_owned)
         };
-        for json in [&*format!("\"{own}\""), &format!("\"{upper}\""), "null", "\"\""] {
+        let (big_x, bare) = (upper.replacen("0x", "0X", 1), &upper[2..]);
+        for text in [&*own.to_string(), &upper, &big_x, bare, ""] {
+            assert_eq!(named(&format!("\"{text}\"")), None, "{text}");
+        }
+        for json in ["null", "\"\""] {
             assert_eq!(named(json), None, "{json}");
         }
         let other = Address::new([0xac; 20]).to_string();

@@ -39,7 +39,7 @@ pub enum JsonError {
     #[error("it is JSON, but not an object: it must look like {{\"name\": value}}")]
     NotAnObject,
     /// Text in another encoding.
-    #[error("it is UTF-16, not UTF-8: send it as UTF-8")]
+    #[error("it is UTF-16 or UTF-32, not UTF-8: send it as UTF-8")]
     Utf16,
     /// Half of a surrogate pair, which no UTF-8 text can hold.
     #[error(

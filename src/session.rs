@@ -19,7 +19,7 @@ use crate::{
     action::SESSION_PATH,
     loose,
     types::{Address, SessionNonce},
-    upstream::{Answer, Request, Upstream, UpstreamError},
+    upstream::{Answer, Request, Upstream, UpstreamError, named},
 };
 
 /// A session with less than a fifth of its life left, at most this much, is renewed.
@@ -45,7 +45,7 @@ pub enum SessionError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     /// The upstream answered, but not with a session.
-    #[error("{url} refused to begin a session: it answered {status}")]
+    #[error("{url} refused to begin a session: it answered {}", named(*status))]
     Refused {
         /// The upstream's address.
         url: String,

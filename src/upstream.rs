@@ -137,7 +137,7 @@ pub enum UpstreamError {
         most: usize,
     },
     /// It sends its callers elsewhere, and did not act on the call.
-    #[error("{url} answers {status}{}", towards(origin.as_deref()))]
+    #[error("{url} answers {}{}", named(*status), towards(origin.as_deref()))]
     Moved {
         /// The upstream's address.
         url: String,
@@ -147,7 +147,7 @@ pub enum UpstreamError {
         origin: Option<String>,
     },
     /// Something else than the API answers, with a web page or a redirect that is none.
-    #[error("{url} answers {status} without the API's JSON")]
+    #[error("{url} answers {} without the API's JSON", named(*status))]
     Foreign {
         /// The upstream's address.
         url: String,
@@ -404,7 +404,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let status = response.status();
         if status.is_informational() {
-            let cause = format!("it ended with {status}");
+            let cause = format!("it ended with {}", named(status));
             return Err(UpstreamError::BrokenOff { url: self.url.clone(), cause });
         }
         if is_moved(status, changes) {
@@ -532,7 +532,13 @@ fn is_of_gateway(answer: &Answer) -> bool {
 }
 
 fn answers(answer: &Answer) -> String {
-    format!("it answers {} without the API's JSON", answer.status)
+    format!("it answers {} without the API's JSON", named(answer.status))
+}
+
+/// A status with its name, if it has any.
+pub(crate) fn named(status: StatusCode) -> String {
+    let name = status.canonical_reason().map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{}{name}", status.as_str())
 }
 
 /// Whether a good answer names a job, and not the one that was asked for.
@@ -591,6 +597,12 @@ fn causes(error: &dyn Error) -> String {
 mod tests {
     use super::*;
     use crate::config::UpstreamUrl;
+
+    #[test]
+    fn a_status_without_a_name_is_its_number() {
+        let told = |code| named(StatusCode::from_u16(code).unwrap());
+        assert_eq!((told(502), told(499)), ("502 Bad Gateway".to_owned(), "499".to_owned()));
+    }
 
     #[test]
     fn clocks_that_differ_by_more_than_some_seconds_are_told_apart() {

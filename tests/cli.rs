@@ -251,7 +251,7 @@ fn explain_refuses_what_is_no_call() {
     home.run(&["explain", "job_status", "a b"]).fails(65, &["job_id \"a b\" cannot", "1 to 128"]);
     home.run(&["explain", "job_status", ""]).fails(65, &["job_id is empty; an id is"]);
     home.run(&["explain", "job_status"]).fails(2, &["/jobs/{job_id}/status", "not 0"]);
-    home.run(&["explain", "job_list", "job-7", "{}"]).fails(2, &["/jobs/list", "not 1"]);
+    home.run(&["explain", "job_list", "job-7", "{}"]).fails(2, &["/jobs/list", "takes no id"]);
     home.run(&["explain", "job_list", "{"]).fails(65, &["the body", "not JSON"]);
     home.run(&["explain", "job_list", "{\"limit\": 0}"]).fails(65, &["limit", "at least 1"]);
 }

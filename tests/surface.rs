@@ -155,6 +155,7 @@ async fn a_body_in_another_encoding_is_read_or_its_encoding_is_named() {
         (utf16("{}"), "UTF-16"),
         (utf16(&marked("{}")), "UTF-16"),
         (big_end(&marked("{}")), "UTF-16"),
+        (b"\xff\xfe\0\0{\0\0\0}\0\0\0".to_vec(), "UTF-32"),
         (b"{\"a\":\"caf\xe9\"}".to_vec(), "byte 10 is not UTF-8"),
         (half, "line 2 column 17"),
         (b"{\"a\":{\"\\\\\\udc00\":1}}".to_vec(), "line 1 column 10"),
@@ -173,6 +174,10 @@ async fn a_body_in_another_encoding_is_read_or_its_encoding_is_named() {
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(&format!("Content-Encoding {coding},")), "{detail}");
     }
+    let empty = proxy.client.post(proxy.url("/api/external/jobs/list"));
+    let empty = empty.header("content-encoding", "").body("{}").send().await.unwrap();
+    let detail = problem(empty).await["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("Content-Encoding without a value,"), "{detail}");
     assert_eq!(proxy.sandbox.counts().requests, before);
     proxy.ok("/jobs/list", digits(4300)).await;
     let plain = proxy.client.post(proxy.url("/api/external/jobs/list"));

@@ -198,6 +198,7 @@ impl Problem {
     }
 
     pub(super) fn content_coding(coding: &str) -> Self {
+        let coding = if coding.is_empty() { "without a value" } else { coding };
         let detail = format!(
             "the body comes with Content-Encoding {coding}, and none is taken; send the JSON as it is, \
              without that header; nothing was sent"

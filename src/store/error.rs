@@ -275,6 +275,8 @@ impl From<rusqlite::Error> for Fault {
                 Self::Io { doing: "write to it", cause: cause.to_owned() }
             }
             ErrorCode::SystemIoFailure => Self::Io { doing: "read or write it", cause: text },
+            // No statement of this program is at fault where the tables are all there.
+            _ if text.starts_with("no such table") => Self::Corrupt(text),
             _ => Self::Sqlite(text),
         }
     }

@@ -334,3 +334,11 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
         store.sign_record(&ci, None).await.unwrap();
     }
 }
+
+#[test]
+fn a_table_that_is_gone_is_damage_and_no_bug() {
+    let database = rusqlite::Connection::open_in_memory().unwrap();
+    let gone = database.execute("DELETE FROM clients", []).unwrap_err();
+    let fault = Fault::from(gone);
+    assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");
+}

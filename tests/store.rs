@@ -178,7 +178,7 @@ async fn tail_shows_the_calls_of_a_client_or_job_the_changes_or_those_since_a_ti
     assert_eq!(shown(&["--since", "1h"]), [1, 2, 3, 4]);
     assert!(shown(&["--since", "2999-01-31T00:00:00Z"]).is_empty());
     let output = home.journal(&["tail", "--client", "nobody"]);
-    assert!(text(&output.stderr).contains("no call fits"), "{output:?}");
+    assert!(text(&output.stderr).contains("no record matches"), "{output:?}");
     let output = home.journal(&["tail", "--since", "yesterday"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("such as 2h"), "{output:?}");

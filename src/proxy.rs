@@ -11,7 +11,7 @@ mod reservations;
 mod settle;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -71,7 +71,7 @@ const REACHED: Duration = Duration::from_secs(1);
 /// Wallets, their sessions, what is on record, and the way to the upstream.
 #[derive(Debug)]
 pub struct Proxy {
-    senders: HashMap<Address, Sender>,
+    senders: BTreeMap<Address, Sender>,
     /// The wallet of clients that are bound to none.
     wallet: Address,
     upstream: Upstream,
@@ -98,7 +98,7 @@ impl Proxy {
         let wallet = signer.address();
         let sender = Sender::new(signer, upstream.clone(), store.clone());
         Self {
-            senders: HashMap::from([(wallet, sender)]),
+            senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
             reservations: Reservations::new(store.clone()),

@@ -1,7 +1,7 @@
 //! In-flight permits: they limit how many calls are in flight, in all and for each client.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,7 +21,7 @@ pub struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    clients: HashMap<ClientName, usize>,
+    clients: BTreeMap<ClientName, usize>,
 }
 
 /// The permit of one call in flight. Dropping it frees it.

@@ -11,7 +11,7 @@ const MAX: usize = 64;
 const LOCAL: &str = "local";
 
 /// The name of a client: `[A-Za-z0-9._-]{1,64}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientName(Arc<str>);
 
 impl ClientName {

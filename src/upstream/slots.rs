@@ -1,7 +1,7 @@
 //! The calls that may be made at once: when all are being made, the clients take turns.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,10 +20,10 @@ pub(super) struct Slots {
 struct State {
     taken: usize,
     /// How many each client has.
-    clients: HashMap<ClientName, usize>,
+    clients: BTreeMap<ClientName, usize>,
     /// The clients that wait, and in which turn they get the next.
     turns: VecDeque<ClientName>,
-    waiting: HashMap<ClientName, VecDeque<oneshot::Sender<Slot>>>,
+    waiting: BTreeMap<ClientName, VecDeque<oneshot::Sender<Slot>>>,
 }
 
 /// One of the calls that may be made at once, free again when it is dropped.

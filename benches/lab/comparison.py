@@ -8,7 +8,8 @@ from . import history, peers, procfs, startup, wrk
 from .wrk import Load
 
 CONNECTIONS = 32
-CROWD = 1000
+# About as many calls as one client may have in flight.
+CROWD = 750
 
 # Seconds to stop everything and write the report.
 RESERVE = 25

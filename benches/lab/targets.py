@@ -75,7 +75,7 @@ TARGETS = [
     Target("p50 at one connection beyond nginx, in signatures", added_p50, 2),
     Target("p99 at half load, to p50", ratio("proxy.half.p99", "proxy.half.p50"), 3),
     Target("resident memory, idle", lambda figures: figures.median("proxy.idle"), 16, unit="MB"),
-    Target("resident memory after a million requests at 1,000 connections", crowd_memory, 40,
+    Target("resident memory after a million requests at 750 connections", crowd_memory, 40,
            unit="MB"),
     Target("start to `/readyz`, key derivation apart", lambda figures: figures.median("start"), 30,
            unit="ms"),

@@ -93,7 +93,7 @@ async fn everything_is_there_after_a_restart() {
     let store = home.open();
     home.write_three_records(&store).await;
     assert_eq!(store.claim("agent", None, "done", [1; 32], now).await.unwrap(), Claim::New);
-    store.settle("agent", "done", &answer).await.unwrap();
+    store.settle("agent", "done", &answer, None).await.unwrap();
     assert_eq!(store.claim("agent", None, "cut off", [2; 32], now).await.unwrap(), Claim::New);
     let quiet = Timestamp::from_second(now.as_second() + 10).unwrap();
     let sending = Sending { key: "cut off", quiet };

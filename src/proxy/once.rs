@@ -148,11 +148,8 @@ impl Proxy {
     ) -> Result<(), StoreError> {
         let client = asked.incoming.client.name.as_str();
         let unsaved = self.reservations.unsaved_of(asked.sender.wallet(), asked.call);
-        let Some(reservation) = unsaved else {
-            return self.store.settle(client, &key.text, answer).await;
-        };
-        self.store.settle_reserve(client, &key.text, answer, &reservation).await?;
-        self.reservations.is_saved(&reservation);
+        self.store.settle(client, &key.text, answer, unsaved.as_ref()).await?;
+        unsaved.iter().for_each(|reservation| self.reservations.is_saved(reservation));
         Ok(())
     }
 

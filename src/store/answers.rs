@@ -149,7 +149,8 @@ impl Store {
     }
 
     /// Keeps the answer to a claimed call, sealed, and ends the claim. When this returns, it is on the
-    /// disk.
+    /// disk. A `reservation` that the call made and that could not be written before is written with it,
+    /// or neither is: a call that counts as interrupted brings it back.
     ///
     /// # Errors
     /// It could not be written; the call then counts as interrupted.
@@ -158,30 +159,18 @@ impl Store {
         client: &str,
         key: &str,
         answer: &StoredAnswer,
+        reservation: Option<&Reservation>,
     ) -> Result<(), StoreError> {
-        let answer = answer.clone();
+        let (answer, reservation) = (answer.clone(), reservation.cloned());
         self.end(client, key, move |inner, transaction, call| {
-            keep_answer(inner, transaction, call, &answer)
-        })
-        .await
-    }
-
-    /// The same for a reserve, with its reservation that could not be written before: both or neither, so
-    /// that a call that counts as interrupted brings it back.
-    ///
-    /// # Errors
-    /// See [`Store::settle`].
-    pub async fn settle_reserve(
-        &self,
-        client: &str,
-        key: &str,
-        answer: &StoredAnswer,
-        reservation: &Reservation,
-    ) -> Result<(), StoreError> {
-        let (answer, reservation) = (answer.clone(), reservation.clone());
-        self.end(client, key, move |inner, transaction, call| {
-            reservation.keep(&inner.seal, transaction)?;
-            keep_answer(inner, transaction, call, &answer)
+            if let Some(reservation) = reservation {
+                reservation.keep(&inner.seal, transaction)?;
+            }
+            let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
+            let sql = "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3";
+            let row = params![call.client, call.key, inner.run.name(), sealed];
+            let changed = transaction.prepare_cached(sql)?.execute(row)?;
+            if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
         })
         .await
     }
@@ -418,19 +407,6 @@ pub(super) fn mark_sent(
         quiet
     ])?;
     if marked == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
-}
-
-fn keep_answer(
-    inner: &Inner,
-    transaction: &Connection,
-    call: &CallKey,
-    answer: &StoredAnswer,
-) -> Result<(), Fault> {
-    let sealed = inner.seal.seal(&place(call), answer.to_bytes())?;
-    let sql = "UPDATE answers SET answer = ?4 WHERE client = ?1 AND key = ?2 AND run = ?3";
-    let mut statement = transaction.prepare_cached(sql)?;
-    let changed = statement.execute(params![call.client, call.key, inner.run.name(), sealed])?;
-    if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
 }
 
 /// What the errors call it.

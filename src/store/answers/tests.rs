@@ -49,7 +49,7 @@ async fn the_first_answer_is_given_again() {
     let store = folder.open();
     assert_eq!(claim(&store, 0).await, Claim::New);
     assert_eq!(claim(&store, 1).await, Claim::Running);
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
     drop(store);
     assert_eq!(claim(&folder.open(), 3).await, Claim::Done(answer("{}")));
@@ -64,7 +64,7 @@ async fn keys_belong_to_clients_and_to_one_call() {
     assert_eq!(other, Claim::Mismatch);
     let other = store.claim("another", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::New);
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     let other = store.claim("agent", None, "key", [8; 32], at(0)).await.unwrap();
     assert_eq!(other, Claim::Mismatch);
 }
@@ -88,7 +88,7 @@ async fn another_call_takes_the_place_of_one_that_was_not_made_and_of_no_other()
     store.abandon("agent", "key", None).await.unwrap();
     assert_eq!(other().await.unwrap(), is_other);
     store.take_over("agent", "key", [8; 32]).await.unwrap();
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     assert_eq!(other().await.unwrap(), Claim::Done(answer("{}")));
     let first = store.claim_in_doubt("agent", None, "key", FINGERPRINT, at(0)).await.unwrap();
     assert_eq!(first, Claim::Mismatch);
@@ -153,7 +153,7 @@ async fn what_was_taken_over_is_settled_like_a_new_one() {
     drop(dead);
     let store = folder.open();
     assert_eq!(claim(&store, 1).await, left_behind(QUIET));
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
 }
 
@@ -186,7 +186,7 @@ async fn a_released_call_is_new_again() {
     assert_eq!(claim(&store, 0).await, Claim::New);
     store.release("agent", "key").await.unwrap();
     assert_eq!(claim(&store, 1).await, Claim::New);
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     // What is settled stays, whoever releases it.
     store.release("agent", "key").await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
@@ -239,7 +239,7 @@ async fn what_an_earlier_version_kept_without_an_answer_is_looked_up_again() {
     };
     store.write(write).await.unwrap();
     assert_eq!(claim(&store, 1).await, interrupted(QUIET));
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(answer("{}")));
 }
 
@@ -251,11 +251,11 @@ async fn a_call_whose_answer_cannot_be_written_counts_as_interrupted() {
     sent(&store, QUIET).await.unwrap();
     limit_growth(&store, 0).await;
     let large = answer("x".repeat(100_000));
-    assert!(store.settle("agent", "key", &large).await.unwrap_err().is_full());
+    assert!(store.settle("agent", "key", &large, None).await.unwrap_err().is_full());
     assert_eq!(claim(&store, 1).await, interrupted(QUIET));
     assert_eq!(claim(&store, 1).await, Claim::Running);
     limit_growth(&store, 1000).await;
-    store.settle("agent", "key", &large).await.unwrap();
+    store.settle("agent", "key", &large, None).await.unwrap();
     assert_eq!(claim(&store, 2).await, Claim::Done(large));
 }
 
@@ -275,7 +275,7 @@ async fn the_answer_to_a_reserve_is_not_kept_without_its_reservation() {
     sent(&store, QUIET).await.unwrap();
     limit_growth(&store, 0).await;
     let answer = answer("{}");
-    let settle = || store.settle_reserve("agent", "key", &answer, &reservation);
+    let settle = || store.settle("agent", "key", &answer, Some(&reservation));
     assert!(settle().await.unwrap_err().is_full());
     assert_eq!(claim(&store, 1).await, interrupted(QUIET));
     limit_growth(&store, 1000).await;
@@ -300,10 +300,10 @@ async fn a_claim_that_cannot_be_written_is_nobodys() {
 async fn who_has_not_claimed_cannot_settle() {
     let folder = Folder::new();
     let (one, other) = (folder.open(), folder.open());
-    let refused = one.settle("agent", "key", &answer("{}")).await.unwrap_err();
+    let refused = one.settle("agent", "key", &answer("{}"), None).await.unwrap_err();
     assert_eq!(refused.fault(), &Fault::NotClaimed);
     assert_eq!(claim(&one, 0).await, Claim::New);
-    other.settle("agent", "key", &answer("{}")).await.unwrap_err();
+    other.settle("agent", "key", &answer("{}"), None).await.unwrap_err();
     other.release("agent", "key").await.unwrap();
     assert_eq!(claim(&other, 0).await, Claim::Running);
 }
@@ -313,7 +313,7 @@ async fn a_clock_that_was_set_between_two_runs_has_no_answer_forgotten() {
     let folder = Folder::new();
     let store = folder.open();
     claim(&store, 0).await;
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     drop(store);
     let store = folder.open();
     let later = 48 * 60 * 60;
@@ -328,7 +328,7 @@ async fn an_answer_is_forgotten_after_a_day() {
     let store = folder.open();
     let day = 24 * 60 * 60;
     assert_eq!(claim(&store, 0).await, Claim::New);
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     assert_eq!(claim(&store, day - 1).await, Claim::Done(answer("{}")));
     assert_eq!(claim(&store, day).await, Claim::New);
     assert_eq!(claim(&store, day + day - 1).await, Claim::Running);
@@ -355,7 +355,7 @@ async fn answers_are_sealed_and_bound_to_their_key() {
     let store = folder.open();
     for name in ["key", "other"] {
         store.claim("agent", None, name, FINGERPRINT, at(0)).await.unwrap();
-        store.settle("agent", name, &answer("the-private-instructions")).await.unwrap();
+        store.settle("agent", name, &answer("the-private-instructions"), None).await.unwrap();
     }
     assert!(!holds(&folder.bytes(), "the-private-instructions"));
     assert!(!holds(&folder.bytes(), "application/json"));
@@ -371,7 +371,7 @@ async fn an_answer_of_another_wallet_does_not_open() {
     let folder = Folder::new();
     let store = folder.open();
     claim(&store, 0).await;
-    store.settle("agent", "key", &answer("{}")).await.unwrap();
+    store.settle("agent", "key", &answer("{}"), None).await.unwrap();
     let other = Store::open(&folder.path(), &[key(2)]).unwrap();
     let refused = other.claim("agent", None, "key", FINGERPRINT, at(1)).await.unwrap_err();
     assert!(refused.to_string().contains("sealed for another wallet"), "{refused}");

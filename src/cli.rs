@@ -26,7 +26,7 @@ mod wallets;
 use std::{
     fmt::Display,
     io::{ErrorKind, Write, stderr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -157,6 +157,14 @@ fn given<const N: usize>(
 /// The value of an option that may be given several times, as the environment would have it.
 fn joined(values: &[String]) -> Option<String> {
     (!values.is_empty()).then(|| values.join(","))
+}
+
+/// Refuses a file to write that is there already.
+fn check_new(path: &Path) -> Result<(), Failure> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(Failure::FileExists { path: path.to_owned() }),
+        Err(_) => Ok(()),
+    }
 }
 
 /// A word as a shell reads it.

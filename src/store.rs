@@ -27,6 +27,7 @@ mod denial;
 mod held;
 mod inbox;
 mod losses;
+mod new_file;
 mod run;
 mod stored_answer;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Settings, complain, tell};
+use super::{Failure, Settings, check_new, complain, tell};
 use crate::store::{Deed, backup, record_deed};
 
 /// Copy the state into one new file
@@ -22,9 +22,7 @@ pub(super) struct Backup {
 impl Backup {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let database = settings.load([])?.database();
-        if self.file.symlink_metadata().is_ok() {
-            return Err(Failure::FileExists { path: self.file });
-        }
+        check_new(&self.file)?;
         // A full disk is no reason to have no copy.
         if let Err(error) = record_deed(&database, Deed::Backup) {
             if error.is_damaged() {

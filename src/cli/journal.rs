@@ -106,9 +106,7 @@ impl Verify {
         }
         Ok(())
     }
-}
 
-impl Verify {
     fn run_on_files(self, path: &Path) -> Result<(), Failure> {
         let (mut earlier, mut all) = (None, 0);
         for file in self.files {

@@ -9,15 +9,14 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
-use tempfile::NamedTempFile;
 
 use super::{
-    audit::{Journal, PAGE, VerifyError},
+    audit::{Journal, VerifyError},
     deed::{Deed, user},
     end::End,
     error::{Fault, StoreError},
     exported::Exported,
-    file, head,
+    file, head, new_file,
     record::{Chain, Draft},
 };
 
@@ -53,14 +52,10 @@ pub fn archive(
     head::sync(path).map_err(of_database)?;
     let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
     let of_archive = |fault: Fault| StoreError::new(archive, fault.of_copy());
-    let folder = file::require_folder(archive).map_err(of_archive)?;
-
-    // It has its name only when it is whole.
-    let made = NamedTempFile::new_in(folder).map_err(Fault::io("make it"));
-    let mut file = BufWriter::new(made.map_err(of_archive)?);
+    let mut file = BufWriter::new(new_file::make(archive).map_err(of_archive)?);
     let mut end = begin;
     'pages: loop {
-        let page = journal.after(end.seq, PAGE)?;
+        let page = journal.after(end.seq, Journal::PAGE)?;
         let is_last = page.is_empty();
         for record in page {
             if record.seq >= stays || record.time().is_some_and(|time| time >= before) {
@@ -77,14 +72,8 @@ pub fn archive(
     if end == begin {
         return Ok(None);
     }
-    let name = |file: BufWriter<NamedTempFile>| -> Result<(), Fault> {
-        let file =
-            file.into_inner().map_err(|failed| Fault::io("write it")(failed.into_error()))?;
-        file.as_file().sync_all().map_err(Fault::io("write it"))?;
-        file.persist_noclobber(archive).map_err(|failed| Fault::io("make it")(failed.error))?;
-        file::sync(folder).map_err(Fault::io("sync its folder"))
-    };
-    name(file).map_err(of_archive)?;
+    let file = file.into_inner().map_err(|failed| Fault::io("write it")(failed.into_error()));
+    file.and_then(|file| new_file::name(file, archive)).map_err(of_archive)?;
     let mut connection = file::open(path).map_err(of_database)?;
     remove(&mut connection, begin, end).map_err(of_database)?;
     Ok(Some(Exported { records: end.seq - begin.seq, last: end.seq, hash: end.hash }))

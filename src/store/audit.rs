@@ -12,9 +12,6 @@ use super::{
     record::{Record, chained},
 };
 
-/// How many records are read at once.
-pub(super) const PAGE: u32 = 1000;
-
 /// The journal of a database, opened to be read.
 ///
 /// Each record is chained to the one before by its hash. So a record that was changed, removed,
@@ -84,6 +81,9 @@ pub enum Breach {
 }
 
 impl Journal {
+    /// How many records are read at once.
+    pub const PAGE: u32 = 1000;
+
     /// Opens the journal of the database at `path`.
     ///
     /// # Errors
@@ -141,14 +141,14 @@ impl Journal {
     ) -> Result<(), E> {
         let (begin, last) = (self.begin()?, self.last()?);
         // A record that was put before all others is to be found, too.
-        let mut page = self.page("seq > ?1 ORDER BY seq", i64::MIN, PAGE)?;
+        let mut page = self.page("seq > ?1 ORDER BY seq", i64::MIN, Self::PAGE)?;
         while let Some(seq) = page.last().map(|record| record.seq) {
             for record in page {
                 if record.seq <= last {
                     each(record)?;
                 }
             }
-            page = if seq < last { self.after(seq, PAGE)? } else { Vec::new() };
+            page = if seq < last { self.after(seq, Self::PAGE)? } else { Vec::new() };
         }
         if self.begin()? == begin { Ok(()) } else { Err(self.failed(Fault::Overtaken).into()) }
     }

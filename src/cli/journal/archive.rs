@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::tail::past;
 use crate::{
-    cli::{Failure, print, tell},
+    cli::{Failure, check_new, print, tell},
     store::archive,
 };
 
@@ -37,9 +37,7 @@ pub(in crate::cli) struct Archive {
 impl Archive {
     pub(super) fn run(self, path: &Path) -> Result<(), Failure> {
         let file = self.file.display().to_string();
-        if self.file.symlink_metadata().is_ok() {
-            return Err(Failure::FileExists { path: self.file });
-        }
+        check_new(&self.file)?;
         let archived = archive(path, self.before, &self.file)?;
         if self.json {
             let row = archived.map(|archived| {

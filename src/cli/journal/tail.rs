@@ -19,9 +19,6 @@ use crate::{
     types::ClientName,
 };
 
-/// How many records are read at once.
-const PAGE: u32 = 1000;
-
 /// How often new records are looked for.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -76,7 +73,7 @@ impl Tail {
     /// The last entries that are wanted, in order, and the number of the last record.
     fn last(&self, journal: &Journal) -> Result<(VecDeque<Entry>, u64), Failure> {
         let (mut entries, mut outcomes) = (VecDeque::new(), HashMap::new());
-        let mut page = journal.before(u64::MAX, PAGE)?;
+        let mut page = journal.before(u64::MAX, Journal::PAGE)?;
         let last = page.first().map_or(0, |record| record.seq);
         while let Some(first) = page.last().map(|record| record.seq) {
             for record in page {
@@ -96,7 +93,7 @@ impl Tail {
                     }
                 }
             }
-            page = journal.before(first, PAGE)?;
+            page = journal.before(first, Journal::PAGE)?;
         }
         Ok((entries, last))
     }
@@ -111,7 +108,7 @@ impl Tail {
         let open = entries.into_iter().filter(Entry::is_open);
         let mut open: HashMap<_, _> = open.map(|entry| (entry.request_id(), entry)).collect();
         loop {
-            let page = journal.after(last, PAGE)?;
+            let page = journal.after(last, Journal::PAGE)?;
             if page.is_empty() {
                 sleep(POLL);
             }

@@ -2,14 +2,14 @@
 
 use std::{
     io::{IsTerminal, stdin},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
 
 use crate::{
     cli::{
-        Failure, complain,
+        Failure, check_new, complain,
         new_password::NewPassword,
         print,
         wallets::{self, Locked},
@@ -40,6 +40,7 @@ pub(in crate::cli) struct Export {
 
 impl Export {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        // So that nobody types passwords in vain.
         self.file.as_deref().map_or(Ok(()), check_new)?;
         let Locked { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;
@@ -52,14 +53,6 @@ impl Export {
             Some(path) => Ok(copy.save(&path)?),
             None => print(&copy.to_json()),
         }
-    }
-}
-
-/// So that nobody types passwords in vain.
-fn check_new(path: &Path) -> Result<(), Failure> {
-    match path.symlink_metadata() {
-        Ok(_) => Err(Failure::FileExists { path: path.to_owned() }),
-        Err(_) => Ok(()),
     }
 }
 

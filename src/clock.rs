@@ -1,11 +1,15 @@
-//! The time by a clock that nobody sets: what keeps a change from being made twice goes by it.
+//! Clocks: one that nobody sets, by which goes what keeps a change from being made twice, and how far
+//! clocks that are set may differ.
 
 use std::{
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// How far two clocks may differ and still agree.
+pub(crate) const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The wall clock's time when it was first asked for in this process, and what has passed since.
 pub(crate) fn now() -> Timestamp {
@@ -15,20 +19,47 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// The time since the start of the machine in which no program ran, as far as the system tells.
-#[cfg(target_os = "linux")]
 pub(crate) fn slept() -> Duration {
+    let without_sleep = system::since_boot_awake();
+    since_boot().zip(without_sleep).map_or(Duration::ZERO, |(all, awake)| all.saturating_sub(awake))
+}
+
+/// The time since the start of the machine, as far as the system tells.
+pub(crate) fn since_boot() -> Option<Duration> {
+    system::since_boot()
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::time::Duration;
+
     use rustix::time::{ClockId, clock_gettime};
 
-    let [with_sleep, without] = [ClockId::Boottime, ClockId::Monotonic].map(|clock| {
+    pub(super) fn since_boot() -> Option<Duration> {
+        read(ClockId::Boottime)
+    }
+
+    pub(super) fn since_boot_awake() -> Option<Duration> {
+        read(ClockId::Monotonic)
+    }
+
+    fn read(clock: ClockId) -> Option<Duration> {
         let time = clock_gettime(clock);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
-    });
-    with_sleep.saturating_sub(without)
+        let seconds = u64::try_from(time.tv_sec).ok()?;
+        Some(Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs()))
+    }
 }
 
 /// Not told by other systems.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn slept() -> Duration {
-    Duration::ZERO
+mod system {
+    use std::time::Duration;
+
+    pub(super) fn since_boot() -> Option<Duration> {
+        None
+    }
+
+    pub(super) fn since_boot_awake() -> Option<Duration> {
+        None
+    }
 }

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     canonical::CanonicalJson,
+    clock,
     loose::{self, Encoding, Found},
-    store::{CLOCK_DIFFERENCE, Reservation},
+    store::Reservation,
     types::{Address, Slug},
     upstream::Answer,
     withheld::{self, HELD_BY_PROXY, UNMISTAKABLE},
@@ -27,6 +28,9 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// More tokens than this are not searched for one by one: that would take time for each in each string.
 const MOST_TOKENS: usize = 32;
+
+/// The field that names a reservation, in answers and in completions.
+pub(crate) const RESERVATION_ID: &str = "reservation_id";
 
 /// The name of the instructions.
 const INSTRUCTIONS: &str = "job_instructions";
@@ -66,7 +70,7 @@ impl Reserved {
         Self {
             token: token.or_else(|| tokens.iter().find_map(|token| token.text())),
             job: field("job_id"),
-            reservation_id: field("reservation_id"),
+            reservation_id: field(RESERVATION_ID),
             reserved_until: field("reserved_until").and_then(|end| end.parse().ok()),
             without_token: without(&text, &tokens).map(|text| encoding.encode(&text).into()),
             is_as_expected: encoding == Encoding::Utf8
@@ -219,7 +223,7 @@ pub(crate) fn unseen(
 
 /// Whether a reservation is over, on any clock.
 pub(crate) fn is_over(reservation: &Reservation, now: Timestamp) -> bool {
-    reservation.ends + CLOCK_DIFFERENCE < now
+    reservation.ends + clock::TOLERANCE < now
 }
 
 /// The header for a job's workflow calls; it does not print. `None` if the reservation has no token

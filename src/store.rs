@@ -73,6 +73,7 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+pub(crate) use self::known::KNOWN;
 use self::{
     answers::Before, boot::Clock, callers::Counted, held::Held, known::Known, losses::Losses,
     refusals::Refusals, run::Run, seal::Seal, worker::Worker, writer::Writer,
@@ -96,7 +97,6 @@ pub use self::{
     submissions::Submission,
     usable::check_usable,
 };
-pub(crate) use self::{known::KNOWN, reservations::CLOCK_DIFFERENCE};
 use crate::types::SealKey;
 
 /// The store. Clones share it.

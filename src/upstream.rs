@@ -26,7 +26,7 @@ use self::{
 pub use self::{reach::Seen, slots::Slot};
 use crate::{
     action::SESSION_PATH,
-    body,
+    body, clock,
     config::UpstreamConfig,
     loose,
     types::{ClientName, Slug},
@@ -34,9 +34,6 @@ use crate::{
 
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
-
-/// How far two clocks may differ and still agree.
-const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
@@ -567,7 +564,7 @@ fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
     let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| rfc2822::parse(date).ok());
     let ahead = date.map(|date| now.duration_since(date.timestamp())).unwrap_or_default();
-    if ahead.abs() > CLOCK_DIFFERENCE { ahead } else { SignedDuration::ZERO }
+    if ahead.abs() > clock::TOLERANCE { ahead } else { SignedDuration::ZERO }
 }
 
 fn passed_headers(headers: &HeaderMap) -> HeaderMap {

@@ -18,7 +18,7 @@ use crate::{
     clock,
     job_status::JobStatus,
     policy::{Denied, Permit, SignedPermit},
-    reservation::{self, Reserved},
+    reservation::{self, RESERVATION_ID, Reserved},
     retry::{Next, Outcome, Tries},
     sender::{Origin, Sender, Try},
     store::{Opening, Pending, StoreError},
@@ -228,13 +228,13 @@ impl Proxy {
         else {
             return Ok(());
         };
-        let given = call.body().field("reservation_id").cloned();
+        let given = call.body().field(RESERVATION_ID).cloned();
         let Some(held) = self.reservations.of(permit.wallet(), &job).await? else {
             return self.check_not_submitted(permit, &job).await;
         };
         let id = held.reservation_id.as_deref().map(CanonicalJson::string);
         if let (None, Some(id)) = (given, id) {
-            permit.fill_in("reservation_id", id);
+            permit.fill_in(RESERVATION_ID, id);
         }
         Ok(())
     }
@@ -244,7 +244,7 @@ impl Proxy {
     async fn check_not_submitted(&self, permit: &Permit, job: &Slug) -> Result<(), CallError> {
         let submission = self.reservations.submission(permit.wallet(), job).await?;
         let Some(submission) = submission else { return Ok(()) };
-        let given = permit.call().body().field("reservation_id").cloned();
+        let given = permit.call().body().field(RESERVATION_ID).cloned();
         let own = submission.reservation_id.as_deref().map(CanonicalJson::string);
         if given.is_some() && given != own {
             return Ok(());

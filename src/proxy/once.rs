@@ -16,15 +16,13 @@ use crate::{
     canonical::CanonicalJson,
     clock,
     policy::{Client, Denied},
+    reservation::RESERVATION_ID,
     retry::{Next, Tries},
     sender::Sender,
     store::{Claim, StoreError, StoredAnswer},
     types::{Address, IdempotencyKey},
     upstream::Answer,
 };
-
-/// The field that names what a completion is for.
-const RESERVATION: &str = "reservation_id";
 
 /// A key under which a change is made at most once.
 struct Key {
@@ -207,11 +205,11 @@ impl Proxy {
     async fn own_key(&self, asked: Asked<'_>) -> Result<(Call, Key), CallError> {
         let (wallet, mut call) = (asked.sender.wallet(), asked.call.clone());
         let job = call.id().cloned().ok_or(CallError::Aborted)?;
-        let mut reservation = call.body().field(RESERVATION).cloned();
+        let mut reservation = call.body().field(RESERVATION_ID).cloned();
         if reservation.is_none() {
             let held = self.reservations.of(wallet, &job).await?;
             reservation = held.and_then(|held| held.reservation_id).map(text);
-            reservation.iter().for_each(|id| call.fill_in(RESERVATION, id.clone()));
+            reservation.iter().for_each(|id| call.fill_in(RESERVATION_ID, id.clone()));
         }
         if reservation.is_none() {
             let submitted = self.reservations.submission(wallet, &job).await?;
@@ -240,7 +238,7 @@ impl Key {
         let path = call.path().to_ascii_lowercase();
         let is_of_any = reservation.is_none();
         let text = hex::encode(hash([&wallet.to_string(), &path, reservation.unwrap_or("-")]));
-        let body = call.body().to_canonical_of(|name| name != RESERVATION);
+        let body = call.body().to_canonical_of(|name| name != RESERVATION_ID);
         let (text, fingerprint) = (format!("completion {text}"), hash([body.as_str()]));
         Self { text, fingerprint, is_own: true, is_of_any }
     }

@@ -14,7 +14,7 @@ use crate::{
     action::Effect,
     call::Call,
     policy::Permit,
-    reservation,
+    reservation::{self, RESERVATION_ID},
     store::{Reservation, Store, StoreError, Submission},
     types::{Address, Slug},
 };
@@ -118,7 +118,7 @@ impl Reservations {
             wallet: permit.wallet(),
             job: job.clone(),
             client: unsaved.map_or_else(|| permit.client().to_string(), |unsaved| unsaved.client),
-            reservation_id: permit.call().body().text("reservation_id"),
+            reservation_id: permit.call().body().text(RESERVATION_ID),
             past,
         };
         if let Err(error) = self.submit(&submitted).await {

@@ -1,9 +1,13 @@
 //! A clock that is set while the machine runs: the ends of what is held are moved along.
 
+#[cfg(target_os = "linux")]
+use std::{fs, sync::OnceLock};
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::error::Fault;
+use crate::clock;
 
 /// What is set by less is not moved, in milliseconds.
 const NOTICED: u64 = 2_000;
@@ -21,7 +25,8 @@ impl Clock {
     /// As it stands now. `None` where the system does not tell the time since its start.
     pub(super) fn now() -> Option<Self> {
         let boot = boot()?;
-        let ahead = Timestamp::now().as_millisecond().checked_sub(system::since_boot()?)?;
+        let since_boot = i64::try_from(clock::since_boot()?.as_millis()).ok()?;
+        let ahead = Timestamp::now().as_millisecond().checked_sub(since_boot)?;
         Some(Self { boot, ahead })
     }
 
@@ -74,42 +79,21 @@ pub(super) fn follow(transaction: &Connection) -> Result<(), Fault> {
 
 /// The start of the machine, for the rows that are written since. Where a container has a time of its
 /// own since then, another.
-pub(super) fn boot() -> Option<&'static str> {
-    system::boot()
-}
-
 #[cfg(target_os = "linux")]
-mod system {
-    use std::{fs, sync::OnceLock};
-
-    use rustix::time::{ClockId, clock_gettime};
-
-    pub(super) fn boot() -> Option<&'static str> {
-        static BOOT: OnceLock<Option<String>> = OnceLock::new();
-        let read = || {
-            let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-            let namespace = fs::read_link("/proc/self/ns/time").unwrap_or_default();
-            Some(format!("{} {}", id.trim(), namespace.display()))
-        };
-        BOOT.get_or_init(read).as_deref()
-    }
-
-    /// In milliseconds, with the time in which the machine slept.
-    pub(super) fn since_boot() -> Option<i64> {
-        let time = clock_gettime(ClockId::Boottime);
-        time.tv_sec.checked_mul(1000)?.checked_add(time.tv_nsec / 1_000_000)
-    }
+pub(super) fn boot() -> Option<&'static str> {
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = fs::read_link("/proc/self/ns/time").unwrap_or_default();
+        Some(format!("{} {}", id.trim(), namespace.display()))
+    };
+    BOOT.get_or_init(read).as_deref()
 }
 
+/// Not told by other systems.
 #[cfg(not(target_os = "linux"))]
-mod system {
-    pub(super) fn boot() -> Option<&'static str> {
-        None
-    }
-
-    pub(super) fn since_boot() -> Option<i64> {
-        None
-    }
+pub(super) fn boot() -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]

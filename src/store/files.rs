@@ -1,7 +1,8 @@
 //! Which files stand at the path of a database.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -23,10 +24,7 @@ impl Files {
         for (file, path) in files.iter_mut().zip(paths) {
             *file = match fs::metadata(path) {
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
-                found => {
-                    let found = found.map_err(Fault::io("open it"))?;
-                    Some((found.dev(), found.ino()))
-                }
+                found => Some(identity(&found.map_err(Fault::io("open it"))?)),
             };
         }
         Ok(Self(files))
@@ -36,6 +34,11 @@ impl Files {
     pub(super) fn is_same_database(&self, other: &Self) -> bool {
         self.0[0].is_some() && self.0[0] == other.0[0]
     }
+}
+
+/// What tells a file from any other: its device and inode.
+pub(super) fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// The database, its log and the index of the log.

@@ -4,13 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{
-    Store, StoreError, boot,
-    error::Fault,
-    reservations::{CLOCK_DIFFERENCE, delete},
-    submissions,
-};
+use super::{Store, StoreError, boot, error::Fault, reservations::delete, submissions};
 use crate::{
+    clock,
     policy::Permit,
     types::{Address, ClientName, Slug},
 };
@@ -251,7 +247,7 @@ fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
 
 /// What ended by then, in milliseconds, is over on any clock.
 fn surely_over(now: Timestamp) -> i64 {
-    now.as_millisecond().saturating_sub(CLOCK_DIFFERENCE.as_millis() as i64)
+    now.as_millisecond().saturating_sub(clock::TOLERANCE.as_millis() as i64)
 }
 
 #[cfg(test)]

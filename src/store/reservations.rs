@@ -15,9 +15,6 @@ use crate::types::{Address, Slug};
 /// How long a reservation is remembered after its end.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How far two clocks may differ before a reservation that one of them calls over is over.
-pub(crate) const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
-
 /// How many that are too old are removed when one is added.
 const PURGED: u32 = 16;
 

@@ -9,14 +9,13 @@ use std::{
     ffi::OsStr,
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use uuid::Uuid;
 
-use super::error::Fault;
+use super::{error::Fault, files::identity};
 
 /// A run of the process.
 pub(super) struct Run {
@@ -56,9 +55,9 @@ impl Run {
 
     /// Whether the locked file is the one that others find.
     fn is_in_place(&self, file: &File) -> bool {
-        let identity = |found: fs::Metadata| (found.dev(), found.ino());
-        let found = fs::metadata(lock_path(&self.folder, self.id)).map(identity);
-        found.is_ok_and(|found| file.metadata().is_ok_and(|file| identity(file) == found))
+        let found = fs::metadata(lock_path(&self.folder, self.id));
+        let is_same = |found| file.metadata().is_ok_and(|file| identity(&file) == identity(&found));
+        found.is_ok_and(is_same)
     }
 
     /// Whether the run of this name is alive, be it this one or that of another process.

@@ -7,6 +7,7 @@ mod exchange;
 mod once;
 mod outliving;
 mod place;
+mod probe;
 mod reservations;
 mod settle;
 
@@ -22,7 +23,7 @@ use std::{
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -30,7 +31,7 @@ pub use self::{
     error::CallError,
     place::{NoPlace, Place, Places},
 };
-use self::{outliving::Outliving, reservations::Reservations};
+use self::{outliving::Outliving, probe::Probe, reservations::Reservations};
 use crate::{
     call::Call,
     policy::Client,
@@ -80,10 +81,10 @@ pub struct Proxy {
     turns: Turns,
     tasks: TaskTracker,
     ending: CancellationToken,
-    /// When it was tried last whether records can be written, and whether they could.
-    writable: Mutex<Option<(Instant, bool)>>,
-    /// When the upstream was probed last, and whether it answered.
-    reached: Mutex<Option<(Instant, bool)>>,
+    /// Whether records can be written.
+    writable: Probe,
+    /// Whether the upstream answers.
+    reached: Probe,
     expose_workflow_token: AtomicBool,
 }
 
@@ -97,17 +98,18 @@ impl Proxy {
     ) -> Self {
         let wallet = signer.address();
         let sender = Sender::new(signer, upstream.clone(), store.clone());
+        let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
         Self {
             senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
-            reservations: Reservations::new(store.clone()),
+            reservations: Reservations::new(store.clone(), tasks.clone(), ending.clone()),
             store,
             turns: Turns::default(),
-            tasks: TaskTracker::new(),
-            ending: CancellationToken::new(),
-            writable: Mutex::default(),
-            reached: Mutex::default(),
+            tasks,
+            ending,
+            writable: Probe::new(READY),
+            reached: Probe::new(REACHED),
             expose_workflow_token: AtomicBool::new(expose_workflow_token),
         }
     }
@@ -150,31 +152,13 @@ impl Proxy {
     /// Whether calls can be made: the process is not ending, and records could be written a quarter
     /// of a second ago or later. So those who ask do not use up the disk.
     pub async fn is_ready(&self) -> bool {
-        let mut writable = self.writable.lock().await;
-        let known =
-            writable.filter(|(at, _)| at.elapsed() < READY).map(|(_, is_writable)| is_writable);
-        let is_writable = match known {
-            Some(is_writable) => is_writable,
-            None => self.store.probe().await.is_ok(),
-        };
-        if known.is_none() {
-            *writable = Some((Instant::now(), is_writable));
-        }
-        !self.ending.is_cancelled() && is_writable
+        let probe = async { self.store.probe().await.is_ok() };
+        self.writable.ask(probe).await && !self.ending.is_cancelled()
     }
 
-    /// Whether the upstream answers, as was seen a second ago or later. Those who ask meanwhile wait for
-    /// the same answer.
+    /// Whether the upstream answers, as was seen a second ago or later.
     pub async fn is_upstream_reached(&self) -> bool {
-        let mut reached = self.reached.lock().await;
-        if let Some((at, is_reached)) = *reached
-            && at.elapsed() < REACHED
-        {
-            return is_reached;
-        }
-        let is_reached = self.upstream.probe().await.is_ok();
-        *reached = Some((Instant::now(), is_reached));
-        is_reached
+        self.reached.ask(async { self.upstream.probe().await.is_ok() }).await
     }
 
     /// The reservations that run, as far as a client may see them: its own, or for an admin all.

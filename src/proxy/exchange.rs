@@ -311,9 +311,7 @@ impl Proxy {
                 Ok(Box::pin(self.keep_reservation(permit, job, answer)).await)
             }
             (Effect::Submits, Some(job)) if answer.status.is_success() => {
-                let (tasks, ending) = (&self.tasks, &self.ending);
-                let kept = self.reservations.submitted(permit, job, answer.past(), tasks, ending);
-                Box::pin(kept).await;
+                Box::pin(self.reservations.submitted(permit, job, answer.past())).await;
                 Ok(answer)
             }
             _ => Ok(answer),
@@ -333,7 +331,7 @@ impl Proxy {
         let client = permit.client().to_string();
         let (job, ahead) = (job.clone(), answer.clock_ahead);
         let reservation = reserved.reservation(job, permit.wallet(), client, ahead);
-        self.reservations.keep(reservation, answer.past(), &self.tasks, &self.ending).await;
+        self.reservations.keep(reservation, answer.past()).await;
         let exposes = self.expose_workflow_token.load(Relaxed);
         if let Some(body) = reserved.without_token.filter(|_| !exposes) {
             answer.body = body;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -26,6 +26,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Reservations {
     store: Store,
+    /// Those that write what could not be written at once.
+    tasks: TaskTracker,
+    /// They try once more when the process ends, and then no more.
+    ending: CancellationToken,
     /// What could not be written, as on a full disk: its workflow token comes only once.
     unsaved: Arc<Mutex<HashMap<Key, Reservation>>>,
 }
@@ -54,24 +58,18 @@ struct Submitted {
 }
 
 impl Reservations {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, unsaved: Arc::default() }
+    pub(super) fn new(store: Store, tasks: TaskTracker, ending: CancellationToken) -> Self {
+        Self { store, tasks, ending, unsaved: Arc::default() }
     }
 
     /// Remembers a reservation; `past` is a time that has surely come. If that cannot be written now, a
-    /// task tries again until it can, the reservation is over, or `ending` is cancelled.
-    pub(super) async fn keep(
-        &self,
-        reservation: Reservation,
-        past: Timestamp,
-        tasks: &TaskTracker,
-        ending: &CancellationToken,
-    ) {
+    /// task tries again until it can, the reservation is over, or the process ends.
+    pub(super) async fn keep(&self, reservation: Reservation, past: Timestamp) {
         self.unsaved().insert(Key::of(&reservation), reservation.clone());
         if let Err(error) = self.save(&reservation, past).await {
             let job = &reservation.job;
             tracing::error!(%job, %error, "a reservation is not on record yet");
-            tasks.spawn(self.clone().save_later(reservation, past, ending.clone()));
+            self.tasks.spawn(self.clone().save_later(reservation, past));
         }
     }
 
@@ -104,15 +102,8 @@ impl Reservations {
     }
 
     /// Forgets all reservations of a job, as its proof is submitted: the job stays its client's. If
-    /// that cannot be written now, a task tries again until it can, or `ending` is cancelled.
-    pub(super) async fn submitted(
-        &self,
-        permit: &Permit,
-        job: &Slug,
-        past: Timestamp,
-        tasks: &TaskTracker,
-        ending: &CancellationToken,
-    ) {
+    /// that cannot be written now, a task tries again until it can, or the process ends.
+    pub(super) async fn submitted(&self, permit: &Permit, job: &Slug, past: Timestamp) {
         let unsaved = self.unsaved().remove(&Key::new(permit.wallet(), job));
         let submitted = Submitted {
             wallet: permit.wallet(),
@@ -123,7 +114,7 @@ impl Reservations {
         };
         if let Err(error) = self.submit(&submitted).await {
             tracing::error!(%job, %error, "the end of a reservation is not on record yet");
-            tasks.spawn(self.clone().submit_later(submitted, ending.clone()));
+            self.tasks.spawn(self.clone().submit_later(submitted));
         }
     }
 
@@ -136,12 +127,9 @@ impl Reservations {
         self.store.submission(wallet, job).await
     }
 
-    async fn submit_later(self, submitted: Submitted, ending: CancellationToken) {
-        while self.submit(&submitted).await.is_err() && !ending.is_cancelled() {
-            tokio::select! {
-                () = sleep(PAUSE) => {}
-                () = ending.cancelled() => {}
-            }
+    async fn submit_later(self, submitted: Submitted) {
+        while self.submit(&submitted).await.is_err() && !self.ending.is_cancelled() {
+            self.pause().await;
         }
     }
 
@@ -151,25 +139,22 @@ impl Reservations {
         self.store.submit_job(*wallet, job, client, id, *past, Timestamp::now()).await
     }
 
-    async fn save_later(
-        self,
-        reservation: Reservation,
-        past: Timestamp,
-        ending: CancellationToken,
-    ) {
+    async fn save_later(self, reservation: Reservation, past: Timestamp) {
         while self.is_unsaved(&reservation) {
             if reservation::is_over(&reservation, Timestamp::now()) {
                 return self.is_saved(&reservation);
             }
-            let last = ending.is_cancelled();
+            let last = self.ending.is_cancelled();
             if self.save(&reservation, past).await.is_ok() || last {
                 return;
             }
-            tokio::select! {
-                () = sleep(PAUSE) => {}
-                () = ending.cancelled() => {}
-            }
+            self.pause().await;
         }
+    }
+
+    /// Waits before another try; at the end of the process, it comes at once.
+    async fn pause(&self) {
+        let _ = timeout(PAUSE, self.ending.cancelled()).await;
     }
 
     async fn save(&self, reservation: &Reservation, past: Timestamp) -> Result<(), StoreError> {

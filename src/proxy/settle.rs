@@ -125,9 +125,7 @@ impl Proxy {
         let wallet = exchange.permit.wallet();
         match (exchange.permit.call().action().effect, &seen.answer) {
             (Effect::Submits, Some(answer)) => {
-                let permit = &exchange.permit;
-                let past = answer.past();
-                self.reservations.submitted(permit, job, past, &self.tasks, &self.ending).await;
+                self.reservations.submitted(&exchange.permit, job, answer.past()).await;
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
@@ -161,7 +159,7 @@ impl Proxy {
                 let reservation = unseen(job.clone(), wallet, client, made, seen.answer.as_ref());
                 let ends = reservation.ends;
                 let past = seen.answer.as_ref().map_or(Timestamp::MIN, Answer::past);
-                self.reservations.keep(reservation, past, &self.tasks, &self.ending).await;
+                self.reservations.keep(reservation, past).await;
                 ends
             }
         };

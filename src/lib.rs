@@ -29,6 +29,7 @@
 mod clock;
 pub mod files;
 pub mod protocol;
+mod tally;
 pub mod types;
 
 mod body;

@@ -2,10 +2,11 @@
 //! address, or an IPv6 network of 64 bits, since a host in such a network may use all its addresses.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use crate::tally::Tally;
 
 /// The peers that the limit does not apply to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Exempt {
 pub(super) struct Crowd {
     most: usize,
     exempt: Exempt,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<Tally<IpAddr>>,
 }
 
 /// An admitted connection. If it counts towards the limit, it stops counting when this is dropped.
@@ -41,15 +42,14 @@ impl Crowd {
         }
         let address = network(address);
         let mut counts = self.counts();
-        let count = counts.entry(address).or_default();
-        if *count >= self.most {
+        if counts.of(&address) >= self.most {
             return None;
         }
-        *count += 1;
+        counts.add(&address);
         Some(Member(Some((self.clone(), address))))
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn counts(&self) -> MutexGuard<'_, Tally<IpAddr>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,13 +65,7 @@ fn network(address: IpAddr) -> IpAddr {
 impl Drop for Member {
     fn drop(&mut self) {
         let Some((crowd, address)) = &self.0 else { return };
-        let mut counts = crowd.counts();
-        if let Some(count) = counts.get_mut(address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(address);
-            }
-        }
+        crowd.counts().remove(address);
     }
 }
 
@@ -94,7 +88,7 @@ mod tests {
         let third = admit("192.0.2.1").unwrap();
         assert!(admit("192.0.2.1").is_none());
         drop((second, third, other));
-        assert!(crowd.counts().is_empty(), "what is over is forgotten");
+        assert_eq!(crowd.counts().len(), 0, "what is over is forgotten");
     }
 
     #[test]

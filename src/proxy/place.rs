@@ -1,11 +1,8 @@
 //! In-flight permits: they limit how many calls are in flight, in all and for each client.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::types::ClientName;
+use crate::{tally::Tally, types::ClientName};
 
 /// A client gets another permit while it holds fewer than this many for each free one. Alone, it gets
 /// three quarters of all permits, so that some are always left for other clients.
@@ -21,7 +18,7 @@ pub struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    clients: BTreeMap<ClientName, usize>,
+    clients: Tally<ClientName>,
 }
 
 /// The permit of one call in flight. Dropping it frees it.
@@ -58,7 +55,7 @@ impl Places {
     pub fn take(self: &Arc<Self>, client: &ClientName) -> Result<Place, NoPlace> {
         let mut taken = self.taken();
         let free = self.most.saturating_sub(taken.all);
-        let own = taken.clients.get(client).copied().unwrap_or(0);
+        let own = taken.clients.of(client);
         if free == 0 {
             return Err(NoPlace::Full);
         }
@@ -66,10 +63,7 @@ impl Places {
             return Err(NoPlace::Share);
         }
         taken.all += 1;
-        match taken.clients.get_mut(client) {
-            Some(count) => *count += 1,
-            None => drop(taken.clients.insert(client.clone(), 1)),
-        }
+        taken.clients.add(client);
         Ok(Place { places: self.clone(), client: client.clone() })
     }
 
@@ -82,12 +76,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= 1;
-        if let Some(count) = taken.clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.clients.remove(&self.client);
-            }
-        }
+        taken.clients.remove(&self.client);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::types::ClientName;
+use crate::{tally::Tally, types::ClientName};
 
 /// So many calls at once, of which one client may have three quarters.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Slots {
 struct State {
     taken: usize,
     /// How many each client has.
-    clients: BTreeMap<ClientName, usize>,
+    clients: Tally<ClientName>,
     /// The clients that wait, and in which turn they get the next.
     turns: VecDeque<ClientName>,
     waiting: BTreeMap<ClientName, VecDeque<oneshot::Sender<Slot>>>,
@@ -63,16 +63,12 @@ impl Slots {
     /// Whether a client may have one more now. Those that wait while there is one have their share.
     fn has_slot(&self, state: &State, client: &ClientName) -> bool {
         let share = if client.is_local() { self.most } else { self.most - self.most / 4 };
-        let own = state.clients.get(client).copied().unwrap_or(0);
-        state.taken < self.most && own < share
+        state.taken < self.most && state.clients.of(client) < share
     }
 
     fn give(self: &Arc<Self>, state: &mut State, client: &ClientName, has_waited: bool) -> Slot {
         state.taken += 1;
-        match state.clients.get_mut(client) {
-            Some(count) => *count += 1,
-            None => drop(state.clients.insert(client.clone(), 1)),
-        }
+        state.clients.add(client);
         Slot { slots: Some(self.clone()), client: client.clone(), has_waited }
     }
 
@@ -124,12 +120,7 @@ impl State {
 
     fn leave(&mut self, client: &ClientName) {
         self.taken -= 1;
-        if let Some(count) = self.clients.get_mut(client) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients.remove(client);
-            }
-        }
+        self.clients.remove(client);
     }
 }
 

@@ -32,6 +32,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use jiff::{Span, Timestamp, ZonedDateTime, tz::TimeZone};
 
 pub use self::failure::Failure;
 use crate::config::Config;
@@ -188,6 +189,20 @@ fn count(text: &str) -> Result<u32, &'static str> {
 /// For options that are a length of time.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     crate::sandbox::duration(text).ok_or("expected a duration with its unit, such as 10s or 15m")
+}
+
+/// For options that are a time, or a length of time before now or after it.
+fn moment(
+    text: &str,
+    from_now: fn(&ZonedDateTime, Span) -> Result<ZonedDateTime, jiff::Error>,
+) -> Option<Timestamp> {
+    match text.parse() {
+        Ok(span) => {
+            let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
+            from_now(&now, span).map(|moment| moment.timestamp()).ok()
+        }
+        Err(_) => text.parse().ok(),
+    }
 }
 
 /// Prints to standard output. A reader that has gone away, as in `… | head`, is no failure.

@@ -8,13 +8,13 @@ use std::{
 };
 
 use clap::Args;
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
 use super::{Failure, complain, print_while_read, tell, tell_if_unused};
 use crate::{
-    cli::{count, number, sandbox_state},
+    cli::{count, moment, number, sandbox_state},
     config::Config,
     files,
     policy::{Allow, Client, Rate},
@@ -66,11 +66,11 @@ pub(in crate::cli) struct Add {
     json: bool,
 }
 
-/// What a new client will be known by.
+/// The credential of the new client, and how the command shows it.
 struct Known {
     credential: Credential,
     token: Option<ClientToken>,
-    /// What to tell people of it.
+    /// The sentence for standard error that explains the credential.
     text: String,
 }
 
@@ -190,14 +190,8 @@ fn certificate(path: &Path) -> Result<CertificateHash, Failure> {
 }
 
 fn expiry(text: &str) -> Result<Timestamp, &'static str> {
-    let now = Timestamp::now();
-    let end = match text.parse::<Span>() {
-        Ok(span) => {
-            now.to_zoned_datetime(TimeZone::UTC).checked_add(span).map(|end| end.timestamp())
-        }
-        Err(_) => text.parse(),
-    };
-    end.ok().filter(|end| *end > now).ok_or(
+    let end = moment(text, |now, span| now.checked_add(span));
+    end.filter(|end| *end > Timestamp::now()).ok_or(
         "expected a length of time such as 30d, or a time that is to come, such as \
          2027-01-31T00:00:00Z",
     )

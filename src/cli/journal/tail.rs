@@ -8,13 +8,13 @@ use std::{
 };
 
 use clap::Args;
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 
 use super::entry::Entry;
 use crate::{
     action::Action,
     canonical::Object,
-    cli::{Failure, complain, number, print_while_read},
+    cli::{Failure, complain, moment, number, print_while_read},
     store::{Journal, Record},
     types::ClientName,
 };
@@ -70,7 +70,7 @@ impl Tail {
         if self.follow { self.follow(&journal, entries, last) } else { Ok(()) }
     }
 
-    /// The last entries that are wanted, in order, and the number of the last record.
+    /// The last entries that match the options, in order, and the number of the last record.
     fn last(&self, journal: &Journal) -> Result<(VecDeque<Entry>, u64), Failure> {
         let (mut entries, mut outcomes) = (VecDeque::new(), HashMap::new());
         let mut page = journal.before(u64::MAX, Journal::PAGE)?;
@@ -177,13 +177,6 @@ fn changes(fields: &Object) -> bool {
 }
 
 pub(super) fn past(text: &str) -> Result<Timestamp, &'static str> {
-    let begin = match text.parse::<Span>() {
-        Ok(span) => {
-            let now = Timestamp::now().to_zoned_datetime(TimeZone::UTC);
-            now.checked_sub(span).map(|begin| begin.timestamp())
-        }
-        Err(_) => text.parse(),
-    };
-    begin
-        .map_err(|_| "expected a length of time such as 2h, or a time such as 2027-01-31T00:00:00Z")
+    moment(text, |now, span| now.checked_sub(span))
+        .ok_or("expected a length of time such as 2h, or a time such as 2027-01-31T00:00:00Z")
 }

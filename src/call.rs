@@ -20,7 +20,7 @@ pub enum InvalidCall {
     Id {
         /// The id's name in the path.
         name: &'static str,
-        /// What was given for it.
+        /// The value in its place.
         given: String,
         /// What is wrong with it.
         source: InvalidValue,
@@ -46,10 +46,10 @@ pub enum InvalidCall {
     },
 }
 
-/// How much of an id that cannot be used is repeated, in characters.
+/// The most characters of an unusable id that an error repeats.
 const MAX_REPEATED: usize = 64;
 
-/// What is wrong with an id, which is repeated in ASCII and not at any length.
+/// How many ids an action takes, for an error.
 fn ids_of(action: &Action, given: usize) -> String {
     match action.id_names().count() {
         0 => format!("it takes no id, and {given} came before the body"),
@@ -57,6 +57,9 @@ fn ids_of(action: &Action, given: usize) -> String {
     }
 }
 
+/// The beginning of the error for an unusable id. It repeats the id in ASCII, since a terminal obeys
+/// other characters, and up to [`MAX_REPEATED`], so that nobody fills a log with one; a token is not
+/// repeated at all.
 fn unusable(name: &str, given: &str) -> String {
     if given.is_empty() {
         return format!("{name} is empty");

@@ -79,7 +79,7 @@ impl Reserved {
         }
     }
 
-    /// What is remembered of it, under the id of the job as the upstream spells it. `clock_ahead` is
+    /// The reservation to remember, under the job's id as the upstream spells it. `clock_ahead` is
     /// that of its answer.
     pub(crate) fn reservation(
         &self,
@@ -206,8 +206,8 @@ pub(crate) fn has_instructions(body: &[u8]) -> bool {
     found.iter().any(|value| !["null", "\"\""].contains(&value.as_it_stands()))
 }
 
-/// What is remembered of a reservation that was made at the latest at `made`, and whose answer was lost:
-/// neither its id nor its token, but its end.
+/// The reservation to remember when its answer was lost: without id and token, but with its end. It was
+/// made at `made` or before.
 pub(crate) fn unseen(
     job: Slug,
     wallet: Address,

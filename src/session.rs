@@ -236,8 +236,8 @@ impl Session {
 }
 
 /// How long a session lives, if the upstream says so. `now` is by its clock. `expires_in` goes first,
-/// since `expires_at` needs two clocks that agree. An end that lies in the past shows that they do not, so it says
-/// nothing.
+/// since `expires_at` needs two clocks that agree. An end that lies in the past shows that they do not,
+/// so it says nothing.
 fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
     let stated = loose::field(answer, "expires_in").and_then(|value| value.get().parse().ok());
     let seconds: f64 = stated.or_else(|| {

@@ -120,8 +120,9 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the database for the wallets with these keys, of which the first seals, and makes it, for its owner alone, if it is not there. One of an earlier
-    /// version is brought to this one. It blocks, but for no longer with a long history.
+    /// Opens the database for the wallets with these keys, of which the first seals, and makes it, for
+    /// its owner alone, if it is not there. One of an earlier version is brought to this one. It blocks,
+    /// but for no longer with a long history.
     ///
     /// A database that is there and of this version opens even if it cannot be written to at the
     /// moment; writes then fail.

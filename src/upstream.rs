@@ -108,7 +108,7 @@ pub enum UpstreamError {
     Failing {
         /// The upstream's address.
         url: String,
-        /// What came of the last one.
+        /// The failure of the last call.
         cause: String,
     },
     /// No answer before the deadline.
@@ -151,12 +151,12 @@ pub enum UpstreamError {
         /// The status of its answer.
         status: StatusCode,
     },
-    /// What came in answer to a read is not HTTP.
+    /// The peer answered a read with bytes that are not HTTP.
     #[error("{url} does not speak HTTP: {cause}")]
     NotHttp {
         /// The upstream's address.
         url: String,
-        /// What is wrong with it.
+        /// The parser's error.
         cause: String,
     },
     /// It answers for another job than it was asked for, so the answer to the call is lost.
@@ -429,8 +429,8 @@ impl Upstream {
         })
     }
 
-    /// What it means that no answer began. One to a change that cannot be read may hide that it was
-    /// made.
+    /// The error of a request whose answer did not begin. If the answer to a change cannot be parsed, the
+    /// change may have been made, so that counts as a broken connection.
     fn failed(&self, error: &legacy::Error, changes: bool) -> UpstreamError {
         let source = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
         if error.is_connect() {

@@ -101,7 +101,7 @@ pub enum Failure {
          AGENTPMT_PROXY_PASSWORD, name a file with --password-file"
     )]
     Rerun {
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The address cannot be listened on.
@@ -109,7 +109,7 @@ pub enum Failure {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The unix socket cannot be listened on.
@@ -235,13 +235,13 @@ pub enum Failure {
          setrlimit and prctl"
     )]
     OpenMemory {
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The operating system gave no thread, socket or signal to serve with.
     #[error("cannot serve: {cause}")]
     Runtime {
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// There is no room for the folder of a sandbox.
@@ -252,7 +252,7 @@ pub enum Failure {
     NoTemporary {
         /// Where it was to be.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// The file that was to be written is there.
@@ -268,7 +268,7 @@ pub enum Failure {
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }

@@ -123,7 +123,8 @@ pub(super) fn require_client(config: &Config, addresses: &[ListenAddress]) -> Re
     if clients(&database)?.is_empty() { Err(Failure::NoClient { why, database }) } else { Ok(()) }
 }
 
-/// Who may call, as `serve` prints it, and whether that is everyone.
+/// The line of `serve` and `check` that says who may call, and whether no client was added yet, so that
+/// every program may.
 pub(super) fn callers(
     config: &Config,
     addresses: &[ListenAddress],

@@ -12,7 +12,8 @@ use std::{
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// What has come over a connection and was not taken.
+/// Whether bytes of the client are still unread on a connection: closing it then would cut the client
+/// off before it has read its answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unread(Arc<State>);
 

@@ -277,8 +277,8 @@ impl Server {
         let _ = served.await;
     }
 
-    /// What has the time of a head; `None` if it takes longer, or the end comes first, that of all or
-    /// that of a connection that is to make room.
+    /// Awaits a future up to the head time-out. Returns `None` on the time-out, on shutdown, or if this
+    /// connection has to make room for another.
     async fn in_time<T>(&self, entry: &Entry, waiting: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = timeout(self.limits.head, waiting) => done.ok(),

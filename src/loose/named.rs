@@ -46,7 +46,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The values behind a name, however it is spelled: in upper or lower case, with `_` or without. In order and without those within another; empty ones are left out.
+/// The values behind a name, however it is spelled: in upper or lower case, with `_` or without. In
+/// order and without those within another; empty ones are left out.
 pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<Found<'a>> {
     let behind_names: Vec<&str> = match parse(body.as_bytes()) {
         Some(json) => strings(json)

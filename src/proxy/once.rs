@@ -122,9 +122,8 @@ impl Proxy {
         if other_is_submitted { Err(key.taken(call)) } else { result }
     }
 
-    /// A submitted job whose reservation is remembered was reserved since, unless the end of that could
-    /// not be written: so what was answered to a completion is found out anew, if nothing tells for which
-    /// reservation that was.
+    /// Doubts the stored answer to a completion whose reservation id is not known, if the job is held
+    /// again: the answer may be of an earlier reservation, so the status is asked before it is repeated.
     async fn doubt_if_reserved(&self, asked: Asked<'_>, key: &Key) -> Result<(), StoreError> {
         let client = &asked.incoming.client;
         let Some(job) = asked.call.id().filter(|_| key.is_of_any) else { return Ok(()) };

@@ -83,7 +83,7 @@ impl Reservations {
         if unsaved.is_some() { Ok(unsaved) } else { self.store.reservation(wallet, job).await }
     }
 
-    /// What a reserve has made and is not on record yet.
+    /// The reservation that a reserve has made, as long as it is not on record.
     pub(super) fn unsaved_of(&self, wallet: Address, call: &Call) -> Option<Reservation> {
         let job = call.id().filter(|_| call.action().effect == Effect::Reserves)?;
         self.unsaved().get(&Key::new(wallet, job)).cloned()
@@ -118,7 +118,7 @@ impl Reservations {
         }
     }
 
-    /// What was submitted for a job, if it was not reserved since.
+    /// The submission of a job that was not reserved again since.
     pub(super) async fn submission(
         &self,
         wallet: Address,

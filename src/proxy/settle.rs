@@ -47,7 +47,7 @@ impl Lost {
     }
 }
 
-/// What is known of an earlier try of a change.
+/// The state of an earlier try of the same change.
 pub(super) enum Earlier {
     /// It may have taken effect; the upstream may be at work on it until this time.
     InDoubt(Timestamp),
@@ -56,8 +56,8 @@ pub(super) enum Earlier {
 }
 
 impl Proxy {
-    /// Finish a change whose earlier try may have succeeded: trust only a good answer, and of a job that
-    /// is known to be reserved only one with its instructions.
+    /// Finishes a change whose earlier try may have succeeded. Only a success is trusted, and for a job that
+    /// is known to be reserved only one with the instructions; otherwise the status is asked.
     pub(super) async fn undoubted(
         &self,
         exchange: &Exchange<'_>,

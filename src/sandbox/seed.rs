@@ -1,5 +1,5 @@
-//! The dozen jobs that are there from the start, once or more often. Their ids never change, so that a script can name
-//! them.
+//! The dozen jobs that are there from the start, once or more often. Their ids never change, so that a
+//! script can name them.
 
 /// What a job asks for.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::error::Fault;
 use crate::clock;
 
-/// What is set by less is not moved, in milliseconds.
+/// The least change of the clock that moves ends, in milliseconds.
 const NOTICED: u64 = 2_000;
 
 /// How the clock stands at a moment.
@@ -35,8 +35,8 @@ impl Clock {
         self.ahead.abs_diff(ahead) < NOTICED
     }
 
-    /// Moves the ends that were written since the machine started, if the clock was set since. What is
-    /// older stays: by which clock that was written is not known.
+    /// Moves the ends that were written since the machine started by as much as the clock was set since.
+    /// Older rows stay, since nobody knows how the clock stood when they were written.
     pub(super) fn follow(&self, transaction: &Connection) -> Result<(), Fault> {
         let before = self.before(transaction)?;
         if before.is_some_and(|before| self.is_at(before)) {

@@ -4,7 +4,7 @@ use rustix::process::getuid;
 
 use crate::types::{Address, ClientName};
 
-/// What somebody did who runs the proxy, other than a call. It holds no credential.
+/// An administrative act, for the journal: everything but calls. It holds no credential.
 #[derive(Debug, Clone, Copy)]
 pub enum Deed<'a> {
     /// A client was added.

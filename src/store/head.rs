@@ -143,7 +143,7 @@ fn is_of_commands(connection: &Connection) -> Result<bool, Fault> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// What is wrong with a database that is not there or empty, if it has a head.
+/// The fault of a missing or empty database that has a head: its records are lost.
 pub(super) fn lost_with(database: &Path) -> Result<Option<Fault>, Fault> {
     Ok(Head::read(database)?.map(|head| lost(database, &head)))
 }

@@ -152,7 +152,7 @@ fn open(
     insert(transaction, permit, job, now + COUNTED).map(Opening::Opened)
 }
 
-/// Who has submitted the proof goes before who tries to reserve the job again.
+/// A submitter comes before a client whose reserve is under way, as that may fail.
 const HOLDER: &str = "SELECT client FROM (
          SELECT client, 1 AS place FROM reservations
              WHERE wallet = ?1 AND job = ?2 AND ends > ?3
@@ -166,8 +166,8 @@ const HOLDER: &str = "SELECT client FROM (
 
 const LAST: &str = "SELECT 1 FROM reservations WHERE wallet = ?1 AND job = ?2 AND client = ?3";
 
-/// Who holds a job as long as no other may reserve it: whether one that was submitted is open again,
-/// the upstream knows.
+/// The client whose hold keeps others from reserving. A submission does not: only the upstream knows
+/// whether the job is open again.
 const RESERVER: &str = "SELECT client FROM reservations
          WHERE wallet = ?1 AND job = ?2 AND ends > ?3
      UNION ALL

@@ -128,7 +128,7 @@ impl Draft {
         Self { text: object.finish(), seq_at }
     }
 
-    /// What was done to the proxy itself, and by whom.
+    /// The record of an administrative act, and of its user.
     pub(super) fn admin(deed: Deed<'_>, by: &str, at: Timestamp) -> Self {
         let mut object = ObjectWriter::new();
         object.string("action", deed.name());

@@ -1,8 +1,8 @@
 //! One run of the process, and whether another run still lives.
 //!
-//! Several processes may use one file. What an earlier one left behind may be taken over when it
-//! has died, and not before: two would then work on the same. A proxy, and a run that claims anything, holds a
-//! lock on a file of its own beside the database; the system drops the lock when the process ends,
+//! Several processes may use one file. What an earlier one left behind may be taken over when it has
+//! died, and not before: two would then work on the same. A proxy, and a run that claims anything, holds
+//! a lock on a file of its own beside the database; the system drops the lock when the process ends,
 //! however it ends.
 
 use std::{

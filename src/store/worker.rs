@@ -228,8 +228,7 @@ fn run<T>(
     result
 }
 
-/// Does what waits. What is read comes first: all that its callers know to be written is on the disk
-/// already.
+/// Runs a batch of jobs, reads first: every write that their callers know of was committed before.
 fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
     let connection = match writer.take() {
         Ok(connection) => connection,

@@ -25,9 +25,9 @@ use crate::{
 
 /// Add a client, and print its token
 ///
-/// The token is printed once, and nothing else on standard output: only its hash is kept. With --uid or --certificate, the client is known
-/// by that instead. A name that was revoked may be added again, as for a new token: the client then
-/// has the reservations that it had.
+/// The token is printed once, and nothing else on standard output: only its hash is kept. With --uid or
+/// --certificate, the client is known by that instead. A name that was revoked may be added again, as
+/// for a new token: the client then has the reservations that it had.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy client add ci --allow jobs --rate 10/s \
                         --max-reservations 3 --expires 30d\n  \

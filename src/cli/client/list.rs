@@ -58,7 +58,7 @@ fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
     })
 }
 
-/// What stands above each column.
+/// The headings of the columns, in order.
 const HEADINGS: [&str; 7] =
     ["NAME", "ACCESS", "ALLOW", "KNOWN BY", "LAST USE", "EXPIRES", "LIMITS"];
 

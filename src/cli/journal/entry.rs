@@ -1,4 +1,4 @@
-//! What a line of the journal's tail is about: a call with its outcome, or another record.
+//! The entries that `journal tail` prints: a signed call joined with its outcome, or another record.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ impl Entry {
         self.fields.text("kind").unwrap_or_default()
     }
 
-    /// What came of it.
+    /// The last column: the status and duration of a call, or the reason why there is none.
     fn result(&self) -> String {
         let Some(outcome) = &self.outcome else {
             return match self.kind().as_str() {
@@ -74,7 +74,7 @@ impl fmt::Display for Entry {
         let dash = || "-".to_owned();
         let who = first(&["by", "client", "from"]).unwrap_or_else(dash);
         let action = text(&self.fields, "action");
-        // What was done to the proxy itself is done to a client or a wallet.
+        // An admin record names a client or a wallet, and every other record the job it is about.
         let to = if self.kind() == "admin" { &["client", "wallet"][..] } else { &["product"] };
         let to = first(to).unwrap_or_else(dash);
         let (seq, time, result) = (self.seq, time(&self.fields), self.result());

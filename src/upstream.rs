@@ -1,6 +1,8 @@
 //! The HTTP client to the upstream: one request, one deadline, one answer.
 
+mod answer;
 mod connections;
+mod error;
 mod late;
 mod reach;
 mod slots;
@@ -8,27 +10,31 @@ mod slots;
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri};
+use http::{HeaderName, HeaderValue, Method, Uri, header, uri};
 use http_body_util::{Full, LengthLimitError};
 use hyper::{
     Response,
     body::{Body, Incoming},
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
-use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::error::named;
+pub use self::{answer::Answer, error::UpstreamError, reach::Seen, slots::Slot};
 use self::{
+    answer::{
+        clock_ahead, is_foreign, is_moved, is_of_gateway, names_another, origin, passed_headers,
+    },
     connections::Connections,
+    error::causes,
     reach::{Failure, Reach},
     slots::Slots,
 };
-pub use self::{reach::Seen, slots::Slot};
 use crate::{
     action::SESSION_PATH,
-    body, clock,
+    body,
     config::UpstreamConfig,
-    loose,
     types::{ClientName, Slug},
 };
 
@@ -42,11 +48,6 @@ const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
-/// gives a browser rights are not among them.
-const PASSED_HEADERS: [HeaderName; 3] =
-    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
 
 /// One HTTP request, ready to go out.
 #[derive(Debug)]
@@ -63,127 +64,6 @@ pub struct Request {
     pub changes: bool,
     /// The job that it is about.
     pub job: Option<Slug>,
-}
-
-/// What the upstream answered, as far as it is passed on.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers that are passed on.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-    /// How far this machine's clock is ahead of the upstream's; zero if they agree, or if that is not
-    /// known. What the upstream says of times holds by its own.
-    pub clock_ahead: SignedDuration,
-}
-
-impl Answer {
-    /// What the upstream's clock says.
-    pub(crate) fn upstream_now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        now.checked_sub(self.clock_ahead).unwrap_or(now)
-    }
-
-    /// A time that has come by the upstream's clock and by this machine's.
-    pub(crate) fn past(&self) -> Timestamp {
-        self.upstream_now().min(Timestamp::now())
-    }
-}
-
-/// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum UpstreamError {
-    /// No connection, so the request did not go out.
-    #[error("{url} cannot be reached: {cause}")]
-    Unreachable {
-        /// The upstream's address.
-        url: String,
-        /// What the network said.
-        cause: String,
-    },
-    /// There are connections, but the last calls failed, so this one was not sent.
-    #[error("{url} fails again and again: {cause}")]
-    Failing {
-        /// The upstream's address.
-        url: String,
-        /// The failure of the last call.
-        cause: String,
-    },
-    /// No answer before the deadline.
-    #[error("{url} did not answer in time")]
-    TimedOut {
-        /// The upstream's address.
-        url: String,
-    },
-    /// The connection broke after the request went out.
-    #[error("the connection to {url} broke before the answer was complete: {cause}")]
-    BrokenOff {
-        /// The upstream's address.
-        url: String,
-        /// What the network said.
-        cause: String,
-    },
-    /// [`UpstreamConfig::max_calls`] others were being made all the time, so it was not sent.
-    #[error("{most} other calls were being made to {url} all the time")]
-    Busy {
-        /// The upstream's address.
-        url: String,
-        /// How many may be.
-        most: usize,
-    },
-    /// It sends its callers elsewhere, and did not act on the call.
-    #[error("{url} answers {}{}", named(*status), towards(origin.as_deref()))]
-    Moved {
-        /// The upstream's address.
-        url: String,
-        /// The status of its answer.
-        status: StatusCode,
-        /// The scheme and authority of its `Location`, if it has both. The rest may repeat what was sent.
-        origin: Option<String>,
-    },
-    /// Something else than the API answers, with a web page or a redirect that is none.
-    #[error("{url} answers {} without the API's JSON", named(*status))]
-    Foreign {
-        /// The upstream's address.
-        url: String,
-        /// The status of its answer.
-        status: StatusCode,
-    },
-    /// The peer answered a read with bytes that are not HTTP.
-    #[error("{url} does not speak HTTP: {cause}")]
-    NotHttp {
-        /// The upstream's address.
-        url: String,
-        /// The parser's error.
-        cause: String,
-    },
-    /// It answers for another job than it was asked for, so the answer to the call is lost.
-    #[error("{url} gave the answer to another call than it was asked")]
-    OtherJob {
-        /// The upstream's address.
-        url: String,
-    },
-    /// The answer is larger than [`MAX_ANSWER`].
-    #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
-    TooLarge {
-        /// The upstream's address.
-        url: String,
-    },
-}
-
-impl UpstreamError {
-    /// Whether the upstream may have acted on the request.
-    pub fn was_sent(&self) -> bool {
-        !matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Failing { .. }
-                | Self::Busy { .. }
-                | Self::Moved { .. }
-        )
-    }
 }
 
 /// The client cannot be built.
@@ -500,122 +380,14 @@ fn check_proxy_variables(
     Err(ClientError(text))
 }
 
-/// Whether a status asks for the same call elsewhere, so that it had no effect here. 303 does not: it
-/// may follow one that was made. So may 301 and 302 follow a change, since clients take them for 303.
-fn is_moved(status: StatusCode, changes: bool) -> bool {
-    matches!(status.as_u16(), 307 | 308) || !changes && is_moved_or_done(status)
-}
-
-/// Whether a status does not tell a call that is to be made elsewhere from one that was made.
-fn is_moved_or_done(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302)
-}
-
-/// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
-/// of the answer to a change does not say what became of it, so that is found out.
-fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
-    if status.is_redirection() {
-        return is_moved_or_done(status) || !loose::is_almost_json(body);
-    }
-    let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-    !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
-}
-
-/// Whether an answer is a gateway's word that nothing stands behind it: no JSON, and no time to wait.
-fn is_of_gateway(answer: &Answer) -> bool {
-    matches!(answer.status.as_u16(), 502..=504 | 520..=527)
-        && !answer.headers.contains_key(header::RETRY_AFTER)
-        && !loose::is_almost_json(&answer.body)
-}
-
 fn answers(answer: &Answer) -> String {
     format!("it answers {} without the API's JSON", named(answer.status))
-}
-
-/// A status with its name, if it has any.
-pub(crate) fn named(status: StatusCode) -> String {
-    let name = status.canonical_reason().map(|name| format!(" {name}")).unwrap_or_default();
-    format!("{}{name}", status.as_str())
-}
-
-/// Whether a good answer names a job, and not the one that was asked for.
-fn names_another(answer: &Answer, job: &Slug) -> bool {
-    let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
-    let paths = [&["job_id"][..], &["job", "job_id"]];
-    let named = paths.iter().filter_map(|path| loose::at(body?, path).and_then(loose::text));
-    let named: Vec<String> = named.collect();
-    !named.is_empty() && !named.iter().any(|named| job.is_same(named))
-}
-
-/// Where a `Location` leads, as `upstream.url` takes it.
-fn origin(location: &HeaderValue) -> Option<String> {
-    let uri: Uri = location.to_str().ok()?.parse().ok()?;
-    let (scheme, host) = (uri.scheme_str()?, uri.host()?);
-    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
-    Some(format!("{scheme}://{host}{port}"))
-}
-
-fn towards(origin: Option<&str>) -> String {
-    origin.map(|origin| format!(" with a Location at {origin}")).unwrap_or_default()
-}
-
-/// How far `now` is ahead of the `Date` of an answer, unless the two are about the same.
-fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
-    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
-    let date = date.and_then(|date| rfc2822::parse(date).ok());
-    let ahead = date.map(|date| now.duration_since(date.timestamp())).unwrap_or_default();
-    if ahead.abs() > clock::TOLERANCE { ahead } else { SignedDuration::ZERO }
-}
-
-fn passed_headers(headers: &HeaderMap) -> HeaderMap {
-    let passed = |name: &HeaderName| {
-        PASSED_HEADERS.contains(name)
-            || name.as_str().starts_with("ratelimit")
-            || name.as_str().starts_with("x-ratelimit-")
-    };
-    let pairs = headers.iter().filter(|(name, _)| passed(name));
-    pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// The causes of an error, outermost first; the outermost of a client error says nothing that its
-/// cause does not.
-fn causes(error: &dyn Error) -> String {
-    let mut texts = Vec::new();
-    let mut next = error.source().or(Some(error));
-    while let Some(cause) = next {
-        // What follows such a text says the same in more words.
-        texts.extend(Some(cause.to_string()).filter(|text| !text.starts_with("client error (")));
-        next = cause.source();
-    }
-    texts.join(": ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::UpstreamUrl;
-
-    #[test]
-    fn a_status_without_a_name_is_its_number() {
-        let told = |code| named(StatusCode::from_u16(code).unwrap());
-        assert_eq!((told(502), told(499)), ("502 Bad Gateway".to_owned(), "499".to_owned()));
-    }
-
-    #[test]
-    fn clocks_that_differ_by_more_than_some_seconds_are_told_apart() {
-        let now = "2026-02-16T12:00:00.9Z".parse().unwrap();
-        let ahead = |date: &str| {
-            let headers = HeaderMap::from_iter([(header::DATE, date.parse().unwrap())]);
-            clock_ahead(&headers, now).as_millis()
-        };
-        assert_eq!(ahead("Mon, 16 Feb 2026 11:57:55 GMT"), 125_900);
-        assert_eq!(ahead("Mon, 16 Feb 2026 12:30:00 GMT"), -1_799_100);
-        assert_eq!(ahead("Mon, 16 Feb 2026 11:59:56 GMT"), 0);
-        for unusable in ["", "soon", "2026-02-16T11:00:00Z", "Mon, 99 Feb 2026 11:57:55 GMT"] {
-            assert_eq!(ahead(unusable), 0, "{unusable}");
-        }
-        assert_eq!(clock_ahead(&HeaderMap::new(), now), SignedDuration::ZERO);
-    }
 
     #[test]
     fn a_sender_that_died_may_have_lost_the_answer_until_now() {

@@ -1,0 +1,123 @@
+//! What an answer says of itself: whether it is the API's, and by how much the clocks differ.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+
+use crate::{clock, loose, types::Slug};
+
+/// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
+/// gives a browser rights are not among them.
+const PASSED_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
+
+/// What the upstream answered, as far as it is passed on.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers that are passed on.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// How far this machine's clock is ahead of the upstream's; zero if they agree, or if that is not
+    /// known. What the upstream says of times holds by its own.
+    pub clock_ahead: SignedDuration,
+}
+
+impl Answer {
+    /// What the upstream's clock says.
+    pub(crate) fn upstream_now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_sub(self.clock_ahead).unwrap_or(now)
+    }
+
+    /// A time that has come by the upstream's clock and by this machine's.
+    pub(crate) fn past(&self) -> Timestamp {
+        self.upstream_now().min(Timestamp::now())
+    }
+}
+
+/// Whether a status asks for the same call elsewhere, so that it had no effect here. 303 does not: it
+/// may follow one that was made. So may 301 and 302 follow a change, since clients take them for 303.
+pub(super) fn is_moved(status: StatusCode, changes: bool) -> bool {
+    matches!(status.as_u16(), 307 | 308) || !changes && is_moved_or_done(status)
+}
+
+/// Whether a status does not tell a call that is to be made elsewhere from one that was made.
+fn is_moved_or_done(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302)
+}
+
+/// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
+/// of the answer to a change does not say what became of it, so that is found out.
+pub(super) fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
+    if status.is_redirection() {
+        return is_moved_or_done(status) || !loose::is_almost_json(body);
+    }
+    let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether an answer is a gateway's word that nothing stands behind it: no JSON, and no time to wait.
+pub(super) fn is_of_gateway(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 502..=504 | 520..=527)
+        && !answer.headers.contains_key(header::RETRY_AFTER)
+        && !loose::is_almost_json(&answer.body)
+}
+
+/// Whether a good answer names a job, and not the one that was asked for.
+pub(super) fn names_another(answer: &Answer, job: &Slug) -> bool {
+    let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
+    let paths = [&["job_id"][..], &["job", "job_id"]];
+    let named = paths.iter().filter_map(|path| loose::at(body?, path).and_then(loose::text));
+    let named: Vec<String> = named.collect();
+    !named.is_empty() && !named.iter().any(|named| job.is_same(named))
+}
+
+/// Where a `Location` leads, as `upstream.url` takes it.
+pub(super) fn origin(location: &HeaderValue) -> Option<String> {
+    let uri: Uri = location.to_str().ok()?.parse().ok()?;
+    let (scheme, host) = (uri.scheme_str()?, uri.host()?);
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
+}
+
+/// How far `now` is ahead of the `Date` of an answer, unless the two are about the same.
+pub(super) fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
+    let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| rfc2822::parse(date).ok());
+    let ahead = date.map(|date| now.duration_since(date.timestamp())).unwrap_or_default();
+    if ahead.abs() > clock::TOLERANCE { ahead } else { SignedDuration::ZERO }
+}
+
+pub(super) fn passed_headers(headers: &HeaderMap) -> HeaderMap {
+    let passed = |name: &HeaderName| {
+        PASSED_HEADERS.contains(name)
+            || name.as_str().starts_with("ratelimit")
+            || name.as_str().starts_with("x-ratelimit-")
+    };
+    let pairs = headers.iter().filter(|(name, _)| passed(name));
+    pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_by_more_than_some_seconds_are_told_apart() {
+        let now = "2026-02-16T12:00:00.9Z".parse().unwrap();
+        let ahead = |date: &str| {
+            let headers = HeaderMap::from_iter([(header::DATE, date.parse().unwrap())]);
+            clock_ahead(&headers, now).as_millis()
+        };
+        assert_eq!(ahead("Mon, 16 Feb 2026 11:57:55 GMT"), 125_900);
+        assert_eq!(ahead("Mon, 16 Feb 2026 12:30:00 GMT"), -1_799_100);
+        assert_eq!(ahead("Mon, 16 Feb 2026 11:59:56 GMT"), 0);
+        for unusable in ["", "soon", "2026-02-16T11:00:00Z", "Mon, 99 Feb 2026 11:57:55 GMT"] {
+            assert_eq!(ahead(unusable), 0, "{unusable}");
+        }
+        assert_eq!(clock_ahead(&HeaderMap::new(), now), SignedDuration::ZERO);
+    }
+}

@@ -395,26 +395,43 @@ async fn dies_after_sending(
 
 type Folder = Arc<tempfile::TempDir>;
 
-#[tokio::test]
-async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() {
-    let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let sandbox = Sandbox::new(Settings::default());
-    let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
-    let folder = dies_after_sending(sandbox.clone(), upstream, &arrived, Some("k")).await;
-    let second = TestProxy::in_front_of(sandbox, upstream, |options| {
-        options.folder = folder;
-        options.upstream.settle_time = Duration::from_secs(20);
-    })
-    .await;
-    let before = second.sandbox.counts().requests;
-    let open_after_some_looks = async {
-        while second.sandbox.counts().requests < before + 4 {
-            assert_eq!(arrived.available_permits(), 0, "it is not sent again");
+/// A proxy that takes over from one that died after it had sent a completion, which the upstream holds
+/// up.
+struct TakenOver {
+    proxy: TestProxy,
+    arrived: Arc<Semaphore>,
+    gate: Arc<Semaphore>,
+}
+
+impl TakenOver {
+    async fn after_sending(key: Option<&'static str>) -> Self {
+        let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let sandbox = Sandbox::new(Settings::default());
+        let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
+        let folder = dies_after_sending(sandbox.clone(), upstream, &arrived, key).await;
+        let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+            options.folder = folder;
+            options.upstream.settle_time = Duration::from_secs(20);
+        });
+        Self { proxy: proxy.await, arrived, gate }
+    }
+
+    /// Lets the upstream go on once the proxy has looked some times, and has not sent it again.
+    async fn open_after_some_looks(&self) {
+        let before = self.proxy.sandbox.counts().requests;
+        while self.proxy.sandbox.counts().requests < before + 4 {
+            assert_eq!(self.arrived.available_permits(), 0, "it is not sent again");
             yield_now().await;
         }
-        gate.add_permits(1);
-    };
-    let (answer, ()) = tokio::join!(complete(&second, "k"), open_after_some_looks);
+        self.gate.add_permits(1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_process_has_sent_may_be_processed_long_after_it_was_sent() {
+    let taken = TakenOver::after_sending(Some("k")).await;
+    let second = &taken.proxy;
+    let (answer, ()) = tokio::join!(complete(second, "k"), taken.open_after_some_looks());
     assert!(is_of_job_status(&answer));
     good(answer).await;
     assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1);
@@ -472,28 +489,14 @@ async fn a_completion_without_a_key_is_its_own() {
 #[tokio::test]
 async fn a_completion_without_a_key_that_a_dead_process_has_sent_is_not_sent_again() {
     for body in [PROOF, r#"{"proof_text":"other"}"#] {
-        let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let sandbox = Sandbox::new(Settings::default());
-        let upstream = serve(held_up(sandbox.router(), arrived.clone(), gate.clone())).await;
-        let folder = dies_after_sending(sandbox.clone(), upstream, &arrived, None).await;
-        let second = TestProxy::in_front_of(sandbox, upstream, |options| {
-            options.folder = folder;
-            options.upstream.settle_time = Duration::from_secs(20);
-        })
-        .await;
-        let before = second.sandbox.counts().requests;
-        let open_after_some_looks = async {
-            while second.sandbox.counts().requests < before + 4 {
-                assert_eq!(arrived.available_permits(), 0, "it is not sent again");
-                yield_now().await;
-            }
-            gate.add_permits(1);
-        };
-        let (answer, ()) = join(complete_unkeyed(&second, body), open_after_some_looks).await;
+        let taken = TakenOver::after_sending(None).await;
+        let second = &taken.proxy;
+        let answered = join(complete_unkeyed(second, body), taken.open_after_some_looks());
+        let (answer, ()) = answered.await;
         if body != PROOF {
             assert_eq!(problem(answer).await["code"], "already_submitted");
         }
-        good(complete_unkeyed(&second, PROOF).await).await;
+        good(complete_unkeyed(second, PROOF).await).await;
         assert_eq!(second.sandbox.submissions(GENERAL_JOB), 1, "{body}");
     }
 }

@@ -39,7 +39,7 @@ pub enum UpstreamError {
         /// What the network said.
         cause: String,
     },
-    /// [`UpstreamConfig::max_calls`] others were being made all the time, so it was not sent.
+    /// As many calls as `upstream.max_calls` were being made all the time, so it was not sent.
     #[error("{most} other calls were being made to {url} all the time")]
     Busy {
         /// The upstream's address.

@@ -48,8 +48,12 @@ pub(super) fn insert(
     reservation_id: Option<&str>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let sql = "INSERT OR REPLACE INTO submissions (wallet, job, client, reservation_id, submitted)
-               VALUES (?1, ?2, ?3, ?4, ?5)";
+    // A submission that is seen once more, as after a lost answer, may be told without its reservation.
+    let sql = "INSERT INTO submissions (wallet, job, client, reservation_id, submitted)
+               VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (wallet, job) DO UPDATE SET
+                   client = excluded.client, submitted = excluded.submitted,
+                   reservation_id = coalesce(excluded.reservation_id, reservation_id)";
     let row = params![wallet, job, client, reservation_id, now.as_millisecond()];
     transaction.prepare_cached(sql)?.execute(row)?;
     Ok(())

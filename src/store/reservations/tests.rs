@@ -119,3 +119,17 @@ async fn a_reservation_is_found_by_either_case_of_its_job() {
 fn a_reservation_does_not_print_its_token() {
     assert!(!format!("{:?}", reservation("job1", 0)).contains("the-workflow-token"));
 }
+
+#[tokio::test]
+async fn a_submission_that_is_seen_again_keeps_its_reservation_until_the_job_is_reserved_again() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let job = slug("job");
+    for id in [Some("r-1"), None] {
+        store.submit_job(wallet(), &job, "ci", id, at(0), at(0)).await.unwrap();
+    }
+    let submission = store.submission(wallet(), &job).await.unwrap().unwrap();
+    assert_eq!(submission.reservation_id.as_deref(), Some("r-1"));
+    store.keep_reservation(&reservation("job", 60), at(0)).await.unwrap();
+    assert_eq!(store.submission(wallet(), &job).await.unwrap(), None);
+}

@@ -18,59 +18,110 @@ pub const ENVELOPE: [&str; 4] = ["wallet_address", "session_nonce", "request_id"
 pub static ACTIONS: &[Action] = &[
     Action {
         name: "job_list",
+        summary: "List the open jobs and the wallet's own",
         method: Method::POST,
         path: "/api/external/jobs/list",
-        proof: Proof::Signature(Signed {
-            binds: Binds::Nothing,
-            payload: Payload::Fields(&[
-                Field::Integer { name: "limit", min: 1, default: 50 },
-                Field::Integer { name: "skip", min: 0, default: 0 },
-            ]),
-        }),
+        query: &[],
+        body: &[
+            Field::Integer { name: "limit", min: 1, default: 50 },
+            Field::Integer { name: "skip", min: 0, default: 0 },
+        ],
+        about: About::Job,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::Action, payload: Payload::Fields }),
         effect: Effect::None,
+        lookup: Lookup::None,
     },
     Action {
         name: "job_reserve",
+        summary: "Reserve a job and read its instructions",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/reserve",
-        proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
+        query: &[],
+        body: &[],
+        about: About::Job,
+        needs: Needs::NotHeldByAnother,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Fields }),
         effect: Effect::Reserves,
+        lookup: Lookup::JobStatus,
     },
     Action {
         name: "job_complete",
+        summary: "Submit the proof of a reserved job",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/complete",
-        proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Body }),
+        query: &[],
+        body: &[
+            Field::Any { name: "proof_text" },
+            Field::Any { name: "reservation_id" },
+            Field::Any { name: "workflow_id" },
+            Field::Any { name: "social_posts" },
+        ],
+        about: About::Job,
+        needs: Needs::Held,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Body }),
         effect: Effect::Submits,
+        lookup: Lookup::JobStatus,
     },
     Action {
         name: "job_status",
+        summary: "Ask what became of a job and its submission",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/status",
-        proof: Proof::Signature(Signed { binds: Binds::Id, payload: Payload::Fields(&[]) }),
+        query: &[],
+        body: &[],
+        about: About::Job,
+        needs: Needs::NotHeldByAnother,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Fields }),
         effect: Effect::None,
+        lookup: Lookup::None,
     },
     Action {
         name: "job_workflow_create",
+        summary: "Create the workflow of a reserved job",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/workflow/create",
+        query: &[],
+        body: WORKFLOW,
+        about: About::Job,
+        needs: Needs::Held,
         proof: Proof::WorkflowToken,
-        effect: Effect::Edits,
+        effect: Effect::Other,
+        lookup: Lookup::None,
     },
     Action {
         name: "job_workflow_update",
+        summary: "Change the workflow of a reserved job",
         method: Method::PUT,
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}",
+        query: &[],
+        body: WORKFLOW,
+        about: About::Job,
+        needs: Needs::Held,
         proof: Proof::WorkflowToken,
-        effect: Effect::Edits,
+        effect: Effect::Other,
+        lookup: Lookup::None,
     },
     Action {
         name: "job_workflow_publish",
+        summary: "Publish the workflow of a reserved job",
         method: Method::POST,
         path: "/api/external/jobs/{job_id}/workflow/{workflow_id}/publish",
+        query: &[],
+        body: &[],
+        about: About::Job,
+        needs: Needs::Held,
         proof: Proof::WorkflowToken,
-        effect: Effect::Edits,
+        effect: Effect::Other,
+        lookup: Lookup::None,
     },
+];
+
+const WORKFLOW: &[Field] = &[
+    Field::Any { name: "name" },
+    Field::Any { name: "description" },
+    Field::Any { name: "nodes" },
+    Field::Any { name: "edges" },
 ];
 
 /// One upstream call: a row of [`ACTIONS`].
@@ -78,25 +129,33 @@ pub static ACTIONS: &[Action] = &[
 pub struct Action {
     /// The name, which is also the `action` line of the signed message.
     pub name: &'static str,
+    /// What the call does, in a few words.
+    pub summary: &'static str,
     /// The HTTP method.
     pub method: Method,
-    /// The path, here and upstream, with `{…}` for each id.
+    /// The path, here and upstream, with `{…}` for each id. The first id is that of the job, product or
+    /// workflow that the call is about.
     pub path: &'static str,
+    /// The names of its query. What stands under others is not sent.
+    pub query: &'static [&'static str],
+    /// The fields of its body that are known. Others are sent as well.
+    pub body: &'static [Field],
+    /// What kind of thing the call is about.
+    pub about: About,
+    /// What the client needs of the job's reservation.
+    pub needs: Needs,
     /// What shows the upstream that the call may be made.
     pub proof: Proof,
     /// What the call changes upstream.
     pub effect: Effect,
+    /// How to find out later whether it did.
+    pub lookup: Lookup,
 }
 
 impl Action {
     /// Whether the call changes anything upstream.
     pub fn changes(&self) -> bool {
         self.effect != Effect::None
-    }
-
-    /// Whether the call is one about jobs: the first id of its path, if it has any, is a job's.
-    pub fn is_about_jobs(&self) -> bool {
-        self.path.starts_with("/api/external/jobs/")
     }
 
     /// The row with this name.
@@ -120,22 +179,57 @@ impl Action {
     }
 }
 
-/// What a call changes upstream, which decides whether and how it may be made again.
+/// What kind of thing a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// None of these.
+    Nothing,
+    /// A job, or all jobs.
+    Job,
+    /// A tool that is for sale, or all of them.
+    Product,
+    /// A workflow of its own, or all of them.
+    Workflow,
+}
+
+/// What the client needs of the reservation of the call's job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// No other client holds the job.
+    NotHeldByAnother,
+    /// The client holds the job.
+    Held,
+}
+
+/// What a call changes upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing: it may be made as often as anyone likes.
     None,
-    /// It reserves the job; `job_status` tells whether it did.
+    /// It reserves the job.
     Reserves,
-    /// It submits the job's proof; `job_status` tells whether it did.
+    /// It submits the job's proof.
     Submits,
-    /// It changes something that no other call shows.
-    Edits,
+    /// Something of which the proxy keeps nothing.
+    Other,
+}
+
+/// How to find out whether a change took effect whose answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// No call shows it.
+    None,
+    /// The `job_status` of its job shows it.
+    JobStatus,
 }
 
 /// What shows the upstream that a call may be made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Proof {
+    /// Nothing: everyone may make it.
+    None,
     /// A signature of the wallet, in the envelope.
     Signature(Signed),
     /// The token of the job's reservation, in a header (protocol §7).
@@ -155,9 +249,9 @@ pub struct Signed {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Binds {
     /// `action:` and `product:-`.
-    Nothing,
-    /// `action:` and `product:` with the path's id.
-    Id,
+    Action,
+    /// `action:` and `product:` with the path's first id.
+    ActionAndId,
     /// `method:` and `path:`, the path without `/api`.
     MethodAndPath,
 }
@@ -167,18 +261,18 @@ pub enum Binds {
 pub enum Payload {
     /// The whole body.
     Body,
-    /// An object of these fields; the body may hold others, which are sent unhashed.
-    Fields(&'static [Field]),
+    /// An object of the row's [body fields](Action::body). Others are sent unhashed.
+    Fields,
     /// The value of this one field, `{}` if it is absent.
     FieldValue(&'static str),
     /// Nothing: the line is empty.
     Empty,
 }
 
-/// A field of a payload with fixed fields.
+/// A field of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Field {
-    /// An integer, filled in when it is absent.
+    /// An integer, filled in when it is absent and hashed.
     Integer {
         /// The field's name.
         name: &'static str,
@@ -187,8 +281,8 @@ pub enum Field {
         /// The value when the field is absent.
         default: u64,
     },
-    /// Any value, part of the payload only when it is given.
-    Optional {
+    /// Any value, sent as it is given.
+    Any {
         /// The field's name.
         name: &'static str,
     },
@@ -198,7 +292,7 @@ impl Field {
     /// The field's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Integer { name, .. } | Self::Optional { name } => name,
+            Self::Integer { name, .. } | Self::Any { name } => name,
         }
     }
 }
@@ -238,12 +332,30 @@ mod tests {
             let ids = action.id_names().count();
             assert!(action.path.starts_with("/api/external/"), "{action}");
             match &action.proof {
-                Proof::Signature(Signed { binds: Binds::Nothing, .. }) => {
+                Proof::None => {}
+                Proof::Signature(Signed { binds: Binds::Action, .. }) => {
                     assert_eq!(ids, 0, "{action}")
                 }
-                Proof::Signature(Signed { binds: Binds::Id, .. }) => assert_eq!(ids, 1, "{action}"),
+                Proof::Signature(Signed { binds: Binds::ActionAndId, .. }) => {
+                    assert_eq!(ids, 1, "{action}")
+                }
                 Proof::Signature(_) | Proof::WorkflowToken => assert!(ids >= 1, "{action}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_first_id_is_of_what_the_row_is_about() {
+        for action in ACTIONS {
+            let first = action.id_names().next();
+            let kind = format!("{:?}", action.about).to_lowercase();
+            assert!(first.is_none_or(|id| id.starts_with(&kind)), "{action}");
+            let is_about_one_job = action.about == About::Job && first.is_some();
+            let asks_for_job = action.needs != Needs::Nothing
+                || action.lookup == Lookup::JobStatus
+                || action.proof == Proof::WorkflowToken
+                || matches!(action.effect, Effect::Reserves | Effect::Submits);
+            assert!(is_about_one_job || !asks_for_job, "{action}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    action::{Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
+    action::{About, Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
     canonical::{CanonicalJson, JsonError, Object},
     types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
 };
@@ -77,6 +77,7 @@ fn unusable(name: &str, given: &str) -> String {
 pub struct Call {
     action: &'static Action,
     ids: Vec<Slug>,
+    query: Option<String>,
     body: Arc<Object>,
     /// What the envelope names as the wallet, in JSON.
     wallet: Option<CanonicalJson>,
@@ -102,9 +103,19 @@ impl Call {
         if let Proof::Signature(signed) = &action.proof {
             // Servers differ in whether they hash a top-level null; all agree when it is absent.
             body.retain(|_, value| value.as_str() != "null");
-            complete_fields(&mut body, &signed.payload)?;
+            if signed.payload == Payload::Fields {
+                complete_fields(&mut body, action.body)?;
+            }
         }
-        Ok(Self { action, ids, body: Arc::new(body), wallet })
+        Ok(Self { action, ids, query: None, body: Arc::new(body), wallet })
+    }
+
+    /// The same with the part of a query that the upstream knows.
+    #[must_use]
+    pub fn with_query(self, query: &str) -> Self {
+        let is_known = |pair: &&str| self.action.query.contains(&name_of(pair));
+        let known: Vec<_> = query.split('&').filter(is_known).collect();
+        Self { query: (!known.is_empty()).then(|| known.join("&")), ..self }
     }
 
     /// The row of the table.
@@ -112,9 +123,14 @@ impl Call {
         self.action
     }
 
-    /// The path's first id, which is the job's for every call about a job.
-    pub fn id(&self) -> Option<&Slug> {
+    /// The id of what it is about, if that is one thing.
+    pub fn product(&self) -> Option<&Slug> {
         self.ids.first()
+    }
+
+    /// The job that it is about, if that is one job.
+    pub fn job(&self) -> Option<&Slug> {
+        self.product().filter(|_| self.action.about == About::Job)
     }
 
     /// The body without the envelope.
@@ -137,11 +153,17 @@ impl Call {
         self.action.path_with(&self.ids)
     }
 
+    /// The path and the query, as they are sent.
+    pub fn target(&self) -> String {
+        let path = self.path();
+        self.query.iter().fold(path, |path, query| path + "?" + query)
+    }
+
     /// The call as one to sign, if a signature is its proof.
     pub fn signed(&self) -> Option<SignedCall<'_>> {
         match &self.action.proof {
             Proof::Signature(rule) => Some(SignedCall { call: self, rule }),
-            Proof::WorkflowToken => None,
+            Proof::None | Proof::WorkflowToken => None,
         }
     }
 }
@@ -169,7 +191,8 @@ impl<'a> SignedCall<'a> {
         let body = &self.call.body;
         match &self.rule.payload {
             Payload::Body => Some(body.to_canonical()),
-            Payload::Fields(fields) => {
+            Payload::Fields => {
+                let fields = self.call.action.body;
                 Some(body.to_canonical_of(|name| fields.iter().any(|field| field.name() == name)))
             }
             Payload::FieldValue(name) => {
@@ -192,6 +215,11 @@ pub(crate) fn other_wallet(json: &str, own: Address) -> Option<&str> {
     (!is_none && !is_own()).then_some(named)
 }
 
+/// The name of a pair of a query.
+fn name_of(pair: &str) -> &str {
+    pair.split_once('=').map_or(pair, |(name, _)| name)
+}
+
 fn parse_ids<'a>(
     action: &'static Action,
     ids: impl IntoIterator<Item = &'a str>,
@@ -207,9 +235,8 @@ fn parse_ids<'a>(
 }
 
 /// Checks the integers of a payload with fixed fields and fills in those that are absent.
-fn complete_fields(body: &mut Object, payload: &Payload) -> Result<(), InvalidCall> {
-    let Payload::Fields(fields) = payload else { return Ok(()) };
-    for field in *fields {
+fn complete_fields(body: &mut Object, fields: &[Field]) -> Result<(), InvalidCall> {
+    for field in fields {
         let Field::Integer { name, min, default } = *field else { continue };
         match body.field(name) {
             None => body.insert(name, CanonicalJson::integer(default)),

@@ -146,7 +146,8 @@ async fn call(
         given: parts.uri.path().to_owned(),
         source: InvalidValue::Slug,
     })?;
-    let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
+    let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?
+        .with_query(parts.uri.query().unwrap_or_default());
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
     let result =

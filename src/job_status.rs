@@ -45,7 +45,7 @@ impl JobStatus {
         match effect {
             Effect::Reserves => self.has_active_reservation,
             Effect::Submits => self.shows_proof(),
-            Effect::Edits | Effect::None => None,
+            Effect::Other | Effect::None => None,
         }
     }
 
@@ -105,6 +105,6 @@ mod tests {
     #[test]
     fn nothing_shows_what_became_of_an_edit() {
         let body = r#"{"has_active_reservation":true,"submission":null,"can_submit":true}"#;
-        assert_eq!(took_effect(Effect::Edits, body), None);
+        assert_eq!(took_effect(Effect::Other, body), None);
     }
 }

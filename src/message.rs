@@ -76,9 +76,9 @@ fn write_bound_lines(text: &mut String, signed: SignedCall<'_>) -> fmt::Result {
     let call = signed.call();
     let action = call.action();
     match signed.binds() {
-        Binds::Nothing => write!(text, "action:{action}\nproduct:-"),
-        Binds::Id => {
-            write!(text, "action:{action}\nproduct:{}", call.id().map_or("-", Slug::as_str))
+        Binds::Action => write!(text, "action:{action}\nproduct:-"),
+        Binds::ActionAndId => {
+            write!(text, "action:{action}\nproduct:{}", call.product().map_or("-", Slug::as_str))
         }
         Binds::MethodAndPath => {
             let path = call.path();

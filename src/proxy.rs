@@ -246,7 +246,7 @@ impl Proxy {
             caller: Caller::Client(client.name.clone()),
             wallet: Some(self.wallet_of(client)),
             action: call.action().name,
-            product: call.id().cloned(),
+            product: call.product().cloned(),
             reason,
         }
     }

@@ -132,7 +132,7 @@ impl Sender {
         yield_now().await;
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
-        let mut outcome = self.send(call, body, None, origin, &request_id, deadline).await;
+        let mut outcome = self.send(call, body.into(), None, origin, &request_id, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
             log_difference(call, &message, expected_message.as_deref());
         }
@@ -140,14 +140,14 @@ impl Sender {
         Ok(Try { outcome, nonce: Some(nonce) })
     }
 
-    /// Sends a call that is not signed but carries the token of a reservation, once.
+    /// Sends a call that is not signed, once, with the token of a reservation if it needs one.
     ///
     /// # Errors
     /// The record could not be written; nothing was sent.
-    pub(crate) async fn try_with_token(
+    pub(crate) async fn try_unsigned(
         &self,
         permit: &Permit,
-        token: HeaderValue,
+        token: Option<HeaderValue>,
         origin: &Origin,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
@@ -156,12 +156,16 @@ impl Sender {
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         let request_id = RequestId::random();
-        let body = permit.call().body().to_canonical();
-        self.record(permit, Some(body.hash()), origin, &request_id).await?;
-        let sent = Some(token.clone());
-        let mut outcome = self.send(permit.call(), body, sent, origin, &request_id, deadline).await;
-        let token = token.to_str().unwrap_or_default();
-        withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
+        let call = permit.call();
+        let body = (!call.action().method.is_safe()).then(|| call.body().to_canonical());
+        let hash = body.as_ref().map(CanonicalJson::hash);
+        self.record(permit, hash, origin, &request_id).await?;
+        let body = body.map(String::from).unwrap_or_default();
+        let sent = token.clone();
+        let mut outcome = self.send(call, body, sent, origin, &request_id, deadline).await;
+        if let Some(token) = token.as_ref().and_then(|token| token.to_str().ok()) {
+            withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
+        }
         Ok(Try { outcome, nonce: None })
     }
 
@@ -201,7 +205,7 @@ impl Sender {
             client_added: permit.client_added(),
             wallet: permit.wallet(),
             action: call.action().name,
-            product: call.id().cloned(),
+            product: call.product().cloned(),
             payload_hash,
         };
         if call.action().changes() {
@@ -236,7 +240,7 @@ impl Sender {
     async fn send(
         &self,
         call: &Call,
-        body: CanonicalJson,
+        body: String,
         workflow_token: Option<HeaderValue>,
         origin: &Origin,
         request_id: &RequestId,
@@ -245,9 +249,9 @@ impl Sender {
         let begun = Instant::now();
         let method = call.action().method.clone();
         let changes = call.action().changes();
-        let (path, body) = (call.path(), body.into());
+        let path = call.target();
         let request =
-            Request { method, path, body, workflow_token, changes, job: call.id().cloned() };
+            Request { method, path, body, workflow_token, changes, job: call.job().cloned() };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
         origin.trail.iter().for_each(|trail| trail.tried(took));

@@ -54,7 +54,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The path, beginning with `/`.
+    /// The path, beginning with `/`, and the query.
     pub path: String,
     /// The body, JSON.
     pub body: String,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Needs},
     call::Call,
     policy::Client,
     proxy::{CallError, Incoming, Places},
@@ -107,7 +107,7 @@ async fn a_client_that_is_bound_to_a_wallet_signs_with_no_other() {
 async fn reasons(proxy: &TestProxy, agent: &Agent, job: &str) -> Vec<[String; 2]> {
     let earlier = records(proxy, "denied").await.len();
     let before = (proxy.sandbox.counts().requests, records(proxy, "signed").await.len());
-    let on_a_job = ACTIONS.iter().filter(|action| action.id_names().count() > 0);
+    let on_a_job = ACTIONS.iter().filter(|action| action.needs != Needs::Nothing);
     let is_denied = async |action: &'static Action| {
         let problem = problem(agent.call(action, job).await).await;
         (&problem["status"], &problem["code"]) == (&409.into(), &"held_by_another".into())

@@ -337,7 +337,7 @@ async fn an_upstream_that_restarts_in_the_middle_is_waited_for() {
             let expected = match (fault, action.effect) {
                 _ if action.method.is_idempotent() => "200".to_owned(),
                 (None, _) | (_, Effect::None) => "200".to_owned(),
-                (_, Effect::Edits) => unknown("null", "check_first"),
+                (_, Effect::Other) => unknown("null", "check_first"),
                 (Some("hang_after"), Effect::Submits) => "200".to_owned(),
                 (Some("hang_after"), _) => unknown("true", "never"),
                 (Some(_), _) => "200".to_owned(),

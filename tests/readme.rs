@@ -14,11 +14,15 @@ fn the_configuration_table_is_that_of_the_program() {
 }
 
 #[test]
-fn every_call_is_listed() {
+fn every_call_is_listed_with_its_fields() {
     for action in ACTIONS {
         let path = action.path.trim_start_matches("/api/external");
         let call = format!("| `{} {path}` |", action.method);
-        assert!(README.contains(&call), "missing: {call}");
+        let row = README.lines().find(|line| line.starts_with(&call));
+        let row = row.unwrap_or_else(|| panic!("missing: {call}"));
+        for field in action.body {
+            assert!(row.contains(&format!("`{}`", field.name())), "{field:?} is missing: {row}");
+        }
     }
 }
 

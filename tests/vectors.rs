@@ -9,7 +9,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{Action, Binds, Effect, Field, Payload, Proof, Signed},
+    action::{About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
     call::Call,
     canonical::{CanonicalJson, Object},
     message::Message,
@@ -57,30 +57,34 @@ fn what_has_no_canonical_form_is_refused() {
 
 /// The rows of the API's later calls, which the proxy does not make yet but the vectors cover.
 static LATER_ACTIONS: [Action; 5] = [
-    later("balance", "/api/external/credits/balance", Binds::Nothing, Payload::Empty),
+    later("balance", "/api/external/credits/balance", Binds::Action, &[], Payload::Empty),
     later(
         "invoke",
         "/api/external/tools/{product_id}/invoke",
-        Binds::Id,
+        Binds::ActionAndId,
+        &[],
         Payload::FieldValue("parameters"),
     ),
     later(
         "workflow_fetch",
         "/api/external/workflows/{workflow_id}/fetch",
-        Binds::Id,
+        Binds::ActionAndId,
+        &[],
         Payload::Empty,
     ),
     later(
         "workflow_start",
         "/api/external/workflows/{workflow_id}/start",
-        Binds::Id,
-        Payload::Fields(&[Field::Optional { name: "instance_id" }]),
+        Binds::ActionAndId,
+        &[Field::Any { name: "instance_id" }],
+        Payload::Fields,
     ),
     later(
         "workflow_end",
         "/api/external/workflows/{workflow_id}/end",
-        Binds::Id,
-        Payload::Fields(&[Field::Optional { name: "workflow_session_id" }]),
+        Binds::ActionAndId,
+        &[Field::Any { name: "workflow_session_id" }],
+        Payload::Fields,
     ),
 ];
 
@@ -88,12 +92,30 @@ static PATH_BOUND_ACTION: Action = later(
     "invoke_action",
     "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
     Binds::MethodAndPath,
+    &[],
     Payload::FieldValue("parameters"),
 );
 
-const fn later(name: &'static str, path: &'static str, binds: Binds, payload: Payload) -> Action {
-    let proof = Proof::Signature(Signed { binds, payload });
-    Action { name, method: Method::POST, path, proof, effect: Effect::None }
+const fn later(
+    name: &'static str,
+    path: &'static str,
+    binds: Binds,
+    body: &'static [Field],
+    payload: Payload,
+) -> Action {
+    Action {
+        name,
+        summary: "",
+        method: Method::POST,
+        path,
+        query: &[],
+        body,
+        about: About::Product,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds, payload }),
+        effect: Effect::None,
+        lookup: Lookup::None,
+    }
 }
 
 #[derive(Deserialize)]

@@ -2,14 +2,14 @@
 
 use clap::{
     Args,
-    builder::{PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Failure, Settings, print, wallets};
 use crate::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Proof},
     call::Call,
     config::Config,
     message::Message,
@@ -84,10 +84,14 @@ impl Explain {
     }
 }
 
-/// Takes the name of an action; the help and the error show all of them.
+/// Takes the name of an action; the help says what each is, and the error shows all names.
 fn action_parser() -> impl TypedValueParser<Value = &'static Action> {
-    PossibleValuesParser::new(ACTIONS.iter().map(|action| action.name))
+    PossibleValuesParser::new(ACTIONS.iter().map(value))
         .try_map(|name| Action::named(&name).ok_or("there is no such action"))
+}
+
+fn value(action: &Action) -> PossibleValue {
+    PossibleValue::new(action.name).help(action.summary)
 }
 
 /// The wallet of the configuration, if it is known without a password.
@@ -127,7 +131,12 @@ fn as_text(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> Stri
     let request = format!("{} {}\n", call.action().method, call.path());
     let Some(Proven { payload, hash, message }) = proven else {
         let body = call.body().to_canonical();
-        let reason = "not signed: the proxy adds the workflow token of the job's reservation";
+        let reason = match call.action().proof {
+            Proof::WorkflowToken => {
+                "not signed: the proxy adds the workflow token of the job's reservation"
+            }
+            _ => "not signed: everyone may make this call",
+        };
         return format!("{request}body     {}\n{reason}\n", body.as_str());
     };
     let wallet = match wallet {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use self::kind::{Kind, Row};
 use super::{MAX_BODY, OWN_PATHS, nearest_path::nearest_path};
 use crate::{
-    action::{ACTIONS, Action, Effect, SESSION_PATH},
+    action::{ACTIONS, Action, Effect, Lookup, SESSION_PATH},
     call::InvalidCall,
     clock,
     job_status::JobStatus,
@@ -274,12 +274,12 @@ impl Problem {
             CallError::OutcomeUnknown { seen, quiet } => {
                 let retry = Retry::CheckFirst;
                 let advice = retry.advice();
-                let what = match action.effect {
-                    Effect::Reserves => &format!(
+                let what = match (action.effect, action.lookup) {
+                    (Effect::Reserves, _) => &format!(
                         "{advice}; the private instructions of a reservation that it made came only \
                          with the lost answer"
                     ),
-                    Effect::Edits => {
+                    (_, Lookup::None) => {
                         "it may have taken effect, and no call shows whether it did: to make it \
                          again, send it under a new Idempotency-Key, or none"
                     }

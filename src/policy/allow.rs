@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, About, Action},
     config::nearest,
 };
 
@@ -59,7 +59,7 @@ impl Allow {
         self.0.iter().any(|word| match word {
             Word::All => true,
             Word::Read => !action.changes(),
-            Word::Jobs => action.is_about_jobs(),
+            Word::Jobs => action.about == About::Job,
             Word::Only(only) => *only == action,
         })
     }

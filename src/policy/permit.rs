@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Client, Denied};
 use crate::{
-    action::{Action, Effect, Proof},
+    action::{Action, Lookup, Needs},
     call::{Call, SignedCall},
     canonical::CanonicalJson,
     types::{Address, ClientName, Slug},
@@ -39,7 +39,7 @@ impl Client {
         now: Timestamp,
     ) -> Result<Permit, Denied> {
         self.check(call.action(), wallet, now)?;
-        if let Some(job) = job(&call).filter(|_| !self.admin) {
+        if let Some(job) = call.job().filter(|_| !self.admin) {
             self.check_holder(call.action(), job, holder)?;
         }
         let Self { added, admin, max_reservations, .. } = *self;
@@ -75,9 +75,10 @@ impl Client {
         job: &Slug,
         holder: Option<&ClientName>,
     ) -> Result<(), Denied> {
-        match holder {
-            Some(holder) if *holder != self.name => Err(Denied::Holder { job: job.clone() }),
-            None if needs_reservation(action) => Err(Denied::NotHeld { job: job.clone() }),
+        match (action.needs, holder) {
+            (Needs::Nothing, _) => Ok(()),
+            (_, Some(holder)) if *holder != self.name => Err(Denied::Holder { job: job.clone() }),
+            (Needs::Held, None) => Err(Denied::NotHeld { job: job.clone() }),
             _ => Ok(()),
         }
     }
@@ -125,11 +126,14 @@ impl Permit {
         self.call.fill_in(name, value);
     }
 
-    /// The permission to ask what became of the call: the `job_status` of its job, if it is about
-    /// one. The proxy asks for itself, so the client need not have the right to.
+    /// The permission to ask what became of the call, if another call shows it. The proxy asks for
+    /// itself, so the client need not have the right to.
     pub fn look(&self) -> Option<Self> {
-        let status = Action::named("job_status")?;
-        let call = Call::new(status, [job(&self.call)?.as_str()], b"").ok()?;
+        let status = match self.call.action().lookup {
+            Lookup::None => return None,
+            Lookup::JobStatus => Action::named("job_status")?,
+        };
+        let call = Call::new(status, [self.call.job()?.as_str()], b"").ok()?;
         Some(Self { call, ..self.clone() })
     }
 }
@@ -151,16 +155,6 @@ impl<'a> SignedPermit<'a> {
     pub fn permit(self) -> &'a Permit {
         self.permit
     }
-}
-
-/// The job that a call is about.
-fn job(call: &Call) -> Option<&Slug> {
-    call.id().filter(|_| call.action().is_about_jobs())
-}
-
-/// Whether only the holder of the job's reservation may make the call.
-fn needs_reservation(action: &Action) -> bool {
-    action.effect == Effect::Submits || action.proof == Proof::WorkflowToken
 }
 
 #[cfg(test)]
@@ -196,7 +190,7 @@ mod tests {
     /// Why each call on a job is denied, in the order of the table.
     fn denials(client: &Client, holder: Option<&str>) -> Vec<Option<&'static str>> {
         let holder = holder.map(name);
-        let about_a_job = ACTIONS.iter().filter(|action| action.id_names().count() > 0);
+        let about_a_job = ACTIONS.iter().filter(|action| call(action).job().is_some());
         let permit = |action| client.permit(call(action), WALLET, holder.as_ref(), now());
         about_a_job.map(|action| permit(action).err().map(|denied| denied.reason())).collect()
     }

@@ -12,7 +12,7 @@ use super::{
     settle::{Earlier, Lost, Settled, is_silent},
 };
 use crate::{
-    action::{Action, Effect},
+    action::{self, Action, Effect, Lookup, Needs},
     call::Call,
     canonical::CanonicalJson,
     clock,
@@ -37,6 +37,7 @@ pub(super) struct Exchange<'a> {
 
 /// What will show the upstream that the call may be made.
 enum Proof<'a> {
+    None,
     Signature(SignedPermit<'a>),
     WorkflowToken(HeaderValue),
 }
@@ -91,8 +92,9 @@ impl Proxy {
         let client = &incoming.client;
         let (wallet, now) = (sender.wallet(), Timestamp::now());
         // Whether a job can be reserved is decided as the reserve is counted.
-        let asks_holder = !client.admin && call.action().effect != Effect::Reserves;
-        let holder = match call.id() {
+        let Action { needs, effect, .. } = call.action();
+        let asks_holder = !client.admin && *needs != Needs::Nothing && *effect != Effect::Reserves;
+        let holder = match call.job() {
             Some(job) if asks_holder => self.store.holder(wallet, job, &client.name, now).await?,
             _ => None,
         };
@@ -125,7 +127,8 @@ impl Proxy {
     /// while it was asked: what another client may see was not let through for this one.
     async fn check_still(&self, incoming: &Incoming, wallet: Address) -> Result<(), CallError> {
         let Incoming { call, client, .. } = incoming;
-        let Some(job) = call.id().filter(|_| !client.admin && !call.action().changes()) else {
+        let is_shown = |action: &Action| action.needs != Needs::Nothing && !action.changes();
+        let Some(job) = call.job().filter(|_| !client.admin && is_shown(call.action())) else {
             return Ok(());
         };
         match self.store.holder(wallet, job, &client.name, Timestamp::now()).await? {
@@ -224,7 +227,7 @@ impl Proxy {
     /// it. Whether one comes too late the upstream decides, as this machine's clock may be wrong.
     async fn complete(&self, permit: &mut Permit) -> Result<(), CallError> {
         let call = permit.call();
-        let Some(job) = call.id().filter(|_| call.action().effect == Effect::Submits).cloned()
+        let Some(job) = call.job().filter(|_| call.action().effect == Effect::Submits).cloned()
         else {
             return Ok(());
         };
@@ -255,7 +258,7 @@ impl Proxy {
     /// Counts a reserve before it is sent, where there are clients to count for.
     async fn open(&self, permit: &Permit, now: Timestamp) -> Result<Option<Pending>, CallError> {
         let call = permit.call();
-        let Some(job) = call.id().filter(|_| call.action().effect == Effect::Reserves) else {
+        let Some(job) = call.job().filter(|_| call.action().effect == Effect::Reserves) else {
             return Ok(None);
         };
         if permit.client().is_local() {
@@ -286,8 +289,10 @@ impl Proxy {
         if let Some(signed) = permit.signed() {
             return Ok(Proof::Signature(signed));
         }
-        // The path of every call that is not signed begins with the job's id.
-        let job = permit.call().id().ok_or(CallError::Aborted)?;
+        if permit.call().action().proof == action::Proof::None {
+            return Ok(Proof::None);
+        }
+        let job = permit.call().job().ok_or(CallError::Aborted)?;
         let reservation = self.reservations.of(permit.wallet(), job).await?;
         let token = reservation.as_ref().and_then(reservation::token_header);
         let Some(token) = token else {
@@ -306,7 +311,7 @@ impl Proxy {
             Outcome::Abandoned => return Err(CallError::Abandoned),
         };
         let call = permit.call();
-        match (call.action().effect, call.id()) {
+        match (call.action().effect, call.job()) {
             (Effect::Reserves, Some(job)) if answer.status.is_success() => {
                 Ok(Box::pin(self.keep_reservation(permit, job, answer)).await)
             }
@@ -362,12 +367,18 @@ impl<'a> Exchange<'a> {
             Proof::Signature(signed) => {
                 self.sender.try_signed(*signed, &self.origin, deadline).await
             }
-            Proof::WorkflowToken(token) => {
-                let token = token.clone();
-                let sent = self.sender.try_with_token(&self.permit, token, &self.origin, deadline);
-                Box::pin(sent).await
-            }
+            Proof::None => self.try_unsigned(None, deadline).await,
+            Proof::WorkflowToken(token) => self.try_unsigned(Some(token.clone()), deadline).await,
         }
+    }
+
+    async fn try_unsigned(
+        &self,
+        token: Option<HeaderValue>,
+        deadline: Instant,
+    ) -> Result<Try, StoreError> {
+        let sent = self.sender.try_unsigned(&self.permit, token, &self.origin, deadline);
+        Box::pin(sent).await
     }
 }
 
@@ -376,6 +387,6 @@ impl<'a> Exchange<'a> {
 fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &Result<Settled, CallError>) -> bool {
     let is_good = matches!(outcome, Outcome::Answered(answer, _) if answer.status.is_success());
     let took_effect = matches!(settled, Ok(Settled::Submitted(_) | Settled::Reserved(_)));
-    let is_edit = permit.call().action().effect == Effect::Edits;
-    is_good && (took_effect || is_edit && settled.is_err())
+    let is_unseen = permit.call().action().lookup == Lookup::None;
+    is_good && (took_effect || is_unseen && settled.is_err())
 }

@@ -126,7 +126,7 @@ impl Proxy {
     /// again: the answer may be of an earlier reservation, so the status is asked before it is repeated.
     async fn doubt_if_reserved(&self, asked: Asked<'_>, key: &Key) -> Result<(), StoreError> {
         let client = &asked.incoming.client;
-        let Some(job) = asked.call.id().filter(|_| key.is_of_any) else { return Ok(()) };
+        let Some(job) = asked.call.job().filter(|_| key.is_of_any) else { return Ok(()) };
         let held = self.reservations.of(asked.sender.wallet(), job).await?;
         match held {
             Some(held) if client.admin || held.client == client.name.as_str() => {
@@ -203,7 +203,7 @@ impl Proxy {
     /// known. A submitted job has no other until it is reserved again.
     async fn own_key(&self, asked: Asked<'_>) -> Result<(Call, Key), CallError> {
         let (wallet, mut call) = (asked.sender.wallet(), asked.call.clone());
-        let job = call.id().cloned().ok_or(CallError::Aborted)?;
+        let job = call.job().cloned().ok_or(CallError::Aborted)?;
         let mut reservation = call.body().field(RESERVATION_ID).cloned();
         if reservation.is_none() {
             let held = self.reservations.of(wallet, &job).await?;
@@ -222,7 +222,7 @@ impl Proxy {
 impl Key {
     fn given(key: &IdempotencyKey, call: &Call, wallet: Address) -> Self {
         let body = call.body().to_canonical();
-        let parts = [&wallet.to_string(), call.action().name, &call.path(), body.as_str()];
+        let parts = [&wallet.to_string(), call.action().name, &call.target(), body.as_str()];
         Self {
             text: key.as_str().to_owned(),
             fingerprint: hash(parts),
@@ -244,7 +244,7 @@ impl Key {
 
     /// Why a call that is not the one of this key is refused.
     fn taken(&self, call: &Call) -> CallError {
-        match call.id() {
+        match call.job() {
             Some(job) if self.is_own => Denied::Submitted { job: job.clone() }.into(),
             _ => CallError::KeyReused,
         }

@@ -85,7 +85,7 @@ impl Reservations {
 
     /// The reservation that a reserve has made, as long as it is not on record.
     pub(super) fn unsaved_of(&self, wallet: Address, call: &Call) -> Option<Reservation> {
-        let job = call.id().filter(|_| call.action().effect == Effect::Reserves)?;
+        let job = call.job().filter(|_| call.action().effect == Effect::Reserves)?;
         self.unsaved().get(&Key::new(wallet, job)).cloned()
     }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{CallError, Proxy, exchange::Exchange};
 use crate::{
-    action::Effect,
+    action::{Effect, Lookup},
     clock,
     job_status::JobStatus,
     policy::Permit,
@@ -95,7 +95,7 @@ impl Proxy {
     ) -> Result<Settled, CallError> {
         let call = exchange.permit.call();
         let effect = call.action().effect;
-        let Some(job) = call.id().filter(|_| effect != Effect::Edits) else {
+        let Some(job) = call.job().filter(|_| call.action().lookup == Lookup::JobStatus) else {
             return Err(CallError::unknown(JobStatus::default(), None));
         };
         let mut pauses = Tries::new(false, exchange.deadline);
@@ -149,7 +149,7 @@ impl Proxy {
     /// so that it is known when it ends.
     pub(super) async fn instructions_lost(&self, permit: &Permit, lost: Box<Lost>) -> CallError {
         let Lost { seen, made } = *lost;
-        let Some(job) = permit.call().id().cloned() else { return CallError::Aborted };
+        let Some(job) = permit.call().job().cloned() else { return CallError::Aborted };
         let wallet = permit.wallet();
         let held = self.reservations.of(wallet, &job).await.ok().flatten().filter(is_running);
         let ends = match held {

@@ -55,7 +55,7 @@ pub use self::{
     workers::Workers,
 };
 use crate::{
-    action::{ACTIONS, Action, SESSION_PATH},
+    action::{Action, SESSION_PATH},
     body,
     call::{Call, InvalidCall, WALLET, other_wallet},
     loose,
@@ -96,8 +96,9 @@ const OWN_PATHS: [(Method, &str); 5] = [
     (Method::POST, "/proxy/reload"),
 ];
 
-/// Every route of the proxy; those of [`ACTIONS`] are made by looping over it.
+/// Every route: one for each row of the proxy's table of calls, and its own.
 pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Router {
+    let actions = proxy.actions();
     let surface = Arc::new(Surface { proxy, instance, body_time: limits.body });
     let mut router = Router::new()
         .route(SESSION_PATH, post(session))
@@ -106,7 +107,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .route("/proxy/reservations", get(reservations))
         .route("/proxy/status", get(status::status))
         .route("/proxy/reload", post(status::reload));
-    for action in ACTIONS {
+    for action in actions {
         let handler = move |State(surface), request| call(action, surface, request);
         router = router.route(action.path, on(method_filter(action), handler));
     }
@@ -291,23 +292,23 @@ fn row(reservation: &Reservation, now: Timestamp) -> Value {
     })
 }
 
-async fn unknown_path(uri: Uri) -> Problem {
-    Problem::unknown_path(&log::printable(uri.path()))
+async fn unknown_path(State(surface): State<Arc<Surface>>, uri: Uri) -> Problem {
+    Problem::unknown_path(surface.proxy.actions(), &log::printable(uri.path()))
 }
 
 async fn wrong_method(State(surface): State<Arc<Surface>>, request: Request) -> Problem {
     let route = request.extensions().get().map_or("", MatchedPath::as_str);
     let path = log::printable(request.uri().path());
     let url = url(&surface.instance, &request, &path);
-    Problem::wrong_method(request.method(), &path, &method_of(route), &url)
+    Problem::wrong_method(request.method(), &path, &method_of(surface.proxy.actions(), route), &url)
 }
 
 /// The method of a route.
-fn method_of(route: &str) -> Method {
+fn method_of(actions: &[Action], route: &str) -> Method {
     if route == SESSION_PATH {
         return Method::POST;
     }
-    let action = ACTIONS.iter().find(|action| action.path == route);
+    let action = actions.iter().find(|action| action.path == route);
     let own = OWN_PATHS.iter().find(|(_, path)| *path == route).map(|(method, _)| method);
     action.map(|action| &action.method).or(own).cloned().unwrap_or_default()
 }

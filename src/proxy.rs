@@ -33,6 +33,7 @@ pub use self::{
 };
 use self::{outliving::Outliving, probe::Probe, reservations::Reservations};
 use crate::{
+    action::{ACTIONS, Action},
     call::Call,
     policy::Client,
     sender::Sender,
@@ -72,6 +73,7 @@ const REACHED: Duration = Duration::from_secs(1);
 /// Wallets, their sessions, what is on record, and the way to the upstream.
 #[derive(Debug)]
 pub struct Proxy {
+    actions: &'static [Action],
     senders: BTreeMap<Address, Sender>,
     /// The wallet of clients that are bound to none.
     wallet: Address,
@@ -100,6 +102,7 @@ impl Proxy {
         let sender = Sender::new(signer, upstream.clone(), store.clone());
         let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
         Self {
+            actions: ACTIONS,
             senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
@@ -114,12 +117,23 @@ impl Proxy {
         }
     }
 
+    /// The same with another table of calls.
+    #[must_use]
+    pub fn with_actions(self, actions: &'static [Action]) -> Self {
+        Self { actions, ..self }
+    }
+
     /// The same with one more wallet, for clients that are bound to it.
     #[must_use]
     pub fn and_wallet(mut self, signer: Signer) -> Self {
         let sender = Sender::new(signer, self.upstream.clone(), self.store.clone());
         self.senders.entry(sender.wallet()).or_insert(sender);
         self
+    }
+
+    /// The calls that it makes.
+    pub fn actions(&self) -> &'static [Action] {
+        self.actions
     }
 
     /// The wallets that can sign, the one of clients that are bound to none first.

@@ -6,7 +6,7 @@ use axum::http::Method;
 
 use super::OWN_PATHS;
 use crate::{
-    action::{ACTIONS, SESSION_PATH},
+    action::{Action, SESSION_PATH},
     config::nearest,
 };
 
@@ -15,9 +15,9 @@ const PREFIX: [&str; 2] = ["api", "external"];
 
 /// Method and path of the call, or of the proxy's own path, whose segments differ from those of this
 /// one by a few letters.
-pub(super) fn nearest_path(path: &str) -> Option<String> {
+pub(super) fn nearest_path(actions: &[Action], path: &str) -> Option<String> {
     let given = segments(path);
-    let calls = ACTIONS.iter().map(|action| (&action.method, action.path));
+    let calls = actions.iter().map(|action| (&action.method, action.path));
     let own = OWN_PATHS.iter().map(|(method, path)| (method, *path));
     let mut known = iter::once((&Method::POST, SESSION_PATH)).chain(calls).chain(own);
     known.find_map(|(method, path)| Some(format!("{method} {}", filled(path, &given)?)))
@@ -50,6 +50,7 @@ fn is_id(segment: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::ACTIONS;
 
     #[test]
     fn a_path_that_is_nearly_one_is_met_with_it() {
@@ -63,12 +64,12 @@ mod tests {
             ("/healtz", "GET /healthz"),
             ("/proxy/Status", "GET /proxy/status"),
         ] {
-            assert_eq!(nearest_path(path).as_deref(), Some(meant), "{path}");
+            assert_eq!(nearest_path(ACTIONS, path).as_deref(), Some(meant), "{path}");
         }
         for path in
             ["", "/", "/nowhere", "/api/external", "/api/v2/jobs/list", "/jobs/j1/frobnicate"]
         {
-            assert_eq!(nearest_path(path), None, "{path}");
+            assert_eq!(nearest_path(ACTIONS, path), None, "{path}");
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use self::kind::{Kind, Row};
 use super::{MAX_BODY, OWN_PATHS, nearest_path::nearest_path};
 use crate::{
-    action::{ACTIONS, Action, Effect, Lookup, SESSION_PATH},
+    action::{Action, Effect, Lookup, SESSION_PATH},
     call::InvalidCall,
     clock,
     job_status::JobStatus,
@@ -141,12 +141,12 @@ impl Problem {
         (status, headers, body.to_string()).into_response()
     }
 
-    pub(super) fn unknown_path(path: &str) -> Self {
+    pub(super) fn unknown_path(actions: &[Action], path: &str) -> Self {
         let mut calls = vec![format!("POST {SESSION_PATH}")];
-        calls.extend(ACTIONS.iter().map(|action| format!("{} {}", action.method, action.path)));
+        calls.extend(actions.iter().map(|action| format!("{} {}", action.method, action.path)));
         let own: Vec<_> =
             OWN_PATHS.iter().map(|(method, path)| format!("{method} {path}")).collect();
-        let meant = nearest_path(path);
+        let meant = nearest_path(actions, path);
         let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
         let detail = format!(
             "{meant}there is nothing at {path}; the calls are: {}; the proxy's own paths are: {}",

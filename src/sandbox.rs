@@ -3,22 +3,28 @@
 //!
 //! It imitates the server of the protocol: sessions that end, signatures checked by recovering the
 //! signer, reservations that expire, a review that pays. It keeps its state in memory. With the proxy
-//! it shares plain values and canonical JSON; the message it works out for itself, from the bytes
-//! that it received.
+//! it shares plain values, canonical JSON and the table of calls; the message it works out for itself,
+//! from the bytes that it received.
 
-mod board;
-mod control;
 mod counts;
+mod error;
 mod fault;
-mod form;
-mod job;
-mod refusal;
-mod routes;
 mod seed;
 mod serve;
-mod session;
+
+mod form;
 mod verify;
+
+mod session;
 mod workflow;
+
+mod job;
+
+mod board;
+
+mod control;
+mod routes;
+mod strike;
 
 use std::{
     fmt,
@@ -30,15 +36,18 @@ use axum::{Router, middleware::from_fn_with_state};
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 
-use self::{board::Board, fault::Armed, session::Sessions};
+use self::{board::Board, fault::Armed, job::Job, session::Nonces};
 pub use self::{
     counts::Counts,
-    fault::{Fault, InvalidFault, KINDS, Kind, Target},
+    fault::{Fault, FaultKind, FaultTarget, InvalidFault, KINDS},
 };
+use crate::action::{ACTIONS, Action};
 
-/// How long things last, and how much there is to do.
+/// What is answered, how long things last, and how much there is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The calls that are answered.
+    pub actions: &'static [Action],
     /// A session, from its opening.
     pub session: Duration,
     /// A reservation and its workflow token.
@@ -51,9 +60,10 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 900 seconds, 30 minutes and 5 seconds; each job once.
+    /// All calls; 900 seconds, 30 minutes and 5 seconds; each job once.
     fn default() -> Self {
         Self {
+            actions: ACTIONS,
             session: Duration::from_secs(900),
             reservation: Duration::from_secs(30 * 60),
             review: Duration::from_secs(5),
@@ -64,12 +74,15 @@ impl Default for Settings {
 
 /// The upstream. Clones share one state.
 #[derive(Clone)]
-pub struct Sandbox(Arc<Mutex<Server>>);
+pub struct Sandbox {
+    actions: &'static [Action],
+    api: Arc<Mutex<Api>>,
+}
 
 /// Everything that requests change. It is locked between awaits, never across one.
-struct Server {
+struct Api {
     requests: u64,
-    sessions: Sessions,
+    nonces: Nonces,
     board: Board,
     faults: Armed,
 }
@@ -80,18 +93,19 @@ impl Sandbox {
 
     /// An upstream with all its jobs open.
     pub fn new(settings: Settings) -> Self {
-        Self(Arc::new(Mutex::new(Server {
+        let api = Api {
             requests: 0,
-            sessions: Sessions::new(settings.session),
+            nonces: Nonces::new(settings.session),
             board: Board::new(&settings),
             faults: Armed::default(),
-        })))
+        };
+        Self { actions: settings.actions, api: Arc::new(Mutex::new(api)) }
     }
 
     /// Serves the protocol (§1, §5), under the faults that are armed, and beside it the control path
     /// `/sandbox/…`. It never ends; when the future is dropped, all its connections are closed.
     pub async fn serve(&self, listener: TcpListener) {
-        let strike = from_fn_with_state(self.clone(), fault::strike);
+        let strike = from_fn_with_state(self.clone(), strike::strike);
         let calls = routes::counted(self, routes::router(self).layer(strike));
         serve::serve(listener, calls.merge(control::router(self))).await;
     }
@@ -103,28 +117,31 @@ impl Sandbox {
 
     /// Arms a fault.
     pub fn inject(&self, fault: Fault) {
-        self.server().faults.add(fault);
+        self.api().faults.waiting.push(fault);
     }
 
     /// The faults that are armed, with the times that are left.
     pub fn faults(&self) -> Vec<Fault> {
-        self.server().faults.waiting().to_vec()
+        self.api().faults.waiting.clone()
     }
 
     /// Disarms all faults.
     pub fn clear_faults(&self) {
-        self.server().faults.clear();
+        self.api().faults.waiting.clear();
     }
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
-        let server = self.server();
+        let api = self.api();
+        let by_job = |count: fn(&Job) -> u64| {
+            api.board.jobs().iter().map(|job| (job.id.clone(), count(job))).collect()
+        };
         Counts {
-            requests: server.requests,
-            sessions: server.sessions.opened(),
-            submissions: server.board.submissions(),
-            accepted: server.board.accepted(),
-            faults: server.faults.fired().clone(),
+            requests: api.requests,
+            sessions: api.nonces.opened(),
+            submissions: by_job(|job| job.submissions),
+            accepted: by_job(|job| job.accepted),
+            faults: api.faults.fired.clone(),
         }
     }
 
@@ -139,8 +156,8 @@ impl Sandbox {
     }
 
     /// A panic elsewhere leaves nothing half changed that would matter to an imitation.
-    fn server(&self) -> MutexGuard<'_, Server> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn api(&self) -> MutexGuard<'_, Api> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

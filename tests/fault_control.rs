@@ -14,7 +14,7 @@ use std::{
 use agentpmt_proxy::{
     action::ACTIONS,
     cli::Cli,
-    sandbox::{Fault, KINDS, Sandbox, Settings, Target},
+    sandbox::{Fault, FaultTarget, KINDS, Sandbox, Settings},
 };
 use clap::Parser;
 use common::{GENERAL_JOB, TestProxy, client, json, serve_sandbox};
@@ -68,7 +68,7 @@ fn no_two_kinds_share_a_name() {
 #[test]
 fn what_is_left_out_is_every_call_always_and_a_second() {
     let fault = parsed("slow");
-    assert_eq!((fault.target, fault.times), (Target::Any, None));
+    assert_eq!((fault.target, fault.times), (FaultTarget::Any, None));
     assert_eq!((fault.delay, fault.retry_after), (Duration::from_secs(1), 1));
     assert_eq!(serde_json::from_str::<Fault>(r#"{"kind": "slow"}"#).unwrap(), fault);
 }

@@ -1,125 +1,47 @@
 //! All jobs: the list, and the way to one of them by its id.
 
-use std::{collections::BTreeMap, time::Duration};
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{canonical::Object, types::Address};
+use crate::canonical::Object;
 
-use super::{
-    Settings, end_of,
-    form::Form,
-    job::Job,
-    refusal::Refusal,
-    seed::JOBS,
-    workflow::{Token, Workspace},
-};
+use super::{Settings, error::ApiError, form::Form, job::Job, seed::JOBS};
 
 /// The jobs, in the order in which they are listed.
-pub(super) struct Board {
-    reservation: Duration,
-    review: Duration,
-    jobs: Vec<Job>,
-}
-
-/// The part of the list that a call asks for.
-pub(super) struct Page {
-    limit: i64,
-    skip: i64,
-}
-
-impl Page {
-    /// # Errors
-    /// [`Refusal::Fields`] unless `limit` is 1 to 100 and `skip` at least 0.
-    pub(super) fn read(body: &Object) -> Result<Self, Refusal> {
-        let mut form = Form::new(body);
-        let limit = form.integer("limit", 1..=100);
-        let skip = form.integer("skip", 0..=i64::MAX);
-        form.finish(limit.zip(skip).map(|(limit, skip)| Self { limit, skip }))
-    }
-}
+pub(super) struct Board(Vec<Job>);
 
 impl Board {
     pub(super) fn new(settings: &Settings) -> Self {
-        let Settings { reservation, review, copies, .. } = *settings;
-        let jobs = (1..=copies).flat_map(|copy| JOBS.iter().map(move |seed| Job::new(seed, copy)));
-        Self { reservation, review, jobs: jobs.collect() }
+        let copy = |copy| JOBS.iter().map(move |seed| Job::new(seed, copy, settings));
+        Self((1..=settings.copies).flat_map(copy).collect())
     }
 
-    /// How often a correctly signed proof arrived, by job.
-    pub(super) fn submissions(&self) -> BTreeMap<String, u64> {
-        self.jobs.iter().map(|job| (job.id().to_owned(), job.submissions())).collect()
+    /// All jobs, as they were when each was last looked at.
+    pub(super) fn jobs(&self) -> &[Job] {
+        &self.0
     }
 
-    /// How often a proof was taken, by job.
-    pub(super) fn accepted(&self) -> BTreeMap<String, u64> {
-        self.jobs.iter().map(|job| (job.id().to_owned(), job.accepted())).collect()
-    }
-
-    /// The open jobs.
-    pub(super) fn list(&mut self, page: Page, now: Timestamp) -> Value {
-        self.jobs.iter_mut().for_each(|job| job.settle(now));
-        let open: Vec<&Job> = self.jobs.iter().filter(|job| job.is_open()).collect();
-        // What does not fit is larger than every list.
-        let skip = usize::try_from(page.skip).unwrap_or(usize::MAX);
-        let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        let jobs = open.iter().skip(skip).take(limit).map(|job| job.listing(now));
-        json!({
-            "jobs": jobs.collect::<Vec<_>>(),
-            "limit": page.limit,
-            "skip": page.skip,
-            "total": open.len(),
-        })
-    }
-
-    /// Gives an open job to a wallet, for a while.
-    pub(super) fn reserve(
-        &mut self,
-        job_id: &str,
-        wallet: Address,
-        now: Timestamp,
-    ) -> Result<Value, Refusal> {
-        let until = end_of(now, self.reservation);
-        self.job(job_id, now)?.reserve(wallet, until, now)
-    }
-
-    /// Takes the proof of a job that the wallet has reserved.
-    pub(super) fn complete(
-        &mut self,
-        job_id: &str,
-        wallet: Address,
-        body: &Object,
-        now: Timestamp,
-    ) -> Result<Value, Refusal> {
-        let approval = end_of(now, self.review);
-        self.job(job_id, now)?.complete(wallet, body, now, approval)
-    }
-
-    /// What a wallet may know of a job.
-    pub(super) fn status(
-        &mut self,
-        job_id: &str,
-        wallet: Address,
-        now: Timestamp,
-    ) -> Result<Value, Refusal> {
-        Ok(self.job(job_id, now)?.status_for(wallet, now))
-    }
-
-    /// The workspace of a job's running reservation.
-    pub(super) fn workspace(
-        &mut self,
-        job_id: &str,
-        token: &Token,
-        now: Timestamp,
-    ) -> Result<&mut Workspace, Refusal> {
-        self.job(job_id, now)?.workspace(token)
+    /// The open jobs, from `skip` on and at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`ApiError::Fields`] unless `limit` is 1 to 100 and `skip` at least 0.
+    pub(super) fn list(&mut self, body: &Object, now: Timestamp) -> Result<Value, ApiError> {
+        let mut form = Form::new(body);
+        let limit = form.integer("limit", 1..=100);
+        let skip = form.integer("skip", 0..=i64::MAX);
+        let (limit, skip) = form.finish(limit.zip(skip))?;
+        self.0.iter_mut().for_each(|job| job.settle(now));
+        let open: Vec<&Job> = self.0.iter().filter(|job| job.is_open()).collect();
+        // A number that does not fit is larger than every list.
+        let number = |given: i64| usize::try_from(given).unwrap_or(usize::MAX);
+        let page = open.iter().skip(number(skip)).take(number(limit));
+        let jobs: Vec<_> = page.map(|job| job.listing(now)).collect();
+        Ok(json!({"jobs": jobs, "limit": limit, "skip": skip, "total": open.len()}))
     }
 
     /// The job as it is now.
-    fn job(&mut self, job_id: &str, now: Timestamp) -> Result<&mut Job, Refusal> {
-        let job = self.jobs.iter_mut().find(|job| job.id() == job_id);
-        let job = job.ok_or(Refusal::JobNotFound)?;
+    pub(super) fn job(&mut self, job_id: &str, now: Timestamp) -> Result<&mut Job, ApiError> {
+        let job = self.0.iter_mut().find(|job| job.id == job_id).ok_or(ApiError::JobNotFound)?;
         job.settle(now);
         Ok(job)
     }
@@ -127,7 +49,12 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::http::HeaderMap;
+
     use super::*;
+    use crate::{sandbox::workflow::Token, types::Address};
 
     const GENERAL: &str = JOBS[0].id;
     const WORKFLOW: &str = JOBS[1].id;
@@ -152,55 +79,64 @@ mod tests {
             .unwrap()
     }
 
+    fn job<'b>(board: &'b mut Board, job_id: &str, now: Timestamp) -> &'b mut Job {
+        board.job(job_id, now).unwrap()
+    }
+
+    fn token(reservation: &Value) -> Token {
+        let token = reservation["workflow_access"]["access_token"].as_str().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("x-job-workflow-token", format!("Bearer {token}").parse().unwrap());
+        Token::of(&headers).unwrap()
+    }
+
     fn is_open(board: &mut Board, job_id: &str, now: Timestamp) -> bool {
-        board.status(job_id, wallet(9), now).unwrap()["job"]["status"] == "open"
+        job(board, job_id, now).is_open()
     }
 
     #[test]
     fn a_reservation_ends_at_its_end_and_not_before() {
         let mut board = board();
-        let reservation = board.reserve(GENERAL, wallet(1), at(0)).unwrap();
+        let reservation = job(&mut board, GENERAL, at(0)).reserve(wallet(1), at(0)).unwrap();
         assert!(!is_open(&mut board, GENERAL, at(59)));
         assert!(is_open(&mut board, GENERAL, at(60)));
-        let late = board.complete(GENERAL, wallet(1), &proof(&reservation), at(60));
-        assert!(matches!(late, Err(Refusal::ReservationNotActive)));
-        assert!(board.reserve(GENERAL, wallet(2), at(60)).is_ok());
+        let late =
+            job(&mut board, GENERAL, at(60)).complete(wallet(1), &proof(&reservation), at(60));
+        assert!(matches!(late, Err(ApiError::ReservationNotActive)));
+        assert!(job(&mut board, GENERAL, at(60)).reserve(wallet(2), at(60)).is_ok());
     }
 
     #[test]
     fn token_and_drafts_die_with_their_reservation() {
         let mut board = board();
-        let first = board.reserve(WORKFLOW, wallet(1), at(0)).unwrap();
-        let old = Token::of(first["workflow_access"]["access_token"].as_str().unwrap());
+        let first = job(&mut board, WORKFLOW, at(0)).reserve(wallet(1), at(0)).unwrap();
+        let old = token(&first);
         let definition = Object::parse(
             br#"{"name": "n", "description": "d", "nodes": [{"id": "a"}], "edges": []}"#,
         );
-        let workspace = board.workspace(WORKFLOW, &old, at(59)).unwrap();
+        let workspace = job(&mut board, WORKFLOW, at(59)).workspace(&old).unwrap();
         let draft = workspace.create(&definition.unwrap()).unwrap();
 
-        assert!(matches!(
-            board.workspace(WORKFLOW, &old, at(60)),
-            Err(Refusal::WorkflowTokenInvalid)
-        ));
-        let second = board.reserve(WORKFLOW, wallet(1), at(60)).unwrap();
-        let token = Token::of(second["workflow_access"]["access_token"].as_str().unwrap());
-        let workspace = board.workspace(WORKFLOW, &token, at(61)).unwrap();
+        let ended = job(&mut board, WORKFLOW, at(60)).workspace(&old);
+        assert!(matches!(ended, Err(ApiError::WorkflowTokenInvalid)));
+        let second = job(&mut board, WORKFLOW, at(60)).reserve(wallet(1), at(60)).unwrap();
+        let workspace = job(&mut board, WORKFLOW, at(61)).workspace(&token(&second)).unwrap();
         let published = workspace.publish(draft["workflow_id"].as_str().unwrap());
-        assert!(matches!(published, Err(Refusal::WorkflowNotFound)));
+        assert!(matches!(published, Err(ApiError::WorkflowNotFound)));
     }
 
     #[test]
     fn a_submission_is_approved_and_paid_after_its_review() {
         let mut board = board();
-        let reservation = board.reserve(GENERAL, wallet(1), at(0)).unwrap();
-        board.complete(GENERAL, wallet(1), &proof(&reservation), at(10)).unwrap();
+        let reservation = job(&mut board, GENERAL, at(0)).reserve(wallet(1), at(0)).unwrap();
+        job(&mut board, GENERAL, at(10)).complete(wallet(1), &proof(&reservation), at(10)).unwrap();
 
-        let pending = board.status(GENERAL, wallet(1), at(14)).unwrap();
+        let pending = job(&mut board, GENERAL, at(14)).status_for(wallet(1), at(14));
         assert_eq!(pending["job"]["status"], "submitted");
         assert_eq!(pending["submission"]["status"], "pending_review");
         assert_eq!(pending["payout"], Value::Null);
 
-        let approved = board.status(GENERAL, wallet(1), at(15)).unwrap();
+        let approved = job(&mut board, GENERAL, at(15)).status_for(wallet(1), at(15));
         assert_eq!(approved["job"]["status"], "approved");
         assert_eq!(approved["submission"]["status"], "approved");
         assert_eq!(
@@ -212,9 +148,9 @@ mod tests {
     #[test]
     fn what_a_wallet_submits_is_not_shown_to_others() {
         let mut board = board();
-        let reservation = board.reserve(GENERAL, wallet(1), at(0)).unwrap();
-        board.complete(GENERAL, wallet(1), &proof(&reservation), at(0)).unwrap();
-        let seen = board.status(GENERAL, wallet(2), at(100)).unwrap();
+        let reservation = job(&mut board, GENERAL, at(0)).reserve(wallet(1), at(0)).unwrap();
+        job(&mut board, GENERAL, at(0)).complete(wallet(1), &proof(&reservation), at(0)).unwrap();
+        let seen = job(&mut board, GENERAL, at(100)).status_for(wallet(2), at(100));
         assert_eq!(seen["job"]["status"], "approved");
         assert_eq!((&seen["submission"], &seen["payout"]), (&Value::Null, &Value::Null));
     }

@@ -2,7 +2,6 @@
 
 mod armed;
 mod kind;
-mod strike;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
@@ -14,18 +13,21 @@ use crate::action::{ACTIONS, Action, SESSION_PATH};
 
 use super::duration;
 
-pub use self::kind::{KINDS, Kind};
-pub(super) use self::{armed::Armed, strike::strike};
+pub use self::kind::{FaultKind, KINDS};
+pub(super) use self::{
+    armed::Armed,
+    kind::{AfterCall, BeforeCall, Strike},
+};
 
 /// One fault. It is written `KIND[:ACTION[:TIMES]]`, as in `cut_after:job_complete:1`, or as a JSON
 /// object with `kind` and, if wanted, `action`, `times`, `delay` and `retry_after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Draft", into = "Draft")]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Fault {
     /// What goes wrong.
-    pub kind: &'static Kind,
+    pub kind: &'static FaultKind,
     /// At which calls.
-    pub target: Target,
+    pub target: FaultTarget,
     /// At how many calls; always if it is not said.
     pub times: Option<NonZeroU32>,
     /// How long the slow kinds wait.
@@ -36,15 +38,15 @@ pub struct Fault {
 
 impl Fault {
     /// A fault at every call, always: one second slow, or with a `Retry-After` of 1.
-    pub fn new(kind: &'static Kind) -> Self {
-        let (target, times) = (Target::Any, None);
+    pub fn new(kind: &'static FaultKind) -> Self {
+        let (target, times) = (FaultTarget::Any, None);
         Self { kind, target, times, delay: Duration::from_secs(1), retry_after: 1 }
     }
 }
 
 /// The calls at which a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
+pub enum FaultTarget {
     /// Every call.
     Any,
     /// The opening of a session.
@@ -53,10 +55,10 @@ pub enum Target {
     Action(&'static Action),
 }
 
-impl Target {
-    /// What a route leads to; a route that is none of the protocol is only part of `Any`.
-    pub(super) fn of_route(route: &str) -> Self {
-        let action = || ACTIONS.iter().find(|action| action.path == route);
+impl FaultTarget {
+    /// The calls of a route; a route that is none of the protocol is only part of `Any`.
+    pub(super) fn of_route(actions: &'static [Action], route: &str) -> Self {
+        let action = || actions.iter().find(|action| action.path == route);
         if route == SESSION_PATH { Self::Session } else { action().map_or(Self::Any, Self::Action) }
     }
 
@@ -69,7 +71,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for FaultTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => "any",
@@ -79,7 +81,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl FromStr for Target {
+impl FromStr for FaultTarget {
     type Err = InvalidFault;
 
     fn from_str(text: &str) -> Result<Self, InvalidFault> {
@@ -95,10 +97,10 @@ pub enum InvalidFault {
     #[error("a fault is KIND[:ACTION[:TIMES]], as in cut_after:job_complete:1")]
     Form,
     /// No kind of fault.
-    #[error("there is no fault {0}; the kinds are {known}", known = listed(KINDS.iter().map(Kind::name)))]
+    #[error("there is no fault {0}; the kinds are {known}", known = listed(KINDS.iter().map(FaultKind::name)))]
     Kind(String),
     /// No action.
-    #[error("there is no action {0}; the actions are {known}", known = listed(Target::all()))]
+    #[error("there is no action {0}; the actions are {known}", known = listed(FaultTarget::all()))]
     Action(String),
     /// Not a number of calls.
     #[error("times is a whole number of at least 1; leave it out for always")]
@@ -120,15 +122,15 @@ impl FromStr for Fault {
         let kind = parts.next().unwrap_or_default();
         let action = parts.next();
         let times = parts.next().map(|times| times.parse().map_err(|_| InvalidFault::Times));
-        let draft = Draft { kind, action, times: times.transpose()?, ..Draft::default() };
-        if parts.next().is_some() { Err(InvalidFault::Form) } else { draft.try_into() }
+        let written = Written { kind, action, times: times.transpose()?, ..Written::default() };
+        if parts.next().is_some() { Err(InvalidFault::Form) } else { written.try_into() }
     }
 }
 
 /// A fault as it is written, with its words not yet looked up.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Draft {
+struct Written {
     kind: String,
     action: Option<String>,
     times: Option<u32>,
@@ -146,25 +148,25 @@ fn delay<'de, D: Deserializer<'de>>(given: D) -> Result<Option<String>, D::Error
     }
 }
 
-impl TryFrom<Draft> for Fault {
+impl TryFrom<Written> for Fault {
     type Error = InvalidFault;
 
-    fn try_from(draft: Draft) -> Result<Self, InvalidFault> {
-        let kind = Kind::named(&draft.kind).ok_or(InvalidFault::Kind(draft.kind))?;
+    fn try_from(written: Written) -> Result<Self, InvalidFault> {
+        let kind = FaultKind::named(&written.kind).ok_or(InvalidFault::Kind(written.kind))?;
         let usual = Self::new(kind);
-        let times = draft.times.map(|times| NonZeroU32::new(times).ok_or(InvalidFault::Times));
-        let delay = draft.delay.map(|text| duration(&text).ok_or(InvalidFault::Delay));
+        let times = written.times.map(|times| NonZeroU32::new(times).ok_or(InvalidFault::Times));
+        let delay = written.delay.map(|text| duration(&text).ok_or(InvalidFault::Delay));
         Ok(Self {
             kind,
-            target: draft.action.map_or(Ok(usual.target), |action| action.parse())?,
+            target: written.action.map_or(Ok(usual.target), |action| action.parse())?,
             times: times.transpose()?,
             delay: delay.transpose()?.unwrap_or(usual.delay),
-            retry_after: draft.retry_after.unwrap_or(usual.retry_after),
+            retry_after: written.retry_after.unwrap_or(usual.retry_after),
         })
     }
 }
 
-impl From<Fault> for Draft {
+impl From<Fault> for Written {
     fn from(fault: Fault) -> Self {
         let delay = SignedDuration::try_from(fault.delay).unwrap_or(SignedDuration::MAX);
         Self {

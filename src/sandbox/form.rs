@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
+    http::request::Parts,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,27 +15,28 @@ use crate::{
     types::Address,
 };
 
-use super::refusal::Refusal;
+use super::error::ApiError;
 
-/// The JSON object of a request.
-pub(super) struct JsonBody(pub(super) Object);
+/// Reads the whole body of a request.
+pub(super) async fn read(request: Request) -> Result<(Parts, Bytes), ApiError> {
+    let (head, body) = request.into_parts();
+    let request = Request::from_parts(head.clone(), body);
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| ApiError::Body {
+        status: rejection.status(),
+        text: rejection.body_text(),
+    })?;
+    Ok((head, body))
+}
 
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            Refusal::Body { status: rejection.status(), text: rejection.body_text() }
-        })?;
-        let object = Object::parse(&bytes).map_err(|error| {
-            let kind = match error {
-                JsonError::NotAnObject => "dict_type",
-                _ => "json_invalid",
-            };
-            Refusal::Fields(vec![field_error(json!(["body"]), kind, &error.to_string())])
-        })?;
-        Ok(Self(object))
-    }
+/// Parses the JSON object of a body.
+pub(super) fn object(body: &[u8]) -> Result<Object, ApiError> {
+    Object::parse(body).map_err(|error| {
+        let kind = match error {
+            JsonError::NotAnObject => "dict_type",
+            _ => "json_invalid",
+        };
+        ApiError::Fields(vec![wrong(json!(["body"]), kind, &error.to_string())])
+    })
 }
 
 /// Reads fields of a body. A reader gives `None` and notes an error if its field is wrong.
@@ -51,7 +53,7 @@ impl<'a> Form<'a> {
     /// An integer within `range`.
     pub(super) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value: i64 = self.value(name, "int_type", "Input should be a valid integer")?;
-        let (least, most) = (*range.start(), *range.end());
+        let (least, most) = range.into_inner();
         if value < least {
             let text = format!("Input should be greater than or equal to {least}");
             return self.refuse(json!(["body", name]), "greater_than_equal", &text);
@@ -96,29 +98,27 @@ impl<'a> Form<'a> {
 
     /// Notes an error at `place`, such as `["body", "edges", 0, "source"]`.
     pub(super) fn refuse<T>(&mut self, place: Value, kind: &str, text: &str) -> Option<T> {
-        self.errors.push(field_error(place, kind, text));
+        self.errors.push(wrong(place, kind, text));
         None
     }
 
     /// What was read, if nothing was wrong.
     ///
     /// # Errors
-    /// [`Refusal::Fields`] with every error that was noted.
-    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Refusal> {
-        read.filter(|_| self.errors.is_empty()).ok_or(Refusal::Fields(self.errors))
+    /// [`ApiError::Fields`] with every error that was noted.
+    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, ApiError> {
+        read.filter(|_| self.errors.is_empty()).ok_or(ApiError::Fields(self.errors))
     }
 
     fn value<T: DeserializeOwned>(&mut self, name: &str, kind: &str, text: &str) -> Option<T> {
         let Some(value) = self.body.field(name) else {
             return self.refuse(json!(["body", name]), "missing", "Field required");
         };
-        match serde_json::from_str(value.as_str()) {
-            Ok(value) => Some(value),
-            Err(_) => self.refuse(json!(["body", name]), kind, text),
-        }
+        let value = serde_json::from_str(value.as_str()).ok();
+        if value.is_some() { value } else { self.refuse(json!(["body", name]), kind, text) }
     }
 }
 
-fn field_error(place: Value, kind: &str, text: &str) -> Value {
+fn wrong(place: Value, kind: &str, text: &str) -> Value {
     json!({"loc": place, "msg": text, "type": kind})
 }

@@ -3,6 +3,8 @@
 //! Nothing runs on a timer: what a job has become is worked out from the time whenever it is
 //! looked at.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,9 +12,10 @@ use uuid::Uuid;
 use crate::{canonical::Object, types::Address};
 
 use super::{
+    Settings, end_of,
+    error::ApiError,
     form::Form,
-    refusal::Refusal,
-    seed::{JobType, Seed},
+    seed::{Seed, WORKFLOW_CREATION},
     workflow::{Token, Workspace},
 };
 
@@ -24,20 +27,27 @@ const MAX_ID: usize = 128;
 
 /// A job and how far it has come.
 pub(super) struct Job {
+    pub(super) id: String,
     seed: &'static Seed,
-    id: String,
     stage: Stage,
-    submissions: u64,
-    accepted: u64,
+    /// How long a reservation runs.
+    reservation: Duration,
+    /// How long a review takes.
+    review: Duration,
+    /// How often a correctly signed proof arrived, whether it was taken or refused.
+    pub(super) submissions: u64,
+    /// How often a proof was taken.
+    pub(super) accepted: u64,
 }
 
 enum Stage {
     Open,
-    Reserved(Reservation),
-    Submitted(Submission),
+    Reserved(Lease),
+    Submitted(Review),
 }
 
-struct Reservation {
+/// A running reservation.
+struct Lease {
     id: String,
     wallet: Address,
     until: Timestamp,
@@ -45,37 +55,31 @@ struct Reservation {
     workspace: Option<Workspace>,
 }
 
-struct Submission {
+/// A proof that was taken.
+struct Review {
     id: String,
     wallet: Address,
-    at: Timestamp,
+    begin: Timestamp,
     approval: Timestamp,
 }
 
 impl Job {
     /// The first copy of a job has the job's id itself.
-    pub(super) fn new(seed: &'static Seed, copy: u32) -> Self {
-        let id = if copy == 1 { seed.id.to_owned() } else { format!("{}-{copy}", seed.id) };
-        Self { seed, id, stage: Stage::Open, submissions: 0, accepted: 0 }
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// How often a correctly signed proof arrived, whether it was taken or refused.
-    pub(super) fn submissions(&self) -> u64 {
-        self.submissions
-    }
-
-    /// How often a proof was taken.
-    pub(super) fn accepted(&self) -> u64 {
-        self.accepted
+    pub(super) fn new(seed: &'static Seed, copy: u32, settings: &Settings) -> Self {
+        Self {
+            id: if copy == 1 { seed.id.to_owned() } else { format!("{}-{copy}", seed.id) },
+            seed,
+            stage: Stage::Open,
+            reservation: settings.reservation,
+            review: settings.review,
+            submissions: 0,
+            accepted: 0,
+        }
     }
 
     /// Opens the job again if its reservation is over; the workspace goes with it.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        if matches!(&self.stage, Stage::Reserved(reservation) if reservation.until <= now) {
+        if matches!(&self.stage, Stage::Reserved(lease) if lease.until <= now) {
             self.stage = Stage::Open;
         }
     }
@@ -84,7 +88,7 @@ impl Job {
         matches!(self.stage, Stage::Open)
     }
 
-    /// What everyone may know; the instructions are for the one who reserves.
+    /// What everyone may know; only the wallet that reserves is told the instructions.
     pub(super) fn listing(&self, now: Timestamp) -> Value {
         json!({
             "job_id": self.id,
@@ -92,50 +96,64 @@ impl Job {
             "public_description": self.seed.public_description,
             "reward_credits": self.seed.reward_credits,
             "status": self.status(now),
-            "job_type": self.seed.job_type.as_str(),
+            "job_type": self.seed.job_type,
         })
     }
 
     /// What one wallet may know.
     pub(super) fn status_for(&self, wallet: Address, now: Timestamp) -> Value {
-        let reserved = matches!(&self.stage, Stage::Reserved(held) if held.wallet == wallet);
-        let submission = match &self.stage {
-            Stage::Submitted(submission) if submission.wallet == wallet => Some(submission),
+        let reserved = matches!(&self.stage, Stage::Reserved(lease) if lease.wallet == wallet);
+        let review = match &self.stage {
+            Stage::Submitted(review) if review.wallet == wallet => Some(review),
             _ => None,
         };
-        let paid = submission.filter(|submission| submission.is_approved(now));
         json!({
             "job": self.listing(now),
             "has_active_reservation": reserved,
             "can_submit": reserved,
-            "submission": submission.map(|submission| submission.view(now)),
-            "payout": paid.map(|submission| json!({
+            "submission": review.map(|review| json!({
+                "submission_id": review.id,
+                "status": review.status(now),
+                "submitted_at": review.begin.to_string(),
+            })),
+            "payout": review.filter(|review| review.is_over(now)).map(|review| json!({
                 "credits": self.seed.reward_credits,
                 "status": "paid",
-                "paid_at": submission.approval.to_string(),
+                "paid_at": review.approval.to_string(),
             })),
         })
     }
 
     /// Gives the job to a wallet, if it is open.
-    pub(super) fn reserve(
-        &mut self,
-        wallet: Address,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    pub(super) fn reserve(&mut self, wallet: Address, now: Timestamp) -> Result<Value, ApiError> {
         match &self.stage {
             Stage::Open => {}
-            Stage::Reserved(held) if held.wallet == wallet => {
-                return Err(Refusal::JobAlreadyReserved);
+            Stage::Reserved(lease) if lease.wallet == wallet => {
+                return Err(ApiError::JobAlreadyReserved);
             }
-            Stage::Reserved(_) | Stage::Submitted(_) => {
-                return Err(Refusal::JobNotOpen(self.status(now)));
-            }
+            _ => return Err(ApiError::JobNotOpen(self.status(now))),
         }
-        let reservation = Reservation::new(wallet, until, self.seed.job_type);
-        let answer = reservation.answer(self.seed, &self.id);
-        self.stage = Stage::Reserved(reservation);
+        let (id, until) = (new_id(), end_of(now, self.reservation));
+        let mut answer = json!({
+            "message": "Job reserved",
+            "job": {
+                "job_id": self.id,
+                "job_instructions": self.seed.job_instructions,
+                "reservation_id": id,
+                "reserved_until": until.to_string(),
+                "reward_credits": self.seed.reward_credits,
+                "status": "reserved",
+                "job_type": self.seed.job_type,
+            },
+        });
+        let workspace = (self.seed.job_type == WORKFLOW_CREATION).then(Workspace::new);
+        // At the top level, beside `job`: the sources leave the depth open, and a reader looks
+        // here first.
+        if let Some(workspace) = &workspace {
+            answer["workflow_access"] =
+                json!({"access_token": workspace.expose_token(), "expires_at": until.to_string()});
+        }
+        self.stage = Stage::Reserved(Lease { id, wallet, until, workspace });
         Ok(answer)
     }
 
@@ -146,125 +164,77 @@ impl Job {
         wallet: Address,
         body: &Object,
         now: Timestamp,
-        approval: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiError> {
         self.submissions += 1;
-        let proof = Proof::read(body, self.seed.job_type)?;
-        self.check_completion(wallet, &proof)?;
-        let id = Uuid::new_v4().simple().to_string();
-        let submission = Submission { id, wallet, at: now, approval };
+        self.check_completion(wallet, body)?;
+        let review =
+            Review { id: new_id(), wallet, begin: now, approval: end_of(now, self.review) };
         let answer = json!({
             "message": "Job submitted for review",
             "job": {"job_id": self.id, "status": "submitted"},
             "submission": {
-                "submission_id": submission.id,
+                "submission_id": review.id,
                 "status": "pending_review",
-                "submitted_at": submission.at.to_string(),
+                "submitted_at": now.to_string(),
             },
         });
-        self.stage = Stage::Submitted(submission);
+        self.stage = Stage::Submitted(review);
         self.accepted += 1;
         Ok(answer)
     }
 
-    /// The workspace of the running reservation, for who has its token.
-    pub(super) fn workspace(&mut self, token: &Token) -> Result<&mut Workspace, Refusal> {
+    /// The workspace of the running reservation that has this token.
+    pub(super) fn workspace(&mut self, token: &Token) -> Result<&mut Workspace, ApiError> {
         let workspace = match &mut self.stage {
-            Stage::Reserved(reservation) => reservation.workspace.as_mut(),
+            Stage::Reserved(lease) => lease.workspace.as_mut(),
             Stage::Open | Stage::Submitted(_) => None,
         };
-        workspace.filter(|space| space.is_opened_by(token)).ok_or(Refusal::WorkflowTokenInvalid)
+        workspace.filter(|space| space.is_opened_by(token)).ok_or(ApiError::WorkflowTokenInvalid)
     }
 
     fn status(&self, now: Timestamp) -> &'static str {
         match &self.stage {
             Stage::Open => "open",
             Stage::Reserved(_) => "reserved",
-            Stage::Submitted(submission) if submission.is_approved(now) => "approved",
+            Stage::Submitted(review) if review.is_over(now) => "approved",
             Stage::Submitted(_) => "submitted",
         }
     }
 
-    fn check_completion(&self, wallet: Address, proof: &Proof) -> Result<(), Refusal> {
-        let reservation = match &self.stage {
-            Stage::Reserved(reservation) if reservation.wallet == wallet => reservation,
-            Stage::Submitted(_) => return Err(Refusal::JobAlreadySubmitted),
-            Stage::Open | Stage::Reserved(_) => return Err(Refusal::ReservationNotActive),
+    fn check_completion(&self, wallet: Address, body: &Object) -> Result<(), ApiError> {
+        let mut form = Form::new(body);
+        form.text("proof_text", MAX_PROOF);
+        let reservation_id = form.text("reservation_id", MAX_ID);
+        let workflow_id = match self.seed.job_type {
+            WORKFLOW_CREATION => form.text("workflow_id", MAX_ID),
+            _ => None,
         };
-        if reservation.id != proof.reservation_id {
-            return Err(Refusal::ReservationMismatch);
+        let reservation_id = form.finish(reservation_id)?;
+        let lease = match &self.stage {
+            Stage::Reserved(lease) if lease.wallet == wallet => lease,
+            Stage::Submitted(_) => return Err(ApiError::JobAlreadySubmitted),
+            Stage::Open | Stage::Reserved(_) => return Err(ApiError::ReservationNotActive),
+        };
+        if lease.id != reservation_id {
+            return Err(ApiError::ReservationMismatch);
         }
-        match (&reservation.workspace, &proof.workflow_id) {
-            (Some(workspace), Some(id)) => workspace.check_deliverable(id),
+        match (&lease.workspace, workflow_id) {
+            (Some(workspace), Some(id)) => workspace.check_deliverable(&id),
             _ => Ok(()),
         }
     }
 }
 
-impl Reservation {
-    fn new(wallet: Address, until: Timestamp, job_type: JobType) -> Self {
-        let workspace = match job_type {
-            JobType::General => None,
-            JobType::WorkflowCreation => Some(Workspace::new()),
-        };
-        Self { id: Uuid::new_v4().simple().to_string(), wallet, until, workspace }
-    }
-
-    fn answer(&self, seed: &Seed, job_id: &str) -> Value {
-        let until = self.until.to_string();
-        let mut answer = json!({
-            "message": "Job reserved",
-            "job": {
-                "job_id": job_id,
-                "job_instructions": seed.job_instructions,
-                "reservation_id": self.id,
-                "reserved_until": until,
-                "reward_credits": seed.reward_credits,
-                "status": "reserved",
-                "job_type": seed.job_type.as_str(),
-            },
-        });
-        // At the top level, beside `job`: the sources leave the depth open, and a reader looks
-        // here first.
-        if let Some(workspace) = &self.workspace {
-            answer["workflow_access"] =
-                json!({"access_token": workspace.expose_token(), "expires_at": until});
-        }
-        answer
-    }
-}
-
-impl Submission {
-    fn is_approved(&self, now: Timestamp) -> bool {
+impl Review {
+    fn is_over(&self, now: Timestamp) -> bool {
         self.approval <= now
     }
 
-    fn view(&self, now: Timestamp) -> Value {
-        let status = if self.is_approved(now) { "approved" } else { "pending_review" };
-        json!({
-            "submission_id": self.id,
-            "status": status,
-            "submitted_at": self.at.to_string(),
-        })
+    fn status(&self, now: Timestamp) -> &'static str {
+        if self.is_over(now) { "approved" } else { "pending_review" }
     }
 }
 
-/// The fields of a completion that are looked at; others pass.
-struct Proof {
-    reservation_id: String,
-    workflow_id: Option<String>,
-}
-
-impl Proof {
-    fn read(body: &Object, job_type: JobType) -> Result<Self, Refusal> {
-        let mut form = Form::new(body);
-        let text = form.text("proof_text", MAX_PROOF);
-        let reservation_id = form.text("reservation_id", MAX_ID);
-        let workflow_id = match job_type {
-            JobType::General => Some(None),
-            JobType::WorkflowCreation => form.text("workflow_id", MAX_ID).map(Some),
-        };
-        let ids = reservation_id.zip(workflow_id).filter(|_| text.is_some());
-        form.finish(ids.map(|(reservation_id, workflow_id)| Self { reservation_id, workflow_id }))
-    }
+fn new_id() -> String {
+    Uuid::new_v4().simple().to_string()
 }

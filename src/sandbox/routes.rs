@@ -1,24 +1,26 @@
-//! The calls that are answered (protocol §1, §5), each by its handler.
+//! The calls that are answered (protocol §1, §5): one for each row of the table.
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{DefaultBodyLimit, Path, Request, State},
-    http::header::CONTENT_TYPE,
     middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::{post, put},
+    response::Response,
+    routing::{MethodFilter, on, post},
 };
 use jiff::{Timestamp, Unit};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{canonical::Object, types::Address};
+use crate::{
+    action::{Action, Proof, SESSION_PATH},
+    canonical::Object,
+    types::Address,
+};
 
 use super::{
     Sandbox,
-    board::Page,
-    form::{Form, JsonBody},
-    refusal::Refusal,
-    verify::{self, Envelope, Route},
+    error::ApiError,
+    form::{self, Form},
+    verify::Arrived,
     workflow::Token,
 };
 
@@ -27,17 +29,19 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// Every route.
 pub(super) fn router(sandbox: &Sandbox) -> Router {
-    Router::new()
-        .route("/api/external/auth/session", post(open_session))
-        .route("/api/external/jobs/list", post(list_jobs))
-        .route("/api/external/jobs/{job_id}/reserve", post(reserve_job))
-        .route("/api/external/jobs/{job_id}/complete", post(complete_job))
-        .route("/api/external/jobs/{job_id}/status", post(job_status))
-        .route("/api/external/jobs/{job_id}/workflow/create", post(create_workflow))
-        .route("/api/external/jobs/{job_id}/workflow/{workflow_id}", put(update_workflow))
-        .route("/api/external/jobs/{job_id}/workflow/{workflow_id}/publish", post(publish_workflow))
-        .fallback(async || Refusal::NotFound)
-        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+    let mut router = Router::new().route(SESSION_PATH, post(open_session));
+    for action in sandbox.actions {
+        let handler = move |State(sandbox): State<Sandbox>, Path(ids), request| async move {
+            answer(action, &sandbox, ids, request).await.map(Json)
+        };
+        let method = MethodFilter::try_from(action.method.clone());
+        // A row with a method that axum cannot route would show in every test.
+        let method = method.expect("a method that can be routed");
+        router = router.route(action.path, on(method, handler));
+    }
+    router
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .with_state(sandbox.clone())
 }
 
@@ -48,95 +52,61 @@ pub(super) fn counted(sandbox: &Sandbox, router: Router) -> Router {
         .layer(middleware::from_fn_with_state(sandbox.clone(), count_request))
 }
 
-async fn open_session(
-    State(sandbox): State<Sandbox>,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let mut form = Form::new(&body);
-    let wallet = form.address("wallet_address");
-    let wallet = form.finish(wallet)?;
-    Ok(Answer(sandbox.server().sessions.open(wallet, now())))
-}
-
-async fn list_jobs(
-    State(sandbox): State<Sandbox>,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let (_, body) = sandbox.verified(Route::List, body)?;
-    let page = Page::read(&body)?;
-    Ok(Answer(sandbox.server().board.list(page, now())))
-}
-
-async fn reserve_job(
-    State(sandbox): State<Sandbox>,
-    Path(job_id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let (wallet, _) = sandbox.verified(Route::Reserve(&job_id), body)?;
-    sandbox.server().board.reserve(&job_id, wallet, now()).map(Answer)
-}
-
-async fn complete_job(
-    State(sandbox): State<Sandbox>,
-    Path(job_id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let (wallet, body) = sandbox.verified(Route::Complete(&job_id), body)?;
-    sandbox.server().board.complete(&job_id, wallet, &body, now()).map(Answer)
-}
-
-async fn job_status(
-    State(sandbox): State<Sandbox>,
-    Path(job_id): Path<String>,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let (wallet, _) = sandbox.verified(Route::Status(&job_id), body)?;
-    sandbox.server().board.status(&job_id, wallet, now()).map(Answer)
-}
-
-async fn create_workflow(
-    State(sandbox): State<Sandbox>,
-    Path(job_id): Path<String>,
-    token: Token,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let mut server = sandbox.server();
-    let workspace = server.board.workspace(&job_id, &token, now())?;
-    workspace.create(&body).map(Answer)
-}
-
-async fn update_workflow(
-    State(sandbox): State<Sandbox>,
-    Path((job_id, workflow_id)): Path<(String, String)>,
-    token: Token,
-    JsonBody(body): JsonBody,
-) -> Result<Answer, Refusal> {
-    let mut server = sandbox.server();
-    let workspace = server.board.workspace(&job_id, &token, now())?;
-    workspace.update(&workflow_id, &body).map(Answer)
-}
-
-async fn publish_workflow(
-    State(sandbox): State<Sandbox>,
-    Path((job_id, workflow_id)): Path<(String, String)>,
-    token: Token,
-    JsonBody(_): JsonBody,
-) -> Result<Answer, Refusal> {
-    let mut server = sandbox.server();
-    server.board.workspace(&job_id, &token, now())?.publish(&workflow_id).map(Answer)
-}
-
 async fn count_request(State(sandbox): State<Sandbox>, request: Request, next: Next) -> Response {
-    sandbox.server().requests += 1;
+    sandbox.api().requests += 1;
     next.run(request).await
 }
 
-/// A 200 with a JSON body.
-struct Answer(Value);
+async fn open_session(
+    State(sandbox): State<Sandbox>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let (_, body) = form::read(request).await?;
+    let body = form::object(&body)?;
+    let mut form = Form::new(&body);
+    let wallet = form.address("wallet_address");
+    let wallet = form.finish(wallet)?;
+    Ok(Json(sandbox.api().nonces.open(wallet, now())))
+}
 
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        ([(CONTENT_TYPE, "application/json")], self.0.to_string()).into_response()
+/// Checks the proof of a call and does what there is to do for its row. A row that stands nowhere here
+/// is answered with what arrived.
+async fn answer(
+    action: &'static Action,
+    sandbox: &Sandbox,
+    ids: Vec<String>,
+    request: Request,
+) -> Result<Value, ApiError> {
+    let (head, body) = form::read(request).await?;
+    let body = if head.method.is_safe() { Object::default() } else { form::object(&body)? };
+    let id = |index| ids.get(index).map_or("", String::as_str);
+    let other = || Ok(json!({"action": action.name, "received": head.uri.to_string()}));
+    match &action.proof {
+        Proof::None => other(),
+        Proof::Signature(signed) => {
+            let arrived = Arrived::new(action, signed, head.uri.path(), body)?;
+            let (wallet, body) = sandbox.verified(arrived)?;
+            let (mut api, now) = (sandbox.api(), now());
+            let board = &mut api.board;
+            match action.name {
+                "job_list" => board.list(&body, now),
+                "job_reserve" => board.job(id(0), now)?.reserve(wallet, now),
+                "job_complete" => board.job(id(0), now)?.complete(wallet, &body, now),
+                "job_status" => Ok(board.job(id(0), now)?.status_for(wallet, now)),
+                _ => other(),
+            }
+        }
+        Proof::WorkflowToken => {
+            let token = Token::of(&head.headers)?;
+            let mut api = sandbox.api();
+            let workspace = api.board.job(id(0), now())?.workspace(&token)?;
+            match action.name {
+                "job_workflow_create" => workspace.create(&body),
+                "job_workflow_update" => workspace.update(id(1), &body),
+                "job_workflow_publish" => workspace.publish(id(1)),
+                _ => other(),
+            }
+        }
     }
 }
 
@@ -145,12 +115,11 @@ impl Sandbox {
     ///
     /// The recovery of the signer is slow and needs no state, so it runs outside the lock. The id
     /// is used up last: only a correctly signed call may burn one.
-    fn verified(&self, route: Route<'_>, mut body: Object) -> Result<(Address, Object), Refusal> {
-        let envelope = Envelope::take(&mut body)?;
-        self.server().sessions.check(&envelope, now())?;
-        verify::signer(&envelope, route, &body)?;
-        self.server().sessions.use_once(&envelope, now())?;
-        Ok((envelope.wallet, body))
+    fn verified(&self, call: Arrived<'_>) -> Result<(Address, Object), ApiError> {
+        self.api().nonces.check(&call.envelope, now())?;
+        call.check_signer()?;
+        self.api().nonces.use_once(&call.envelope, now())?;
+        Ok((call.envelope.wallet, call.body))
     }
 }
 

@@ -1,28 +1,16 @@
 //! The dozen jobs that are there from the start, once or more often. Their ids never change, so that a
 //! script can name them.
 
-/// What a job asks for.
-#[derive(Clone, Copy)]
-pub(super) enum JobType {
-    /// A proof in words.
-    General,
-    /// A published workflow besides.
-    WorkflowCreation,
-}
+/// A job whose proof is words.
+pub(super) const GENERAL: &str = "general";
 
-impl JobType {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::General => "general",
-            Self::WorkflowCreation => "workflow_creation",
-        }
-    }
-}
+/// A job whose proof is a published workflow besides.
+pub(super) const WORKFLOW_CREATION: &str = "workflow_creation";
 
 /// A job as it was posted.
 pub(super) struct Seed {
     pub(super) id: &'static str,
-    pub(super) job_type: JobType,
+    pub(super) job_type: &'static str,
     pub(super) reward_credits: u64,
     pub(super) title: &'static str,
     pub(super) public_description: &'static str,
@@ -33,7 +21,7 @@ pub(super) struct Seed {
 pub(super) static JOBS: [Seed; 12] = [
     Seed {
         id: "68f0a1c27b3e4d5f60718201",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 400,
         title: "Check forty product links for dead ends",
         public_description: "Visit every link of a short catalogue and say which ones no longer \
@@ -44,7 +32,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718202",
-        job_type: JobType::WorkflowCreation,
+        job_type: WORKFLOW_CREATION,
         reward_credits: 2500,
         title: "Workflow: handle an inbound support ticket",
         public_description: "Build a workflow that takes a support e-mail, files a ticket, sets \
@@ -55,7 +43,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718203",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 650,
         title: "Summarise a public hearing in plain words",
         public_description: "Read the minutes of a town's budget hearing and write half a page \
@@ -65,7 +53,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718204",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 300,
         title: "Translate an error catalogue into German",
         public_description: "Sixty short error messages of a billing program, English to German, \
@@ -76,7 +64,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718205",
-        job_type: JobType::WorkflowCreation,
+        job_type: WORKFLOW_CREATION,
         reward_credits: 1800,
         title: "Workflow: weekly competitor price watch",
         public_description: "Build a workflow that compares ten prices each Monday and reports \
@@ -87,7 +75,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718206",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 900,
         title: "Find the opening hours of twenty-five libraries",
         public_description: "Collect current opening hours, with the page on which each of them \
@@ -98,7 +86,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718207",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 1200,
         title: "Reproduce a reported bug in a date picker",
         public_description: "A web form is said to lose the chosen day when the clock changes. \
@@ -109,7 +97,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718208",
-        job_type: JobType::WorkflowCreation,
+        job_type: WORKFLOW_CREATION,
         reward_credits: 3200,
         title: "Workflow: invoices from a mailbox to a ledger",
         public_description: "Build a workflow that reads invoices from a mailbox, extracts \
@@ -120,7 +108,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f60718209",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 250,
         title: "Write alternative texts for fifteen photographs",
         public_description: "Short descriptions for people who use a screen reader, in English.",
@@ -129,7 +117,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f6071820a",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 1500,
         title: "Compare three transit feeds for missing stops",
         public_description: "Three timetables of one region disagree. List the stops that are not \
@@ -140,7 +128,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f6071820b",
-        job_type: JobType::WorkflowCreation,
+        job_type: WORKFLOW_CREATION,
         reward_credits: 2100,
         title: "Workflow: welcome a new newsletter reader",
         public_description: "Build a workflow that greets a new reader, waits three days and \
@@ -150,7 +138,7 @@ pub(super) static JOBS: [Seed; 12] = [
     },
     Seed {
         id: "68f0a1c27b3e4d5f6071820c",
-        job_type: JobType::General,
+        job_type: GENERAL,
         reward_credits: 5000,
         title: "Review a small library's documentation",
         public_description: "Follow the getting-started page of a library word by word and report \

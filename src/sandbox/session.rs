@@ -11,28 +11,29 @@ use uuid::Uuid;
 
 use crate::types::{Address, RequestId};
 
-use super::{end_of, refusal::Refusal, verify::Envelope};
+use super::{end_of, error::ApiError, verify::Envelope};
 
 /// The sessions by nonce. An ended one is kept for as long as it lived, so that its nonce is called
 /// expired and not unknown; its request ids are not.
-pub(super) struct Sessions {
+pub(super) struct Nonces {
     lifetime: Duration,
-    by_nonce: HashMap<String, Session>,
+    by_nonce: HashMap<String, Opened>,
     opened: u64,
 }
 
-struct Session {
+/// A session of a wallet.
+struct Opened {
     wallet: Address,
     end: Timestamp,
     used: HashSet<RequestId>,
 }
 
-impl Sessions {
+impl Nonces {
     pub(super) fn new(lifetime: Duration) -> Self {
         Self { lifetime, by_nonce: HashMap::new(), opened: 0 }
     }
 
-    /// How many were opened so far.
+    /// How many sessions were opened so far.
     pub(super) fn opened(&self) -> u64 {
         self.opened
     }
@@ -44,7 +45,7 @@ impl Sessions {
         self.opened += 1;
         let nonce = Uuid::new_v4().simple().to_string();
         let end = end_of(now, self.lifetime);
-        self.by_nonce.insert(nonce.clone(), Session { wallet, end, used: HashSet::new() });
+        self.by_nonce.insert(nonce.clone(), Opened { wallet, end, used: HashSet::new() });
         json!({
             "session_nonce": nonce,
             "wallet_address": wallet.to_string(),
@@ -59,22 +60,24 @@ impl Sessions {
         self.by_nonce.clear();
     }
 
-    /// Whether the session of an envelope is known, is its wallet's and has not ended.
-    pub(super) fn check(&self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
-        let session = self.by_nonce.get(envelope.nonce.expose()).ok_or(Refusal::SessionInvalid)?;
-        session.check(envelope.wallet, now)
+    /// Checks that the session of an envelope is known, is its wallet's and has not ended.
+    pub(super) fn check(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), ApiError> {
+        self.running(envelope, now).map(drop)
     }
 
     /// Uses up the request id of an envelope. The session is checked again, since it may have ended
     /// while the signer was recovered.
-    pub(super) fn use_once(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn use_once(&mut self, envelope: &Envelope, now: Timestamp) -> Result<(), ApiError> {
+        let is_new = self.running(envelope, now)?.used.insert(envelope.request.clone());
+        if is_new { Ok(()) } else { Err(ApiError::RequestReplay) }
+    }
+
+    fn running(&mut self, envelope: &Envelope, now: Timestamp) -> Result<&mut Opened, ApiError> {
         let session = self.by_nonce.get_mut(envelope.nonce.expose());
-        let session = session.ok_or(Refusal::SessionInvalid)?;
-        session.check(envelope.wallet, now)?;
-        if session.used.insert(envelope.request.clone()) {
-            Ok(())
-        } else {
-            Err(Refusal::RequestReplay)
+        match session.filter(|session| session.wallet == envelope.wallet) {
+            None => Err(ApiError::SessionInvalid),
+            Some(session) if session.end <= now => Err(ApiError::SessionExpired),
+            Some(session) => Ok(session),
         }
     }
 
@@ -86,17 +89,5 @@ impl Sessions {
             }
             end_of(session.end, lifetime) > now
         });
-    }
-}
-
-impl Session {
-    fn check(&self, wallet: Address, now: Timestamp) -> Result<(), Refusal> {
-        if self.wallet != wallet {
-            Err(Refusal::SessionInvalid)
-        } else if self.end <= now {
-            Err(Refusal::SessionExpired)
-        } else {
-            Ok(())
-        }
     }
 }

@@ -2,7 +2,8 @@
 //! §2–§5).
 //!
 //! The message and the recovery of the signer are written here a second time, so that a mistake of
-//! the code that signs shows. Canonical JSON is shared: vectors and a verifier in Python hold it.
+//! the code that signs shows. Canonical JSON and the table of calls are shared: vectors hold both, and
+//! so does a verifier in Python.
 
 use std::str::FromStr;
 
@@ -10,11 +11,12 @@ use k256::ecdsa::{RecoveryId, Signature as EcdsaSignature, VerifyingKey};
 use sha3::{Digest, Keccak256};
 
 use crate::{
+    action::{Action, Binds, ENVELOPE, Payload, Signed},
     canonical::{CanonicalJson, Object},
     types::{Address, RequestId, SessionNonce, Signature},
 };
 
-use super::refusal::Refusal;
+use super::error::ApiError;
 
 /// The proof that stands in a body beside the payload.
 pub(super) struct Envelope {
@@ -24,95 +26,96 @@ pub(super) struct Envelope {
     signature: Signature,
 }
 
-impl Envelope {
-    /// Takes the envelope out of a body; what is left is the completion of a job, or the like.
+/// A signed call that has arrived.
+pub(super) struct Arrived<'a> {
+    action: &'a Action,
+    signed: &'a Signed,
+    path: &'a str,
+    pub(super) envelope: Envelope,
+    /// The body without the envelope.
+    pub(super) body: Object,
+}
+
+impl<'a> Arrived<'a> {
+    /// Takes the envelope out of the body of a call.
     ///
     /// # Errors
-    /// [`Refusal::SignatureMalformed`] with the name of the field that is missing or unusable.
-    pub(super) fn take(body: &mut Object) -> Result<Self, Refusal> {
-        let envelope = Self {
-            wallet: part(body, "wallet_address")?,
-            nonce: part(body, "session_nonce")?,
-            request: part(body, "request_id")?,
-            signature: part(body, "signature")?,
+    /// [`ApiError::SignatureMalformed`] with the name of the field that is missing or unusable.
+    pub(super) fn new(
+        action: &'a Action,
+        signed: &'a Signed,
+        path: &'a str,
+        mut body: Object,
+    ) -> Result<Self, ApiError> {
+        let envelope = Envelope {
+            wallet: part(&body, "wallet_address")?,
+            nonce: part(&body, "session_nonce")?,
+            request: part(&body, "request_id")?,
+            signature: part(&body, "signature")?,
         };
-        body.retain(|name, _| {
-            !["wallet_address", "session_nonce", "request_id", "signature"].contains(&name)
-        });
-        Ok(envelope)
-    }
-}
-
-/// A signed call, with the job's id as it stood in the path.
-#[derive(Clone, Copy)]
-pub(super) enum Route<'a> {
-    List,
-    Reserve(&'a str),
-    Complete(&'a str),
-    Status(&'a str),
-}
-
-impl<'a> Route<'a> {
-    fn named(action: &str, job_id: &'a str) -> Option<Self> {
-        let routes =
-            [Self::List, Self::Reserve(job_id), Self::Complete(job_id), Self::Status(job_id)];
-        routes.into_iter().find(|route| route.action_and_product().0 == action)
+        body.retain(|name, _| !ENVELOPE.contains(&name));
+        Ok(Self { action, signed, path, envelope, body })
     }
 
-    fn action_and_product(&self) -> (&'static str, &str) {
-        match self {
-            Self::List => ("job_list", "-"),
-            Self::Reserve(job_id) => ("job_reserve", job_id),
-            Self::Complete(job_id) => ("job_complete", job_id),
-            Self::Status(job_id) => ("job_status", job_id),
+    /// Recovers the signer and compares it with the envelope's wallet.
+    ///
+    /// # Errors
+    /// [`ApiError::SignatureMalformed`] if the signature is none; [`ApiError::WalletMismatch`] if
+    /// someone else signed, or another text was signed.
+    pub(super) fn check_signer(&self) -> Result<(), ApiError> {
+        let text = self.expected_message();
+        let signer = recover(&eip191_digest(&text), self.envelope.signature.as_bytes())?;
+        if signer == self.envelope.wallet {
+            Ok(())
+        } else {
+            Err(ApiError::WalletMismatch { expected_message: text })
         }
     }
 
-    /// What the signature must cover, out of a body without its envelope.
-    fn payload(&self, body: &Object) -> CanonicalJson {
-        let mut payload = body.clone();
-        match self {
-            Self::List => payload.retain(|name, _| name == "limit" || name == "skip"),
-            Self::Reserve(_) | Self::Status(_) => payload = Object::default(),
-            Self::Complete(_) => {}
+    /// The text that the signature must cover.
+    pub(super) fn expected_message(&self) -> String {
+        let Self { action, signed, envelope, .. } = self;
+        let bound = match signed.binds {
+            Binds::Action => format!("action:{action}\nproduct:-"),
+            Binds::ActionAndId => format!("action:{action}\nproduct:{}", self.first_id()),
+            Binds::MethodAndPath => {
+                let path = self.path.strip_prefix("/api").unwrap_or(self.path);
+                format!("method:{}\npath:{path}", action.method)
+            }
+        };
+        let hash = self.payload().map(|payload| payload.hash().to_string());
+        let lines = [
+            "agentpmt-external".to_owned(),
+            format!("wallet:{}", envelope.wallet),
+            format!("session:{}", envelope.nonce.expose()),
+            format!("request:{}", envelope.request),
+            bound,
+            format!("payload:{}", hash.unwrap_or_default()),
+        ];
+        lines.join("\n")
+    }
+
+    fn first_id(&self) -> &str {
+        let mut segments = self.action.path.split('/').zip(self.path.split('/'));
+        segments.find(|(name, _)| name.starts_with('{')).map_or("", |(_, id)| id)
+    }
+
+    fn payload(&self) -> Option<CanonicalJson> {
+        let mut payload = self.body.clone();
+        match self.signed.payload {
+            Payload::Empty => return None,
+            Payload::FieldValue(name) => match self.body.field(name) {
+                Some(value) => return Some(value.clone()),
+                None => payload = Object::default(),
+            },
+            Payload::Fields => {
+                let fields = self.action.body;
+                payload.retain(|name, _| fields.iter().any(|field| field.name() == name));
+            }
+            Payload::Body => {}
         }
-        payload.to_canonical()
+        Some(payload.to_canonical())
     }
-}
-
-/// Recovers the signer of a call and compares it with the envelope's wallet.
-///
-/// # Errors
-/// [`Refusal::SignatureMalformed`] if the signature is none; [`Refusal::WalletMismatch`] if
-/// someone else signed, or another text was signed.
-pub(super) fn signer(envelope: &Envelope, route: Route<'_>, body: &Object) -> Result<(), Refusal> {
-    let text = expected_message(envelope, route, body);
-    let signer = recover(&eip191_digest(&text), envelope.signature.as_bytes())?;
-    if signer == envelope.wallet {
-        Ok(())
-    } else {
-        Err(Refusal::WalletMismatch { expected_message: text })
-    }
-}
-
-/// The text that a call's signature must cover, if it is a signed call with its envelope.
-pub(super) fn rebuilt_message(action: &str, job_id: &str, mut body: Object) -> Option<String> {
-    let envelope = Envelope::take(&mut body).ok()?;
-    Some(expected_message(&envelope, Route::named(action, job_id)?, &body))
-}
-
-fn expected_message(envelope: &Envelope, route: Route<'_>, body: &Object) -> String {
-    let (action, product) = route.action_and_product();
-    let lines = [
-        "agentpmt-external".to_owned(),
-        format!("wallet:{}", envelope.wallet),
-        format!("session:{}", envelope.nonce.expose()),
-        format!("request:{}", envelope.request),
-        format!("action:{action}"),
-        format!("product:{product}"),
-        format!("payload:{}", route.payload(body).hash()),
-    ];
-    lines.join("\n")
 }
 
 fn eip191_digest(text: &str) -> [u8; 32] {
@@ -125,8 +128,8 @@ fn eip191_digest(text: &str) -> [u8; 32] {
 
 /// Of the two values of `s` that fit a signature only the lower is taken, and of the ways to write
 /// `v` only 27 and 28: the strictest servers take no others.
-fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Result<Address, Refusal> {
-    let malformed = Refusal::SignatureMalformed;
+fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Result<Address, ApiError> {
+    let malformed = ApiError::SignatureMalformed;
     let id = match signature[64] {
         27 => RecoveryId::new(false, false),
         28 => RecoveryId::new(true, false),
@@ -151,9 +154,9 @@ fn address_of(key: &VerifyingKey) -> Address {
     Address::new(address)
 }
 
-fn part<T: FromStr>(body: &Object, name: &'static str) -> Result<T, Refusal> {
-    let text = body.text(name).ok_or(Refusal::SignatureMalformed(name))?;
-    text.parse().map_err(|_| Refusal::SignatureMalformed(name))
+fn part<T: FromStr>(body: &Object, name: &'static str) -> Result<T, ApiError> {
+    let text = body.text(name).ok_or(ApiError::SignatureMalformed(name))?;
+    text.parse().map_err(|_| ApiError::SignatureMalformed(name))
 }
 
 #[cfg(test)]

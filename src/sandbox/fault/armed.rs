@@ -2,37 +2,20 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{Fault, Target};
+use super::{Fault, FaultTarget};
 
 /// The faults that wait, in the order in which they came, and how often each kind has struck.
 #[derive(Default)]
 pub(in crate::sandbox) struct Armed {
-    waiting: Vec<Fault>,
-    fired: BTreeMap<&'static str, u64>,
+    /// The faults with the times that are left.
+    pub(in crate::sandbox) waiting: Vec<Fault>,
+    pub(in crate::sandbox) fired: BTreeMap<&'static str, u64>,
 }
 
 impl Armed {
-    pub(in crate::sandbox) fn add(&mut self, fault: Fault) {
-        self.waiting.push(fault);
-    }
-
-    pub(in crate::sandbox) fn clear(&mut self) {
-        self.waiting.clear();
-    }
-
-    /// What waits, with the times that are left.
-    pub(in crate::sandbox) fn waiting(&self) -> &[Fault] {
-        &self.waiting
-    }
-
-    /// How often each kind has struck.
-    pub(in crate::sandbox) fn fired(&self) -> &BTreeMap<&'static str, u64> {
-        &self.fired
-    }
-
     /// The fault that strikes at a call: the first for it that strikes a number of times, else the
     /// first that strikes always. One call meets one fault.
-    pub(super) fn strike(&mut self, call: Target) -> Option<Fault> {
+    pub(in crate::sandbox) fn strike(&mut self, call: FaultTarget) -> Option<Fault> {
         let first = |counted: bool| {
             let fits =
                 |fault: &Fault| fault.times.is_some() == counted && fault.target.includes(call);

@@ -4,13 +4,13 @@ use std::fmt;
 
 /// What goes wrong: a row of [`KINDS`].
 #[derive(PartialEq, Eq)]
-pub struct Kind {
+pub struct FaultKind {
     name: &'static str,
     about: &'static str,
-    pub(in crate::sandbox) effect: Effect,
+    pub(in crate::sandbox) strike: Strike,
 }
 
-impl Kind {
+impl FaultKind {
     /// The row with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.name == name)
@@ -27,7 +27,7 @@ impl Kind {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
@@ -35,17 +35,17 @@ impl fmt::Debug for Kind {
 
 /// When a fault strikes, and what it does then.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Effect {
+pub(in crate::sandbox) enum Strike {
     CutBeforeBody,
     CutInBody,
     /// The body was read and nothing has happened yet.
-    Before(Before),
+    Before(BeforeCall),
     /// The call was processed and its answer is ready.
-    After(After),
+    After(AfterCall),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum Before {
+pub(in crate::sandbox) enum BeforeCall {
     Delay,
     Hang,
     Cut,
@@ -57,7 +57,7 @@ pub(in crate::sandbox) enum Before {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::sandbox) enum After {
+pub(in crate::sandbox) enum AfterCall {
     Delay,
     Hang,
     Cut,
@@ -67,35 +67,40 @@ pub(in crate::sandbox) enum After {
     Huge,
 }
 
-const fn row(name: &'static str, effect: Effect, about: &'static str) -> Kind {
-    Kind { name, about, effect }
+const fn row(name: &'static str, strike: Strike, about: &'static str) -> FaultKind {
+    FaultKind { name, about, strike }
 }
 
-const fn before(name: &'static str, effect: Before, about: &'static str) -> Kind {
-    row(name, Effect::Before(effect), about)
+const fn before(name: &'static str, what: BeforeCall, about: &'static str) -> FaultKind {
+    row(name, Strike::Before(what), about)
 }
 
-const fn after(name: &'static str, effect: After, about: &'static str) -> Kind {
-    row(name, Effect::After(effect), about)
+const fn after(name: &'static str, what: AfterCall, about: &'static str) -> FaultKind {
+    row(name, Strike::After(what), about)
 }
 
 /// A refusal in place of processing.
-const fn refusal(name: &'static str, status: u16, body: &'static str, about: &'static str) -> Kind {
-    before(name, Before::Answer(status, body), about)
+const fn refusal(
+    name: &'static str,
+    status: u16,
+    body: &'static str,
+    about: &'static str,
+) -> FaultKind {
+    before(name, BeforeCall::Answer(status, body), about)
 }
 
 /// Every kind of fault. In the refusals of protocol §8 only the place that the name tells shows
 /// what is meant; the texts beside a code say nothing.
-pub static KINDS: &[Kind] = &[
-    after("slow", After::Delay, "process at once, answer late"),
-    before("slow_before", Before::Delay, "process late, even if the client has gone by then"),
+pub static KINDS: &[FaultKind] = &[
+    after("slow", AfterCall::Delay, "process at once, answer late"),
+    before("slow_before", BeforeCall::Delay, "process late, even if the client has gone by then"),
     refusal("status_429", 429, r#"{"detail":"Too many requests"}"#, "429 with Retry-After"),
     refusal("status_503", 503, r#"{"detail":"Service unavailable"}"#, "503 with Retry-After"),
     refusal("status_500_before", 500, r#"{"detail":"Internal error"}"#, "500, not processed"),
     refusal("status_502_before", 502, r#"{"detail":"Bad gateway"}"#, "502, not processed"),
     after(
         "status_500_after",
-        After::Answer(500, r#"{"detail":"Internal error"}"#),
+        AfterCall::Answer(500, r#"{"detail":"Internal error"}"#),
         "500 though it was processed",
     ),
     refusal(
@@ -128,7 +133,7 @@ pub static KINDS: &[Kind] = &[
         r#"{"detail":"Session nonce expired"}"#,
         "the same, as the other text",
     ),
-    before("forget_sessions", Before::ForgetSessions, "forget all sessions, then process"),
+    before("forget_sessions", BeforeCall::ForgetSessions, "forget all sessions, then process"),
     refusal(
         "replay",
         409,
@@ -143,21 +148,25 @@ pub static KINDS: &[Kind] = &[
     ),
     before(
         "wrong_signature",
-        Before::WrongSignature("EXTERNAL_SIGNATURE_WALLET_MISMATCH"),
+        BeforeCall::WrongSignature("EXTERNAL_SIGNATURE_WALLET_MISMATCH"),
         "401 with an expected_message that differs in its payload",
     ),
     before(
         "malformed_signature",
-        Before::WrongSignature("EXTERNAL_SIGNATURE_MALFORMED"),
+        BeforeCall::WrongSignature("EXTERNAL_SIGNATURE_MALFORMED"),
         "the same with the other code",
     ),
-    row("cut_before_body", Effect::CutBeforeBody, "cut before the body is read"),
-    row("cut_in_body", Effect::CutInBody, "cut after the first part of the body"),
-    before("cut_before", Before::Cut, "cut after the body, not processed"),
-    after("cut_after", After::Cut, "process, then cut without an answer"),
-    after("cut_in_answer", After::CutHalfway, "process, then cut in the middle of the answer"),
-    before("hang_before", Before::Hang, "neither process nor answer"),
-    after("hang_after", After::Hang, "process, and never answer"),
-    after("not_json", After::Answer(200, "<p>Welcome</p>"), "process, and answer 200 without JSON"),
-    after("huge", After::Huge, "process, and answer 200 with 20 MiB"),
+    row("cut_before_body", Strike::CutBeforeBody, "cut before the body is read"),
+    row("cut_in_body", Strike::CutInBody, "cut after the first part of the body"),
+    before("cut_before", BeforeCall::Cut, "cut after the body, not processed"),
+    after("cut_after", AfterCall::Cut, "process, then cut without an answer"),
+    after("cut_in_answer", AfterCall::CutHalfway, "process, then cut in the middle of the answer"),
+    before("hang_before", BeforeCall::Hang, "neither process nor answer"),
+    after("hang_after", AfterCall::Hang, "process, and never answer"),
+    after(
+        "not_json",
+        AfterCall::Answer(200, "<p>Welcome</p>"),
+        "process, and answer 200 without JSON",
+    ),
+    after("huge", AfterCall::Huge, "process, and answer 200 with 20 MiB"),
 ];

@@ -43,7 +43,7 @@ impl Vector {
     }
 
     /// Whose signature it is on the digest of its message, with both values of `v`.
-    fn recovered(&self, r_and_s: [u8; 64]) -> [Result<Address, Refusal>; 2] {
+    fn recovered(&self, r_and_s: [u8; 64]) -> [Result<Address, ApiError>; 2] {
         let digest = Sha256::digest(&self.msg).into();
         [27, 28].map(|v| {
             let mut signature = [v; 65];
@@ -83,7 +83,7 @@ fn a_valid_signature_shows_its_key_with_one_v_and_one_s() {
         let count = found.into_iter().filter(|found| *found).count();
         assert_eq!(count, expected, "{}", vector.name());
         for refused in vector.recovered(high) {
-            let Err(Refusal::SignatureMalformed(why)) = refused else {
+            let Err(ApiError::SignatureMalformed(why)) = refused else {
                 panic!("{}", vector.name())
             };
             assert_eq!(why, "s is in the upper half of its range", "{}", vector.name());

@@ -4,7 +4,7 @@ use std::{convert::Infallible, future::pending};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{FromRequest, MatchedPath, Request, State},
+    extract::{MatchedPath, Request, State},
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
@@ -17,102 +17,75 @@ use serde_json::json;
 use tokio::{task::yield_now, time::sleep};
 
 use super::{
-    Fault, Target,
-    kind::{After, Before, Effect},
+    Sandbox,
+    fault::{AfterCall, BeforeCall, Fault, FaultTarget, Strike},
+    form,
+    serve::cut,
+    verify::Arrived,
 };
-use crate::{
-    canonical::Object,
-    sandbox::{Sandbox, refusal::Refusal, serve::cut, verify},
-};
+use crate::{action::Proof, canonical::Object};
 
 /// About the size of the answer that is too large, in bytes.
 const HUGE: usize = 20 << 20;
 
 /// Answers every call, as the fault wants it if one strikes.
-pub(in crate::sandbox) async fn strike(
+pub(super) async fn strike(
     State(sandbox): State<Sandbox>,
     request: Request,
     next: Next,
 ) -> Response {
     let route = request.extensions().get().map_or("", MatchedPath::as_str);
-    let call = Target::of_route(route);
-    let Some(fault) = sandbox.server().faults.strike(call) else {
+    let call = FaultTarget::of_route(sandbox.actions, route);
+    let Some(fault) = sandbox.api().faults.strike(call) else {
         return next.run(request).await;
     };
-    match fault.kind.effect {
-        Effect::CutBeforeBody => cut(),
-        Effect::CutInBody => {
+    match fault.kind.strike {
+        Strike::CutBeforeBody => cut(),
+        Strike::CutInBody => {
             // What the first part holds does not matter, nor whether there was one.
             let _ = request.into_body().into_data_stream().next().await;
             cut()
         }
-        Effect::Before(effect) => match Received::read(call, request).await {
-            Ok(received) => instead_of_processing(effect, &fault, &sandbox, received, next).await,
-            Err(refusal) => refusal.into_response(),
+        Strike::Before(what) => match form::read(request).await {
+            Ok((head, body)) => {
+                let request = Request::from_parts(head, body.clone().into());
+                let message = another_message(call, request.uri().path(), &body);
+                before_call(what, message, &fault, &sandbox, request, next).await
+            }
+            Err(error) => error.into_response(),
         },
-        Effect::After(effect) => {
-            instead_of_answering(effect, &fault, next.run(request).await).await
-        }
+        Strike::After(what) => after_call(what, &fault, next.run(request).await).await,
     }
 }
 
-/// A call whose body has arrived.
-struct Received {
-    call: Target,
-    request: Request,
-    body: Bytes,
-}
-
-impl Received {
-    async fn read(call: Target, request: Request) -> Result<Self, Refusal> {
-        let (parts, body) = request.into_parts();
-        let whole = Request::from_parts(parts.clone(), body);
-        let body = Bytes::from_request(whole, &()).await.map_err(|rejection| Refusal::Body {
-            status: rejection.status(),
-            text: rejection.body_text(),
-        })?;
-        Ok(Self { call, request: Request::from_parts(parts, body.clone().into()), body })
-    }
-
-    /// What the server would want signed, but for another payload.
-    fn another_message(&self) -> Option<String> {
-        let Target::Action(action) = self.call else { return None };
-        let ids = action.path.split('/').zip(self.request.uri().path().split('/'));
-        let id = ids.filter(|(name, _)| name.starts_with('{')).map(|(_, id)| id).next();
-        let body = Object::parse(&self.body).ok()?;
-        let text = verify::rebuilt_message(action.name, id.unwrap_or_default(), body)?;
-        let (lines, _) = text.rsplit_once(':')?;
-        Some(format!("{lines}:{}", Object::parse(br#"{"another":1}"#).ok()?.to_canonical().hash()))
-    }
-}
-
-async fn instead_of_processing(
-    effect: Before,
+async fn before_call(
+    what: BeforeCall,
+    message: Option<String>,
     fault: &Fault,
     sandbox: &Sandbox,
-    received: Received,
+    request: Request,
     next: Next,
 ) -> Response {
-    match effect {
-        Before::Delay => {
+    match what {
+        BeforeCall::Delay => {
             let delay = fault.delay;
-            // A task of its own: a slow server works on when nobody listens any more.
+            // A task of its own: a slow server works on when its client has gone.
             let late = tokio::spawn(async move {
                 sleep(delay).await;
-                next.run(received.request).await
+                next.run(request).await
             });
             late.await.unwrap_or_else(|_| cut())
         }
-        Before::Hang => pending().await,
-        Before::Cut => cut(),
-        Before::ForgetSessions => {
-            sandbox.server().sessions.forget_all();
-            next.run(received.request).await
+        BeforeCall::Hang => pending().await,
+        BeforeCall::Cut => cut(),
+        BeforeCall::ForgetSessions => {
+            sandbox.api().nonces.forget_all();
+            next.run(request).await
         }
-        Before::Answer(status, body) => answer(status, body, fault),
-        Before::WrongSignature(code) => {
+        BeforeCall::Answer(status, body) => answer(status, body, fault),
+        BeforeCall::WrongSignature(code) => {
             let mut detail = json!({"code": code, "message": "Refused"});
-            if let Some(text) = received.another_message() {
+            if let Some(text) = message {
                 detail["expected_message"] = text.into();
             }
             answer(401, json!({"detail": detail}).to_string(), fault)
@@ -120,18 +93,28 @@ async fn instead_of_processing(
     }
 }
 
-async fn instead_of_answering(effect: After, fault: &Fault, response: Response) -> Response {
-    match effect {
-        After::Delay => {
+async fn after_call(what: AfterCall, fault: &Fault, response: Response) -> Response {
+    match what {
+        AfterCall::Delay => {
             sleep(fault.delay).await;
             response
         }
-        After::Hang => pending().await,
-        After::Cut => cut(),
-        After::CutHalfway => half_of(response).await,
-        After::Answer(status, body) => answer(status, body, fault),
-        After::Huge => answer(200, huge(), fault),
+        AfterCall::Hang => pending().await,
+        AfterCall::Cut => cut(),
+        AfterCall::CutHalfway => half_of(response).await,
+        AfterCall::Answer(status, body) => answer(status, body, fault),
+        AfterCall::Huge => answer(200, huge(), fault),
     }
+}
+
+/// The text that a server would want signed, but for another payload.
+fn another_message(call: FaultTarget, path: &str, body: &[u8]) -> Option<String> {
+    let FaultTarget::Action(action) = call else { return None };
+    let Proof::Signature(signed) = &action.proof else { return None };
+    let arrived = Arrived::new(action, signed, path, Object::parse(body).ok()?).ok()?;
+    let text = arrived.expected_message();
+    let (lines, _) = text.rsplit_once(':')?;
+    Some(format!("{lines}:{}", Object::parse(br#"{"another":1}"#).ok()?.to_canonical().hash()))
 }
 
 fn answer(status: u16, body: impl Into<Body>, fault: &Fault) -> Response {

@@ -22,22 +22,22 @@
 //! | lines of the log and members of a problem forged | `log` |
 //! | an upstream that reflects the request, or gives a browser rights | `upstream` |
 //! | an upstream whose certificate does not fit | `certificates` |
-//! | slow heads and bodies, header floods, connections without end | `../connections.rs` |
-//! | answers that are not taken, bodies that nobody reads | `../connections.rs` |
-//! | connections that use up the descriptors | `../cli_serve.rs` |
-//! | one client's bodies, calls and refusals without end | `../client_limits.rs` |
-//! | bodies without end | `../surface.rs` |
-//! | upstream redirects, answers without end | `../upstream.rs` |
-//! | a client's own `X-Job-Workflow-Token`; one job's token for another | `../workflow_job.rs` |
-//! | plain HTTP, slow and foreign handshakes on a port with TLS | `../tls.rs` |
+//! | slow heads and bodies, header floods, connections without end | `../http/connections.rs` |
+//! | answers that are not taken, bodies that nobody reads | `../http/connections.rs` |
+//! | connections that use up the descriptors | `../cli/serve.rs` |
+//! | one client's bodies, calls and refusals without end | `../http/client_limits.rs` |
+//! | bodies without end | `../http/surface.rs` |
+//! | upstream redirects, answers without end | `../upstream/trouble.rs` |
+//! | a client's own `X-Job-Workflow-Token`; one job's token for another | `../upstream/workflow_job.rs` |
+//! | plain HTTP, slow and foreign handshakes on a port with TLS | `../cli/tls.rs` |
 //! | token comparison in constant time | `src/types/client_token.rs`, `src/store/callers.rs` |
 //! | line breaks in a nonce of the upstream | `src/types.rs` |
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../binary/mod.rs"]
+#[path = "../support/binary.rs"]
 mod binary;
-#[path = "../common/mod.rs"]
+#[path = "../support/common.rs"]
 mod common;
 
 mod bodies;

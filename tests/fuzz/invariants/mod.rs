@@ -1,5 +1,5 @@
 //! What holds for any bytes: one function a fuzz target, which panics where it does not hold. The
-//! fuzzer looks for such bytes; `tests/corpus.rs` runs the same functions over those it has saved.
+//! fuzzer looks for such bytes; `tests/library/corpus.rs` runs the same functions over those it has saved.
 
 #![allow(dead_code, clippy::unwrap_used)]
 

@@ -1,0 +1,17 @@
+//! The local surface over real sockets: clients, their rights and limits, connections.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/agents.rs"]
+mod agents;
+#[path = "../support/binary.rs"]
+mod binary;
+#[path = "../support/common.rs"]
+mod common;
+
+mod client_limits;
+mod client_rights;
+mod clients;
+mod connections;
+mod load;
+mod surface;

@@ -1,0 +1,19 @@
+//! The proxy towards its upstream, and the sandbox that stands for it.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/binary.rs"]
+mod binary;
+#[path = "../support/common.rs"]
+mod common;
+
+mod abandoned;
+mod fault_control;
+mod faults;
+mod matrix;
+mod sandbox;
+mod sandbox_signatures;
+mod session;
+mod tls;
+mod trouble;
+mod workflow_job;

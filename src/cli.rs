@@ -10,6 +10,7 @@ mod failure;
 mod journal;
 mod listen;
 mod log;
+mod manual;
 mod new_password;
 mod password;
 mod process;
@@ -48,7 +49,8 @@ const COMMON: &str = "Options of every command";
                         agentpmt-proxy serve --sandbox\n\n\
                         Example, to use it:\n  \
                         agentpmt-proxy wallet new\n  \
-                        agentpmt-proxy serve")]
+                        agentpmt-proxy serve\n\n\
+                        More than --help says: agentpmt-proxy manual")]
 pub struct Cli {
     /// File with the settings; proxy.toml in the current directory if it is there
     #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]
@@ -84,6 +86,7 @@ enum Command {
     Client(client::Client),
     Backup(backup::Backup),
     Wait(wait::Wait),
+    Manual(manual::Manual),
 }
 
 impl Cli {
@@ -111,6 +114,7 @@ impl Cli {
             Command::Client(client) => client.run(settings),
             Command::Backup(backup) => backup.run(settings),
             Command::Wait(wait) => wait.run(settings),
+            Command::Manual(manual) => manual.run(),
         }
     }
 }

@@ -28,6 +28,7 @@
 
 mod clock;
 pub mod files;
+pub mod manual;
 pub mod protocol;
 mod tally;
 pub mod types;

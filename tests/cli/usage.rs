@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 
+use agentpmt_proxy::manual::{TOPICS, Topic};
+
 use crate::binary::{self, Home, PASSWORD, WALLET};
 
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -22,6 +24,7 @@ const COMMANDS: [&[&str]; 24] = [
     &["check"],
     &["backup"],
     &["wait"],
+    &["manual"],
     &["journal"],
     &["journal", "tail"],
     &["journal", "verify"],
@@ -65,6 +68,19 @@ fn no_command_is_answered_with_the_help() {
     for args in [&[] as &[&str], &["wallet"]] {
         Home::new().run(args).fails_at_length(2, &["Usage:", "Commands:", "Example"]);
     }
+}
+
+#[test]
+fn the_manual_is_printed_a_topic_at_a_time() {
+    let home = Home::new();
+    let list = home.run(&["manual"]).ok();
+    assert_eq!(list.lines().count(), TOPICS.len());
+    for Topic { name, text } in TOPICS {
+        let listed = |line: &str| line.split_whitespace().next() == Some(name) && line.len() < 100;
+        assert!(list.lines().any(listed), "{list}");
+        assert_eq!(home.run(&["manual", name]).ok(), *text);
+    }
+    home.run(&["manual", "eror"]).fails_at_length(2, &["'eror'", "similar", "'errors'"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-"""The programs of the README, as they stand, against `serve --sandbox`."""
+"""The commands and programs of the README and the manual, and the examples, as they stand."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -11,45 +12,153 @@ import time
 
 import pytest
 
-from proxy import ROOT, listening, local_session, serving, started
+from proxy import BINARY, ROOT, listening, local_session, serving, started
 
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "src/manual").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8402"
+SANDBOX = "http://127.0.0.1:8403"
 FIRST_JOB = "68f0a1c27b3e4d5f60718201"
+PASSWORD = "correct horse"
+KEY_FILE = ROOT / "tests/vectors/keystore/eth-account-scrypt.json"
 
-
-def program(language, marker):
-    """The one block in a language that holds the marker."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    (block,) = [block for block in blocks if marker in block]
-    assert ADDRESS in block
-    return block
-
-
-LOOPS = pytest.mark.parametrize(
-    ("command", "language", "marker"),
-    [
-        (["sh", "-eu", "-c"], "sh", "API="),
-        ([sys.executable, "-c"], "python", "/list"),
-        (["node", "--input-type=module", "-e"], "js", "/list"),
-    ],
-    ids=["sh", "python", "js"],
+EXAMPLES = pytest.mark.parametrize(
+    "command",
+    [["sh", "loop.sh"], [sys.executable, "loop.py"], ["node", "loop.mjs"]],
+    ids=lambda command: command[1],
 )
 
 
-def run(command, text):
-    """Runs a program of the README against a proxy of its own; gives what it prints."""
-    with serving("--sandbox") as address:
-        # What somebody may have tried first: the lines that the start prints.
-        for path in ("list", f"{FIRST_JOB}/reserve", f"{FIRST_JOB}/status"):
-            assert local_session().post(f"{address}/api/external/jobs/{path}").ok
-        return begun(command, text, address)()
+def blocks(document):
+    """The language and the text of every block."""
+    return re.findall(r"^```([^\n]*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def begun(command, text, address):
-    """Starts a program of the README; gives what waits for its end, and gives what it printed."""
+def run(command, home, **environment):
+    """Runs a command to its end; gives what it prints."""
+    done = subprocess.run(
+        command,
+        cwd=home,
+        env={"PATH": f"{home}/bin:{os.environ['PATH']}", **environment},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def new_home(folder):
+    """A folder with the program, a cargo that has built it, a strict curl, and a key file to import."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/agentpmt-proxy").symlink_to(BINARY)
+    cargo = folder / "bin/cargo"
+    # `cargo run … -- WORDS` runs the program, and all else is done already.
+    cargo.write_text(
+        '#!/bin/sh\nuntil [ "$1" = -- ]; do [ $# -gt 0 ] || exit 0; shift; done\nshift\n'
+        'exec agentpmt-proxy "$@"\n'
+    )
+    cargo.chmod(0o755)
+    (folder / ".curlrc").write_text("fail\n")
+    name = "UTC--2026-01-01T00-00-00Z--17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
+    shutil.copy(KEY_FILE, folder / name)
+    return folder
+
+
+def with_wallet(home):
+    (home / "keys").mkdir(mode=0o700)
+    shutil.copy(KEY_FILE, home / "keys/wallet.json")
+    (home / "keys/wallet.json").chmod(0o600)
+    return home
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with a wallet."""
+    return with_wallet(new_home(tmp_path / "home"))
+
+
+@contextlib.contextmanager
+def sandbox():
+    """A sandbox of its own process; gives its address and what counts there."""
+    with listening("sandbox", "--review", "500ms") as address, local_session() as session:
+        yield address, lambda: session.get(f"{address}/sandbox/counts").json()
+
+
+def proxy_of(upstream, home, port=0):
+    return started("serve", "--upstream", upstream, port=port, directory=home, password=PASSWORD)
+
+
+@contextlib.contextmanager
+def served(line, home, upstream):
+    """What a line of a shell starts, on a free port; gives its address."""
     process = subprocess.Popen(
-        [*command, text.replace(ADDRESS, address)],
+        ["sh", "-euc", f"exec {line} --listen 127.0.0.1:0"],
+        cwd=home,
+        env={
+            "PATH": f"{home}/bin:{os.environ['PATH']}",
+            "AGENTPMT_PROXY_PASSWORD": PASSWORD,
+            "AGENTPMT_PROXY_UPSTREAM__URL": upstream,
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first = process.stdout.readline()
+        assert "listens on http://" in first, (line, first)
+        yield "http://" + first.split("http://")[1].strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def serves(line):
+    return re.match(r"(agentpmt-proxy|cargo run .*--) (serve|sandbox)\b", line)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_the_commands_and_programs_of_a_document_run(document, home, tmp_path):
+    """All in one folder with a wallet and a proxy, but for those that begin with a wallet of their own."""
+    with contextlib.ExitStack() as stack:
+        upstream, _ = stack.enter_context(sandbox())
+        address, _ = stack.enter_context(proxy_of(upstream, home))
+        for number, (language, text) in enumerate(blocks(document)):
+            text = text.replace(ADDRESS, address).replace(SANDBOX, upstream)
+            if language == "python":
+                run([sys.executable, "-c", text], home)
+            elif language == "sh":
+                alone = re.search("wallet (new|import)", text)
+                place = new_home(tmp_path / str(number)) if alone else home
+                *lines, last = text.splitlines()
+                if serves(last):
+                    run(["sh", "-euc", "\n".join(lines)], place, AGENTPMT_PROXY_PASSWORD=PASSWORD)
+                    address = stack.enter_context(served(last, place, upstream))
+                else:
+                    environment = {
+                        "AGENTPMT_PROXY_PASSWORD": PASSWORD,
+                        "AGENTPMT_PROXY_LISTEN": address.removeprefix("http://"),
+                    }
+                    if document.name != "errors.md":
+                        # There is a .curlrc, by which curl fails when the answer is an error.
+                        environment["HOME"] = str(place)
+                    out = run(["sh", "-euc", text], place, **environment)
+            elif language == "json":
+                shown, answered = json.loads(text), json.loads(out)
+                assert {**answered, "request_id": shown["request_id"]} == shown
+            else:
+                # Nothing is left out: `toml` is read by the Rust tests, and `text` is a picture.
+                assert language in ("toml", "text"), language
+
+
+def begun(command, home, address):
+    """Starts an example; gives what waits for its end, and gives what it printed."""
+    name = command[-1]
+    text = (ROOT / "examples" / name).read_text()
+    assert ADDRESS in text
+    (home / name).write_text(text.replace(ADDRESS, address))
+    process = subprocess.Popen(
+        command,
+        cwd=home,
         env={"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,29 +173,6 @@ def begun(command, text, address):
     return end
 
 
-@pytest.fixture
-def home(tmp_path):
-    """A folder with a wallet."""
-    (tmp_path / "keys").mkdir(mode=0o700)
-    key = ROOT / "tests/vectors/keystore/eth-account-scrypt.json"
-    shutil.copy(key, tmp_path / "keys/wallet.json")
-    (tmp_path / "keys/wallet.json").chmod(0o600)
-    return tmp_path
-
-
-@contextlib.contextmanager
-def sandbox():
-    """A sandbox of its own process; gives its address and what counts there."""
-    with listening("sandbox", "--review", "500ms") as address, local_session() as session:
-        yield address, lambda: session.get(f"{address}/sandbox/counts").json()
-
-
-def proxy_of(upstream, home, port=0):
-    return started(
-        "serve", "--upstream", upstream, port=port, directory=home, password="correct horse"
-    )
-
-
 def each_is_done_once(counts):
     """One general job and one with a workflow."""
     for what in ("submissions", "accepted"):
@@ -97,23 +183,22 @@ def inject(upstream, **fault):
     assert local_session().post(f"{upstream}/sandbox/faults", json=fault).ok
 
 
-def test_the_loop_by_curl():
-    out = run(["sh", "-eu", "-c"], program("sh", "API="))
-    assert out.count('"status":"submitted"') == 4, out
-    assert out.count('"has_active_reservation":false') == 2, out
-    assert '"status":"published"' in out, out
+@EXAMPLES
+def test_an_example_does_a_job_of_each_type(command, home):
+    with serving("--sandbox") as address:
+        # What somebody may have tried first: the lines that the start prints.
+        for path in ("list", f"{FIRST_JOB}/reserve", f"{FIRST_JOB}/status"):
+            assert local_session().post(f"{address}/api/external/jobs/{path}").ok
+        out = begun(command, home, address)()
+    if command[-1] == "loop.sh":
+        assert out.count('"status":"submitted"') == 4, out
+        assert out.count('"has_active_reservation":false') == 2, out
+        assert '"status":"published"' in out, out
+    else:
+        assert out.count("-> approved") == 2, out
 
 
-@pytest.mark.parametrize(
-    ("language", "command"),
-    [("python", [sys.executable, "-c"]), ("js", ["node", "--input-type=module", "-e"])],
-)
-def test_the_loop_by_a_program(language, command):
-    out = run(command, program(language, "/list"))
-    assert out.count("-> approved") == 2, out
-
-
-@LOOPS
+@EXAMPLES
 @pytest.mark.parametrize(
     "fault",
     [
@@ -123,22 +208,20 @@ def test_the_loop_by_a_program(language, command):
     ],
     ids=lambda fault: fault["kind"],
 )
-def test_a_loop_in_trouble_does_each_job_once(command, language, marker, fault, home):
+def test_an_example_in_trouble_does_each_job_once(command, fault, home):
     with sandbox() as (upstream, counts), proxy_of(upstream, home) as (address, _):
         inject(upstream, **fault)
-        begun(command, program(language, marker), address)()
+        begun(command, home, address)()
         each_is_done_once(counts)
         assert counts()["faults"][fault["kind"]]
 
 
-@LOOPS
-def test_a_loop_whose_proxy_is_killed_in_the_middle_does_each_job_once(
-    command, language, marker, home
-):
+@EXAMPLES
+def test_an_example_whose_proxy_is_killed_in_the_middle_does_each_job_once(command, home):
     with sandbox() as (upstream, counts):
         inject(upstream, kind="slow", action="job_complete", times=1, delay="60s")
         with proxy_of(upstream, home) as (address, process):
-            end = begun(command, program(language, marker), address)
+            end = begun(command, home, address)
             while "slow" not in counts()["faults"]:
                 time.sleep(0.01)
             os.kill(process, signal.SIGKILL)

@@ -1,0 +1,48 @@
+// The job loop with `fetch` (Node 18 or later): a job of each type, from the list to the review.
+
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const API = "http://127.0.0.1:8402/api/external/jobs";
+const FLOW = { name: "Triage", description: "Sorts tickets", nodes: [{ id: "in" }, { id: "out" }],
+               edges: [{ source: "in", target: "out" }] };
+
+// Sends a call until it is answered. Every try has the same key, so that the proxy makes it once.
+async function call(path, body = {}, method = "POST") {
+  const request = { method, body: JSON.stringify(body), headers: { "Idempotency-Key": randomUUID() } };
+  let told;
+  for (const pause of [1, 1, 2, 4, 8, 16, 32, 0]) {
+    try {
+      const answer = await fetch(API + path, { ...request, signal: AbortSignal.timeout(90_000) });
+      if (answer.ok) return await answer.json();
+      told = `${answer.status} ${await answer.text()}`;
+      if (answer.status < 500 && !answer.headers.has("Retry-After")) break;
+    } catch (error) {
+      told = error;
+    }
+    await sleep(pause * 1000);
+  }
+  throw new Error(`${path}: ${told}`);
+}
+
+const { jobs } = await call("/list", { limit: 10 });
+for (const type of ["general", "workflow_creation"]) {
+  const job = jobs.find((job) => job.job_type === type);
+  if (!job) throw new Error(`no ${type} job is left`);
+  const path = "/" + job.job_id;
+  const { job: reserved } = await call(path + "/reserve");
+  console.log(reserved.job_instructions);
+  const proof = { proof_text: "Done: ticket #12345", reservation_id: reserved.reservation_id };
+  if (type === "workflow_creation") {
+    proof.workflow_id = (await call(path + "/workflow/create", FLOW)).workflow_id;
+    const workflow = `${path}/workflow/${proof.workflow_id}`;
+    await call(workflow, FLOW, "PUT");
+    await call(workflow + "/publish");
+  }
+  await call(path + "/complete", proof);
+  let status;
+  while (!["approved", "rejected"].includes(status = (await call(path + "/status")).submission.status)) {
+    await sleep(1000);
+  }
+  console.log(job.title, "->", status);
+}

@@ -125,7 +125,7 @@ const WORKFLOW: &[Field] = &[
 ];
 
 /// One upstream call: a row of [`ACTIONS`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// The name, which is also the `action` line of the signed message.
     pub name: &'static str,
@@ -136,7 +136,7 @@ pub struct Action {
     /// The path, here and upstream, with `{…}` for each id. The first id is that of the job, product or
     /// workflow that the call is about.
     pub path: &'static str,
-    /// The names of its query. What stands under others is not sent.
+    /// The names that its query may have.
     pub query: &'static [&'static str],
     /// The fields of its body that are known. Others are sent as well.
     pub body: &'static [Field],
@@ -166,6 +166,14 @@ impl Action {
     /// The names of the ids in the path, in order.
     pub fn id_names(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter_map(id_name)
+    }
+
+    /// Whether the row has every name of this query.
+    pub fn takes_query(&self, query: &str) -> bool {
+        query.split('&').all(|pair| {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            self.query.contains(&name)
+        })
     }
 
     /// The path with these ids in it, in order. A [`Slug`] needs no escaping.
@@ -226,7 +234,7 @@ pub enum Lookup {
 }
 
 /// What shows the upstream that a call may be made.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// Nothing: everyone may make it.
     None,
@@ -237,7 +245,7 @@ pub enum Proof {
 }
 
 /// What a signature covers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     /// What the signature binds besides wallet, session, request and payload.
     pub binds: Binds,
@@ -246,7 +254,7 @@ pub struct Signed {
 }
 
 /// The lines of the message that name the call.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binds {
     /// `action:` and `product:-`.
     Action,
@@ -257,7 +265,7 @@ pub enum Binds {
 }
 
 /// What the `payload` line is the hash of.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// The whole body.
     Body,
@@ -270,7 +278,7 @@ pub enum Payload {
 }
 
 /// A field of a body.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
     /// An integer, filled in when it is absent and hashed.
     Integer {

@@ -98,8 +98,12 @@ impl Call {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let mut body =
             if body.trim_ascii().is_empty() { Object::default() } else { Object::parse(body)? };
-        let wallet = body.field(WALLET).cloned();
-        body.retain(|name, _| !ENVELOPE.contains(&name));
+        let mut wallet = None;
+        // Elsewhere these names are fields like any other.
+        if action.proof != Proof::None {
+            wallet = body.field(WALLET).cloned();
+            body.retain(|name, _| !ENVELOPE.contains(&name));
+        }
         if let Proof::Signature(signed) = &action.proof {
             // Servers differ in whether they hash a top-level null; all agree when it is absent.
             body.retain(|_, value| value.as_str() != "null");
@@ -110,12 +114,10 @@ impl Call {
         Ok(Self { action, ids, query: None, body: Arc::new(body), wallet })
     }
 
-    /// The same with the part of a query that the upstream knows.
+    /// The same with a query that the row takes.
     #[must_use]
-    pub fn with_query(self, query: &str) -> Self {
-        let is_known = |pair: &&str| self.action.query.contains(&name_of(pair));
-        let known: Vec<_> = query.split('&').filter(is_known).collect();
-        Self { query: (!known.is_empty()).then(|| known.join("&")), ..self }
+    pub fn with_query(self, query: Option<&str>) -> Self {
+        Self { query: query.map(str::to_owned), ..self }
     }
 
     /// The row of the table.
@@ -133,7 +135,7 @@ impl Call {
         self.product().filter(|_| self.action.about == About::Job)
     }
 
-    /// The body without the envelope.
+    /// The body, of a call that needs a proof without the envelope.
     pub fn body(&self) -> &Object {
         &self.body
     }
@@ -213,11 +215,6 @@ pub(crate) fn other_wallet(json: &str, own: Address) -> Option<&str> {
     let digits = named.strip_prefix("0x").or_else(|| named.strip_prefix("0X")).unwrap_or(named);
     let is_own = || format!("0x{digits}").parse() == Ok(own);
     (!is_none && !is_own()).then_some(named)
-}
-
-/// The name of a pair of a query.
-fn name_of(pair: &str) -> &str {
-    pair.split_once('=').map_or(pair, |(name, _)| name)
 }
 
 fn parse_ids<'a>(

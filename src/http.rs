@@ -147,8 +147,8 @@ async fn call(
         given: parts.uri.path().to_owned(),
         source: InvalidValue::Slug,
     })?;
-    let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?
-        .with_query(parts.uri.query().unwrap_or_default());
+    let call =
+        Call::new(action, ids.iter().map(|(_, id)| id), &body)?.with_query(parts.uri.query());
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
     let result =
@@ -174,7 +174,7 @@ async fn admit(
 ) -> Result<Admitted, Problem> {
     let known = Instant::now();
     let client = auth::caller(surface, parts, Some((action, first_id))).await?;
-    let head = Head::of(parts)?;
+    let head = Head::of(action, parts)?;
     let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
     let product = first_id.and_then(|id| id.parse().ok());
     let Arrival { call_id, trail } = &head.arrival;

@@ -6,7 +6,7 @@ use super::{
     log::{self, Arrival},
     problem::Problem,
 };
-use crate::types::IdempotencyKey;
+use crate::{action::Action, types::IdempotencyKey};
 
 /// The header of the IETF's draft for requests that must have their effect once.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -18,9 +18,9 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn of(parts: &Parts) -> Result<Self, Problem> {
-        if parts.uri.query().is_some() {
-            return Err(Problem::query_not_taken());
+    pub(super) fn of(action: &Action, parts: &Parts) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| !action.takes_query(query)) {
+            return Err(Problem::query_not_taken(action));
         }
         check_coding(&parts.headers)?;
         Ok(Self { arrival: Arrival::of(&parts.extensions), key: key(&parts.headers)? })

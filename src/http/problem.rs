@@ -167,9 +167,16 @@ impl Problem {
         Self::new(Kind::ReloadRefused, format!("everything is as it was: {mistakes}"))
     }
 
-    pub(super) fn query_not_taken() -> Self {
-        let detail = "the calls take no query string; send the fields in a JSON body, as in \
-                      {\"limit\": 10}";
+    pub(super) fn query_not_taken(action: &Action) -> Self {
+        let detail = match action.query {
+            [] => format!(
+                "{action} takes no query string; send the fields in a JSON body, as in \
+                 {{\"limit\": 10}}"
+            ),
+            names => {
+                format!("the query of {action} may have no other names than {}", names.join(", "))
+            }
+        };
         Self::new(Kind::QueryNotTaken, detail)
     }
 

@@ -15,3 +15,4 @@ mod clients;
 mod connections;
 mod load;
 mod surface;
+mod table;

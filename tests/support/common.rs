@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use agentpmt_proxy::{
+    action::{ACTIONS, Action},
     config::{UpstreamConfig, UpstreamUrl},
     http::{self, Guard, Instance, Limits, Listener, Live, Workers},
     proxy::Proxy,
@@ -26,6 +27,7 @@ pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 
 /// What a test may choose about its proxy.
 pub(crate) struct Options {
+    pub(crate) actions: &'static [Action],
     pub(crate) upstream: UpstreamConfig,
     pub(crate) expose_workflow_token: bool,
     pub(crate) limits: Limits,
@@ -62,6 +64,7 @@ impl TestProxy {
         choose: impl FnOnce(&mut Options),
     ) -> Self {
         let mut options = Options {
+            actions: ACTIONS,
             upstream: upstream_config(upstream.port()),
             expose_workflow_token: false,
             limits: Limits::default(),
@@ -76,7 +79,7 @@ impl TestProxy {
         let store = Store::open(&database, &[signer.seal_key()]).unwrap();
         let upstream = Upstream::new(&options.upstream).unwrap();
         let proxy = Proxy::new(signer, upstream, store, options.expose_workflow_token);
-        let proxy = Arc::new(proxy);
+        let proxy = Arc::new(proxy.with_actions(options.actions));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let instance = instance(Live::new(None, options.guard, options.in_flight));

@@ -55,7 +55,7 @@ def node():
 
 
 def program():
-    run("cargo", "build", "--release", "--locked", cwd=paths.ROOT)
+    run("cargo", "build", "--release", "--features", "jemalloc", "--locked", cwd=paths.ROOT)
 
 
 def signature_bench():

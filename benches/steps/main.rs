@@ -1,7 +1,7 @@
 //! What each step of a call costs, and the whole.
 //!
-//! `cargo bench --bench steps` runs all, and tells what changed since the last time; with a word
-//! behind `--`, it runs those with that word in their names.
+//! `cargo bench --features jemalloc --bench steps` runs all, and tells what changed since the last
+//! time; with a word behind `--`, it runs those with that word in their names.
 
 #![allow(clippy::unwrap_used)]
 

@@ -12,6 +12,7 @@
 //! is over, without a restart. Reads go on meanwhile.
 
 mod boot;
+mod db;
 mod end;
 mod error;
 mod file;
@@ -70,13 +71,20 @@ use std::{
     },
 };
 
-use jiff::Timestamp;
-use rusqlite::Connection;
-
 pub(crate) use self::known::KNOWN;
 use self::{
-    answers::Before, boot::Clock, callers::Counted, held::Held, known::Known, losses::Losses,
-    refusals::Refusals, run::Run, seal::Seal, worker::Worker, writer::Writer,
+    answers::Before,
+    boot::Clock,
+    callers::Counted,
+    db::{Db, params},
+    held::Held,
+    known::Known,
+    losses::Losses,
+    refusals::Refusals,
+    run::Run,
+    seal::Seal,
+    worker::Worker,
+    writer::Writer,
 };
 pub use self::{
     answers::{Claim, Sending},
@@ -98,6 +106,7 @@ pub use self::{
     usable::check_usable,
 };
 use crate::types::SealKey;
+use jiff::Timestamp;
 
 /// The store. Clones share it.
 #[derive(Clone)]
@@ -132,15 +141,14 @@ impl Store {
     /// held was lost.
     pub fn open(path: &Path, keys: &[SealKey]) -> Result<Self, StoreError> {
         let failed = |fault| StoreError::new(path, fault);
-        let connection = file::open(path).map_err(failed)?;
+        let db = file::open(path).map_err(failed)?;
         let seal = Arc::new(Seal::new(keys));
-        head::check(path, &connection, &seal).map_err(failed)?;
-        let before = Before::read(&connection).map_err(failed)?;
-        let clock_ahead = follow_clock(&connection);
-        let (known, losses) = (Arc::<Known>::default(), Arc::<Losses>::default());
+        head::check(path, &db, &seal).map_err(failed)?;
+        let before = Before::read(&db).map_err(failed)?;
+        let clock_ahead = follow_clock(&db);
+        let (known, losses) = (Arc::new(Known::new(path)), Arc::<Losses>::default());
         let run = Arc::new(Run::new(file::folder(path)));
-        let writer =
-            Writer::new(path, connection, seal.clone(), known.clone(), &run).map_err(failed)?;
+        let writer = Writer::new(path, db, seal.clone(), known.clone(), &run).map_err(failed)?;
         let worker = Worker::start(writer, losses.clone());
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
@@ -195,7 +203,7 @@ impl Store {
         if clock.is_at(self.0.clock_ahead.load(Relaxed)) {
             return;
         }
-        match self.write(move |transaction| clock.follow(transaction)).await {
+        match self.write(move |db| clock.follow(db)).await {
             Ok(()) => self.0.clock_ahead.store(clock.ahead, Relaxed),
             Err(error) => {
                 tracing::warn!(%error, "the clock was set, and reservations do not follow it")
@@ -208,17 +216,13 @@ impl Store {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        let now = Timestamp::now().as_millisecond();
-        self.write(move |transaction| {
-            transaction.prepare_cached("UPDATE probe SET at = ?1")?.execute([now])?;
-            Ok(())
-        })
-        .await
+        let now = Timestamp::now();
+        self.write(move |db| db.execute("UPDATE probe SET at = ?1", params![now]).map(drop)).await
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         // In a box, here and below, so that a call keeps no room for what it may never do.
         let written = Box::pin(self.0.worker.write(work)).await;
@@ -227,7 +231,7 @@ impl Store {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        read: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let read = Box::pin(self.0.worker.read(read)).await;
         read.map_err(|fault| StoreError::new(&self.0.path, fault))
@@ -236,9 +240,9 @@ impl Store {
 
 /// Has the ends of what is held follow the clock as the file is opened. If that cannot be written now, the
 /// next change of what is held does it.
-fn follow_clock(connection: &Connection) -> i64 {
+fn follow_clock(db: &Db) -> i64 {
     let Some(clock) = Clock::now() else { return 0 };
-    if let Err(fault) = clock.follow_at_start(connection) {
+    if let Err(fault) = clock.follow_at_start(db) {
         tracing::warn!(%fault, "whether the clock was set is not on record");
     }
     clock.ahead

@@ -58,7 +58,7 @@ impl Client {
 
 impl Revoke {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        let mut clients = Clients::open(&config.database())?;
+        let clients = Clients::open(&config.database())?;
         clients.revoke(&self.name, Timestamp::now())?;
         tell(&format!("{} is revoked: its next call is refused.\n", self.name));
         tell_if_unused(&clients, config)
@@ -67,7 +67,7 @@ impl Revoke {
 
 impl Remove {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        let mut clients = Clients::open(&config.database())?;
+        let clients = Clients::open(&config.database())?;
         let last = clients.remove(&self.name)?;
         tell(&format!("{} is removed.\n", self.name));
         if last {

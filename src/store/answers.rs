@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::{
     Inner, Reservation, Store, StoreError,
     callers::access_ended,
+    db::Db,
     error::Fault,
     held::{CallKey, Holder},
     seal::Place,
@@ -229,7 +230,7 @@ impl Store {
         &self,
         client: &str,
         key: &str,
-        change: impl FnOnce(&Inner, &Connection, &CallKey) -> Result<(), Fault> + Send + 'static,
+        change: impl FnOnce(&Inner, &Db, &CallKey) -> Result<(), Fault> + Send + 'static,
     ) -> Result<(), StoreError> {
         let call = CallKey { client: client.to_owned(), key: key.to_owned() };
         let holder = self.0.held.holder_of(&call);
@@ -255,7 +256,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
+    pub(super) fn read(connection: &Db) -> Result<Self, Fault> {
         let newest =
             connection.query_row("SELECT max(claimed) FROM answers", [], |row| row.get(0))?;
         Ok(Self { newest, opened: Instant::now() })
@@ -291,7 +292,7 @@ struct Found {
 }
 
 impl Attempt {
-    fn claim(self, inner: &Inner, transaction: &Connection) -> Result<Claim, Fault> {
+    fn claim(self, inner: &Inner, transaction: &Db) -> Result<Claim, Fault> {
         if access_ended(transaction, &self.call.client, self.added, self.now)? {
             return Err(Fault::AccessEnded);
         }
@@ -329,7 +330,7 @@ impl Attempt {
         }
     }
 
-    fn find(&self, inner: &Inner, transaction: &Connection) -> Result<Option<Found>, Fault> {
+    fn find(&self, inner: &Inner, transaction: &Db) -> Result<Option<Found>, Fault> {
         let sql = "SELECT fingerprint, run, quiet, answer FROM answers
                    WHERE client = ?1 AND key = ?2 AND claimed > ?3";
         let found = transaction
@@ -358,12 +359,7 @@ impl Attempt {
     }
 
     /// Makes the call this holder's. One that is taken over is as old as it was.
-    fn mark(
-        &self,
-        inner: &Inner,
-        transaction: &Connection,
-        fingerprint: &[u8],
-    ) -> Result<(), Fault> {
+    fn mark(&self, inner: &Inner, transaction: &Db, fingerprint: &[u8]) -> Result<(), Fault> {
         let Self { call, now, .. } = self;
         let sql = "INSERT INTO answers (client, key, fingerprint, run, claimed)
                    VALUES (?1, ?2, ?3, ?4, ?5)
@@ -393,7 +389,7 @@ fn interrupted(quiet: i64, has_died: bool, is_other: bool) -> Result<Claim, Faul
 /// take longer stays.
 pub(super) fn mark_sent(
     inner: &Inner,
-    transaction: &Connection,
+    transaction: &Db,
     call: &CallKey,
     quiet: Timestamp,
 ) -> Result<(), Fault> {
@@ -416,7 +412,7 @@ fn place(call: &CallKey) -> Place<'_> {
     Place { what: ANSWER, row: [&call.client, &call.key] }
 }
 
-fn purge(transaction: &Connection, oldest: i64) -> Result<(), Fault> {
+fn purge(transaction: &Db, oldest: i64) -> Result<(), Fault> {
     let sql = "DELETE FROM answers WHERE rowid IN
                    (SELECT rowid FROM answers WHERE claimed <= ?1 ORDER BY claimed LIMIT ?2)";
     transaction.prepare_cached(sql)?.execute(params![oldest, PURGED])?;

@@ -8,10 +8,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
     audit::{Journal, VerifyError},
+    db::{Db, params},
     deed::{Deed, user},
     end::End,
     error::{Fault, StoreError},
@@ -74,32 +74,29 @@ pub fn archive(
     }
     let file = file.into_inner().map_err(|failed| Fault::io("write it")(failed.into_error()));
     file.and_then(|file| new_file::name(file, archive)).map_err(of_archive)?;
-    let mut connection = file::open(path).map_err(of_database)?;
-    remove(&mut connection, begin, end).map_err(of_database)?;
+    let db = file::open(path).map_err(of_database)?;
+    remove(&db, begin, end).map_err(of_database)?;
     Ok(Some(Exported { records: end.seq - begin.seq, last: end.seq, hash: end.hash }))
 }
 
 /// Removes the records after `begin` up to `end`, and has the journal begin after them.
-fn remove(connection: &mut Connection, mut begin: End, end: End) -> Result<(), Fault> {
+fn remove(db: &Db, mut begin: End, end: End) -> Result<(), Fault> {
     let mut deed = Some(Deed::JournalArchive(end.seq));
     while begin.seq < end.seq {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if End::before(&transaction)? != begin {
-            return Err(Fault::Overtaken);
-        }
-        if let Some(deed) = deed.take() {
-            Chain::read(&transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))?;
-        }
-        let seq = end.seq.min(begin.seq + BATCH);
-        let hash = transaction
-            .prepare_cached("SELECT hash FROM journal WHERE seq = ?1")?
-            .query_row([seq], |row| row.get(0))?;
-        begin = End { seq, hash };
-        transaction.prepare_cached("DELETE FROM journal WHERE seq <= ?1")?.execute([seq])?;
-        transaction
-            .prepare_cached("UPDATE archived SET seq = ?1, hash = ?2")?
-            .execute(params![seq, hash])?;
-        transaction.commit()?;
+        begin = db.transaction(|db| {
+            if End::before(db)? != begin {
+                return Err(Fault::Overtaken);
+            }
+            if let Some(deed) = deed.take() {
+                Chain::read(db)?.append(Draft::admin(deed, &user(), Timestamp::now()))?;
+            }
+            let seq = end.seq.min(begin.seq + BATCH);
+            let sql = "SELECT hash FROM journal WHERE seq = ?1";
+            let hash = db.one(sql, params![seq], |row| row.hash(0))?;
+            db.execute("DELETE FROM journal WHERE seq <= ?1", params![seq])?;
+            db.execute("UPDATE archived SET seq = ?1, hash = ?2", params![seq, &hash])?;
+            Ok(End { seq, hash })
+        })?;
         thread::sleep(PAUSE);
     }
     Ok(())

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row, params};
-
 use super::{
+    db::{Db, Param, Row, params},
     end::{End, START},
     error::{Fault, StoreError},
     file,
     head::{self, Head},
     record::{Record, chained},
+    schema::has_table,
 };
 
 /// The journal of a database, opened to be read.
@@ -24,7 +24,7 @@ use super::{
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    connection: Connection,
+    db: Db,
 }
 
 /// A journal that holds.
@@ -89,8 +89,8 @@ impl Journal {
     /// # Errors
     /// There is no database, it cannot be read, or a newer version has written it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
-        Ok(Self { path: path.to_owned(), connection })
+        let db = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
+        Ok(Self { path: path.to_owned(), db })
     }
 
     /// The last `count` records, in order.
@@ -108,7 +108,7 @@ impl Journal {
     /// # Errors
     /// They cannot be read.
     pub fn before(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
-        self.page("seq < ?1 ORDER BY seq DESC", at_most(seq), count)
+        self.page("seq < ?1 ORDER BY seq DESC", seq.into(), count)
     }
 
     /// The records after the one with this number, at most `count`, in order.
@@ -116,17 +116,13 @@ impl Journal {
     /// # Errors
     /// They cannot be read.
     pub fn after(&self, seq: u64, count: u32) -> Result<Vec<Record>, StoreError> {
-        self.page("seq > ?1 ORDER BY seq", at_most(seq), count)
+        self.page("seq > ?1 ORDER BY seq", seq.into(), count)
     }
 
-    fn page(&self, which: &str, seq: i64, count: u32) -> Result<Vec<Record>, StoreError> {
-        let read = || -> Result<Vec<Record>, Fault> {
-            let sql = format!("SELECT seq, record, hash FROM journal WHERE {which} LIMIT ?2");
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let rows = statement.query_and_then(params![seq, count], record)?;
-            rows.collect()
-        };
-        read().map_err(|fault| self.failed(fault))
+    fn page(&self, which: &str, seq: Param<'_>, count: u32) -> Result<Vec<Record>, StoreError> {
+        let sql = format!("SELECT seq, record, hash FROM journal WHERE {which} LIMIT ?2");
+        let records = self.db.rows(&sql, params![seq, count], record);
+        records.map_err(|fault| self.failed(fault))
     }
 
     /// Gives every record to `each`, in order, one at a time, until it fails. Records that are
@@ -141,7 +137,7 @@ impl Journal {
     ) -> Result<(), E> {
         let (begin, last) = (self.begin()?, self.last()?);
         // A record that was put before all others is to be found, too.
-        let mut page = self.page("seq > ?1 ORDER BY seq", i64::MIN, Self::PAGE)?;
+        let mut page = self.page("seq > ?1 ORDER BY seq", i64::MIN.into(), Self::PAGE)?;
         while let Some(seq) = page.last().map(|record| record.seq) {
             for record in page {
                 if record.seq <= last {
@@ -169,9 +165,9 @@ impl Journal {
     /// Where the chain ended before the first record.
     pub(super) fn begin(&self) -> Result<End, StoreError> {
         // An earlier version has no archives.
-        let begin = match self.connection.table_exists(None, "archived") {
+        let begin = match has_table(&self.db, "archived") {
             Ok(false) => Ok(End { seq: 0, hash: START }),
-            _ => End::before(&self.connection),
+            _ => End::before(&self.db),
         };
         begin.map_err(|fault| self.failed(fault))
     }
@@ -186,7 +182,7 @@ impl Journal {
     /// # Errors
     /// It is not there, or it cannot be read.
     pub fn check_end(&self) -> Result<(), StoreError> {
-        let required = head::require(&self.path, &self.connection);
+        let required = head::require(&self.path, &self.db);
         required.map(drop).map_err(|fault| self.failed(fault))
     }
 
@@ -196,8 +192,8 @@ impl Journal {
     /// It cannot be read.
     pub fn holds(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE hash = ?1)";
-        let held = self.connection.query_row(sql, [hash], |row| row.get(0));
-        Ok(*hash == self.begin()?.hash || held.map_err(|error| self.failed(error.into()))?)
+        let held = self.db.one(sql, params![hash], |row| row.flag(0));
+        Ok(*hash == self.begin()?.hash || held.map_err(|fault| self.failed(fault))?)
     }
 
     /// Reads the whole journal and checks the chain and that its end is there, with no more than one
@@ -226,7 +222,7 @@ impl Journal {
             Ok::<_, VerifyError>(())
         })?;
         if let Some(Head { end, .. }) = head
-            && !end.is_in(&self.connection).map_err(|fault| self.failed(fault))?
+            && !end.is_in(&self.db).map_err(|fault| self.failed(fault))?
         {
             return Err(Broken { seq: end.seq, why: Breach::Gone }.into());
         }
@@ -253,17 +249,11 @@ impl End {
     }
 }
 
-/// As large as a number of the database can be.
-fn at_most(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
-}
-
 fn record(row: &Row<'_>) -> Result<Record, Fault> {
-    let hash: Vec<u8> = row.get(2)?;
     // A hash of another length, or a negative number, was altered; it need only be a wrong one.
-    let hash = hash.try_into().unwrap_or(START);
-    let seq = u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
-    Ok(Record { seq, text: row.get(1)?, hash })
+    let hash = row.blob(2)?.try_into().unwrap_or(START);
+    let seq = u64::try_from(row.int::<i64>(0)?).unwrap_or(0);
+    Ok(Record { seq, text: row.text(1)?.to_owned(), hash })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    db::params,
     error::{Fault, StoreError},
     file, new_file,
 };
@@ -15,11 +16,10 @@ use super::{
 pub fn backup(path: &Path, copy: &Path) -> Result<(), StoreError> {
     let of_copy = |fault: Fault| StoreError::new(copy, fault.of_copy());
     let file = new_file::make(copy).map_err(of_copy)?;
-    let connection = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
+    let db = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
     let write = || -> Result<(), Fault> {
         let name = file.path().to_str().ok_or(Fault::PathNotUtf8)?;
-        connection.execute("VACUUM INTO ?1", [name])?;
-        Ok(())
+        db.execute("VACUUM INTO ?1", params![name]).map(drop)
     };
     write().and_then(|()| new_file::name(file, copy)).map_err(of_copy)
 }

@@ -3,11 +3,12 @@
 #[cfg(target_os = "linux")]
 use std::{fs, sync::OnceLock};
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-
-use super::error::Fault;
+use super::{
+    db::{Db, params},
+    error::Fault,
+};
 use crate::clock;
+use jiff::Timestamp;
 
 /// The least change of the clock that moves ends, in milliseconds.
 const NOTICED: u64 = 2_000;
@@ -37,8 +38,8 @@ impl Clock {
 
     /// Moves the ends that were written since the machine started by as much as the clock was set since.
     /// Older rows stay, since nobody knows how the clock stood when they were written.
-    pub(super) fn follow(&self, transaction: &Connection) -> Result<(), Fault> {
-        let before = self.before(transaction)?;
+    pub(super) fn follow(&self, db: &Db) -> Result<(), Fault> {
+        let before = self.before(db)?;
         if before.is_some_and(|before| self.is_at(before)) {
             return Ok(());
         }
@@ -47,34 +48,30 @@ impl Clock {
             "UPDATE reservations SET ends = ends + ?1 WHERE boot = ?2",
             "UPDATE pending_reservations SET ends = ends + ?1 WHERE boot = ?2",
         ] {
-            transaction.prepare_cached(sql)?.execute(params![moved, self.boot])?;
+            db.execute(sql, params![moved, self.boot])?;
         }
-        let sql = "INSERT OR REPLACE INTO clock (one, boot, ahead) VALUES (1, ?1, ?2)";
-        transaction.prepare_cached(sql)?.execute(params![self.boot, self.ahead])?;
-        Ok(())
+        let sql = "INSERT INTO clock (one, boot, ahead) VALUES (1, ?1, ?2)
+                   ON CONFLICT (one) DO UPDATE SET boot = excluded.boot, ahead = excluded.ahead";
+        db.execute(sql, params![self.boot, self.ahead]).map(drop)
     }
 
     /// The same for a database as it is opened.
-    pub(super) fn follow_at_start(&self, connection: &Connection) -> Result<(), Fault> {
-        if self.before(connection)?.is_some_and(|before| self.is_at(before)) {
+    pub(super) fn follow_at_start(&self, db: &Db) -> Result<(), Fault> {
+        if self.before(db)?.is_some_and(|before| self.is_at(before)) {
             return Ok(());
         }
-        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        self.follow(&transaction)?;
-        Ok(transaction.commit()?)
+        db.transaction(|db| self.follow(db))
     }
 
     /// How far ahead it was since the machine started, when the ends last followed it.
-    fn before(&self, connection: &Connection) -> Result<Option<i64>, Fault> {
-        let sql = "SELECT ahead FROM clock WHERE boot = ?1";
-        let mut statement = connection.prepare_cached(sql)?;
-        Ok(statement.query_row([self.boot], |row| row.get(0)).optional()?)
+    fn before(&self, db: &Db) -> Result<Option<i64>, Fault> {
+        db.row("SELECT ahead FROM clock WHERE boot = ?1", params![self.boot], |row| row.int(0))
     }
 }
 
 /// Has the ends of what is held follow the clock, before more is written by it.
-pub(super) fn follow(transaction: &Connection) -> Result<(), Fault> {
-    Clock::now().map_or(Ok(()), |clock| clock.follow(transaction))
+pub(super) fn follow(db: &Db) -> Result<(), Fault> {
+    Clock::now().map_or(Ok(()), |clock| clock.follow(db))
 }
 
 /// The start of the machine, for the rows that are written since. Where a container has a time of its
@@ -106,33 +103,31 @@ mod tests {
     const DAY: i64 = 24 * 60 * 60 * 1000;
 
     /// The ends of what was written since this start, and of all else.
-    fn ends(connection: &Connection) -> [Vec<i64>; 2] {
+    fn ends(db: &Db) -> [Vec<i64>; 2] {
         let ends = |of: &str| {
             let sql = format!(
                 "SELECT ends FROM reservations WHERE {of}
                  UNION ALL SELECT ends FROM pending_reservations WHERE {of}"
             );
-            let mut statement = connection.prepare(&sql).unwrap();
-            let rows = statement.query_map([], |row| row.get(0)).unwrap();
-            rows.map(Result::unwrap).collect()
+            db.rows(&sql, &[], |row| row.int(0)).unwrap()
         };
         ["boot = 'here'", "boot IS NOT 'here'"].map(ends)
     }
 
     #[test]
     fn what_is_held_since_the_start_of_the_machine_follows_its_clock() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, MIGRATIONS).unwrap();
+        let db = Db::in_memory();
+        migrate(&db, MIGRATIONS).unwrap();
         let rows = "
             INSERT INTO reservations (wallet, job, client, ends, boot) VALUES
                 ('w', 'here', 'ci', 100, 'here'), ('w', 'before', 'ci', 100, 'before'),
                 ('w', 'unknown', 'ci', 100, NULL);
             INSERT INTO pending_reservations (wallet, job, client, ends, boot) VALUES
                 ('w', 'here', 'ci', 100, 'here'), ('w', 'before', 'ci', 100, 'before');";
-        connection.execute_batch(rows).unwrap();
+        db.run(rows).unwrap();
         let follow = |boot, ahead| {
-            Clock { boot, ahead }.follow(&connection).unwrap();
-            ends(&connection)
+            Clock { boot, ahead }.follow(&db).unwrap();
+            ends(&db)
         };
         let unmoved = [vec![100; 2], vec![100; 3]];
         // Set for the first time, not at all, by very little, two days ahead, and back.

@@ -7,10 +7,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::{
     Store, StoreError,
+    db::Db,
     error::Fault,
     known::{KnownClient, Recalled},
     schema::has_clients,
@@ -141,7 +142,7 @@ impl Store {
     /// It waits for nothing: when there is much to do, the next call will do.
     async fn note_use(&self, known: Arc<KnownClient>, now: Timestamp) {
         let name = known.client.name.clone();
-        let note = move |transaction: &Connection| {
+        let note = move |transaction: &Db| {
             transaction
                 .prepare_cached("UPDATE clients SET last_used = ?2 WHERE name = ?1")?
                 .execute(params![name.as_str(), now.as_millisecond()])?;
@@ -158,7 +159,7 @@ impl Store {
 
 /// A client that was removed meanwhile has no row, and its call was allowed before.
 fn admit(
-    transaction: &Connection,
+    transaction: &Db,
     name: &ClientName,
     rate: Rate,
     now: Timestamp,
@@ -174,7 +175,7 @@ fn admit(
     }
 }
 
-fn last_arrival(connection: &Connection, name: &ClientName) -> Result<Option<i64>, Fault> {
+fn last_arrival(connection: &Db, name: &ClientName) -> Result<Option<i64>, Fault> {
     let last: Option<Option<i64>> = connection
         .prepare_cached("SELECT arrival FROM clients WHERE name = ?1")?
         .query_row([name.as_str()], |row| row.get(0))
@@ -186,7 +187,7 @@ fn last_arrival(connection: &Connection, name: &ClientName) -> Result<Option<i64
 /// another client), or it has expired. The client `local`, which stands for callers before any client
 /// is added, has no access once there is a client.
 pub(super) fn access_ended(
-    connection: &Connection,
+    connection: &Db,
     client: &str,
     added: Option<Timestamp>,
     now: Timestamp,

@@ -2,62 +2,58 @@
 
 use std::str::FromStr;
 
-use jiff::Timestamp;
-use rusqlite::{Row, types::Value};
-
-use super::error::Fault;
+use super::{
+    db::{Param, Row},
+    error::Fault,
+};
 use crate::{
     policy::Client,
     types::{CertificateHash, Credential, TokenHash},
 };
 
-/// Reads a client of a row with all columns.
+/// The columns of a client, in the order in which they are read here.
+pub(super) const COLUMNS: &str =
+    "name, allow, wallet, rate, max_reservations, admin, expires, created,
+    token_hash, certificate, uid, revoked, last_used";
+
+/// The columns that follow those that are read here.
+pub(super) const REVOKED: usize = 11;
+pub(super) const LAST_USED: usize = 12;
+
+/// Reads a client.
 pub(super) fn client(row: &Row<'_>) -> Result<Client, Fault> {
     Ok(Client {
-        name: required(row, "name")?,
-        allow: required(row, "allow")?,
-        wallet: parsed(row, "wallet")?,
-        rate: parsed(row, "rate")?,
-        max_reservations: row.get("max_reservations")?,
-        admin: row.get("admin")?,
-        expires: time(row, "expires")?,
-        added: Some(time(row, "created")?.ok_or(Fault::Malformed("created"))?),
+        name: parsed(row.text(0)?, "name")?,
+        allow: parsed(row.text(1)?, "allow")?,
+        wallet: row.opt_text(2)?.map(|text| parsed(text, "wallet")).transpose()?,
+        rate: row.opt_text(3)?.map(|text| parsed(text, "rate")).transpose()?,
+        max_reservations: row.opt_int(4)?,
+        admin: row.flag(5)?,
+        expires: row.opt_time(6)?,
+        added: Some(row.time(7)?),
     })
 }
 
 /// Reads what a client is known by; a revoked one by nothing.
 pub(super) fn credential(row: &Row<'_>) -> Result<Option<Credential>, Fault> {
-    if let Some(hash) = row.get("token_hash")? {
+    if let Some(hash) = row.opt_hash(8)? {
         return Ok(Some(Credential::Token(TokenHash::new(hash))));
     }
-    if let Some(hash) = row.get("certificate")? {
+    if let Some(hash) = row.opt_hash(9)? {
         return Ok(Some(Credential::Certificate(CertificateHash::new(hash))));
     }
-    Ok(row.get::<_, Option<u32>>("uid")?.map(Credential::Uid))
+    Ok(row.opt_int(10)?.map(Credential::Uid))
 }
 
 /// The column in which a credential stands, and how it stands there.
-pub(super) fn stored(credential: &Credential) -> (&'static str, Value) {
+pub(super) fn stored(credential: &Credential) -> (&'static str, Param<'_>) {
     match credential {
-        Credential::Token(hash) => ("token_hash", Value::Blob(hash.as_bytes().into())),
-        Credential::Certificate(hash) => ("certificate", Value::Blob(hash.as_bytes().into())),
-        Credential::Uid(uid) => ("uid", Value::Integer((*uid).into())),
+        Credential::Token(hash) => ("token_hash", hash.as_bytes().into()),
+        Credential::Certificate(hash) => ("certificate", hash.as_bytes().into()),
+        Credential::Uid(uid) => ("uid", (*uid).into()),
     }
 }
 
-/// Reads a time of a column, which holds milliseconds.
-pub(super) fn time(row: &Row<'_>, column: &'static str) -> Result<Option<Timestamp>, Fault> {
-    let milliseconds: Option<i64> = row.get(column)?;
-    let time = milliseconds.map(Timestamp::from_millisecond).transpose();
-    time.map_err(|_| Fault::Malformed(column))
-}
-
-fn required<T: FromStr>(row: &Row<'_>, column: &'static str) -> Result<T, Fault> {
-    parsed(row, column)?.ok_or(Fault::Malformed(column))
-}
-
-fn parsed<T: FromStr>(row: &Row<'_>, column: &'static str) -> Result<Option<T>, Fault> {
-    let text: Option<String> = row.get(column)?;
-    let value = text.map(|text| text.parse()).transpose();
-    value.map_err(|_| Fault::Malformed(column))
+fn parsed<T: FromStr>(text: &str, column: &'static str) -> Result<T, Fault> {
+    text.parse().map_err(|_| Fault::Malformed(column))
 }

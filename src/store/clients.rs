@@ -6,10 +6,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::{
     client_row,
+    db::{Db, Row, params},
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Clients {
     path: PathBuf,
-    connection: Connection,
+    db: Db,
 }
 
 /// A client as it was added.
@@ -88,8 +88,8 @@ impl Clients {
     /// # Errors
     /// As of [`Store::open`](super::Store::open).
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        let connection = file::open(path).map_err(|fault| StoreError::new(path, fault))?;
-        Ok(Self { path: path.to_owned(), connection })
+        let db = file::open(path).map_err(|fault| StoreError::new(path, fault))?;
+        Ok(Self { path: path.to_owned(), db })
     }
 
     /// Opens the clients of the database at `path`, which must be there.
@@ -108,26 +108,26 @@ impl Clients {
     /// # Errors
     /// See [`ClientsError`].
     pub fn add(
-        &mut self,
+        &self,
         client: &Client,
         credential: &Credential,
         now: Timestamp,
     ) -> Result<bool, ClientsError> {
-        self.write(|transaction| {
+        self.write(|db| {
             let name = || client.name.clone();
             if client.name.is_local() {
                 return Err(ClientsError::Reserved(name()).into());
             }
-            if is_active(transaction, &client.name)? == Some(true) {
+            if is_active(db, &client.name)? == Some(true) {
                 return Err(ClientsError::Exists(name()).into());
             }
-            if let Some(other) = known_by(transaction, credential)? {
+            if let Some(other) = known_by(db, credential)? {
                 return Err(ClientsError::Taken(other).into());
             }
-            let first = !has_clients(transaction)?;
-            delete(transaction, &client.name)?;
-            insert(transaction, client, credential, now)?;
-            append_deed(transaction, Deed::ClientAdd(&client.name))?;
+            let first = !has_clients(db)?;
+            delete(db, &client.name)?;
+            insert(db, client, credential, now)?;
+            append_deed(db, Deed::ClientAdd(&client.name))?;
             Ok(first)
         })
     }
@@ -137,12 +137,8 @@ impl Clients {
     /// # Errors
     /// They cannot be read.
     pub fn list(&self) -> Result<Vec<ClientRecord>, StoreError> {
-        let read = || -> Result<Vec<_>, Fault> {
-            let mut statement = self.connection.prepare("SELECT * FROM clients ORDER BY name")?;
-            let rows = statement.query_and_then([], record)?;
-            rows.collect()
-        };
-        read().map_err(|fault| StoreError::new(&self.path, fault))
+        let sql = format!("SELECT {} FROM clients ORDER BY name", client_row::COLUMNS);
+        self.db.rows(&sql, &[], record).map_err(|fault| StoreError::new(&self.path, fault))
     }
 
     /// Lets a client do nothing any more, from its next call on. Its name stays on the list. Nothing
@@ -150,12 +146,12 @@ impl Clients {
     ///
     /// # Errors
     /// There is no such client, or it could not be written.
-    pub fn revoke(&mut self, name: &ClientName, now: Timestamp) -> Result<(), ClientsError> {
-        self.write(|transaction| match is_active(transaction, name)? {
+    pub fn revoke(&self, name: &ClientName, now: Timestamp) -> Result<(), ClientsError> {
+        self.write(|db| match is_active(db, name)? {
             None => Err(ClientsError::Unknown(name.clone()).into()),
             Some(true) => {
-                revoke(transaction, name, now)?;
-                Ok(append_deed(transaction, Deed::ClientRevoke(name))?)
+                revoke(db, name, now)?;
+                Ok(append_deed(db, Deed::ClientRevoke(name))?)
             }
             Some(false) => Ok(()),
         })
@@ -166,15 +162,15 @@ impl Clients {
     ///
     /// # Errors
     /// There is no such client, it is not revoked, or it could not be written.
-    pub fn remove(&mut self, name: &ClientName) -> Result<bool, ClientsError> {
+    pub fn remove(&self, name: &ClientName) -> Result<bool, ClientsError> {
         let path = self.path.clone();
-        self.write(|transaction| match is_active(transaction, name)? {
+        self.write(|db| match is_active(db, name)? {
             None => Err(ClientsError::Unknown(name.clone()).into()),
             Some(true) => Err(ClientsError::Active(name.clone()).into()),
             Some(false) => {
-                delete(transaction, name)?;
-                append_deed(transaction, Deed::ClientRemove(name))?;
-                let last = !has_clients(transaction)?;
+                delete(db, name)?;
+                append_deed(db, Deed::ClientRemove(name))?;
+                let last = !has_clients(db)?;
                 if last {
                     // If the client stays, the next start puts it back.
                     marker::clear(&path).map_err(Fault::io("take its mark away"))?;
@@ -194,23 +190,13 @@ impl Clients {
     }
 
     /// Does all of the work or nothing of it. When this returns, nobody acts on what was before.
-    fn write<T>(
-        &mut self,
-        work: impl FnOnce(&Connection) -> Result<T, Stop>,
-    ) -> Result<T, ClientsError> {
-        let connection = &mut self.connection;
-        let done = (|| {
-            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-            let transaction = begun.map_err(Fault::from)?;
-            let value = work(&transaction)?;
-            transaction.commit().map_err(Fault::from)?;
-            Ok(value)
-        })();
+    fn write<T>(&self, work: impl FnOnce(&Db) -> Result<T, Stop>) -> Result<T, ClientsError> {
+        let done = self.db.transaction(work);
         if done.is_ok() {
             // Whoever opens the database next tries that again, and tells if it fails.
-            let _ = file::mark(&self.path, connection);
+            let _ = file::mark(&self.path, &self.db);
             // Without it, the change stands in the log, which has to be copied as well.
-            let _ = file::checkpoint(connection);
+            let _ = file::checkpoint(&self.db);
             // A call that read what was before may find it that long, go on with it, and wait for room
             // in the journal's queue.
             thread::sleep(LEASE + KNOWN + PATIENCE);
@@ -241,78 +227,65 @@ impl From<Fault> for Stop {
 }
 
 /// Whether a client is not revoked; `None` if there is no such client.
-fn is_active(transaction: &Connection, name: &ClientName) -> Result<Option<bool>, Fault> {
+fn is_active(db: &Db, name: &ClientName) -> Result<Option<bool>, Fault> {
     let sql = "SELECT revoked IS NULL FROM clients WHERE name = ?1";
-    let mut statement = transaction.prepare(sql)?;
-    Ok(statement.query_row([name.as_str()], |row| row.get(0)).optional()?)
+    db.row(sql, params![name.as_str()], |row| row.flag(0))
 }
 
 /// The client that has a credential.
-fn known_by(
-    transaction: &Connection,
-    credential: &Credential,
-) -> Result<Option<ClientName>, Fault> {
+fn known_by(db: &Db, credential: &Credential) -> Result<Option<ClientName>, Fault> {
     let (column, value) = client_row::stored(credential);
-    let mut statement =
-        transaction.prepare(&format!("SELECT * FROM clients WHERE {column} = ?1"))?;
-    let mut rows = statement.query_and_then([value], client_row::client)?;
-    Ok(rows.next().transpose()?.map(|client| client.name))
+    let sql = format!("SELECT {} FROM clients WHERE {column} = ?1", client_row::COLUMNS);
+    Ok(db.row(&sql, params![value], client_row::client)?.map(|client| client.name))
 }
 
-fn insert(
-    transaction: &Connection,
-    client: &Client,
-    credential: &Credential,
-    now: Timestamp,
-) -> Result<(), Fault> {
+fn insert(db: &Db, client: &Client, credential: &Credential, now: Timestamp) -> Result<(), Fault> {
     let (column, value) = client_row::stored(credential);
     let sql = format!(
         "INSERT INTO clients
          (name, allow, wallet, rate, max_reservations, admin, expires, created, {column})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
     );
-    transaction.execute(
-        &sql,
-        params![
-            client.name.as_str(),
-            client.allow.to_string(),
-            client.wallet.map(|wallet| wallet.to_string()),
-            client.rate.map(|rate| rate.to_string()),
-            client.max_reservations,
-            client.admin,
-            client.expires.map(Timestamp::as_millisecond),
-            now.as_millisecond(),
-            value,
-        ],
-    )?;
-    Ok(())
+    let (allow, wallet) =
+        (client.allow.to_string(), client.wallet.map(|wallet| wallet.to_string()));
+    let rate = client.rate.map(|rate| rate.to_string());
+    let row = params![
+        client.name.as_str(),
+        &allow,
+        wallet.as_deref(),
+        rate.as_deref(),
+        client.max_reservations,
+        client.admin,
+        client.expires,
+        now,
+        value,
+    ];
+    db.execute(&sql, row).map(drop)
 }
 
 /// What it was known by is forgotten, so that another client may be known by it.
-fn revoke(transaction: &Connection, name: &ClientName, now: Timestamp) -> Result<(), Fault> {
+fn revoke(db: &Db, name: &ClientName, now: Timestamp) -> Result<(), Fault> {
     let sql = "UPDATE clients
                SET revoked = ?2, token_hash = NULL, certificate = NULL, uid = NULL
                WHERE name = ?1";
-    transaction.execute(sql, params![name.as_str(), now.as_millisecond()])?;
-    Ok(())
+    db.execute(sql, params![name.as_str(), now]).map(drop)
 }
 
-fn delete(transaction: &Connection, name: &ClientName) -> Result<(), Fault> {
-    transaction.execute("DELETE FROM clients WHERE name = ?1", [name.as_str()])?;
-    Ok(())
+fn delete(db: &Db, name: &ClientName) -> Result<(), Fault> {
+    db.execute("DELETE FROM clients WHERE name = ?1", params![name.as_str()]).map(drop)
 }
 
 /// Records a change together with it.
-fn append_deed(transaction: &Connection, deed: Deed<'_>) -> Result<(), Fault> {
-    Chain::read(transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))
+fn append_deed(db: &Db, deed: Deed<'_>) -> Result<(), Fault> {
+    Chain::read(db)?.append(Draft::admin(deed, &user(), Timestamp::now()))
 }
 
 fn record(row: &Row<'_>) -> Result<ClientRecord, Fault> {
     Ok(ClientRecord {
         client: client_row::client(row)?,
         credential: client_row::credential(row)?,
-        revoked: client_row::time(row, "revoked")?,
-        last_used: client_row::time(row, "last_used")?,
+        revoked: row.opt_time(client_row::REVOKED)?,
+        last_used: row.opt_time(client_row::LAST_USED)?,
     })
 }
 

@@ -5,8 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{ErrorCode, ffi};
-
 use crate::files::Exposed;
 
 /// Why the store did not do what it was asked. Its text is complete: it names the file, says what
@@ -165,7 +163,7 @@ pub enum Fault {
     /// Records were moved into an archive while they were read.
     #[error("records were moved into an archive meanwhile; run this again")]
     Overtaken,
-    /// A copy was to be written where SQLite cannot write.
+    /// A copy was to be written where the database cannot write.
     #[error("the path is not UTF-8; name another one")]
     PathNotUtf8,
     /// A database that another program has made, or whose tables were removed.
@@ -208,12 +206,12 @@ pub enum Fault {
     Io {
         /// What was tried, as a verb.
         doing: &'static str,
-        /// What the operating system or SQLite said.
+        /// What the operating system or the database said.
         cause: String,
     },
-    /// SQLite refused for a reason that should not arise.
-    #[error("SQLite says: {0}; this is a bug")]
-    Sqlite(String),
+    /// The database refused a statement for a reason that should not arise.
+    #[error("a statement failed: {0}; this is a bug")]
+    Statement(String),
 }
 
 impl Fault {
@@ -241,43 +239,6 @@ impl Fault {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             _ => Self::Io { doing, cause: cause.to_string() },
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        let text = error.to_string();
-        let Some(failure) = error.sqlite_error() else {
-            return match error {
-                rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::InvalidColumnType(..) => Self::Malformed("value"),
-                _ => Self::Sqlite(text),
-            };
-        };
-        match failure.code {
-            // What SQLite meets when it cannot make room for the index of its log.
-            _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
-            ErrorCode::DiskFull => Self::Full,
-            ErrorCode::ReadOnly => Self::ReadOnly,
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy,
-            // The text of the failure, since that of a table may hold what was stored.
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                Self::Corrupt(failure.to_string())
-            }
-            ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
-                Self::Io { doing: "open it", cause: text }
-            }
-            _ if failure.extended_code == ffi::SQLITE_IOERR_WRITE => {
-                let cause = "the disk failed, or the file has the largest size that the limits of \
-                             this process allow (ulimit -f)";
-                Self::Io { doing: "write to it", cause: cause.to_owned() }
-            }
-            ErrorCode::SystemIoFailure => Self::Io { doing: "read or write it", cause: text },
-            // No statement of this program is at fault where the tables are all there.
-            _ if text.starts_with("no such table") => Self::Corrupt(text),
-            _ => Self::Sqlite(text),
         }
     }
 }

@@ -8,9 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, FileControl, MAIN_DB, OpenFlags, Row, TransactionBehavior};
-
 use super::{
+    db::{BUSY, Db, Row},
     error::Fault,
     files::paths,
     head, marker,
@@ -18,14 +17,8 @@ use super::{
 };
 use crate::files;
 
-/// How long a write waits while another process writes.
-pub(super) const BUSY: Duration = Duration::from_secs(5);
-
 /// How large the log stays, in bytes, after it had to grow.
 const LOG_LIMIT: i64 = 8 << 20;
-
-/// How many compiled statements are kept: more than there are different ones.
-const STATEMENTS: usize = 64;
 
 /// The most memory for pages of the file: what calls need of it lies close together.
 const PAGE_CACHE_KIB: i64 = 512;
@@ -38,52 +31,52 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens the database, made and brought to this version if need be. One that is up to date opens
 /// even if it cannot be written to at the moment. Nothing is made in place of one that was lost.
-pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn open(path: &Path) -> Result<Db, Fault> {
     make_or_open(path).map_err(Fault::of_command)
 }
 
-fn make_or_open(path: &Path) -> Result<Connection, Fault> {
+fn make_or_open(path: &Path) -> Result<Db, Fault> {
     guard(path)?;
     match must_exist(path) {
         Err(Fault::Missing) => create(path)?,
         found => found?,
     }
-    let connection = open_to_write(path)?;
+    let db = open_to_write(path)?;
     // Before anything is changed in it.
-    match require_ours(path, &connection) {
+    match require_ours(path, &db) {
         Err(Fault::Missing) => {}
         found => found?,
     }
-    prepare(path, connection)
+    prepare(path, db)
 }
 
 /// Opens a database that was open before: it must be there, and is never taken for a new one.
-pub(super) fn reopen(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn reopen(path: &Path) -> Result<Db, Fault> {
     guard(path)?;
     if !path.try_exists().map_err(Fault::io("open it"))? {
         return Err(Fault::Gone);
     }
-    let connection = open_to_write(path)?;
-    match require_ours(path, &connection) {
+    let db = open_to_write(path)?;
+    match require_ours(path, &db) {
         Err(Fault::Missing) => return Err(Fault::Gone),
         found => found?,
     }
-    prepare(path, connection)
+    prepare(path, db)
 }
 
 /// Brings a database to this version.
-fn prepare(path: &Path, mut connection: Connection) -> Result<Connection, Fault> {
+fn prepare(path: &Path, db: Db) -> Result<Db, Fault> {
     // Before the log, so that no file has pages and no tables.
-    migrate(&mut connection, MIGRATIONS)?;
-    use_log(&connection)?;
-    check_clients(path, &mut connection)?;
-    Ok(connection)
+    migrate(&db, MIGRATIONS)?;
+    use_log(&db)?;
+    check_clients(path, &db)?;
+    Ok(db)
 }
 
 /// Refuses a database that has lost its clients. One that has clients and no marker gets it.
-fn check_clients(path: &Path, connection: &mut Connection) -> Result<(), Fault> {
-    match mark(path, connection) {
-        Err(fault) if !is_marked(path)? && has_clients(connection)? => {
+fn check_clients(path: &Path, db: &Db) -> Result<(), Fault> {
+    match mark(path, db) {
+        Err(fault) if !is_marked(path)? && has_clients(db)? => {
             let marker = marker::path(path);
             tracing::warn!(
                 "{}: cannot make it ({fault}), so a loss of the clients would not be seen",
@@ -98,17 +91,16 @@ fn check_clients(path: &Path, connection: &mut Connection) -> Result<(), Fault> 
 /// Sees to it that the marker stands if there are clients. It comes after the first one is there, and
 /// goes before the last one does: a command that is killed in between leaves no marker without clients,
 /// and the next to open the database puts it there.
-pub(super) fn mark(path: &Path, connection: &mut Connection) -> Result<(), Fault> {
-    if is_marked(path)? == has_clients(connection)? {
+pub(super) fn mark(path: &Path, db: &Db) -> Result<(), Fault> {
+    if is_marked(path)? == has_clients(db)? {
         return Ok(());
     }
     // Clients may be added, or the last be removed, at this moment.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match (is_marked(path)?, has_clients(&transaction)?) {
+    db.transaction(|db| match (is_marked(path)?, has_clients(db)?) {
         (true, false) => Err(lost_clients(path)),
         (false, true) => marker::set(path).map_err(Fault::io("mark its folder")),
         _ => Ok(()),
-    }
+    })
 }
 
 fn is_marked(path: &Path) -> Result<bool, Fault> {
@@ -119,61 +111,51 @@ fn lost_clients(path: &Path) -> Fault {
     Fault::ClientsLost { marker: marker::path(path) }
 }
 
-fn open_to_write(path: &Path) -> Result<Connection, Fault> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+fn open_to_write(path: &Path) -> Result<Db, Fault> {
+    let db = Db::open(path)?;
     // A negative number counts KiB instead of pages.
-    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-    connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
+    db.run(&format!("PRAGMA cache_size = -{PAGE_CACHE_KIB}"))?;
+    db.run(&format!("PRAGMA journal_size_limit = {LOG_LIMIT}"))?;
     // A commit has reached the disk before it returns.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // The log and its index stay when the last connection closes: without them, a file in a folder
-    // that cannot be written to could not even be read.
-    connection.file_control(Some(MAIN_DB), FileControl::PersistWal(&mut 1))?;
-    Ok(connection)
+    db.run("PRAGMA synchronous = FULL")?;
+    Ok(db)
 }
 
 /// Opens a database that is there for queries alone, but not as a read-only file: what SQLite then finds
 /// of its log would count for all connections of the process.
-pub(super) fn open_for_queries(path: &Path) -> Result<Connection, Fault> {
-    let connection = open_to_write(path)?;
-    connection.pragma_update(None, "query_only", true)?;
+pub(super) fn open_for_queries(path: &Path) -> Result<Db, Fault> {
+    let db = open_to_write(path)?;
+    db.run("PRAGMA query_only = TRUE")?;
     // Opens the log as well.
-    version(&connection, MIGRATIONS.len())?;
-    Ok(connection)
+    version(&db, MIGRATIONS.len())?;
+    Ok(db)
 }
 
 /// Opens a database that is there, to read only.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn open_to_read(path: &Path) -> Result<Db, Fault> {
     guard(path)?;
     must_exist(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    let mut found = require_ours(path, &connection);
+    let mut db = Db::open_to_read(path)?;
+    let mut found = require_ours(path, &db);
     if found == Err(Fault::ReadOnly) {
         // A process was killed while it made or changed the tables, and what it began is undone first.
-        connection = open_for_queries(path)?;
-        found = require_ours(path, &connection);
+        db = open_for_queries(path)?;
+        found = require_ours(path, &db);
     }
     found.map_err(Fault::of_command)?;
-    let is_of_this_version = version(&connection, MIGRATIONS.len())? == MIGRATIONS.len();
-    if is_of_this_version && is_marked(path)? && !has_clients(&connection)? {
+    let is_of_this_version = version(&db, MIGRATIONS.len())? == MIGRATIONS.len();
+    if is_of_this_version && is_marked(path)? && !has_clients(&db)? {
         return Err(lost_clients(path));
     }
-    Ok(connection)
+    Ok(db)
 }
 
 /// Brings all that is written into the file itself, so that a copy of it alone is the whole state. No
 /// other process waits for it, so one that reads for long may stand in its way.
-pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
-    let pages = |row: &Row<'_>| Ok((row.get(1)?, row.get(2)?));
+pub(super) fn checkpoint(db: &Db) -> Result<(), Fault> {
     for _ in 0..CHECKPOINTS {
-        let (written, brought): (i64, i64) =
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages)?;
-        if written == brought {
+        let is_done = |row: &Row<'_>| Ok(row.int::<i64>(1)? == row.int::<i64>(2)?);
+        if db.one("PRAGMA wal_checkpoint(PASSIVE)", &[], is_done)? {
             return Ok(());
         }
         thread::sleep(PAUSE);
@@ -183,8 +165,8 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), Fault> {
 
 /// Refuses a database without the tables of this program. One in which nothing was ever written, as when
 /// the process that made it was killed, counts as not there.
-fn require_ours(path: &Path, connection: &Connection) -> Result<(), Fault> {
-    match content(connection)? {
+fn require_ours(path: &Path, db: &Db) -> Result<(), Fault> {
+    match content(db)? {
         Content::Ours => Ok(()),
         Content::Nothing => check_new(path).and(Err(Fault::Missing)),
         Content::Emptied => Err(Fault::Empty),
@@ -272,14 +254,11 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
 /// Switches a new file to a write-ahead log, which the file then remembers.
 ///
 /// SQLite does not wait when two processes switch at the same moment, but refuses the second.
-fn use_log(connection: &Connection) -> Result<(), Fault> {
+fn use_log(db: &Db) -> Result<(), Fault> {
     let begun = Instant::now();
     let switch = || -> Result<(), Fault> {
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-        if mode != "wal" {
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-        }
-        Ok(())
+        let is_used = db.one("PRAGMA journal_mode", &[], |row| Ok(row.text(0)? == "wal"))?;
+        if is_used { Ok(()) } else { db.run("PRAGMA journal_mode = WAL") }
     };
     loop {
         match switch() {

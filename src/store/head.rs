@@ -14,10 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::Connection;
 use rustix::fs::OFlags;
 
 use super::{
+    db::Db,
     end::End,
     error::Fault,
     file::folder,
@@ -101,26 +101,26 @@ pub(super) fn sync(database: &Path) -> Result<(), Fault> {
 }
 
 /// Refuses a database whose journal does not hold what the head names.
-pub(super) fn require(database: &Path, connection: &Connection) -> Result<Option<Head>, Fault> {
+pub(super) fn require(database: &Path, db: &Db) -> Result<Option<Head>, Fault> {
     match Head::read(database)? {
-        Some(head) if !head.end.is_in(connection)? => Err(lost(database, &head)),
+        Some(head) if !head.end.is_in(db)? => Err(lost(database, &head)),
         head => Ok(head),
     }
 }
 
 /// The same for a proxy, which also knows who has written it, and begins it if it is not there.
-pub(super) fn check(database: &Path, connection: &Connection, seal: &Seal) -> Result<(), Fault> {
+pub(super) fn check(database: &Path, db: &Db, seal: &Seal) -> Result<(), Fault> {
     let head = path(database);
     let path = head.display().to_string();
-    match require(database, connection)? {
+    match require(database, db)? {
         Some(head) if head.is_sealed_by(seal) => return Ok(()),
         Some(_) => tracing::warn!(
             path,
             "it was not sealed by a wallet that is open: by another one, or by whoever cut the \
              journal; compare `agentpmt-proxy journal verify --expect HASH` with a hash you kept"
         ),
-        None if End::read(connection)?.seq == 0 => return Ok(()),
-        None if is_of_commands(connection)? => tracing::info!(
+        None if End::read(db)?.seq == 0 => return Ok(()),
+        None if is_of_commands(db)? => tracing::info!(
             path,
             "it is not there, and the journal holds only what commands did; it is begun now"
         ),
@@ -130,17 +130,17 @@ pub(super) fn check(database: &Path, connection: &Connection, seal: &Seal) -> Re
              is so after an upgrade or from a backup, and it is begun now"
         ),
     }
-    if let Err(fault) = write(&head, &End::read(connection)?, seal) {
+    if let Err(fault) = write(&head, &End::read(db)?, seal) {
         tracing::warn!(path, %fault, "if the end of the journal is cut off, that will not show");
     }
     Ok(())
 }
 
 /// Whether no call is on record, as when clients were added before the first start.
-fn is_of_commands(connection: &Connection) -> Result<bool, Fault> {
+fn is_of_commands(db: &Db) -> Result<bool, Fault> {
     let sql =
         r#"SELECT NOT EXISTS (SELECT 1 FROM journal WHERE record NOT LIKE '%"kind":"admin"%')"#;
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    db.one(sql, &[], |row| row.flag(0))
 }
 
 /// The fault of a missing or empty database that has a head: its records are lost.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::TransactionBehavior;
 use tokio::time::sleep;
 
 use super::{
@@ -162,11 +161,8 @@ pub fn record_deed(path: &Path, deed: Deed<'_>) -> Result<(), StoreError> {
         found => found.map_err(failed)?,
     }
     let record = || {
-        let mut connection = file::open(path)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Chain::read(&transaction)?.append(Draft::admin(deed, &user(), Timestamp::now()))?;
-        transaction.commit()?;
-        Ok(())
+        let draft = Draft::admin(deed, &user(), Timestamp::now());
+        file::open(path)?.transaction(|db| Chain::read(db)?.append(draft))
     };
     record().map_err(|fault: Fault| failed(fault.of_command()))
 }

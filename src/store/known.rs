@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     mem,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -19,9 +19,13 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 
-use super::{client_row, error::Fault, file};
+use super::{
+    client_row,
+    db::{Db, params},
+    error::Fault,
+    file,
+};
 use crate::{policy::Client, types::Credential};
 
 /// How long a cached client may be used.
@@ -42,8 +46,8 @@ const USE_NOTED: SignedDuration = SignedDuration::from_secs(1);
 const NEVER: i64 = i64::MIN;
 
 /// The clients that have called since the last change of any client.
-#[derive(Default)]
 pub(super) struct Known {
+    database: PathBuf,
     state: RwLock<State>,
     /// Whether somebody has seen to it that the lease is renewed.
     renewing: AtomicBool,
@@ -83,6 +87,12 @@ pub(super) struct Recalled<T> {
 pub(super) struct Renewal(Arc<Known>);
 
 impl Known {
+    /// No client of the database at this path.
+    pub(super) fn new(database: &Path) -> Self {
+        let database = database.to_owned();
+        Self { database, state: RwLock::default(), renewing: AtomicBool::new(false) }
+    }
+
     /// The client with a credential, or that there is none; nothing if the database has to be asked.
     pub(super) fn client(
         self: &Arc<Self>,
@@ -115,7 +125,7 @@ impl Known {
     /// Asks the database who has a credential, and remembers a client that has it.
     pub(super) fn find(
         self: &Arc<Self>,
-        connection: &Connection,
+        db: &Db,
         credential: &Credential,
     ) -> Result<Option<Arc<KnownClient>>, Fault> {
         // Who waited before may have asked the same, or have had the lease renewed.
@@ -123,8 +133,8 @@ impl Known {
             return Ok(found.value);
         }
         // First the version, then the client: one that is newer than the version does no harm.
-        self.confirm(connection)?;
-        let found = find(connection, credential)?.map(Arc::new);
+        self.confirm(db)?;
+        let found = find(db, credential)?.map(Arc::new);
         if let Some(client) = &found {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.clients.insert(*credential, client.clone());
@@ -133,10 +143,10 @@ impl Known {
     }
 
     /// Asks the database whether there is any client.
-    pub(super) fn find_any(self: &Arc<Self>, connection: &Connection) -> Result<bool, Fault> {
+    pub(super) fn find_any(self: &Arc<Self>, db: &Db) -> Result<bool, Fault> {
         match self.any() {
             Some(any) => Ok(any.value),
-            None => self.confirm(connection),
+            None => self.confirm(db),
         }
     }
 
@@ -153,14 +163,12 @@ impl Known {
 
     /// Renews the lease; forgets what it was for if that has changed. Tells whether there is any
     /// client.
-    fn confirm(&self, connection: &Connection) -> Result<bool, Fault> {
+    fn confirm(&self, db: &Db) -> Result<bool, Fault> {
         let begun = Instant::now();
         let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
-        let mut statement = connection.prepare_cached(sql)?;
-        let (version, any): (i64, bool) =
-            statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (version, any) = db.one(sql, &[], |row| Ok((row.int(0)?, row.flag(1)?)))?;
         if !any && self.had_any() {
-            file::check_emptied(Path::new(connection.path().unwrap_or_default()))?;
+            file::check_emptied(&self.database)?;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
@@ -174,8 +182,8 @@ impl Known {
 }
 
 impl Renewal {
-    pub(super) fn renew(self, connection: &Connection) -> Result<(), Fault> {
-        self.0.confirm(connection)?;
+    pub(super) fn renew(self, db: &Db) -> Result<(), Fault> {
+        self.0.confirm(db)?;
         Ok(())
     }
 }
@@ -204,16 +212,14 @@ impl KnownClient {
 ///
 /// The index compares a hash byte by byte. What the time of that tells of a stored hash tells
 /// nothing of the token, which nobody finds by its hash.
-fn find(connection: &Connection, credential: &Credential) -> Result<Option<KnownClient>, Fault> {
+fn find(db: &Db, credential: &Credential) -> Result<Option<KnownClient>, Fault> {
     let (column, value) = client_row::stored(credential);
-    let sql = format!("SELECT * FROM clients WHERE {column} = ?1 AND revoked IS NULL");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query_and_then([value], |row| {
-        let last_used =
-            client_row::time(row, "last_used")?.map_or(NEVER, Timestamp::as_millisecond);
+    let columns = client_row::COLUMNS;
+    let sql = format!("SELECT {columns} FROM clients WHERE {column} = ?1 AND revoked IS NULL");
+    db.row(&sql, params![value], |row| {
+        let last_used = row.opt_int(client_row::LAST_USED)?.unwrap_or(NEVER);
         Ok(KnownClient { client: client_row::client(row)?, last_used: last_used.into() })
-    })?;
-    rows.next().transpose()
+    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //! answer was lost.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, boot, error::Fault, reservations::delete, submissions};
+use super::{Store, StoreError, boot, db::Db, error::Fault, reservations::delete, submissions};
 use crate::{
     clock,
     policy::Permit,
@@ -132,12 +132,7 @@ impl Store {
 
 const END_JOB: &str = "DELETE FROM pending_reservations WHERE wallet = ?1 AND job = ?2";
 
-fn open(
-    transaction: &Connection,
-    permit: &Permit,
-    job: &Slug,
-    now: Timestamp,
-) -> Result<Opening, Fault> {
+fn open(transaction: &Db, permit: &Permit, job: &Slug, now: Timestamp) -> Result<Opening, Fault> {
     boot::follow(transaction)?;
     let other = holder(transaction, RESERVER, permit.wallet(), job, now)?;
     if other.is_some_and(|other| other != *permit.client()) && !permit.is_admin() {
@@ -175,7 +170,7 @@ const RESERVER: &str = "SELECT client FROM reservations
      LIMIT 1";
 
 fn holder(
-    connection: &Connection,
+    connection: &Db,
     sql: &str,
     wallet: Address,
     job: &Slug,
@@ -201,7 +196,7 @@ const RUNNING: &str = "SELECT count(*), min(ends) FROM (
 
 /// How many jobs the client of a permit holds besides this one, and when the first of them ends.
 fn running(
-    transaction: &Connection,
+    transaction: &Db,
     permit: &Permit,
     job: &Slug,
     now: Timestamp,
@@ -220,7 +215,7 @@ fn running(
 }
 
 fn insert(
-    transaction: &Connection,
+    transaction: &Db,
     permit: &Permit,
     job: &Slug,
     ends: Timestamp,
@@ -240,7 +235,7 @@ fn insert(
 const PURGE: &str = "DELETE FROM pending_reservations WHERE ends <= ?1";
 
 /// There are no more than calls in flight and answers lost within half an hour.
-fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+fn purge(transaction: &Db, past: Timestamp) -> Result<(), Fault> {
     transaction.prepare_cached(PURGE)?.execute([surely_over(past)])?;
     Ok(())
 }

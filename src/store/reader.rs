@@ -9,23 +9,21 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::Connection;
-
-use super::{error::Fault, file, files::Files};
+use super::{db::Db, error::Fault, file, files::Files};
 
 /// Something that is read. It is given a connection, or told why there is none, and returns what went
 /// wrong.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-pub(super) struct Read(Box<dyn FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send>);
+pub(super) struct Read(Box<dyn FnOnce(Result<&Db, Fault>) -> Option<Fault> + Send>);
 
 impl Read {
     pub(super) fn new(
-        read: impl FnOnce(Result<&Connection, Fault>) -> Option<Fault> + Send + 'static,
+        read: impl FnOnce(Result<&Db, Fault>) -> Option<Fault> + Send + 'static,
     ) -> Self {
         Self(Box::new(read))
     }
 
-    pub(super) fn run(self, connection: Result<&Connection, Fault>) -> Option<Fault> {
+    pub(super) fn run(self, connection: Result<&Db, Fault>) -> Option<Fault> {
         (self.0)(connection)
     }
 }
@@ -40,7 +38,7 @@ pub(super) struct Reader {
 struct State {
     /// The files that may be read.
     files: Option<Files>,
-    connection: Option<Connection>,
+    connection: Option<Db>,
 }
 
 impl Reader {
@@ -70,7 +68,7 @@ impl Reader {
     }
 
     /// Takes the connection to the files that are at the path, if they may be read.
-    fn connection(&self, state: &mut State) -> Option<Connection> {
+    fn connection(&self, state: &mut State) -> Option<Db> {
         let (files, open) = (state.files?, state.connection.take());
         let is_in_place = || Files::at(&self.paths).is_ok_and(|found| found == files);
         if !is_in_place() {

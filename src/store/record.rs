@@ -1,10 +1,10 @@
 //! The records of the journal, and the chain that they form.
 
 use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::{
+    db::{Db, params},
     deed::Deed,
     denial::{Caller, Denial},
     end::End,
@@ -166,16 +166,15 @@ fn milliseconds(at: Timestamp) -> u64 {
 
 /// The end of the chain, to which records are added.
 pub(super) struct Chain<'c> {
-    insert: CachedStatement<'c>,
+    db: &'c Db,
     end: End,
 }
 
 impl<'c> Chain<'c> {
     /// Reads where the chain ends. That holds within one transaction, and as long as nobody else
     /// adds records in it: another process may have moved the end before.
-    pub(super) fn read(transaction: &'c Connection) -> Result<Self, Fault> {
-        let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
-        Ok(Self { insert: transaction.prepare_cached(sql)?, end: End::read(transaction)? })
+    pub(super) fn read(db: &'c Db) -> Result<Self, Fault> {
+        Ok(Self { db, end: End::read(db)? })
     }
 
     /// Where it ends by now.
@@ -188,7 +187,8 @@ impl<'c> Chain<'c> {
         let seq = self.end.seq + 1;
         let record = draft.numbered(seq);
         let hash = chained(&self.end.hash, &record);
-        self.insert.execute(params![seq, record, hash])?;
+        let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
+        self.db.execute(sql, params![seq, &record, &hash])?;
         self.end = End { seq, hash };
         Ok(())
     }

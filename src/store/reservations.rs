@@ -1,11 +1,12 @@
 //! The jobs that are reserved.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Store, StoreError, boot,
+    db::Db,
     error::Fault,
     seal::{Place, Seal},
     submissions,
@@ -104,7 +105,7 @@ impl Store {
 }
 
 impl Reservation {
-    pub(super) fn keep(&self, seal: &Seal, transaction: &Connection) -> Result<(), Fault> {
+    pub(super) fn keep(&self, seal: &Seal, transaction: &Db) -> Result<(), Fault> {
         boot::follow(transaction)?;
         let wallet = self.wallet.to_string();
         submissions::delete(transaction, &wallet, self.job.as_str())?;
@@ -176,13 +177,13 @@ fn place<'a>(wallet: &'a str, job: &'a str) -> Place<'a> {
     Place { what: TOKEN, row: [wallet, job] }
 }
 
-pub(super) fn delete(transaction: &Connection, wallet: &str, job: &str) -> Result<(), Fault> {
+pub(super) fn delete(transaction: &Db, wallet: &str, job: &str) -> Result<(), Fault> {
     let sql = "DELETE FROM reservations WHERE wallet = ?1 AND job = ?2";
     transaction.prepare_cached(sql)?.execute([wallet, job])?;
     Ok(())
 }
 
-fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+fn purge(transaction: &Db, past: Timestamp) -> Result<(), Fault> {
     let oldest = past.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
     let sql = "DELETE FROM reservations WHERE rowid IN
                    (SELECT rowid FROM reservations WHERE ends <= ?1 ORDER BY ends LIMIT ?2)";

@@ -1,8 +1,9 @@
 //! The tables, and how a file of an earlier version becomes one of this version.
 
-use rusqlite::{Connection, Row, TransactionBehavior};
-
-use super::error::Fault;
+use super::{
+    db::{Db, Row, params},
+    error::Fault,
+};
 
 /// One text a version of the schema; the version of a file is the number of texts it has been
 /// through. A text that was ever released is not changed: a change is a new text at the end.
@@ -182,16 +183,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is
 /// done already, nothing is written.
-pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Fault> {
-    while version(connection, migrations.len())? < migrations.len() {
-        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Another process may have been faster, so the version is read again under the lock.
-        let version = version(&step, migrations.len())?;
-        if let Some(sql) = migrations.get(version) {
-            step.execute_batch(sql)?;
-            step.pragma_update(None, "user_version", version + 1)?;
-            step.commit()?;
-        }
+pub(super) fn migrate(db: &Db, migrations: &[&str]) -> Result<(), Fault> {
+    while version(db, migrations.len())? < migrations.len() {
+        db.transaction(|db| {
+            // Another process may have been faster, so the version is read again under the lock.
+            let version = version(db, migrations.len())?;
+            let Some(sql) = migrations.get(version) else { return Ok(()) };
+            db.run(sql)?;
+            db.run(&format!("PRAGMA user_version = {}", version + 1))
+        })?;
     }
     Ok(())
 }
@@ -210,14 +210,14 @@ pub(super) enum Content {
 }
 
 /// Tells by one read, since another process may be making the tables, whose they are.
-pub(super) fn content(connection: &Connection) -> Result<Content, Fault> {
+pub(super) fn content(db: &Db) -> Result<Content, Fault> {
     let sql = "
         SELECT (SELECT user_version FROM pragma_user_version),
             (SELECT page_count FROM pragma_page_count), count(*),
             count(*) FILTER (WHERE name IN ('journal', 'answers', 'reservations'))
         FROM sqlite_schema";
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-    let found: (i64, i64, i64, i64) = connection.query_row(sql, [], row)?;
+    let row = |row: &Row<'_>| Ok((row.int(0)?, row.int(1)?, row.int(2)?, row.int(3)?));
+    let found: (i64, i64, i64, i64) = db.one(sql, &[], row)?;
     Ok(match found {
         (0, 0, 0, _) => Content::Nothing,
         (0, _, 0, _) => Content::Emptied,
@@ -227,15 +227,19 @@ pub(super) fn content(connection: &Connection) -> Result<Content, Fault> {
 }
 
 /// Whether there was ever a client that was not removed since.
-pub(super) fn has_clients(connection: &Connection) -> Result<bool, Fault> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM clients)";
-    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+pub(super) fn has_clients(db: &Db) -> Result<bool, Fault> {
+    db.one("SELECT EXISTS (SELECT 1 FROM clients)", &[], |row| row.flag(0))
+}
+
+/// Whether there is a table of this name, as an earlier version may not have it.
+pub(super) fn has_table(db: &Db, name: &str) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
+    db.one(sql, params![name], |row| row.flag(0))
 }
 
 /// The version of the file, which is at most `known`.
-pub(super) fn version(connection: &Connection, known: usize) -> Result<usize, Fault> {
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let found = found as usize;
+pub(super) fn version(db: &Db, known: usize) -> Result<usize, Fault> {
+    let found = db.one("PRAGMA user_version", &[], |row| row.int(0))?;
     if found > known { Err(Fault::NewerSchema { found, known }) } else { Ok(found) }
 }
 
@@ -246,64 +250,64 @@ mod tests {
     const FIRST: &str = "CREATE TABLE one (a INTEGER); INSERT INTO one VALUES (7);";
     const SECOND: &str = "ALTER TABLE one ADD COLUMN b INTEGER; UPDATE one SET b = a + 1;";
 
-    fn sum(connection: &Connection) -> i64 {
-        connection.query_row("SELECT a + b FROM one", [], |row| row.get(0)).unwrap()
+    fn sum(db: &Db) -> i64 {
+        db.one("SELECT a + b FROM one", &[], |row| row.int(0)).unwrap()
     }
 
     #[test]
     fn a_file_of_an_earlier_version_keeps_its_rows() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &[FIRST]).unwrap();
-        assert_eq!(version(&connection, 1), Ok(1));
-        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
-        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
-        assert_eq!((version(&connection, 2), sum(&connection)), (Ok(2), 15));
+        let db = Db::in_memory();
+        migrate(&db, &[FIRST]).unwrap();
+        assert_eq!(version(&db, 1), Ok(1));
+        migrate(&db, &[FIRST, SECOND]).unwrap();
+        migrate(&db, &[FIRST, SECOND]).unwrap();
+        assert_eq!((version(&db, 2), sum(&db)), (Ok(2), 15));
     }
 
     #[test]
     fn a_step_that_fails_leaves_the_version_before_it() {
-        let mut connection = Connection::open_in_memory().unwrap();
+        let db = Db::in_memory();
         let half = "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1);";
-        migrate(&mut connection, &[FIRST, half]).unwrap_err();
-        assert_eq!(version(&connection, 1), Ok(1));
-        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
-        assert!(!connection.table_exists(None, "two").unwrap());
+        migrate(&db, &[FIRST, half]).unwrap_err();
+        assert_eq!(version(&db, 1), Ok(1));
+        migrate(&db, &[FIRST, SECOND]).unwrap();
+        assert!(!has_table(&db, "two").unwrap());
     }
 
     #[test]
     fn a_newer_version_is_refused() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &[FIRST, SECOND]).unwrap();
-        let refused = migrate(&mut connection, &[FIRST]);
+        let db = Db::in_memory();
+        migrate(&db, &[FIRST, SECOND]).unwrap();
+        let refused = migrate(&db, &[FIRST]);
         assert_eq!(refused, Err(Fault::NewerSchema { found: 2, known: 1 }));
     }
 
     #[test]
     fn of_two_spellings_of_a_job_the_later_reservation_stays() {
-        let mut connection = Connection::open_in_memory().unwrap();
+        let db = Db::in_memory();
         let before = MIGRATIONS.iter().position(|sql| sql.contains("NOCASE")).unwrap();
-        migrate(&mut connection, &MIGRATIONS[..before]).unwrap();
+        migrate(&db, &MIGRATIONS[..before]).unwrap();
         let rows = "
             INSERT INTO reservations VALUES ('w', '507F', 'late', 'r-1', 1800, x'01');
             INSERT INTO reservations VALUES ('w', '507f', 'early', 'r-2', 900, NULL);
             INSERT INTO pending_reservations VALUES (7, 'w', '507F', 'late', 1800);
             INSERT INTO submissions VALUES ('w', '508F', 'ci', 'r-3', 0);";
-        connection.execute_batch(rows).unwrap();
-        migrate(&mut connection, MIGRATIONS).unwrap();
+        db.run(rows).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
         let found = "
             SELECT (SELECT client || reservation_id || hex(workflow_token) FROM reservations
                     WHERE job = '507f')
                 || (SELECT count(*) FROM reservations)
                 || (SELECT id || client FROM pending_reservations WHERE job = '507f')
                 || (SELECT client || reservation_id FROM submissions WHERE job = '508f')";
-        let found: String = connection.query_row(found, [], |row| row.get(0)).unwrap();
+        let found = db.one(found, &[], |row| Ok(row.text(0)?.to_owned())).unwrap();
         assert_eq!(found, "later-10117latecir-3");
     }
 
     #[test]
     fn the_migrations_of_this_version_apply() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, MIGRATIONS).unwrap();
-        assert_eq!(version(&connection, MIGRATIONS.len()), Ok(MIGRATIONS.len()));
+        let db = Db::in_memory();
+        migrate(&db, MIGRATIONS).unwrap();
+        assert_eq!(version(&db, MIGRATIONS.len()), Ok(MIGRATIONS.len()));
     }
 }

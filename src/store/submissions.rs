@@ -1,9 +1,9 @@
 //! The jobs whose proof is submitted: each stays its client's, who alone sees what becomes of it.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, error::Fault};
+use super::{Store, StoreError, db::Db, error::Fault};
 use crate::types::{Address, Slug};
 
 /// How long a job stays its client's after its proof was submitted.
@@ -42,7 +42,7 @@ impl Store {
 }
 
 pub(super) fn insert(
-    transaction: &Connection,
+    transaction: &Db,
     [wallet, job]: [&str; 2],
     client: &str,
     reservation_id: Option<&str>,
@@ -59,13 +59,13 @@ pub(super) fn insert(
     Ok(())
 }
 
-pub(super) fn delete(transaction: &Connection, wallet: &str, job: &str) -> Result<(), Fault> {
+pub(super) fn delete(transaction: &Db, wallet: &str, job: &str) -> Result<(), Fault> {
     let sql = "DELETE FROM submissions WHERE wallet = ?1 AND job = ?2";
     transaction.prepare_cached(sql)?.execute([wallet, job])?;
     Ok(())
 }
 
-pub(super) fn purge(transaction: &Connection, past: Timestamp) -> Result<(), Fault> {
+pub(super) fn purge(transaction: &Db, past: Timestamp) -> Result<(), Fault> {
     let oldest = past.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
     let sql = "DELETE FROM submissions WHERE rowid IN
                    (SELECT rowid FROM submissions WHERE submitted <= ?1 ORDER BY submitted LIMIT ?2)";

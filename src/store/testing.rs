@@ -3,11 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::{Clients, Entry, Store};
+use super::{Clients, Entry, Store, db::Db};
 use crate::{
     policy::Client,
     types::{ClientName, ClientToken, Credential, RequestId, SealKey},
@@ -45,13 +44,18 @@ impl Folder {
     }
 
     /// The database, as somebody else would open it.
-    pub(super) fn sqlite(&self) -> Connection {
-        Connection::open(self.path()).unwrap()
+    pub(super) fn db(&self) -> Db {
+        Db::make(&self.path())
+    }
+
+    /// The first column of the first row that a query finds, an integer.
+    pub(super) fn number(&self, sql: &str) -> i64 {
+        self.db().one(sql, &[], |row| row.int(0)).unwrap()
     }
 
     /// Changes the database behind the store's back.
     pub(super) fn tamper(&self, sql: &str) {
-        self.sqlite().execute_batch(sql).unwrap();
+        self.db().run(sql).unwrap();
     }
 
     /// How many transactions stand in the write-ahead log: frames that end one carry the size of
@@ -110,10 +114,9 @@ pub(super) fn entry(number: u32) -> Entry {
 
 /// Lets the store grow the database by so many pages and no more, as a full disk would.
 pub(super) async fn limit_growth(store: &Store, pages: u32) {
-    let limit = move |connection: &Connection| {
-        let now: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(()))?;
-        Ok(())
+    let limit = move |db: &Db| {
+        let now: u32 = db.one("PRAGMA page_count", &[], |row| row.int(0))?;
+        db.run(&format!("PRAGMA max_page_count = {}", now + pages))
     };
     store.write(limit).await.unwrap();
 }

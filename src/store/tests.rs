@@ -1,7 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
 
 use futures_util::{future::join_all, poll};
-use rusqlite::{params, types::Value};
 
 use super::{
     end::START,
@@ -33,11 +32,10 @@ async fn a_commit_is_synced_before_it_returns() {
     drop(folder.open());
     let connections = [file::open(&folder.path()), file::reopen(&folder.path())];
     for connection in connections.map(Result::unwrap) {
-        let pragma = |name| -> Value {
-            connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
-        };
-        assert_eq!(pragma("synchronous"), Value::Integer(2));
-        assert_eq!(pragma("journal_mode"), Value::Text("wal".into()));
+        let synchronous: Result<i64, _> =
+            connection.one("PRAGMA synchronous", &[], |row| row.int(0));
+        let mode = connection.one("PRAGMA journal_mode", &[], |row| Ok(row.text(0)?.to_owned()));
+        assert_eq!((synchronous, mode.as_deref()), (Ok(2), Ok("wal")));
     }
 }
 
@@ -46,14 +44,14 @@ async fn a_commit_is_synced_before_it_returns() {
 async fn those_who_wait_together_share_a_commit() {
     let folder = Folder::new();
     let store = folder.open();
-    let other = folder.sqlite();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = folder.db();
+    other.run("BEGIN IMMEDIATE").unwrap();
     let before = folder.commits();
     // All can go to the queue in one poll: tokio lets a task do 128 things before it must pause.
     let entries: Vec<_> = (0..50).map(entry).collect();
     let mut all = pin!(join_all(entries.iter().map(|entry| store.sign_record(entry, None))));
     assert!(poll!(&mut all).is_pending());
-    other.execute_batch("ROLLBACK").unwrap();
+    other.run("ROLLBACK").unwrap();
     assert!(all.await.iter().all(Result::is_ok));
     assert_eq!(verified(&folder), 50);
     // The first may have set out before the others came.
@@ -66,10 +64,7 @@ async fn the_log_shrinks_again_after_it_had_to_grow() {
     let folder = Folder::new();
     let store = folder.open();
     let length = || fs::metadata(folder.path().with_extension("db-wal")).unwrap().len();
-    let much = |transaction: &Connection| {
-        transaction.execute("CREATE TABLE much AS SELECT zeroblob(20000000)", [])?;
-        Ok(())
-    };
+    let much = |db: &Db| db.run("CREATE TABLE much AS SELECT zeroblob(20000000)");
     store.write(much).await.unwrap();
     assert!(length() > 20_000_000);
     store.probe().await.unwrap();
@@ -83,8 +78,8 @@ async fn no_read_waits_for_a_writer_and_every_change_does() {
     let limited = Client { rate: Some("2/h".parse().unwrap()), ..client("slow") };
     let (slow, plain) = (folder.add(&limited), folder.add(&client("plain")));
     let (store, now) = (folder.open(), Timestamp::now());
-    let other = folder.sqlite();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let other = folder.db();
+    other.run("BEGIN IMMEDIATE").unwrap();
     let client_added = Some(testing::at(0));
     let call = Entry { client: "plain".into(), client_added, ..entry(1) };
     let mut change = pin!(store.sign_record(&call, None));
@@ -105,7 +100,7 @@ async fn no_read_waits_for_a_writer_and_every_change_does() {
     assert!(of_another.unwrap_err().is_access_ended());
 
     assert!(poll!(&mut change).is_pending());
-    other.execute_batch("ROLLBACK").unwrap();
+    other.run("ROLLBACK").unwrap();
     change.await.unwrap();
     assert!(matches!(admitted().await, Admission::Wait(_)));
 }
@@ -153,9 +148,7 @@ async fn lost_records_are_counted_and_the_chain_goes_on() {
 async fn a_connection_that_turned_read_only_is_replaced() {
     let folder = Folder::new();
     let store = folder.open();
-    let read_only =
-        |connection: &Connection| Ok(connection.pragma_update(None, "query_only", 1)?);
-    store.write(read_only).await.unwrap();
+    store.write(|db| db.run("PRAGMA query_only = TRUE")).await.unwrap();
     store.probe().await.unwrap();
     store.sign_record(&entry(1), None).await.unwrap();
     assert_eq!(verified(&folder), 1);
@@ -308,16 +301,16 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
     let folder = Folder::new();
     let state = folder.path().parent().unwrap().to_owned();
     fs::create_dir(&state).unwrap();
-    let mut connection = folder.sqlite();
-    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-    migrate(&mut connection, &MIGRATIONS[..FIRST_VERSION]).unwrap();
+    let connection = folder.db();
+    connection.run("PRAGMA journal_mode = WAL").unwrap();
+    migrate(&connection, &MIGRATIONS[..FIRST_VERSION]).unwrap();
     let text = r#"{"kind":"signed","seq":1,"time":1800000000000}"#;
-    let record = params![text, chained(&START, text)];
-    connection.execute("INSERT INTO journal VALUES (1, ?1, ?2)", record).unwrap();
+    let sql = "INSERT INTO journal VALUES (1, ?1, ?2)";
+    connection.execute(sql, params![text, &chained(&START, text)]).unwrap();
     let rows = "
         INSERT INTO clients (name, uid, allow, admin, created) VALUES ('ci', 7, 'all', 0, 0);
         INSERT INTO reservations VALUES ('{WALLET}', 'job1', 'ci', 'r-1', 1800000001000, NULL);";
-    connection.execute_batch(&rows.replace("{WALLET}", WALLET)).unwrap();
+    connection.run(&rows.replace("{WALLET}", WALLET)).unwrap();
     drop(connection);
     fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
@@ -333,12 +326,4 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
         let ci = Entry { client: "ci".into(), client_added: Some(at(-1_800_000_000)), ..entry(1) };
         store.sign_record(&ci, None).await.unwrap();
     }
-}
-
-#[test]
-fn a_table_that_is_gone_is_damage_and_no_bug() {
-    let database = rusqlite::Connection::open_in_memory().unwrap();
-    let gone = database.execute("DELETE FROM clients", []).unwrap_err();
-    let fault = Fault::from(gone);
-    assert!(matches!(fault, Fault::Corrupt(_)), "{fault}");
 }

@@ -9,7 +9,6 @@
 
 use std::{io, mem, sync::Arc, thread, time::Duration};
 
-use rusqlite::{Connection, MAIN_DB};
 use tokio::sync::{
     mpsc::{
         self,
@@ -19,9 +18,9 @@ use tokio::sync::{
 };
 
 use super::{
+    db::{BUSY, Db},
     end::End,
     error::Fault,
-    file::BUSY,
     inbox::{Outbox, inbox},
     losses::Losses,
     reader::Read,
@@ -79,7 +78,7 @@ impl Worker {
     /// Reads what is on the disk.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        read: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
         let read = Read::new(move |connection| {
@@ -95,10 +94,7 @@ impl Worker {
 
     /// Reads what is on the disk, when nobody waits for what is found. It is not done if there is too
     /// much to do.
-    pub(super) fn read_soon(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
-    ) {
+    pub(super) fn read_soon(&self, read: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static) {
         let read = Read::new(move |connection| connection.and_then(read).err());
         // One that is dropped is not missed.
         drop(self.reads.try_send(read));
@@ -113,7 +109,7 @@ impl Worker {
     /// Does the work and waits until it is on the disk.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
         // If the caller has gone, the work is done all the same.
@@ -129,7 +125,7 @@ impl Worker {
     pub(super) async fn leave(
         &self,
         patience: Duration,
-        work: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
+        work: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static,
         done: impl FnOnce(Result<(), Fault>) + Send + 'static,
     ) {
         self.later(Change::Write(Write::new(work, done)), patience).await;
@@ -171,7 +167,7 @@ enum Change {
 
 /// It is given the connection, in a transaction with others, or told why there is none.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-struct Write(Box<dyn FnOnce(Result<&Connection, Fault>) -> Answer + Send>);
+struct Write(Box<dyn FnOnce(Result<&Db, Fault>) -> Answer + Send>);
 
 /// What came of something written, kept until it is known whether the transaction holds.
 struct Answer {
@@ -199,33 +195,15 @@ impl Change {
 
 impl Write {
     fn new<T: 'static>(
-        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+        work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
         tell: impl FnOnce(Result<T, Fault>) + Send + 'static,
     ) -> Self {
         Self(Box::new(move |transaction| {
-            let result = transaction.and_then(|connection| run(connection, work));
+            let result = transaction.and_then(|db| db.savepoint(work));
             let fault = result.as_ref().err().cloned();
             Answer { fault, tell: Box::new(move |committed| tell(committed.and(result))) }
         }))
     }
-}
-
-/// Does all of the work or nothing of it, whatever becomes of the others in the transaction.
-fn run<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    execute(connection, "SAVEPOINT work")?;
-    let result = work(connection);
-    // Some failures end the whole transaction, and all savepoints with it.
-    if result.is_err() && !connection.is_autocommit() {
-        // Half of the work must not stay.
-        execute(connection, "ROLLBACK TO work").or_else(|_| undo(connection))?;
-    }
-    if !connection.is_autocommit() {
-        execute(connection, "RELEASE work")?;
-    }
-    result
 }
 
 /// Runs a batch of jobs, reads first: every write that their callers know of was committed before.
@@ -250,7 +228,7 @@ fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
 }
 
 /// Does the work in one transaction and answers each when that is on the disk, or is not.
-fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: Vec<Change>) {
+fn write(writer: &mut Writer, connection: Db, losses: &Losses, changes: Vec<Change>) {
     let connection = match begin(writer, connection) {
         Ok(connection) => connection,
         Err(fault) => return changes.into_iter().for_each(|change| change.refuse(&fault, losses)),
@@ -260,7 +238,7 @@ fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: 
     match transaction.commit(|end, is_awaited| writer.hear_end(end, is_awaited)) {
         Ok(()) => writer.put_back(connection),
         // A full disk does a connection no harm.
-        Err(Fault::Full) if undo(&connection).is_ok() => writer.put_back(connection),
+        Err(Fault::Full) if connection.rollback().is_ok() => writer.put_back(connection),
         // Closing it undoes what could not be committed.
         Err(_) => {}
     }
@@ -268,7 +246,7 @@ fn write(writer: &mut Writer, connection: Connection, losses: &Losses, changes: 
 
 /// A transaction that was begun.
 struct Transaction<'c> {
-    connection: &'c Connection,
+    connection: &'c Db,
     losses: &'c Losses,
     /// Why it has ended before its time, if it has.
     ended: Result<(), Fault>,
@@ -280,7 +258,7 @@ struct Transaction<'c> {
 }
 
 impl<'c> Transaction<'c> {
-    fn new(connection: &'c Connection, losses: &'c Losses) -> Self {
+    fn new(connection: &'c Db, losses: &'c Losses) -> Self {
         let answers = Vec::new();
         Self { connection, losses, ended: Ok(()), chain: None, records: 0, answers }
     }
@@ -315,7 +293,7 @@ impl<'c> Transaction<'c> {
 
     /// A full disk or a failure to write may end the whole transaction.
     fn look_for_end(&mut self, fault: Option<&Fault>) {
-        if self.ended.is_ok() && self.connection.is_autocommit() {
+        if self.ended.is_ok() && !self.connection.is_in_transaction() {
             self.ended = Err(fault.cloned().unwrap_or(Fault::Stopped));
         }
     }
@@ -327,7 +305,7 @@ impl<'c> Transaction<'c> {
             let end =
                 self.chain.map_or_else(|| End::read(self.connection), |chain| Ok(chain.end()));
             let end = end?;
-            execute(self.connection, "COMMIT")?;
+            self.connection.commit()?;
             hear_end(end, !self.answers.is_empty());
             Ok(())
         });
@@ -339,7 +317,7 @@ impl<'c> Transaction<'c> {
 
 /// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
 /// try with a connection that is new.
-fn begin(writer: &mut Writer, connection: Connection) -> Result<Connection, Fault> {
+fn begin(writer: &mut Writer, connection: Db) -> Result<Db, Fault> {
     match begin_with(writer, &connection) {
         Ok(()) => return Ok(connection),
         Err(Fault::ReadOnly | Fault::Io { .. }) => drop(connection),
@@ -350,32 +328,21 @@ fn begin(writer: &mut Writer, connection: Connection) -> Result<Connection, Faul
     Ok(connection)
 }
 
-fn begin_with(writer: &Writer, connection: &Connection) -> Result<(), Fault> {
-    // SQLite lets a transaction begin on a read-only file, and refuses what is written in it.
-    if connection.is_readonly(MAIN_DB)? {
+fn begin_with(writer: &Writer, connection: &Db) -> Result<(), Fault> {
+    if connection.is_read_only()? {
         return Err(Fault::ReadOnly);
     }
-    connection.busy_timeout(HELD_UP)?;
-    let mut begun = execute(connection, "BEGIN IMMEDIATE");
-    connection.busy_timeout(BUSY)?;
+    connection.set_patience(HELD_UP)?;
+    let mut begun = connection.begin();
+    connection.set_patience(BUSY)?;
     if begun == Err(Fault::Busy) {
         writer.held_up().send_replace(true);
-        begun = execute(connection, "BEGIN IMMEDIATE");
+        begun = connection.begin();
     }
     if begun.is_ok() {
         writer.held_up().send_if_modified(mem::take);
     }
     begun
-}
-
-fn undo(connection: &Connection) -> Result<(), Fault> {
-    if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") }
-}
-
-/// Runs a statement that is always the same, so that it is compiled once.
-fn execute(connection: &Connection, sql: &str) -> Result<(), Fault> {
-    connection.prepare_cached(sql)?.execute([])?;
-    Ok(())
 }
 
 #[cfg(test)]

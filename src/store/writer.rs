@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{
+    db::Db,
     end::End,
     error::Fault,
     file,
@@ -31,7 +31,7 @@ pub(super) struct Writer {
     /// Those of its files.
     paths: [PathBuf; 3],
     head: PathBuf,
-    connection: Option<Connection>,
+    connection: Option<Db>,
     /// The files that it has open.
     files: Files,
     /// The end of the journal as it was seen last.
@@ -55,7 +55,7 @@ impl Writer {
     /// With a connection that was just opened.
     pub(super) fn new(
         path: &Path,
-        connection: Connection,
+        connection: Db,
         seal: Arc<Seal>,
         known: Arc<Known>,
         run: &Arc<Run>,
@@ -93,7 +93,7 @@ impl Writer {
     }
 
     /// Hands out the connection, which is to be given back if it is still of use.
-    pub(super) fn take(&mut self) -> Result<Connection, Fault> {
+    pub(super) fn take(&mut self) -> Result<Db, Fault> {
         match self.connection.take() {
             Some(connection) if Files::at(&self.paths)? == self.files => Ok(connection),
             open => {
@@ -104,7 +104,7 @@ impl Writer {
     }
 
     /// Takes the connection back.
-    pub(super) fn put_back(&mut self, connection: Connection) {
+    pub(super) fn put_back(&mut self, connection: Db) {
         self.connection = Some(connection);
     }
 
@@ -134,7 +134,7 @@ impl Writer {
 
     /// Opens what stands at the path, as at the start, and only if the journal goes on from where it
     /// was.
-    pub(super) fn open_anew(&mut self) -> Result<Connection, Fault> {
+    pub(super) fn open_anew(&mut self) -> Result<Db, Fault> {
         let open = self.files;
         // What SQLite knows of a file is known to all connections of the process that are open.
         self.reader.close();
@@ -158,7 +158,7 @@ impl Writer {
         opened
     }
 
-    fn open(&mut self) -> Result<Connection, Fault> {
+    fn open(&mut self) -> Result<Db, Fault> {
         let found = Files::at(&self.paths)?;
         let connection = file::reopen(&self.path)?;
         // Other processes may have gone on, and moved it into an archive.

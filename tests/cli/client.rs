@@ -266,7 +266,7 @@ fn what_is_done_to_clients_is_on_record() {
 #[test]
 fn a_client_whose_time_is_over_is_marked() {
     let home = Home::new();
-    let mut clients = Clients::create(&home.path("state/proxy.db")).unwrap();
+    let clients = Clients::create(&home.path("state/proxy.db")).unwrap();
     let now = Timestamp::now();
     for (name, expires, uid) in [("old", now, 1), ("new", now + SignedDuration::from_hours(1), 2)] {
         let (name, expires) = (name.parse().unwrap(), Some(expires));

@@ -421,7 +421,7 @@ async fn who_loses_access_while_a_read_waits_to_be_made_has_none_of_it_signed() 
         other.post("/jobs/list", "").await
     };
     let revoke = async {
-        let mut clients = clients(&proxy);
+        let clients = clients(&proxy);
         // Once it is noted that the client was here, its call has nothing before it but the wait.
         let is_noted =
             |row: &ClientRecord| row.client.name == other.name && row.last_used.is_some();

@@ -189,7 +189,7 @@ async fn revoke_halfway(proxy: &TestProxy, ground: &Ground) -> HashMap<usize, Ti
             ground.progress.subscribe().wait_for(|(calls, _)| *calls >= half).await.unwrap();
         }
     }
-    let mut store = clients(proxy);
+    let store = clients(proxy);
     let revoke = |client: usize| {
         store.revoke(&ground.agents[client][0].name, Timestamp::now()).unwrap();
         (client, Timestamp::now())

@@ -238,7 +238,7 @@ fn a_copy_that_finds_no_room_is_to_be_written_elsewhere() {
 #[test]
 fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
     let Some(disk) = Disk::mount() else { return };
-    let mut clients = Clients::create(&disk.path().join("proxy.db")).unwrap();
+    let clients = Clients::create(&disk.path().join("proxy.db")).unwrap();
     let client = Client { name: "bot".parse().unwrap(), admin: false, ..Client::local() };
     let token = Credential::Token(ClientToken::random().hash());
     fill(disk.path());

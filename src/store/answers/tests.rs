@@ -7,6 +7,7 @@ use crate::{
     policy::Client,
     store::{
         Journal, StoredAnswer,
+        db::Param,
         testing::{Folder, at, client, entry, holds, key, limit_growth, name},
     },
 };
@@ -232,8 +233,8 @@ async fn what_an_earlier_version_kept_without_an_answer_is_looked_up_again() {
     let call = CallKey { client: "agent".to_owned(), key: "key".to_owned() };
     let kept = inner.seal.seal(&place(&call), b"took effect\n[null,\"pending_review\"]".to_vec());
     let kept = kept.unwrap();
-    let write = move |transaction: &Connection| {
-        transaction.execute("UPDATE answers SET answer = ?1", [kept])?;
+    let write = move |db: &Db| {
+        db.execute("UPDATE answers SET answer = ?1", &[Param::Blob(&kept)])?;
         inner.held.end(&call, inner.held.holder_of(&call));
         Ok(())
     };
@@ -341,9 +342,7 @@ async fn the_oldest_go_when_others_come() {
     for number in 0..6 {
         store.claim("agent", None, &number.to_string(), FINGERPRINT, at(number)).await.unwrap();
     }
-    let rows = || -> i64 {
-        folder.sqlite().query_row("SELECT count(*) FROM answers", [], |row| row.get(0)).unwrap()
-    };
+    let rows = || -> i64 { folder.number("SELECT count(*) FROM answers") };
     assert_eq!(rows(), 6);
     claim(&store, 100_000).await;
     assert_eq!(rows(), 6 - i64::from(PURGED) + 1);

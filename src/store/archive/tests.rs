@@ -9,14 +9,13 @@ use crate::store::{
 
 /// Writes records of so many seconds, one each.
 fn write(folder: &Folder, seconds: impl IntoIterator<Item = u32>) {
-    let mut connection = file::open(&folder.path()).unwrap();
-    let transaction = connection.transaction().unwrap();
-    let mut chain = Chain::read(&transaction).unwrap();
+    let db = file::open(&folder.path()).unwrap();
+    db.begin().unwrap();
+    let mut chain = Chain::read(&db).unwrap();
     for second in seconds {
         chain.append(Draft::signed(&entry(second), at(second.into()))).unwrap();
     }
-    drop(chain);
-    transaction.commit().unwrap();
+    db.commit().unwrap();
 }
 
 fn beside(folder: &Folder, name: &str) -> PathBuf {

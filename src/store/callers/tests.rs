@@ -143,8 +143,8 @@ async fn calls_that_wait_to_be_counted_on_the_disk_count_already() {
     let store = folder.open();
     let client = limited("2/d");
     folder.add(&client);
-    let lock = folder.sqlite();
-    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let lock = folder.db();
+    lock.begin().unwrap();
     let changes = [(); 2].map(|()| {
         let (store, client) = (store.clone(), client.clone());
         tokio::spawn(async move { store.admit(&client, true, at(0)).await.unwrap() })

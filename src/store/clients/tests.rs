@@ -27,7 +27,7 @@ fn a_client_is_listed_as_it_was_added() {
         ..client("full")
     };
     let certificate = Credential::Certificate(CertificateHash::of(b"certificate"));
-    let mut clients = folder.clients();
+    let clients = folder.clients();
     assert!(clients.add(&full, &token(), at(1)).unwrap());
     assert!(!clients.add(&client("bare"), &Credential::Uid(u32::MAX), at(2)).unwrap());
     assert!(!clients.add(&client("cert"), &certificate, at(3)).unwrap());
@@ -54,7 +54,7 @@ fn only_the_hash_of_a_token_is_kept() {
 #[test]
 fn a_name_and_a_credential_are_of_one_client() {
     let folder = Folder::new();
-    let mut clients = folder.clients();
+    let clients = folder.clients();
     clients.add(&client("ci"), &Credential::Uid(7), at(0)).unwrap();
     let again = clients.add(&client("ci"), &token(), at(0)).unwrap_err();
     assert!(matches!(&again, ClientsError::Exists(ci) if *ci == name("ci")), "{again}");
@@ -68,7 +68,7 @@ fn a_name_and_a_credential_are_of_one_client() {
 #[test]
 fn a_revoked_client_stays_on_the_list_and_makes_room_for_another() {
     let folder = Folder::new();
-    let mut clients = folder.clients();
+    let clients = folder.clients();
     clients.add(&client("ci"), &Credential::Uid(7), at(0)).unwrap();
     clients.revoke(&name("ci"), at(5)).unwrap();
     clients.revoke(&name("ci"), at(9)).unwrap();
@@ -84,7 +84,7 @@ fn a_revoked_client_stays_on_the_list_and_makes_room_for_another() {
 #[test]
 fn only_a_revoked_client_is_removed_and_the_last_is_told() {
     let folder = Folder::new();
-    let mut clients = folder.clients();
+    let clients = folder.clients();
     for name in ["a", "b"] {
         clients.add(&client(name), &token(), at(0)).unwrap();
     }

@@ -10,8 +10,7 @@ use crate::{
 };
 
 fn version(folder: &Folder) -> i64 {
-    let sql = "SELECT version FROM clients_version";
-    folder.sqlite().query_row(sql, [], |row| row.get(0)).unwrap()
+    folder.number("SELECT version FROM clients_version")
 }
 
 /// The name of the client that a credential is found to be of.
@@ -33,7 +32,7 @@ fn lease_until(store: &Store, until: Instant) {
 /// As if the database could not be asked, and what is known may be acted on for as long as it takes.
 async fn cut_off(store: &Store) {
     lease_until(store, Instant::now() + Duration::from_hours(1));
-    store.write(|connection| Ok(connection.execute_batch("DROP TABLE clients")?)).await.unwrap();
+    store.write(|db| db.run("DROP TABLE clients")).await.unwrap();
 }
 
 #[tokio::test]
@@ -126,7 +125,7 @@ async fn a_change_by_another_process_has_everything_forgotten() {
 async fn every_change_counts_from_the_moment_it_is_acknowledged() {
     let folder = Folder::new();
     let stores = [folder.open(), folder.open()];
-    let mut clients = folder.clients();
+    let clients = folder.clients();
     for round in 0..5 {
         for store in &stores {
             assert!(!store.has_clients().await.unwrap(), "round {round}");

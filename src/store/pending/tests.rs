@@ -1,7 +1,5 @@
 use std::collections::HashMap;
 
-use rusqlite::params_from_iter;
-
 use super::*;
 use crate::{
     action::Action,
@@ -273,12 +271,9 @@ async fn a_reserve_that_is_under_way_is_no_reservation() {
 fn nothing_is_searched_from_end_to_end() {
     let folder = Folder::new();
     drop(folder.open());
-    let database = folder.sqlite();
+    let database = folder.db();
     for sql in [HOLDER, RESERVER, RUNNING, PURGE, END_JOB] {
-        let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let parameters = vec![1; plan.parameter_count()];
-        let steps = plan.query_map(params_from_iter(parameters), |row| row.get::<_, String>(3));
-        let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+        let steps = database.plan(sql);
         let is_search = |step: &&String| step.starts_with("SEARCH") && step.contains("INDEX");
         assert!(steps.iter().any(|step| is_search(&step)), "{steps:?}");
         let is_scan = |step: &String| {

@@ -3,6 +3,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::store::{
     Journal, file,
+    known::Known,
     record::Outcome,
     run::Run,
     seal::Seal,
@@ -11,11 +12,11 @@ use crate::store::{
 
 /// Work that counts what is in the table `probe` up by one and then does what `then` says.
 fn count(
-    then: impl FnOnce(&Connection) -> Result<(), Fault> + Send + 'static,
+    then: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static,
 ) -> (Job, Receiver<Result<(), Fault>>) {
     let (sender, receiver) = channel();
-    let work = move |connection: &Connection| {
-        connection.execute_batch("UPDATE probe SET at = at + 1")?;
+    let work = move |connection: &Db| {
+        connection.run("UPDATE probe SET at = at + 1")?;
         then(connection)
     };
     (
@@ -30,9 +31,11 @@ fn database() -> (Folder, Writer, impl Fn() -> i64) {
     let connection = file::open(&folder.path()).unwrap();
     let seal = Arc::new(Seal::new(&[key(1)]));
     let run = Arc::new(Run::new(file::folder(&folder.path())));
-    let writer = Writer::new(&folder.path(), connection, seal, Arc::default(), &run).unwrap();
-    let other = folder.sqlite();
-    let read = move || other.query_row("SELECT at FROM probe", [], |row| row.get(0)).unwrap();
+    let writer =
+        Writer::new(&folder.path(), connection, seal, Arc::new(Known::new(&folder.path())), &run)
+            .unwrap();
+    let other = folder.db();
+    let read = move || other.one("SELECT at FROM probe", &[], |row| row.int(0)).unwrap();
     (folder, writer, read)
 }
 
@@ -64,7 +67,7 @@ fn a_transaction_that_ends_early_is_done_for_nobody() {
     let (_folder, mut writer, counted) = database();
     let (first, first_result) = count(|_| Ok(()));
     let (ends, ended) = count(|connection| {
-        connection.execute_batch("ROLLBACK")?;
+        connection.run("ROLLBACK")?;
         Err(Fault::Full)
     });
     let (last, last_result) = count(|_| Ok(()));
@@ -124,7 +127,7 @@ fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
 fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
     let (folder, mut writer, _) = database();
     let (ends, _ended) = count(|connection| {
-        connection.execute_batch("ROLLBACK")?;
+        connection.run("ROLLBACK")?;
         Err(Fault::Full)
     });
     let record = |number| Job::Change(Change::Record(draft(number)));

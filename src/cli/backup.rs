@@ -31,7 +31,7 @@ impl Backup {
             complain(format_args!("warning: this copy is not recorded in the journal: {error}"));
         }
         backup(&database, &self.file)?;
-        tell(&format!("{} is the whole state of this moment.\n", self.file.display()));
+        tell(&format!("{} is a copy of the whole state.\n", self.file.display()));
         Ok(())
     }
 }

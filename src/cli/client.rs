@@ -10,10 +10,10 @@ use self::{add::Add, list::List};
 use super::{Failure, Settings, complain, print, print_while_read, tell};
 use crate::{config::Config, store::Clients, types::ClientName};
 
-/// Say who may call the proxy, and what
+/// Add, list and revoke the clients that may call the proxy
 ///
-/// As long as no client was added, everyone who reaches the proxy on this machine may do everything.
-/// From the first on, every caller has to be a client. A proxy that runs follows at once.
+/// As long as there is no client, every program that reaches the proxy on this machine may do
+/// everything. From the first client on, every caller has to be one. A running proxy follows at once.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy client add ci --allow jobs")]
 pub(super) enum Client {
@@ -25,7 +25,7 @@ pub(super) enum Client {
 
 /// Take a client's access away, at once
 ///
-/// Its name stays on the list, and callers still have to be clients, also when this was the last.
+/// Its name stays on the list. Callers still have to be clients, even if this was the last one.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy client revoke ci")]
 pub(super) struct Revoke {
@@ -35,8 +35,8 @@ pub(super) struct Revoke {
 
 /// Take a revoked client off the list
 ///
-/// When none is left, everyone who reaches the proxy on this machine may do everything again, unless
-/// the setting `clients` is `required`.
+/// When no client is left, every program that reaches the proxy on this machine may do everything
+/// again, unless the setting `clients` is `required`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy client remove ci")]
 pub(super) struct Remove {
@@ -72,24 +72,23 @@ impl Remove {
         tell(&format!("{} is removed.\n", self.name));
         if last {
             tell(if config.clients_required {
-                "It was the last client: nobody may call, and no proxy starts, until one is added.\n"
+                "It was the last client: no call is taken, and no proxy starts, until one is added.\n"
             } else {
-                "It was the last client: everyone who reaches the proxy on this machine may do \
-                 everything again.\n"
+                "It was the last client: every program that reaches the proxy on this machine may \
+                 do everything again.\n"
             });
         }
         tell_if_unused(&clients, config)
     }
 }
 
-/// Says so if no proxy runs that a change of the clients counts for, as when the state of another was
-/// meant.
+/// Warns if no running proxy uses this state, since another state may have been meant.
 fn tell_if_unused(clients: &Clients, config: &Config) -> Result<(), Failure> {
     if !clients.is_followed()? {
         let state = std::path::absolute(&config.state).unwrap_or_else(|_| config.state.clone());
         complain(format_args!(
-            "no running proxy uses the state in {}: this counts for one that is started with it \
-             (another state is named with --state)",
+            "no running proxy uses the state in {}, so this counts for one that is started with it \
+             (name the state of another proxy with --state)",
             state.display()
         ));
     }

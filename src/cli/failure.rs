@@ -50,19 +50,19 @@ pub enum Failure {
     /// The password in the variable is no text.
     #[error("the password in AGENTPMT_PROXY_PASSWORD is not UTF-8; set it in UTF-8")]
     PasswordNotUtf8,
-    /// Nobody could be asked for a password.
+    /// There is no terminal to ask for the password.
     #[error(
-        "the wallet's password is needed, and no terminal can be asked for it ({0}); set \
+        "the wallet's password is needed, and there is no terminal to ask for it ({0}); set \
          AGENTPMT_PROXY_PASSWORD, or name a file with --password-file"
     )]
     NoPassword(io::Error),
-    /// Nobody could be asked for a new password.
+    /// There is no terminal to ask for a new password.
     #[error(
-        "a new password is needed, and no terminal can be asked for it ({0}); name a file that \
+        "a new password is needed, and there is no terminal to ask for it ({0}); name a file that \
          holds it with --new-password-file"
     )]
     NoNewPassword(io::Error),
-    /// Nobody confirmed that a key may leave.
+    /// The export of a key was not confirmed.
     #[error(
         "nothing was exported, since the last 4 digits of {wallet} were not typed; type them when \
          asked, or pass them on standard input"
@@ -71,13 +71,13 @@ pub enum Failure {
         /// The wallet.
         wallet: Address,
     },
-    /// Nobody could be asked for a private key.
+    /// There is no terminal to ask for a private key.
     #[error(
-        "no terminal can be asked for the private key ({0}); pass it on standard input, as in \
+        "there is no terminal to ask for the private key ({0}); pass it on standard input, as in \
          `agentpmt-proxy wallet import < key.txt`"
     )]
     NoKeyTyped(io::Error),
-    /// Whoever was asked ended the input.
+    /// The input at the prompt ended without a line.
     #[error("nothing was typed; run the command again")]
     NothingTyped,
     /// The two passwords that were typed differ.
@@ -117,7 +117,7 @@ pub enum Failure {
     Socket(#[from] SocketError),
     /// Systemd passed something that cannot be listened on.
     #[error(
-        "systemd passed something that is no listening stream socket: {0}; use ListenStream= in the \
+        "systemd passed something other than a listening stream socket: {0}; use ListenStream= in the \
          .socket unit"
     )]
     Passed(io::Error),
@@ -139,7 +139,7 @@ pub enum Failure {
     /// Callers have to be clients, and there is none.
     #[error(
         "{why}, and {} holds no client that may call; add one with: agentpmt-proxy client add NAME \
-         --allow jobs; or, if there were some, bring that file back from a copy", database.display()
+         --allow jobs; or, if it held some before, restore that file from a copy", database.display()
     )]
     NoClient {
         /// Why they have to be.
@@ -231,8 +231,8 @@ pub enum Failure {
     Call(#[from] InvalidCall),
     /// The operating system does not let this process close its memory.
     #[error(
-        "the memory of this process cannot be closed to other programs ({cause}); let it call \
-         setrlimit and prctl"
+        "the memory of this process cannot be protected from other programs ({cause}); allow it to \
+         call setrlimit and prctl"
     )]
     OpenMemory {
         /// The error of the operating system.

@@ -30,10 +30,10 @@ pub(super) enum Journal {
 /// Check that the records form one chain, and that its end is there
 ///
 /// It reads the whole journal, says how many records hold, and prints the hash of the last one; or it
-/// names the first that does not hold and fails. An end that was cut off shows by the file journal-head
-/// in the state folder, which names the last record that the proxy wrote. Whoever can write the folder
-/// can remove that file, or put an older state back as a whole: against that, keep the hash elsewhere,
-/// and ask for it later.
+/// fails and names the first record that does not hold. An end that was cut off shows by the file
+/// journal-head in the state folder, which names the last record that the proxy wrote. A user who can
+/// write to the folder can remove that file, or put an older state back as a whole: against that, keep
+/// the hash elsewhere, and give it to --expect later.
 ///
 /// With files of `archive` or `export`, it checks these instead, each from where the one before ended,
 /// and says whether the journal of the state goes on from there.
@@ -45,7 +45,7 @@ pub(super) struct Verify {
     /// Files that `archive` or `export` wrote, in order
     #[arg(value_name = "FILE", conflicts_with = "expect")]
     files: Vec<PathBuf>,
-    /// A hash that was printed before: fail unless its record is still there, whatever came after it
+    /// A hash that was printed before: fail unless its record is still in the journal
     #[arg(long, value_name = "HASH", value_parser = hash)]
     expect: Option<[u8; 32]>,
     /// Print JSON: the number of records, the hash of the last, and what else is known of them
@@ -57,7 +57,7 @@ pub(super) struct Verify {
 ///
 /// `hash` is SHA-256 of the 32 bytes of the hash before (zeros for the first) and of the text of
 /// `record`. If records before them were archived, the first line tells the hash of the last of those as
-/// `previous`. That the journal was printed is on record.
+/// `previous`. The export itself is recorded.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal export > journal.jsonl")]
 pub(super) struct Export {}
@@ -100,8 +100,8 @@ impl Verify {
         }
         if !has_head {
             tell(
-                "There is no journal-head, as in a copy: it does not show whether the end was cut \
-                 off, unless a hash that was kept is given to --expect.\n",
+                "There is no file journal-head, as in a copy, so an end that was cut off does not \
+                 show; --expect finds it, with a hash that you kept.\n",
             );
         }
         Ok(())
@@ -151,9 +151,7 @@ fn export(path: &Path) -> Result<(), Failure> {
     let journal = Records::open(path)?;
     // A full disk is no reason not to read it.
     if let Err(error) = record_deed(path, Deed::JournalExport) {
-        complain(format_args!(
-            "warning: that the journal is printed is not recorded in it: {error}"
-        ));
+        complain(format_args!("warning: this export is not recorded in the journal: {error}"));
     }
     journal.export(|line| print(&format!("{line}\n")))
 }

@@ -138,7 +138,7 @@ pub(super) fn callers(
     let text = match clients.iter().filter(may_call).count() {
         _ if clients.is_empty() && sockets_only => "every program of this user".to_owned(),
         _ if clients.is_empty() => "every program on this machine".to_owned(),
-        0 => "nobody: every client is revoked or expired".to_owned(),
+        0 => "none: every client is revoked or expired".to_owned(),
         1 => "1 client".to_owned(),
         count => format!("{count} clients"),
     };

@@ -10,7 +10,7 @@ use super::{Failure, password};
 /// Where the new password comes from: a person at a prompt, or this file.
 #[derive(Debug, Args)]
 pub(super) struct NewPassword {
-    /// File whose first line is the new password, with nobody at a prompt
+    /// File whose first line is the new password, instead of a prompt
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
 }

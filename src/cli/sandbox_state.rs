@@ -35,8 +35,8 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     }
     if settings.clone().load([])?.clients_required {
         complain(
-            "clients = \"required\" does not hold here: the state of this sandbox is new and has no \
-             clients; to require them, name one that has with --state",
+            "clients = \"required\" is ignored: the state of this sandbox is new and has no clients; \
+             to require them, name a state that has some with --state",
         );
     }
     let io = |cause| Failure::Runtime { cause };

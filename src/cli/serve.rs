@@ -36,15 +36,15 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Start the proxy
 ///
-/// Unlocks the wallet, listens, and signs and forwards what it is sent, until it is interrupted.
+/// Unlocks the wallet, listens, and signs and forwards calls, until it is interrupted.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy serve --sandbox\n  \
                         agentpmt-proxy serve --sandbox --fault cut_after:job_complete:1\n  \
                         agentpmt-proxy serve --sandbox --state sandbox-state\n  \
                         agentpmt-proxy serve --listen 127.0.0.1:9000")]
 pub(super) struct Serve {
-    /// Use a sandbox inside this program and a wallet of its own: nothing leaves this machine. Both its
-    /// wallet and its state are thrown away at the end, unless --state names a folder to keep
+    /// Use a sandbox inside this program and a wallet of its own: nothing leaves this machine. Wallet and
+    /// state are thrown away at the end, unless --state names a folder to keep
     #[arg(long, conflicts_with_all = ["upstream", "wallet", "keys", "password_file"])]
     sandbox: bool,
     /// Make the sandbox misbehave; --help lists the kinds
@@ -86,7 +86,7 @@ impl Serve {
         let log = log::start(&config.log)?;
         process::raise_descriptor_limit();
         let tls = Tls::load(&config.tls)?;
-        // The port first: whoever has to type a password should not do it in vain.
+        // The port first, before a password is typed in vain.
         let listening = Listening::bind(&config)?;
         listen::require_client(&config, listening.addresses())?;
         let start = Start { sandbox: self.sandbox, settings, config, log, tls, listening };
@@ -117,7 +117,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// Serves until the process is told to end, then lets what runs come to its end: for at most
 /// [`DRAIN`], or until it is told again.
 ///
-/// Whoever has read the text can connect, and can end the process in peace.
+/// By the time that the text is printed, clients can connect, and a signal ends the process in peace.
 async fn serve_proxy(
     listeners: Vec<http::Listener>,
     limits: Limits,

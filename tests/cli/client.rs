@@ -88,7 +88,7 @@ fn a_shell_or_a_script_takes_the_token_and_nothing_else() {
 #[test]
 fn the_first_client_is_told_what_changes_with_it() {
     let home = Home::new();
-    let changes = "from now on every caller needs a token";
+    let changes = "from now on every caller has to be one";
     assert!(add(&home, "first", &[]).told().contains(changes));
     assert!(!add(&home, "second", &[]).told().contains(changes));
 }

@@ -256,7 +256,7 @@ fn an_end_of_the_journal_that_was_cut_off_is_found_and_refused() {
     }
     let forged = fs::read_to_string(home.path(HEAD)).unwrap();
     fs::remove_file(home.path(HEAD)).unwrap();
-    assert!(verify(&[]).told().contains("no journal-head"));
+    assert!(verify(&[]).told().contains("no file journal-head"));
     verify(&["--expect", &first]).result();
     verify(&["--expect", &last]).fails(1, &[&last, "cut off"]);
 
@@ -491,7 +491,7 @@ fn clients_that_are_required_are_never_done_without() {
     assert_eq!(as_stranger(&server), 401);
     // Not even when the last one goes while it runs.
     home.run(&["client", "revoke", "ci"]).told();
-    assert!(home.run(&["client", "remove", "ci"]).told().contains("nobody may call"));
+    assert!(home.run(&["client", "remove", "ci"]).told().contains("no call is taken"));
     assert_eq!(as_stranger(&server), 401);
     drop(server);
     // A sandbox of its own has a new state, in which there can be none.
@@ -528,5 +528,5 @@ fn serve_says_who_may_call() {
     for name in ["one", "two"] {
         home.run(&["client", "revoke", name]).told();
     }
-    assert_eq!(callers(&home).0, "nobody: every client is revoked or expired");
+    assert_eq!(callers(&home).0, "none: every client is revoked or expired");
 }

@@ -34,7 +34,7 @@ use crate::{
                         TOKEN=$(agentpmt-proxy client add bot --allow jobs)\n  \
                         agentpmt-proxy client add board --allow read --uid 1001")]
 pub(in crate::cli) struct Add {
-    /// Its name, as it stands in the journal: 1 to 64 of A-Z a-z 0-9 . _ -
+    /// The client's name, as the journal shows it: 1 to 64 of A-Z a-z 0-9 . _ -
     name: ClientName,
     /// What it may call, with commas between: jobs (every call about jobs), read (every call that
     /// changes nothing), all (every call), or names of actions such as job_list,job_status
@@ -55,10 +55,10 @@ pub(in crate::cli) struct Add {
     /// Let it act on the reservations of other clients
     #[arg(long)]
     admin: bool,
-    /// Know it by its user id, at the proxy's unix socket
+    /// Recognise it by its user id, at the proxy's unix socket, instead of a token
     #[arg(long, value_name = "UID", value_parser = number, conflicts_with = "certificate")]
     uid: Option<u32>,
-    /// Know it by this certificate, a PEM file, of its TLS connections
+    /// Recognise it by this TLS certificate, a PEM file, instead of a token
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// Print JSON: its name, its token if it has one, and whether it is the first client
@@ -113,10 +113,7 @@ impl Add {
         }
         tell(&text);
         if first {
-            tell(
-                "It is the first client: from now on every caller needs a token, or what else a \
-                 client is known by.\n",
-            );
+            tell("It is the first client: from now on every caller has to be one.\n");
         }
         tell_if_unused(&clients, config)
     }
@@ -139,11 +136,11 @@ impl Add {
     fn known_by(&self) -> Result<Known, Failure> {
         let name = &self.name;
         if let Some(uid) = self.uid {
-            let text = format!("{name} is who calls with the user id {uid}.\n");
+            let text = format!("{name} is every caller with the user id {uid}.\n");
             return Ok(Known { credential: Credential::Uid(uid), token: None, text });
         }
         if let Some(path) = &self.certificate {
-            let text = format!("{name} is who calls with the certificate {}.\n", path.display());
+            let text = format!("{name} is every caller with the certificate {}.\n", path.display());
             let credential = Credential::Certificate(certificate(path)?);
             return Ok(Known { credential, token: None, text });
         }
@@ -169,7 +166,7 @@ fn not_shown(cause: io::Error) -> Failure {
     Failure::Io { doing, path: "standard output".into(), cause }
 }
 
-/// Removes a client that nobody can be.
+/// Removes a client whose token is lost.
 fn take_back(clients: &mut Clients, name: &ClientName) {
     let taken = clients.revoke(name, Timestamp::now()).and_then(|()| clients.remove(name));
     complain(match taken {

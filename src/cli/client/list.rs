@@ -30,7 +30,7 @@ impl List {
         }
         if clients.is_empty() {
             complain(
-                "there is no client, so everyone who reaches the proxy on this machine may do \
+                "there is no client, so every program that reaches the proxy on this machine may do \
                  everything; add one: `agentpmt-proxy client add NAME --allow jobs`",
             );
             return Ok(());

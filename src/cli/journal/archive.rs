@@ -20,11 +20,11 @@ const AGE: SignedDuration = SignedDuration::from_hours(1);
 /// The file has the form of `export`, and is on the disk before anything is removed. The journal goes on
 /// from the hash of the last record that was moved, which is printed: `verify` checks the rest, and
 /// `verify FILE` the file. The database does not shrink, but uses the room again. It works while the
-/// proxy runs, and is on record itself.
+/// proxy runs, and is recorded itself.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal archive --before 90d journal-1.jsonl")]
 pub(in crate::cli) struct Archive {
-    /// Records from before then: 90d ago, or a time such as 2027-01-31T00:00:00Z
+    /// Records from before a time such as 2027-01-31T00:00:00Z, or 90d for 90 days ago
     #[arg(long, value_name = "TIME", value_parser = old)]
     before: Timestamp,
     /// The file to write, which must be new

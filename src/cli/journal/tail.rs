@@ -24,9 +24,10 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Show the last calls, and what came of each
 ///
-/// A call that was signed is shown with its status and duration: one without is running, or was cut off
-/// with the proxy. So are calls that were denied, with the reason and how many a line stands for, and
-/// what was done to the proxy itself: clients added, revoked and removed, reloads, copies of keys.
+/// A signed call is shown with its status and duration; NO OUTCOME means that it is still running, or
+/// was cut off when the proxy died. A denied call is shown with the reason, and with the number of
+/// calls that the line stands for. What was done to the proxy itself is shown too: clients added,
+/// revoked and removed, reloads, copies of keys.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy journal tail -n 50 --changes\n  \
                         agentpmt-proxy journal tail -f --client ci\n  \
@@ -35,7 +36,7 @@ pub(in crate::cli) struct Tail {
     /// How many calls
     #[arg(short, long, value_name = "COUNT", default_value_t = 20, value_parser = number)]
     number: u32,
-    /// Go on, and show each call once it has ended
+    /// Keep running, and show each call when it has ended
     #[arg(short, long)]
     follow: bool,
     /// Only those of this client
@@ -47,7 +48,7 @@ pub(in crate::cli) struct Tail {
     /// Only those that change something
     #[arg(long)]
     changes: bool,
-    /// Only those since then: 2h ago, or a time such as 2027-01-31T00:00:00Z
+    /// Only those since a time such as 2027-01-31T00:00:00Z, or 2h for two hours ago
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<Timestamp>,
     /// Print JSON, one call a line
@@ -60,7 +61,7 @@ impl Tail {
         let journal = Journal::open(path)?;
         let (entries, last) = self.last(&journal)?;
         if last == 0 {
-            complain("the journal is empty: nothing was signed or refused with this state yet");
+            complain("the journal is empty: no call was signed or refused with this state yet");
         } else if entries.is_empty() {
             complain("no record matches --client, --job, --changes or --since");
         }

@@ -25,9 +25,9 @@ const DIGITS: usize = 4;
 
 /// Write a copy of a wallet's key file, under a password of its own
 ///
-/// The copy is a V3 key file for geth, cast or eth_account. The last digits of the address have to be
-/// typed, since whoever has the copy and its password has the wallet; a script passes them on
-/// standard input.
+/// The copy is a V3 key file for geth, cast or eth_account. Since the copy and its password are all that
+/// a thief needs, the last four digits of the address have to be typed; a script passes them on standard
+/// input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy wallet export copy.json\n  \
                         echo d025 | agentpmt-proxy wallet export --new-password-file new > copy.json")]
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Export {
 
 impl Export {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        // So that nobody types passwords in vain.
+        // Before a password is typed in vain.
         self.file.as_deref().map_or(Ok(()), check_new)?;
         let Locked { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;

@@ -11,7 +11,7 @@ const LONG: usize = 16;
 /// Whether a key file is to be cheap to unlock.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Light {
-    /// Let unlocking take 4 MiB of memory instead of 256: choose a long password then
+    /// Make unlocking take 4 MiB of memory instead of 256; choose a longer password then
     #[arg(long)]
     light: bool,
 }
@@ -24,8 +24,8 @@ impl Light {
         }
         if password.expose_secret().chars().count() < LONG {
             complain(format_args!(
-                "warning: the password has fewer than {LONG} characters, and with --light many can be \
-                 tried in a short time; choose a longer one with `agentpmt-proxy wallet passwd --light`"
+                "warning: the password has fewer than {LONG} characters, and --light lets a thief try \
+                 many in a short time; choose a longer one with `agentpmt-proxy wallet passwd --light`"
             ));
         }
         ScryptCost::LIGHT

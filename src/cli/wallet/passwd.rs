@@ -15,7 +15,7 @@ use crate::{
 
 /// Change the password of a wallet
 ///
-/// With nobody at a prompt, the old password comes from where `serve` has it, the new one from
+/// Without a terminal, the old password comes from the same place as for `serve`, and the new one from
 /// --new-password-file.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy wallet passwd\n  \

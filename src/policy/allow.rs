@@ -149,8 +149,8 @@ mod tests {
         let refused = |text: &str| text.parse::<Allow>().unwrap_err().to_string();
         let near = "there is no action \"job_complet\"; did you mean job_complete?";
         assert_eq!(refused("read,job_complet"), near);
-        let all = "there are jobs, read, all, job_list, job_reserve, job_complete, job_status, \
-                   job_workflow_create, job_workflow_update, job_workflow_publish";
+        let names: Vec<_> = ACTIONS.iter().map(|action| action.name).collect();
+        let all = format!("there are jobs, read, all, {}", names.join(", "));
         assert_eq!(refused("everything"), format!("there is no action \"everything\"; {all}"));
         assert_eq!(refused(" ,"), format!("at least one word is needed; {all}"));
         assert!("Read".parse::<Allow>().is_err());

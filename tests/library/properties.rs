@@ -1,7 +1,7 @@
 //! What holds for every input, not only for those that somebody thought of.
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Binds},
     call::Call,
     canonical::CanonicalJson,
     message::Message,
@@ -120,8 +120,11 @@ fn check_seven_lines(
     let text = Message::new(signed, nonce, request).to_string();
     let lines: Vec<_> = text.split(|c: char| c.is_control() || c == '\u{2028}').collect();
     prop_assert_eq!(lines.len(), 7, "{:?}", text);
-    let names =
-        ["agentpmt-external", "wallet", "session", "request", "action", "product", "payload"];
+    let (call, whose) = match signed.call().binds() {
+        Binds::Action | Binds::ActionAndId => ("action", "product"),
+        Binds::MethodAndPath => ("method", "path"),
+    };
+    let names = ["agentpmt-external", "wallet", "session", "request", call, whose, "payload"];
     for (line, name) in lines.iter().zip(names) {
         prop_assert!(line.starts_with(name), "{:?}", text);
     }

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use agentpmt_proxy::{
-    action::Action,
+    action::{Action, Effect},
     canonical::Object,
     policy::Client,
     store::{Clients, Journal},
@@ -140,7 +140,11 @@ impl Agent {
         let url = format!("{}{}", self.base, action.path_with(&ids));
         let request = self.client.request(action.method.clone(), url);
         let request = request.bearer_auth(self.token.expose());
-        let body = if action.name == "job_complete" { PROOF } else { WORKFLOW };
-        request.body(if action.name == "job_list" { "" } else { body }).send().await.unwrap()
+        let body = match action.effect {
+            Effect::Submits => PROOF,
+            Effect::None => "",
+            Effect::Reserves | Effect::Other => WORKFLOW,
+        };
+        request.body(body).send().await.unwrap()
     }
 }

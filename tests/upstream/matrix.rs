@@ -80,21 +80,23 @@ fn patience(options: &mut Options) {
 /// Does what an agent does before it makes a call; gives the call's path and body.
 async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String) {
     let mut workflow = "none".to_owned();
-    if ["job_list", "job_reserve"].iter().all(|name| action.name != *name) {
+    let is_about = |id| action.id_names().any(|name| name == id);
+    if is_about("job_id") && action.effect != Effect::Reserves {
         proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
     }
-    if ["job_complete", "job_workflow_update", "job_workflow_publish"].contains(&action.name) {
+    let submits = action.effect == Effect::Submits;
+    if submits || is_about("workflow_id") {
         let path = format!("/jobs/{WORKFLOW_JOB}/workflow/create");
         let created = proxy.ok(&path, WORKFLOW).await;
         workflow = created["workflow_id"].as_str().unwrap().to_owned();
     }
-    if action.name == "job_complete" {
+    if submits {
         proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/{workflow}/publish"), "").await;
     }
     let path = action.path.replace("{job_id}", WORKFLOW_JOB).replace("{workflow_id}", &workflow);
-    let body = match action.name {
-        "job_complete" => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
-        "job_workflow_create" | "job_workflow_update" => WORKFLOW.to_owned(),
+    let body = match action.body {
+        _ if submits => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
+        fields if fields.iter().any(|field| field.name() == "nodes") => WORKFLOW.to_owned(),
         _ => String::new(),
     };
     (path, body)

@@ -74,7 +74,7 @@ impl fmt::Display for Entry {
         let dash = || "-".to_owned();
         let who = first(&["by", "client", "from"]).unwrap_or_else(dash);
         let action = text(&self.fields, "action");
-        // An admin record names a client or a wallet, and every other record the job it is about.
+        // An admin record names a client or a wallet, and a call the job or other thing it is about.
         let to = if self.kind() == "admin" { &["client", "wallet"][..] } else { &["product"] };
         let to = first(to).unwrap_or_else(dash);
         let (seq, time, result) = (self.seq, time(&self.fields), self.result());

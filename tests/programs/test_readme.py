@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from proxy import BINARY, ROOT, listening, local_session, serving, started
+from proxy import BINARY, ROOT, listening, local_session, started
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "src/manual").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8402"
@@ -185,8 +185,8 @@ def inject(upstream, **fault):
 
 @EXAMPLES
 def test_an_example_does_a_job_of_each_type(command, home):
-    with serving("--sandbox") as address:
-        # What somebody may have tried first: the lines that the start prints.
+    with sandbox() as (upstream, _), proxy_of(upstream, home) as (address, _):
+        # The lines that the start prints, which a reader tries first.
         for path in ("list", f"{FIRST_JOB}/reserve", f"{FIRST_JOB}/status"):
             assert local_session().post(f"{address}/api/external/jobs/{path}").ok
         out = begun(command, home, address)()
@@ -203,8 +203,8 @@ def test_an_example_does_a_job_of_each_type(command, home):
     "fault",
     [
         {"kind": "cut_after", "action": "job_complete", "times": 1},
-        {"kind": "slow"},
-        {"kind": "status_429", "times": 5},
+        {"kind": "slow", "delay": "300ms"},
+        {"kind": "status_429", "times": 2},
     ],
     ids=lambda fault: fault["kind"],
 )

@@ -129,7 +129,7 @@ const WORKFLOW: &[Field] = &[
 pub struct Action {
     /// The name, which is also the `action` line of the signed message.
     pub name: &'static str,
-    /// What the call does, in a few words.
+    /// A few words about the call, for people.
     pub summary: &'static str,
     /// The HTTP method.
     pub method: Method,
@@ -140,15 +140,15 @@ pub struct Action {
     pub query: &'static [&'static str],
     /// The fields of its body that are known. Others are sent as well.
     pub body: &'static [Field],
-    /// What kind of thing the call is about.
+    /// The kind of thing that the call is about.
     pub about: About,
-    /// What the client needs of the job's reservation.
+    /// The reservation that the call needs.
     pub needs: Needs,
-    /// What shows the upstream that the call may be made.
+    /// The proof that the upstream asks for.
     pub proof: Proof,
-    /// What the call changes upstream.
+    /// The change that the call makes upstream.
     pub effect: Effect,
-    /// How to find out later whether it did.
+    /// The way to find out later whether it took effect.
     pub lookup: Lookup,
 }
 
@@ -187,10 +187,10 @@ impl Action {
     }
 }
 
-/// What kind of thing a call is about.
+/// The kind of thing that a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
-    /// None of these.
+    /// Nothing that has an id.
     Nothing,
     /// A job, or all jobs.
     Job,
@@ -200,21 +200,21 @@ pub enum About {
     Workflow,
 }
 
-/// What the client needs of the reservation of the call's job.
+/// The reservation that a call needs, of the job that it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// No other client holds the job.
+    /// Any, as long as no other client holds the job.
     NotHeldByAnother,
-    /// The client holds the job.
+    /// A running one of the client.
     Held,
 }
 
-/// What a call changes upstream.
+/// The change that a call makes upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing: it may be made as often as anyone likes.
+    /// None: it may be made as often as the client likes.
     None,
     /// It reserves the job.
     Reserves,
@@ -224,7 +224,7 @@ pub enum Effect {
     Other,
 }
 
-/// How to find out whether a change took effect whose answer was lost.
+/// The way to find out whether a change took effect, after its answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
     /// No call shows it.
@@ -233,10 +233,10 @@ pub enum Lookup {
     JobStatus,
 }
 
-/// What shows the upstream that a call may be made.
+/// The proof that the upstream asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
-    /// Nothing: everyone may make it.
+    /// None: the call is public.
     None,
     /// A signature of the wallet, in the envelope.
     Signature(Signed),
@@ -244,12 +244,12 @@ pub enum Proof {
     WorkflowToken,
 }
 
-/// What a signature covers.
+/// The parts of a call that its signature covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// What the signature binds besides wallet, session, request and payload.
+    /// The lines of the message that name the call.
     pub binds: Binds,
-    /// What is hashed.
+    /// The part of the body that is hashed.
     pub payload: Payload,
 }
 
@@ -264,7 +264,7 @@ pub enum Binds {
     MethodAndPath,
 }
 
-/// What the `payload` line is the hash of.
+/// The part of a body that the `payload` line is the hash of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// The whole body.

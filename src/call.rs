@@ -22,7 +22,7 @@ pub enum InvalidCall {
         name: &'static str,
         /// The value in its place.
         given: String,
-        /// What is wrong with it.
+        /// The reason.
         source: InvalidValue,
     },
     /// The number of ids is not that of the path.
@@ -58,7 +58,7 @@ fn ids_of(action: &Action, given: usize) -> String {
 }
 
 /// The beginning of the error for an unusable id. It repeats the id in ASCII, since a terminal obeys
-/// other characters, and up to [`MAX_REPEATED`], so that nobody fills a log with one; a token is not
+/// other characters, and up to [`MAX_REPEATED`], so that none fills the log; a token is not
 /// repeated at all.
 fn unusable(name: &str, given: &str) -> String {
     if given.is_empty() {
@@ -79,7 +79,7 @@ pub struct Call {
     ids: Vec<Slug>,
     query: Option<String>,
     body: Arc<Object>,
-    /// What the envelope names as the wallet, in JSON.
+    /// The wallet of the envelope, as JSON.
     wallet: Option<CanonicalJson>,
 }
 
@@ -188,7 +188,7 @@ impl<'a> SignedCall<'a> {
         &self.rule.binds
     }
 
-    /// What is hashed, if anything.
+    /// The payload to hash, if the row has one.
     pub fn payload(self) -> Option<CanonicalJson> {
         let body = &self.call.body;
         match &self.rule.payload {
@@ -206,8 +206,8 @@ impl<'a> SignedCall<'a> {
     }
 }
 
-/// What the JSON of a `wallet_address` names, if it is not this wallet; `null` and an empty string name
-/// none.
+/// The wallet that the JSON of a `wallet_address` names, if it is another than this; `null` and an empty
+/// string name none.
 pub(crate) fn other_wallet(json: &str, own: Address) -> Option<&str> {
     let named = json.trim_matches('"');
     let is_none = named.is_empty() || json == "null";

@@ -1,5 +1,5 @@
-//! What a client may do. Nothing is allowed that is not said here, and only [`Client::permit`] makes
-//! a [`Permit`], of which [`Permit::look`] makes the one to ask what became of the call.
+//! The rights of clients. A call that no rule allows is denied. Only [`Client::permit`] makes a
+//! [`Permit`]; [`Permit::look`] derives the one for the status probe of the same call.
 
 mod allow;
 mod denied;

@@ -43,7 +43,7 @@ pub use self::{
 };
 use crate::action::{ACTIONS, Action};
 
-/// What is answered, how long things last, and how much there is to do.
+/// The calls, times and jobs of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The calls that are answered.
@@ -130,7 +130,7 @@ impl Sandbox {
         self.api().faults.waiting.clear();
     }
 
-    /// What happened so far.
+    /// The counts since the start.
     pub fn counts(&self) -> Counts {
         let api = self.api();
         let by_job = |count: fn(&Job) -> u64| {

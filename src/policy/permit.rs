@@ -25,9 +25,8 @@ impl Client {
     /// Permits a call with this wallet. `holder` is the client that holds a running reservation of
     /// the call's job with this wallet through this proxy.
     ///
-    /// Who does not hold a job may neither complete it nor use its workflow token. If another client
-    /// holds it, neither may it ask for the job or its status, since an answer may have the private
-    /// instructions in it.
+    /// A row that needs a reservation is denied to every other client. While one client holds a job, no
+    /// other may ask even for its status, since an answer may contain the private instructions.
     ///
     /// # Errors
     /// See [`Denied`].
@@ -46,7 +45,7 @@ impl Client {
         Ok(Permit { call, wallet, client: self.name.clone(), added, admin, max_reservations })
     }
 
-    /// Whether the client may make such a call at all, whoever holds the job.
+    /// Whether the client may make such a call at all, whichever client holds the job.
     ///
     /// # Errors
     /// See [`Denied`].

@@ -1,10 +1,10 @@
-//! What happened so far, in numbers.
+//! The counts of a sandbox since its start.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What happened so far. Jobs stand by their id.
+/// Counts since the start; those of jobs by their id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Requests that arrived, whatever came of them; those of the control path are none.

@@ -1,4 +1,4 @@
-//! Trouble on demand: what goes wrong, at which calls, and how often.
+//! Faults on demand: their kind, the calls at which they strike, and how often.
 
 mod armed;
 mod kind;
@@ -24,11 +24,11 @@ pub(super) use self::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Fault {
-    /// What goes wrong.
+    /// The kind of fault.
     pub kind: &'static FaultKind,
-    /// At which calls.
+    /// The calls at which it strikes.
     pub target: FaultTarget,
-    /// At how many calls; always if it is not said.
+    /// How often it strikes; always without a number.
     pub times: Option<NonZeroU32>,
     /// How long the slow kinds wait.
     pub delay: Duration,

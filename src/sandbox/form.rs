@@ -1,4 +1,4 @@
-//! Bodies and their fields; what is wrong with them is collected as FastAPI's 422 lists it.
+//! Bodies and their fields. Errors are collected in the shape of FastAPI's 422.
 
 use std::ops::RangeInclusive;
 
@@ -102,7 +102,7 @@ impl<'a> Form<'a> {
         None
     }
 
-    /// What was read, if nothing was wrong.
+    /// Returns the value that was read, if no field was wrong.
     ///
     /// # Errors
     /// [`ApiError::Fields`] with every error that was noted.

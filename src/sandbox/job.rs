@@ -1,7 +1,6 @@
 //! The life of one job: open, reserved, submitted, approved (protocol §6).
 //!
-//! Nothing runs on a timer: what a job has become is worked out from the time whenever it is
-//! looked at.
+//! Nothing runs on a timer: each access works out the stage of a job from the time.
 
 use std::time::Duration;
 
@@ -88,7 +87,7 @@ impl Job {
         matches!(self.stage, Stage::Open)
     }
 
-    /// What everyone may know; only the wallet that reserves is told the instructions.
+    /// The public fields. Only the answer to a reserve has the instructions.
     pub(super) fn listing(&self, now: Timestamp) -> Value {
         json!({
             "job_id": self.id,
@@ -100,7 +99,7 @@ impl Job {
         })
     }
 
-    /// What one wallet may know.
+    /// The status as one wallet may see it.
     pub(super) fn status_for(&self, wallet: Address, now: Timestamp) -> Value {
         let reserved = matches!(&self.stage, Stage::Reserved(lease) if lease.wallet == wallet);
         let review = match &self.stage {

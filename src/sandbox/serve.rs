@@ -52,6 +52,6 @@ async fn serve_connection(stream: TcpStream, router: Router) {
             answer.extensions().get().map_or(Ok(()), |cut: &Cut| Err(*cut)).map(|()| answer)
         }
     });
-    // It fails when it is cut and when the client goes away; nobody needs to know.
+    // It fails when it is cut and when the client goes away: both are expected.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

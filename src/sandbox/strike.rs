@@ -1,4 +1,4 @@
-//! What a fault does to the call at which it strikes.
+//! The effect of a fault on the call at which it strikes.
 
 use std::{convert::Infallible, future::pending};
 
@@ -42,7 +42,7 @@ pub(super) async fn strike(
     match fault.kind.strike {
         Strike::CutBeforeBody => cut(),
         Strike::CutInBody => {
-            // What the first part holds does not matter, nor whether there was one.
+            // The first part may be anything, or missing.
             let _ = request.into_body().into_data_stream().next().await;
             cut()
         }

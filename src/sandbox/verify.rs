@@ -1,5 +1,5 @@
-//! Who signed a call: the envelope taken out, the text rebuilt, the signer recovered (protocol
-//! §2–§5).
+//! Verification of a signed call: the envelope is taken out, the text rebuilt, and the signer recovered
+//! (protocol §2–§5).
 //!
 //! The message and the recovery of the signer are written here a second time, so that a mistake of
 //! the code that signs shows. Canonical JSON and the table of calls are shared: vectors hold both, and

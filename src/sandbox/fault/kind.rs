@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What goes wrong: a row of [`KINDS`].
+/// A kind of fault: a row of [`KINDS`].
 #[derive(PartialEq, Eq)]
 pub struct FaultKind {
     name: &'static str,
@@ -21,7 +21,7 @@ impl FaultKind {
         self.name
     }
 
-    /// What it does, in a few words.
+    /// Its effect, in a few words.
     pub fn about(&self) -> &'static str {
         self.about
     }

@@ -42,7 +42,7 @@ impl Vector {
         hex::decode(&self.sig).unwrap().try_into().ok()
     }
 
-    /// Whose signature it is on the digest of its message, with both values of `v`.
+    /// Recovers the signer from the digest of the message, with both values of `v`.
     fn recovered(&self, r_and_s: [u8; 64]) -> [Result<Address, ApiError>; 2] {
         let digest = Sha256::digest(&self.msg).into();
         [27, 28].map(|v| {

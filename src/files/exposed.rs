@@ -59,7 +59,7 @@ pub(crate) fn check_secret_folder(path: &Path, folder: &Metadata) -> Result<(), 
     Err(Exposed::new(&name, "is open to other users of this machine", folder, &remedy))
 }
 
-/// Refuses a file or folder that another user may change, whoever may read it.
+/// Refuses a file or folder that another user may change. Others may read it.
 pub(crate) fn check_unchangeable(path: &Path, file: &Metadata) -> Result<(), Exposed> {
     let kind = if file.is_dir() { "the folder " } else { "" };
     let name = format!("{kind}{}", path.display());
@@ -104,7 +104,7 @@ fn has_writers(file: &Metadata) -> bool {
     file.mode() & 0o002 != 0 || file.mode() & 0o020 != 0 && !is_group_safe()
 }
 
-/// A command for whoever can run it here.
+/// The command that closes a file, and whether root has to run it.
 fn change(path: &Path, file: &Metadata, command: &str) -> String {
     if is_read_only(path) {
         return "its file system is read-only, so set owner and mode, such as 0440, where it is \

@@ -37,7 +37,7 @@ pub enum SocketError {
     },
     /// Something else has the path.
     #[error(
-        "cannot listen on unix:{0}: {0} is no socket, so it is left alone; move it away, or choose \
+        "cannot listen on unix:{0}: {0} is not a socket, so it is left alone; move it away, or choose \
          another path with --listen unix:PATH", .path.display()
     )]
     NoSocket {

@@ -56,7 +56,7 @@ pub enum TlsError {
     },
     /// The file of the key holds none that can be used.
     #[error(
-        "{path} holds no private key in PEM without a password; one begins with \
+        "{path} holds no unencrypted private key in PEM; one begins with \
          -----BEGIN PRIVATE KEY-----"
     )]
     NoKey {

@@ -18,7 +18,7 @@ pub enum UpstreamError {
         cause: String,
     },
     /// There are connections, but the last calls failed, so this one was not sent.
-    #[error("{url} fails again and again: {cause}")]
+    #[error("{url} keeps failing: {cause}")]
     Failing {
         /// The upstream's address.
         url: String,
@@ -39,8 +39,8 @@ pub enum UpstreamError {
         /// What the network said.
         cause: String,
     },
-    /// As many calls as `upstream.max_calls` were being made all the time, so it was not sent.
-    #[error("{most} other calls were being made to {url} all the time")]
+    /// It waited for one of `upstream.max_calls` permits in vain, so it was not sent.
+    #[error("{most} other calls to {url} were in flight for as long as this one could wait")]
     Busy {
         /// The upstream's address.
         url: String,
@@ -57,7 +57,7 @@ pub enum UpstreamError {
         /// The scheme and authority of its `Location`, if it has both. The rest may repeat what was sent.
         origin: Option<String>,
     },
-    /// Something else than the API answers, with a web page or a redirect that is none.
+    /// Something other than the API answers, with a web page or a redirect that is none.
     #[error("{url} answers {} without the API's JSON", named(*status))]
     Foreign {
         /// The upstream's address.
@@ -73,8 +73,8 @@ pub enum UpstreamError {
         /// The parser's error.
         cause: String,
     },
-    /// It answers for another job than it was asked for, so the answer to the call is lost.
-    #[error("{url} gave the answer to another call than it was asked")]
+    /// The answer is about another job, so the answer to the call is lost.
+    #[error("{url} answered about another job than was asked for")]
     OtherJob {
         /// The upstream's address.
         url: String,

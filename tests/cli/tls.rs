@@ -159,7 +159,7 @@ fn certificates_that_cannot_be_used_are_told_at_the_start() {
         home.write("tls.key", &self_signed().1);
         home.run(command).fails(65, &["tls.crt cannot be used with", "tls.key", "its own key"]);
         home.write("tls.key", "milk");
-        home.run(command).fails(65, &["tls.key holds no private key"]);
+        home.run(command).fails(65, &["tls.key holds no unencrypted private key"]);
         home.write("tls.crt", "");
         home.run(command).fails(65, &["tls.crt holds no certificate"]);
         fs::remove_file(home.path("tls.crt")).unwrap();

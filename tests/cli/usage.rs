@@ -301,7 +301,7 @@ fn check_refuses_what_serve_could_not_write_or_listen_on() {
         (&["--state", "file/state"][..], 74, "file/state/proxy.db: cannot"),
         (&["--state", "file"], 74, "file/proxy.db: cannot"),
         (&listen, 73, "the folder nonesuch does not exist; make it, or choose another path"),
-        (&["--listen", "unix:file"], 73, "file is no socket"),
+        (&["--listen", "unix:file"], 73, "file is not a socket"),
         (&group, 78, "this machine has no group nonesuch"),
     ] {
         for command in ["check", "serve"] {

@@ -97,13 +97,11 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         process::close_memory()?;
         signals::outlive_full_files()?;
-        let flags = [
-            ("keys", self.keys),
-            ("state", self.state),
-            ("wallet", self.wallet),
-            ("password_file", self.password_file),
-        ];
-        let settings = Settings { file: self.config, flags: given(flags).collect() };
+        let settings = Settings { file: self.config, flags: Vec::new() }
+            .with("keys", self.keys)
+            .with("state", self.state)
+            .with("wallet", self.wallet)
+            .with("password_file", self.password_file);
         match self.command {
             Command::Serve(serve) => serve.run(settings),
             Command::Sandbox(sandbox) => sandbox.run(settings),
@@ -127,9 +125,9 @@ struct Settings {
 }
 
 impl Settings {
-    /// The same with more flags of one command.
-    fn with<const N: usize>(mut self, flags: [(&'static str, Option<String>); N]) -> Self {
-        self.flags.extend(given(flags));
+    /// The same with the values of one more option.
+    fn with(mut self, key: &'static str, values: impl IntoIterator<Item = String>) -> Self {
+        self.flags.extend(values.into_iter().map(|value| (key, value)));
         self
     }
 
@@ -143,25 +141,9 @@ impl Settings {
         file.into_iter().chain(flags).map(option).collect()
     }
 
-    /// The configuration, with more flags of one command.
-    fn load<const N: usize>(
-        self,
-        flags: [(&'static str, Option<String>); N],
-    ) -> Result<Config, Failure> {
-        let Self { file, flags } = self.with(flags);
-        Ok(Config::load(file.as_deref(), std::env::vars_os(), &flags)?)
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(Config::load(self.file.as_deref(), std::env::vars_os(), &self.flags)?)
     }
-}
-
-fn given<const N: usize>(
-    flags: [(&'static str, Option<String>); N],
-) -> impl Iterator<Item = (&'static str, String)> {
-    flags.into_iter().filter_map(|(key, value)| Some((key, value?)))
-}
-
-/// The value of an option that may be given several times, as the environment would have it.
-fn joined(values: &[String]) -> Option<String> {
-    (!values.is_empty()).then(|| values.join(","))
 }
 
 /// Refuses a file to write that is there already.

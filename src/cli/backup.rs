@@ -21,7 +21,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let database = settings.load([])?.database();
+        let database = settings.load()?.database();
         check_new(&self.file)?;
         // A full disk is no reason to have no copy.
         if let Err(error) = record_deed(&database, Deed::Backup) {

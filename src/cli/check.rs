@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure, Settings, joined, listen, print,
+    Failure, Settings, listen, print,
     wallets::{self, Locked},
 };
 use crate::{
@@ -44,8 +44,8 @@ struct Row {
 
 impl Check {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config =
-            settings.load([("listen", joined(&self.listen)), ("upstream.url", self.upstream)])?;
+        let settings = settings.with("listen", self.listen).with("upstream.url", self.upstream);
+        let config = settings.load()?;
         let rows = rows(&config)?;
         if self.json {
             let row = |Row { name, value, .. }| (name.to_owned(), json!(value));

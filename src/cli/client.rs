@@ -8,7 +8,11 @@ use jiff::Timestamp;
 
 use self::{add::Add, list::List};
 use super::{Failure, Settings, complain, print, print_while_read, tell};
-use crate::{config::Config, store::Clients, types::ClientName};
+use crate::{
+    config::{ClientsAre, Config},
+    store::Clients,
+    types::ClientName,
+};
 
 /// Add, list and revoke the clients that may call the proxy
 ///
@@ -46,7 +50,7 @@ pub(super) struct Remove {
 
 impl Client {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([])?;
+        let config = settings.load()?;
         match self {
             Self::Add(add) => add.run(&config),
             Self::List(list) => list.run(&config),
@@ -71,7 +75,7 @@ impl Remove {
         let last = clients.remove(&self.name)?;
         tell(&format!("{} is removed.\n", self.name));
         if last {
-            tell(if config.clients_required {
+            tell(if config.clients == ClientsAre::Required {
                 "It was the last client: no call is taken, and no proxy starts, until one is added.\n"
             } else {
                 "It was the last client: every program that reaches the proxy on this machine may \

@@ -51,7 +51,7 @@ struct Proven {
 
 impl Explain {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([])?;
+        let config = settings.load()?;
         let (ids, body) = self.split();
         if self.action.id_names().next().is_some() && ids.iter().any(|id| id.starts_with('{')) {
             return Err(Failure::BodyForId { action: self.action });

@@ -64,7 +64,7 @@ pub(super) struct Export {}
 
 impl Journal {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let path = settings.load([])?.database();
+        let path = settings.load()?.database();
         match self {
             Self::Tail(tail) => tail.run(&path),
             Self::Verify(verify) => verify.run(&path),

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Failure;
 use crate::{
-    config::{Config, ListenAddress},
+    config::{ClientsAre, Config, ListenAddress},
     http::{self, SocketFile},
     store::{ClientRecord, Clients},
 };
@@ -114,7 +114,7 @@ pub(super) fn require_client(config: &Config, addresses: &[ListenAddress]) -> Re
         None if config.behind_tls_proxy => {
             "the proxy in front (behind_tls_proxy) is reached from other machines".to_owned()
         }
-        None if config.clients_required => {
+        None if config.clients == ClientsAre::Required => {
             "clients are required (clients = \"required\")".to_owned()
         }
         None => return Ok(()),

@@ -25,7 +25,7 @@ impl Reload {
     /// # Errors
     /// What is wrong; then nothing is changed.
     pub(super) fn read(&self, live: &Live) -> Result<Live, String> {
-        let next = self.settings.clone().load([]).map_err(|failure| failure.to_string())?;
+        let next = self.settings.load().map_err(|failure| failure.to_string())?;
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = config.fixed_changes(&next);
         if !fixed.is_empty() {

@@ -5,10 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Args;
 
 use super::{Failure, Settings, announce, duration, listen, log, serve, signals::Signals};
-use crate::{
-    config::ListenAddress,
-    sandbox::{self, Fault},
-};
+use crate::sandbox::{self, Fault};
 
 /// Start only the sandbox: an upstream for trying out
 ///
@@ -39,7 +36,7 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([])?;
+        let config = settings.load()?;
         log::start(&config.log)?;
         let listener = listen::bind(self.listen)?;
         let address = listen::local_address(&listener)?;
@@ -70,10 +67,8 @@ impl Sandbox {
 
 /// For a port that other machines do not reach.
 fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
-    match text.parse() {
-        Ok(ListenAddress::Tcp(address)) if address.ip().is_loopback() => Ok(address),
-        _ => Err("the sandbox listens on loopback only, as on 127.0.0.1:8403"),
-    }
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+    address.ok_or("the sandbox listens on loopback only, as on 127.0.0.1:8403")
 }
 
 /// The long help of `--fault`, here and for `serve`.

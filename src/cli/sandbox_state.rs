@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{Failure, Settings, complain};
 use crate::{
-    config::Config,
+    config::{ClientsAre, Config},
     files,
     signer::{
         Signer,
@@ -33,7 +33,7 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     if settings.flags.iter().any(|(key, _)| *key == "state") {
         return Ok((settings, None));
     }
-    if settings.clone().load([])?.clients_required {
+    if settings.load()?.clients == ClientsAre::Required {
         complain(
             "clients = \"required\" is ignored: the state of this sandbox is new and has no clients; \
              to require them, name a state that has some with --state",
@@ -48,8 +48,8 @@ pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>)
     })?;
     let path = folder.path().to_str().map(str::to_owned);
     let path = path.ok_or_else(|| io(io::Error::from(ErrorKind::InvalidFilename)))?;
-    let new = [("state", Some(path)), ("clients", Some("optional".to_owned()))];
-    Ok((settings.with(new), Some(folder)))
+    let settings = settings.with("state", [path]).with("clients", ["optional".to_owned()]);
+    Ok((settings, Some(folder)))
 }
 
 /// Where the wallet is.

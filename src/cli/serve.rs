@@ -12,7 +12,7 @@ use tokio::{runtime::Builder, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Settings, announce, environment, joined,
+    Failure, Settings, announce, environment,
     listen::{self, Listening},
     log::{self, Log},
     process,
@@ -22,7 +22,7 @@ use super::{
     wallets::{self, Wallets},
 };
 use crate::{
-    config::{Config, ListenAddress, UpstreamConfig, UpstreamUrl},
+    config::{ClientsAre, Config, ListenAddress, UpstreamConfig, UpstreamUrl},
     http::{self, Instance, Limits, Live, Tls, Workers},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
@@ -76,13 +76,12 @@ impl Serve {
             return Err(Failure::FaultWithoutSandbox);
         }
         environment::move_password()?;
-        let flags = [("listen", joined(&self.listen)), ("upstream.url", self.upstream)];
-        let settings = settings.with(flags);
+        let settings = settings.with("listen", self.listen).with("upstream.url", self.upstream);
         let (settings, _throw_away) = match self.sandbox {
             true => sandbox_state::settings(settings)?,
             false => (settings, None),
         };
-        let config = settings.clone().load([])?;
+        let config = settings.load()?;
         let log = log::start(&config.log)?;
         process::raise_descriptor_limit();
         let tls = Tls::load(&config.tls)?;
@@ -202,7 +201,7 @@ async fn serve(
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
     let store = Store::open(&config.database(), &keys).map_err(Failure::of_state)?;
-    if config.clients_required {
+    if config.clients == ClientsAre::Required {
         store.require_clients();
     }
     if let Err(error) = store.hold() {

@@ -35,7 +35,7 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
-        let config = settings.load([("listen", self.listen)])?;
+        let config = settings.with("listen", self.listen).load()?;
         let address = config.listen.iter().find(|address| **address != ListenAddress::Systemd);
         let address = address.ok_or(Failure::NowhereToAsk)?;
         let not_ready = || match (self.upstream, address.clone()) {

@@ -95,7 +95,7 @@ pub(super) struct Show {
 impl Wallet {
     pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
         let options = settings.as_options();
-        let config = settings.load([])?;
+        let config = settings.load()?;
         let keystore = Keystore::new(&config.keys);
         match self {
             Self::New(new) => new.run(&config, &keystore, &options),

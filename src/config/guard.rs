@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-use super::value::InvalidSetting;
+use super::{given::Given, mistake::InvalidSetting};
 
 /// The host of an address that clients use, and its port if it is that one only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,21 +15,20 @@ pub struct HostName {
     pub port: Option<u16>,
 }
 
-/// Names with commas between them; none in an empty text.
-pub(super) fn hosts(text: &str) -> Result<Vec<HostName>, InvalidSetting> {
-    items(text).map(|item| host(item).ok_or(InvalidSetting::Host)).collect()
+pub(super) fn host(given: &Given<'_>) -> Result<HostName, InvalidSetting> {
+    parse_host(given.text()?).ok_or(
+        "expected the name or address of a host, with or without a port, such as proxy.example"
+            .into(),
+    )
 }
 
-/// Origins of web pages, as a browser writes them, with commas between them; none in an empty text.
-pub(super) fn origins(text: &str) -> Result<Vec<String>, InvalidSetting> {
-    items(text).map(|item| origin(item).ok_or(InvalidSetting::Origin)).collect()
+/// The origin of a web page, as a browser writes it.
+pub(super) fn origin(given: &Given<'_>) -> Result<String, InvalidSetting> {
+    parse_origin(given.text()?)
+        .ok_or("expected scheme, host and port of a web page, such as https://app.example".into())
 }
 
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|item| !item.is_empty())
-}
-
-fn host(text: &str) -> Option<HostName> {
+fn parse_host(text: &str) -> Option<HostName> {
     // An address without brackets would have its last part taken for a port.
     if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) {
         return None;
@@ -47,7 +46,7 @@ fn host(text: &str) -> Option<HostName> {
     (is_name || is_address()).then(|| HostName { name: name.to_ascii_lowercase(), port })
 }
 
-fn origin(text: &str) -> Option<String> {
+fn parse_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let origin = url.origin();
     // What has no origin of its own is `null` to a browser, and so is every other such page.
@@ -62,6 +61,7 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        let hosts = |text| Given::of_variable(text).each(host);
         let parsed = hosts("Proxy.Example, proxy:8402,10.0.0.1:1,[::1], [::1]:2,").unwrap();
         let texts: Vec<_> = parsed.iter().map(|host| (host.name.as_str(), host.port)).collect();
         let expected = [
@@ -76,19 +76,20 @@ mod tests {
         for text in
             ["*", "http://a", "a b", "a/b", "a:x", "a:70000", "::1", "[a]", "a@b", ":1", "ä"]
         {
-            assert_eq!(hosts(text), Err(InvalidSetting::Host), "{text}");
+            assert!(hosts(text).unwrap_err().to_string().contains("of a host"), "{text}");
         }
     }
 
     #[test]
     fn an_origin_is_scheme_host_and_port_as_a_browser_writes_it() {
+        let origins = |text| Given::of_variable(text).each(origin);
         let parsed = origins("https://App.Example, http://localhost:3000,https://a.example:443/");
         let expected = ["https://app.example", "http://localhost:3000", "https://a.example"];
         assert_eq!(parsed.unwrap(), expected);
         for text in
             ["*", "null", "app.example", "https://a/b", "https://a?b", "file:///x", "https://u@a"]
         {
-            assert_eq!(origins(text), Err(InvalidSetting::Origin), "{text}");
+            assert!(origins(text).unwrap_err().to_string().contains("of a web page"), "{text}");
         }
     }
 }

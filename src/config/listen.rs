@@ -3,14 +3,10 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
 };
 
-use super::{
-    settings::Given,
-    value::{self, InvalidSetting},
-};
+use super::{given::Given, mistake::InvalidSetting, upstream_url::LOOPBACK, value::path_of};
 
 /// One place to listen at. It displays as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,31 +36,9 @@ impl ListenAddress {
                 let takes_all = own.ip().is_unspecified() && to.ip().is_loopback();
                 own.port() == to.port() && (own.ip() == to.ip() || takes_all)
             }
-            Self::Localhost(port) => *port == to.port() && value::LOOPBACK.contains(&to.ip()),
+            Self::Localhost(port) => *port == to.port() && LOOPBACK.contains(&to.ip()),
             Self::Unix(_) | Self::Systemd => false,
         }
-    }
-
-    fn parse(text: &str, folder: &Path) -> Result<Self, InvalidSetting> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err(InvalidSetting::EmptyPath),
-            Some(path) => Ok(Self::Unix(value::file(path, folder)?)),
-            None if text == "systemd" => Ok(Self::Systemd),
-            None => match text.strip_prefix("localhost:").map(str::parse) {
-                Some(Ok(port)) => Ok(Self::Localhost(port)),
-                Some(Err(_)) => Err(InvalidSetting::Listen),
-                None => text.parse().map(Self::Tcp).map_err(|_| half_of_an_address(text)),
-            },
-        }
-    }
-}
-
-impl FromStr for ListenAddress {
-    type Err = InvalidSetting;
-
-    /// A relative path starts at the current directory.
-    fn from_str(text: &str) -> Result<Self, InvalidSetting> {
-        Self::parse(text, Path::new(""))
     }
 }
 
@@ -79,47 +53,56 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// One or more, with commas between them.
-pub(super) fn listen(given: &Given<'_>) -> Result<Vec<ListenAddress>, InvalidSetting> {
-    let texts = given.text.split(',');
-    texts.map(|text| ListenAddress::parse(text.trim(), given.folder)).collect()
+pub(super) fn listen_address(given: &Given<'_>) -> Result<ListenAddress, InvalidSetting> {
+    let text = given.text()?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path_of(given, path).map(ListenAddress::Unix);
+    }
+    if text == "systemd" {
+        return Ok(ListenAddress::Systemd);
+    }
+    if let Some(Ok(port)) = text.strip_prefix("localhost:").map(str::parse) {
+        return Ok(ListenAddress::Localhost(port));
+    }
+    text.parse().map(ListenAddress::Tcp).map_err(|_| half_of_an_address(text))
 }
 
 /// Which half of an address is missing from a text that is none, or what is too much.
 fn half_of_an_address(text: &str) -> InvalidSetting {
-    if let Some(scheme) = ["http://", "https://"].into_iter().find(|it| text.starts_with(it)) {
-        InvalidSetting::ListenScheme(scheme)
-    } else if text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok() {
-        InvalidSetting::ListenAddress
-    } else if text == "localhost" || text.parse::<IpAddr>().is_ok() {
-        InvalidSetting::ListenPort
-    } else {
-        InvalidSetting::Listen
-    }
+    let half =
+        if let Some(scheme) = ["http://", "https://"].into_iter().find(|it| text.starts_with(it)) {
+            &format!("leave out {scheme}")
+        } else if text.strip_prefix(':').unwrap_or(text).parse::<u16>().is_ok() {
+            "the address is missing"
+        } else if text == "localhost" || text.parse::<IpAddr>().is_ok() {
+            "the port is missing"
+        } else {
+            return "expected an IP address and a port, such as 127.0.0.1:8402 or [::1]:8402, or \
+                unix:PATH, or systemd"
+                .into();
+        };
+    InvalidSetting(format!("{half}: expected address and port, such as 127.0.0.1:8402"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<ListenAddress>, InvalidSetting> {
-        listen(&Given { text, folder: Path::new("/run") })
+    fn parsed(text: &str) -> Result<ListenAddress, String> {
+        listen_address(&Given::of_variable(text)).map_err(|invalid| invalid.to_string())
     }
 
     #[test]
-    fn several_addresses_have_commas_between_them() {
-        let found = parsed("127.0.0.1:8402, [::1]:0,unix:proxy.sock,unix:/tmp/p,systemd").unwrap();
-        let texts: Vec<_> = found.iter().map(ListenAddress::to_string).collect();
-        let expected =
-            ["127.0.0.1:8402", "[::1]:0", "unix:/run/proxy.sock", "unix:/tmp/p", "systemd"];
-        assert_eq!(texts, expected);
-        assert_eq!(parsed("localhost:80").unwrap(), [ListenAddress::Localhost(80)]);
-        assert_eq!(parsed("localhost:80").unwrap()[0].to_string(), "localhost:80");
+    fn an_address_displays_as_it_is_written() {
+        for text in ["127.0.0.1:8402", "[::1]:0", "localhost:80", "unix:/tmp/p,q", "systemd"] {
+            assert_eq!(parsed(text).unwrap().to_string(), text);
+        }
+        assert_eq!(parsed("localhost:80"), Ok(ListenAddress::Localhost(80)));
     }
 
     #[test]
     fn an_address_that_is_not_loopback_is_exposed() {
-        let exposed = |text: &str| parsed(text).unwrap()[0].is_exposed();
+        let exposed = |text: &str| parsed(text).unwrap().is_exposed();
         for text in
             ["127.0.0.1:8402", "127.1.2.3:0", "[::1]:8402", "localhost:1", "unix:x", "systemd"]
         {
@@ -132,23 +115,17 @@ mod tests {
 
     #[test]
     fn the_missing_half_of_an_address_is_named() {
+        let refusal = |text| parsed(text).unwrap_err();
         for text in ["8402", ":8402"] {
-            assert_eq!(parsed(text), Err(InvalidSetting::ListenAddress), "{text}");
+            assert!(refusal(text).starts_with("the address is missing: "), "{text}");
         }
         for text in ["127.0.0.1", "::1", "localhost"] {
-            assert_eq!(parsed(text), Err(InvalidSetting::ListenPort), "{text}");
+            assert!(refusal(text).starts_with("the port is missing: "), "{text}");
         }
-        assert_eq!(parsed("http://[::1]:1"), Err(InvalidSetting::ListenScheme("http://")));
-        for text in [
-            "",
-            "localhost:",
-            "localhost:65536",
-            "127.0.0.1:65536",
-            "example.com:80",
-            "127.0.0.1:1,",
-        ] {
-            assert_eq!(parsed(text), Err(InvalidSetting::Listen), "{text}");
+        assert!(refusal("http://[::1]:1").starts_with("leave out http://: "));
+        for text in ["", "localhost:", "localhost:65536", "127.0.0.1:65536", "example.com:80"] {
+            assert!(refusal(text).starts_with("expected an IP address and a port"), "{text}");
         }
-        assert_eq!(parsed("unix:"), Err(InvalidSetting::EmptyPath));
+        assert!(refusal("unix:").starts_with("a path is needed"));
     }
 }

@@ -1,12 +1,20 @@
 //! Loading: defaults, file, environment and command line, each written over the one before.
 
-use std::{collections::HashMap, ffi::OsString, io, path::Path};
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fmt::Display,
+    io,
+    path::Path,
+};
+
+use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, file,
-    mistake::{Mistake, Mistakes, Place, Problem, nearest},
+    given::{Given, Location, Value},
+    mistake::{Mistakes, nearest, unknown},
     service_link::is_service_link,
-    settings::{ENV_PREFIX, Given, SETTINGS, Setting, variable_name},
+    settings::{Config, ENV_PREFIX, SETTINGS, Setting, variable_name},
 };
 use crate::files;
 
@@ -36,9 +44,17 @@ impl Config {
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         flags: &[(&'static str, String)],
     ) -> Result<Self, Mistakes> {
-        let config = Self::blank();
+        let path = file.unwrap_or(Path::new(FILE));
+        let config = Self::defaults(path);
         let mut loading = Loading { config, places: HashMap::new(), mistakes: Vec::new() };
-        loading.file(file.unwrap_or(Path::new(FILE)), file.is_some());
+        match read(path, file.is_some()) {
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                loading.config.source = Some(path.to_owned());
+                loading.file(path, &text);
+            }
+            Err(problem) => loading.note(&path.display().to_string(), &problem),
+        }
         loading.environment(environment);
         loading.flags(flags);
         loading.finish()
@@ -49,43 +65,37 @@ impl Config {
 struct Loading {
     config: Config,
     /// Where each setting got its value; those that nobody gave are missing.
-    places: HashMap<&'static str, Place>,
-    mistakes: Vec<Mistake>,
+    places: HashMap<&'static str, String>,
+    mistakes: Vec<String>,
 }
 
 impl Loading {
-    /// The defaults and, over them, the file.
-    fn file(&mut self, path: &Path, needed: bool) {
-        match read(path, needed) {
-            Ok(Some(text)) => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                self.defaults(folder);
-                self.entries(path, folder, &text);
-                self.config.source = Some(path.to_owned());
+    fn file(&mut self, path: &Path, text: &str) {
+        let location = |at| Location::File { path, text, at };
+        let table = match DeTable::parse(text) {
+            Ok(table) => table,
+            Err(error) => {
+                let place = location(error.span().map_or(0, |span| span.start)).place();
+                return self.note(&place, &format_args!("not TOML: {}", error.message()));
             }
-            Ok(None) => self.defaults(Path::new("")),
-            Err(problem) => self.note(Place::File(path.to_owned()), problem),
-        }
-    }
-
-    fn defaults(&mut self, folder: &Path) {
-        for setting in SETTINGS {
-            let given = Given { text: setting.default, folder };
-            // Every default is a value that its setting takes; any test that loads shows it.
-            (setting.set)(&mut self.config, &given).expect("a valid default");
-        }
-    }
-
-    fn entries(&mut self, path: &Path, folder: &Path, text: &str) {
-        let entries = match file::entries(text) {
-            Ok(entries) => entries,
-            Err((line, problem)) => return self.note(Place::Line(path.to_owned(), line), problem),
         };
-        for entry in entries {
-            let place = Place::Key(path.to_owned(), entry.line, entry.key);
-            match entry.value {
-                Ok((setting, text)) => self.set(place, setting, &Given { text: &text, folder }),
-                Err(problem) => self.note(place, problem),
+        let mut values = Vec::new();
+        flatten("", table.get_ref(), &mut values);
+        values.sort_by_key(|(at, ..)| *at);
+        for (at, key, value) in values {
+            let place = || format!("{}: {key}", location(at).place());
+            match Setting::find(&key) {
+                Some(setting) => self.set(setting, Value::Toml(value), location(at)),
+                None if is_section(&key) => {
+                    let found = value.type_str();
+                    self.note(&place(), &format!("expected settings under [{key}], found {found}"));
+                }
+                None => {
+                    let sections = |key: &'static str| key.split_once('.').map(|(name, _)| name);
+                    let keys = SETTINGS.iter().map(|setting| setting.key);
+                    let near = nearest(&key, keys.clone().chain(keys.filter_map(sections)));
+                    self.note(&place(), &unknown(near));
+                }
             }
         }
     }
@@ -95,82 +105,101 @@ impl Loading {
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with(ENV_PREFIX) && !other.contains(&name) {
-                self.variable(name, value);
+                self.variable(&name, &value);
             }
         }
     }
 
-    fn variable(&mut self, name: String, value: OsString) {
+    fn variable(&mut self, name: &str, value: &OsStr) {
+        let rest = name.strip_prefix(ENV_PREFIX).unwrap_or_default();
         let setting = SETTINGS.iter().find(|setting| variable_name(setting.key) == name);
         let Some(setting) = setting else {
-            let rest = name.strip_prefix(ENV_PREFIX).unwrap_or_default();
-            if is_service_link(rest, &value.to_string_lossy()) {
-                return;
+            if !is_service_link(rest, &value.to_string_lossy()) {
+                let key = rest.to_lowercase().replace("__", ".");
+                let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHER_VARIABLES);
+                let near = nearest(&key, known).map(variable_name);
+                self.note(name, &unknown(near.as_deref()));
             }
-            let near = nearest_variable(&name);
-            return self.note(Place::Variable(name), Problem::Unknown { near });
+            return;
         };
-        match value.into_string() {
-            Ok(text) => self.set(Place::Variable(name), setting, &here(&text)),
-            Err(_) => self.note(Place::Variable(name), Problem::NotUnicode),
-        }
+        let Some(text) = value.to_str() else { return self.note(name, &"the value is not UTF-8") };
+        let array = DeValue::parse(text).ok().filter(|value| value.get_ref().is_array());
+        let value = array.as_ref().map_or(Value::Text(text), |array| Value::Toml(array.get_ref()));
+        self.set(setting, value, Location::Name(name));
     }
 
     fn flags(&mut self, flags: &[(&'static str, String)]) {
-        for (key, text) in flags {
-            match Setting::find(key) {
-                Some(setting) => {
-                    let place = Place::Flag(setting.flag.unwrap_or(key).to_owned());
-                    self.set(place, setting, &here(text));
-                }
-                None => self.note(Place::Flag((*key).to_owned()), Problem::Unknown { near: None }),
+        for setting in SETTINGS {
+            let values = flags.iter().filter(|(key, _)| *key == setting.key);
+            let values: Vec<_> = values.map(|(_, value)| value.as_str()).collect();
+            if !values.is_empty() {
+                let name = setting.option.unwrap_or(setting.key);
+                self.set(setting, Value::Options(values), Location::Name(name));
             }
         }
     }
 
-    fn set(&mut self, place: Place, setting: &Setting, given: &Given<'_>) {
-        match (setting.set)(&mut self.config, given) {
-            Ok(()) => drop(self.places.insert(setting.key, place)),
-            Err(invalid) => self.note(place, invalid.into()),
+    fn set(&mut self, setting: &Setting, value: Value<'_>, location: Location<'_>) {
+        let (key, example) = (setting.key.to_owned(), setting.default);
+        let given = Given { value, location, key, example };
+        match (setting.set)(&mut self.config, &given) {
+            Ok(()) => drop(self.places.insert(setting.key, given.place())),
+            Err(wrong) => self.mistakes.extend(wrong.0),
         }
     }
 
-    fn note(&mut self, place: Place, problem: Problem) {
-        self.mistakes.push(Mistake { place, problem });
+    fn note(&mut self, place: &str, problem: &dyn Display) {
+        self.mistakes.push(format!("{place}: {problem}"));
     }
 
     fn finish(mut self) -> Result<Config, Mistakes> {
         for (key, contradiction) in self.config.contradictions() {
-            let place = self.places.remove(key).unwrap_or_else(|| Place::Flag(key.to_owned()));
-            self.note(place, contradiction.into());
+            let place = self.places.remove(key).unwrap_or_else(|| key.to_owned());
+            self.note(&place, &contradiction);
         }
         if self.mistakes.is_empty() { Ok(self.config) } else { Err(Mistakes(self.mistakes)) }
     }
 }
 
 /// The text of the file; `None` if there is none and none is needed.
-fn read(path: &Path, needed: bool) -> Result<Option<String>, Problem> {
+fn read(path: &Path, needed: bool) -> Result<Option<String>, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let file = match files::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => return Ok(None),
-        file => file?,
+        file => file.map_err(unreadable)?,
     };
-    files::check_unchangeable(path, &file.metadata()?)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    files::check_unchangeable(path, &metadata)
+        .map_err(|exposed| format!("it {}", exposed.how()))?;
     let mut bytes = Vec::new();
-    files::read_whole(&file, &mut bytes)?;
-    let text = String::from_utf8(bytes);
-    Ok(Some(text.map_err(|_| io::Error::other("it is not UTF-8"))?))
+    files::read_whole(&file, &mut bytes).map_err(unreadable)?;
+    String::from_utf8(bytes).map(Some).map_err(|_| "cannot be read: it is not UTF-8".to_owned())
 }
 
-/// A value whose relative path starts at the current directory.
-fn here(text: &str) -> Given<'_> {
-    Given { text, folder: Path::new("") }
+/// Every key that is no section, with where it begins. A table that is no section is one key.
+fn flatten<'a>(
+    prefix: &str,
+    table: &'a DeTable<'a>,
+    values: &mut Vec<(usize, String, &'a DeValue<'a>)>,
+) {
+    for (name, value) in table {
+        let key = format!("{prefix}{}", as_written(name.get_ref()));
+        match value.get_ref() {
+            DeValue::Table(table) if is_section(&key) => flatten(&format!("{key}."), table, values),
+            value => values.push((name.span().start, key, value)),
+        }
+    }
 }
 
-/// The variable that was meant, compared by what follows the prefix.
-fn nearest_variable(name: &str) -> Option<String> {
-    let key = name.strip_prefix(ENV_PREFIX)?.to_lowercase().replace("__", ".");
-    let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHER_VARIABLES);
-    nearest(&key, known).map(variable_name)
+fn is_section(key: &str) -> bool {
+    let below = |s: &Setting| s.key.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    SETTINGS.iter().any(below)
+}
+
+/// A key part in quotes, if it had to be: `"upstream.url"` in quotes is not `upstream.url`.
+fn as_written(name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") }
 }
 
 #[cfg(test)]
@@ -179,7 +208,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::*;
+    use super::{super::wallets::WalletConfig, *};
 
     /// A folder with this text as its `proxy.toml`.
     fn folder(text: &str) -> (TempDir, PathBuf) {
@@ -241,12 +270,12 @@ mod tests {
             "proxy.toml:2: listen: the address is missing",
             "proxy.toml:3: walet: no such setting; did you mean wallet?",
             "proxy.toml:6: upstream.url: plain http is only for an upstream on this machine",
-            "proxy.toml:7: upstream.timeout: expected a string such as \"60s\", found an integer",
+            "proxy.toml:7: upstream.timeout: expected a string in quotes such as \"60s\", found integer",
             "proxy.toml:9: log.level: expected one of error, warn, info, debug, trace",
             "AGENTPMT_PROXY_WALLET: an address is 0x and 40 hexadecimal digits",
             "AGENTPMT_PROXY_KEYS: a path is needed",
-            "--upstream: the URL must begin with https://",
             "--listen: the address is missing",
+            "--upstream: the URL must begin with https://",
         ];
         assert_eq!(found.len(), expected.len(), "{found:#?}");
         for (line, start) in found.iter().zip(expected) {
@@ -362,5 +391,148 @@ mod tests {
         let (_folder, path) = folder("keys = '/etc/keys'");
         let config = Config::load(Some(&path), iter::empty(), &[]).unwrap();
         assert_eq!(config.keys, Path::new("/etc/keys"));
+    }
+
+    /// The mistakes of the file, without its name.
+    fn in_file(text: &str) -> Vec<String> {
+        mistakes(text, &[], &[]).iter().map(|line| line.replace("proxy.toml:", "")).collect()
+    }
+
+    #[test]
+    fn a_wrong_type_says_what_is_expected() {
+        let text = "
+            listen = 8402
+            keys = ['a']
+            expose_workflow_token = 'true'
+            wallet = 0x17
+            password_file = {}
+            max_in_flight = '5'
+            [upstream]
+            url = 5
+            timeout = 1.5
+        ";
+        let expected = [
+            "2: listen: expected a string, or an array of strings such as \"localhost:8402\", \
+             found integer",
+            "3: keys: expected a string in quotes such as \"keys\", found array",
+            "4: expose_workflow_token: expected a boolean such as false, found string",
+            "5: wallet: expected a string in quotes, found integer",
+            "6: password_file: expected a string in quotes, found table",
+            "7: max_in_flight: expected a number such as 1024, found string",
+            "9: upstream.url: expected a string in quotes such as \"https://www.agentpmt.com\", \
+             found integer",
+            "10: upstream.timeout: expected a string in quotes such as \"60s\", found float",
+        ];
+        assert_eq!(in_file(text), expected);
+    }
+
+    #[test]
+    fn a_section_must_be_a_table() {
+        let expected = "1: log: expected settings under [log], found string";
+        assert_eq!(in_file("log = 'debug'"), [expected]);
+        let expected = "1: log: expected settings under [log], found array";
+        assert_eq!(in_file("[[log]]\nlevel = 'debug'"), [expected]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_met_with_the_nearest_one() {
+        let cases = [
+            ("lisen = ''", "1: lisen: no such setting; did you mean listen?"),
+            ("timeout = ''", "1: timeout: no such setting; did you mean upstream.timeout?"),
+            ("[log]\nkeys = ''", "2: log.keys: no such setting; did you mean keys?"),
+            ("\n[upstraem]\nurl = ''", "2: upstraem: no such setting; did you mean upstream?"),
+            (
+                "[log.level]\nx = 1",
+                "1: log.level: expected a string in quotes such as \"info\", found table",
+            ),
+            ("\"log.level\" = ''", "1: \"log.level\": no such setting; did you mean log.level?"),
+            ("\n\ncolour = 'blue'", "3: colour: no such setting"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(in_file(text), [expected]);
+        }
+    }
+
+    #[test]
+    fn dotted_and_inline_keys_are_the_same_settings() {
+        let url = "https://a.example";
+        for text in ["upstream.url = 'U'", "upstream = { url = 'U' }", "[upstream]\n'url' = 'U'"] {
+            let (_folder, path) = folder(&text.replace('U', url));
+            let config = Config::load(Some(&path), iter::empty(), &[]).unwrap();
+            assert_eq!(config.upstream.url.to_string(), url);
+        }
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_has_commas_between_its_items() {
+        let (_folder, path) = folder("listen = ['unix:/a,b', '[::1]:1']");
+        let listen = |variables: &[(&str, &str)], flags: &[&str]| {
+            let flags: Vec<_> = flags.iter().map(|text| ("listen", (*text).to_owned())).collect();
+            let config = Config::load(Some(&path), environment(variables), &flags).unwrap();
+            config.listen.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let name = "AGENTPMT_PROXY_LISTEN";
+        assert_eq!(listen(&[], &[]), ["unix:/a,b", "[::1]:1"]);
+        assert_eq!(listen(&[(name, "[::1]:2, unix:/c,")], &[]), ["[::1]:2", "unix:/c"]);
+        assert_eq!(listen(&[(name, "['unix:/c,d', '[::1]:2']")], &[]), ["unix:/c,d", "[::1]:2"]);
+        assert_eq!(listen(&[], &["unix:/e,f", "[::1]:3"]), ["unix:/e,f", "[::1]:3"]);
+        let (_folder, path) = folder("listen = '[::1]:1,systemd'");
+        let config = Config::load(Some(&path), iter::empty(), &[]).unwrap();
+        assert_eq!(config.listen.len(), 2);
+        let items = "listen = [\n'[::1]:1',\n8402,\n'8402']";
+        let found = in_file(items);
+        assert!(found[0].starts_with("3: listen: expected a string in quotes "), "{found:?}");
+        assert!(found[1].starts_with("4: listen: the address is missing"), "{found:?}");
+        assert!(in_file("listen = {}")[0].ends_with(", found table"));
+        assert_eq!(in_file("listen = []"), ["1: listen: name at least one place to listen at"]);
+    }
+
+    #[test]
+    fn several_wallets_are_tables_with_an_address() {
+        let (one, other) = ("0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025", format!("0x{:040}", 1));
+        let address = |text: &str| format!("[[wallets]]\naddress = '{text}'\n");
+        let text = format!("{}password_file = 'a,b'\n{}", address(one), address(&other));
+        let (folder, path) = folder(&text);
+        let config = Config::load(Some(&path), iter::empty(), &[]).unwrap();
+        let wallet = |address: &str, password_file: Option<PathBuf>| WalletConfig {
+            address: address.parse().unwrap(),
+            password_file,
+        };
+        let file = folder.path().join("a,b");
+        assert_eq!(config.wallets, [wallet(one, Some(file)), wallet(&other, None)]);
+        let array = format!("[{{address = '{other}', password_file = 'x'}}]");
+        let variables = environment(&[("AGENTPMT_PROXY_WALLETS", &array)]);
+        let config = Config::load(Some(&path), variables, &[]).unwrap();
+        assert_eq!(config.wallets, [wallet(&other, Some("x".into()))]);
+
+        let wrong = "[[wallets]]\naddress = '0xa'\npasword_file = 'p'\n[[wallets]]\naddress = 7\n";
+        let expected = [
+            "2: wallets.address: an address is 0x and 40 hexadecimal digits",
+            "3: wallets.pasword_file: no such setting; did you mean password_file?",
+            "5: wallets.address: expected a string in quotes, found integer",
+        ];
+        assert_eq!(in_file(wrong), expected);
+        let lacks = "[[wallets]]\npassword_file = 'p'";
+        assert_eq!(in_file(lacks), ["1: wallets: a table of it lacks address"]);
+        let twice = "1: wallets: a wallet stands there twice; name each once";
+        assert_eq!(in_file(&[address(one), address(one)].concat()), [twice]);
+        let expected = "1: wallets: expected tables, as in [[wallets]], found string";
+        assert_eq!(in_file("wallets = 'x'"), [expected]);
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_line() {
+        let cases = [
+            ("\nlisten = \n", 2),
+            ("listen = ''\n\nlisten = ''", 3),
+            ("[log]\n[upstream]\n[log]\n", 3),
+            ("keys = ''\nlisten = \"abc\n", 2),
+            ("keys = ''\nlisten", 2),
+        ];
+        for (text, line) in cases {
+            let message = in_file(text).remove(0);
+            assert!(message.starts_with(&format!("{line}: not TOML: ")), "{text:?}: {message}");
+            assert!(!message.contains("abc"), "{message}");
+        }
     }
 }

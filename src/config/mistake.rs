@@ -1,82 +1,37 @@
-//! What can be wrong with a configuration, and where.
-
-use std::{fmt, io, path::PathBuf};
+//! Mistakes in a configuration.
 
 use strsim::damerau_levenshtein;
 
-use super::value::InvalidSetting;
-use crate::files::Exposed;
+use crate::types::InvalidValue;
 
-/// Everything that is wrong with a configuration. It displays as one line a mistake: the place,
-/// what is wrong, and what is allowed. Values are never repeated, since one may be a secret that
-/// slipped into the wrong place.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", lines(.0))]
-pub struct Mistakes(pub(super) Vec<Mistake>);
+/// What is wrong with a value, and what is allowed. It never repeats the value, which may be a
+/// secret in the wrong place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSetting(pub(super) String);
 
-fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// One thing that is wrong.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) place: Place,
-    pub(super) problem: Problem,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
+impl From<&str> for InvalidSetting {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
-/// Where somebody has to look.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    File(PathBuf),
-    Line(PathBuf, usize),
-    Key(PathBuf, usize, String),
-    Variable(String),
-    Flag(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Line(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Key(path, line, key) => write!(f, "{}:{line}: {key}", path.display()),
-            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
-        }
+impl From<InvalidValue> for InvalidSetting {
+    fn from(invalid: InvalidValue) -> Self {
+        Self(invalid.to_string())
     }
 }
 
-/// What is wrong there.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] io::Error),
-    #[error("it {}", .0.how())]
-    Exposed(#[from] Exposed),
-    #[error("not TOML: {0}")]
-    Syntax(String),
-    #[error("no such setting{}", suggestion(.near.as_deref()))]
-    Unknown { near: Option<String> },
-    #[error("expected {expected}, found {found}")]
-    WrongType { expected: String, found: &'static str },
-    #[error("a table of it lacks {0}")]
-    Lacks(&'static str),
-    #[error("the value has a comma in it, which stands between values")]
-    Comma,
-    #[error("the value is not UTF-8")]
-    NotUnicode,
-    #[error(transparent)]
-    Invalid(#[from] InvalidSetting),
-}
+/// Everything that is wrong with a configuration. It displays as one line a mistake: the place, and
+/// an [`InvalidSetting`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Mistakes(pub(super) Vec<String>);
 
-fn suggestion(near: Option<&str>) -> String {
-    near.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+/// The text for a name that is none of the known ones.
+pub(super) fn unknown(near: Option<&str>) -> InvalidSetting {
+    let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    InvalidSetting(format!("no such setting{hint}"))
 }
 
 /// The name that was probably meant: one with the same last part, in the wrong section, or one that

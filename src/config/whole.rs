@@ -1,61 +1,75 @@
 //! Cross-field checks: settings that contradict each other, and those that a reload cannot change.
 
-use super::{Config, ListenAddress, settings::SETTINGS, value::InvalidSetting};
-use crate::types::Address;
+use std::{collections::HashSet, path::PathBuf};
+
+use super::settings::{Config, Counts, SETTINGS, TlsConfig};
 
 impl Config {
+    /// The file of the store, in the folder `state`.
+    pub fn database(&self) -> PathBuf {
+        self.state.join("proxy.db")
+    }
+
     /// Whether what other machines send comes over TLS.
     pub fn is_covered(&self) -> bool {
         self.behind_tls_proxy || self.tls.certificate.is_some()
     }
 
-    /// Whether a wallet is one of those that are opened, as far as the settings name them.
-    fn opens(&self, wallet: Address) -> bool {
-        self.wallets.is_empty() || self.wallets.iter().any(|opened| opened.address == wallet)
-    }
-
     /// The settings that differ from another configuration and take effect only at a start.
     pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
-        let changed =
-            SETTINGS.iter().filter(|s| s.fixed.is_some_and(|differs| differs(self, other)));
-        changed.map(|setting| setting.key).collect()
+        let fixed = SETTINGS.iter().filter(|setting| setting.counts == Counts::AtStart);
+        let changed = fixed.filter(|setting| (setting.differs)(self, other));
+        let changed = changed.map(|setting| setting.key);
+        // A certificate may be renewed, but ports that speak TLS do so from the start.
+        let tls = self.tls.certificate.is_some() != other.tls.certificate.is_some();
+        changed.chain(tls.then_some("tls.certificate")).collect()
     }
 
     /// The settings that contradict others, each with the reason.
-    pub(super) fn contradictions(&self) -> Vec<(&'static str, InvalidSetting)> {
-        let tls = &self.tls;
-        let exposed = self.listen.iter().find_map(|address| match address {
-            ListenAddress::Tcp(exposed) if address.is_exposed() => Some(*exposed),
-            _ => None,
-        });
+    pub(super) fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut check = |key, is_wrong: bool, problem: &str| {
+            found.extend(is_wrong.then(|| (key, problem.to_owned())));
+        };
+        check("listen", self.listen.is_empty(), "name at least one place to listen at");
+        let addresses: HashSet<_> = self.wallets.iter().map(|wallet| wallet.address).collect();
+        let is_twice = addresses.len() < self.wallets.len();
+        check("wallets", is_twice, "a wallet stands there twice; name each once");
+        check(
+            "wallet",
+            self.wallet
+                .is_some_and(|wallet| !self.wallets.is_empty() && !addresses.contains(&wallet)),
+            "it is none of [[wallets]]; name one of them, or add it there",
+        );
         let is_own = |to| self.listen.iter().any(|address| address.takes(to));
-        let found = [
-            (
-                "wallet",
-                self.wallet.is_some_and(|wallet| !self.opens(wallet)),
-                InvalidSetting::NotAmong,
-            ),
-            ("upstream.url", self.upstream.url.addresses().any(is_own), InvalidSetting::OwnAddress),
-            (
-                "tls.certificate",
-                tls.certificate.is_some() && tls.key.is_none(),
-                InvalidSetting::Alone("tls.key"),
-            ),
-            (
-                "tls.key",
-                tls.key.is_some() && tls.certificate.is_none(),
-                InvalidSetting::Alone("tls.certificate"),
-            ),
-            (
-                "tls.client_ca",
-                tls.client_ca.is_some() && tls.certificate.is_none(),
-                InvalidSetting::Alone("tls.certificate"),
-            ),
-        ];
-        let exposed = exposed.filter(|_| !self.is_covered());
-        let exposed = exposed.map(|address| ("listen", InvalidSetting::Exposed(address)));
-        let wrong = found.into_iter().filter(|(_, is_so, _)| *is_so);
-        wrong.map(|(key, _, problem)| (key, problem)).chain(exposed).collect()
+        check(
+            "upstream.url",
+            self.upstream.url.addresses().any(is_own),
+            "it is one of the addresses that this proxy listens on; set it to the API",
+        );
+        let TlsConfig { certificate, key, client_ca } = &self.tls;
+        for (name, has, needs, other) in [
+            ("tls.certificate", certificate, key, "tls.key"),
+            ("tls.key", key, certificate, "tls.certificate"),
+            ("tls.client_ca", client_ca, certificate, "tls.certificate"),
+        ] {
+            let is_alone = has.is_some() && needs.is_none();
+            check(name, is_alone, &format!("it needs {other} as well"));
+        }
+        let exposed = self.listen.iter().find(|address| address.is_exposed());
+        if let Some(address) = exposed.filter(|_| !self.is_covered()) {
+            check(
+                "listen",
+                true,
+                &format!(
+                    "other machines reach {address}, and tokens must not cross the network in the clear, \
+                 so it needs TLS: set tls.certificate and tls.key, or behind_tls_proxy = true if a \
+                 proxy in front terminates TLS; or listen on loopback only (127.0.0.1, [::1] or \
+                 localhost)"
+                ),
+            );
+        }
+        found
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
+    iter,
     net::{TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
@@ -25,18 +26,19 @@ fn home() -> Home {
 #[test]
 fn it_listens_at_several_places_and_says_where() {
     let home = home();
-    let first = ["serve", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0,unix:p.sock"];
-    let mut server = home.serve_where_told(&first);
+    let places = ["127.0.0.1:0", "127.0.0.1:0", "unix:p,q.sock"];
+    let listen = places.iter().flat_map(|place| ["--listen", place]);
+    let mut server = home.serve_where_told(&iter::once("serve").chain(listen).collect::<Vec<_>>());
     server.is_ready(WALLET);
     let line = server.line();
     let (_, second) = line.split_once("also on   http://").unwrap();
-    assert_eq!(server.line(), "  also on   unix:p.sock");
+    assert_eq!(server.line(), "  also on   unix:p,q.sock");
     assert!(server.line().starts_with("  upstream  "));
     home.run(&["wait", "--listen", second]).ok();
-    assert!(ask(&home.path("p.sock"), "/proxy/status").contains(WALLET));
+    assert!(ask(&home.path("p,q.sock"), "/proxy/status").contains(WALLET));
     let (_, status) = server.request("GET", "/proxy/status");
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let places = [server.place.clone(), format!("http://{second}"), "unix:p.sock".to_owned()];
+    let places = [server.place.clone(), format!("http://{second}"), "unix:p,q.sock".to_owned()];
     assert_eq!(status["listeners"], serde_json::json!(places));
     assert_eq!((&status["wallet"], &status["last_reload"]), (&WALLET.into(), &().into()));
 }

@@ -499,7 +499,7 @@ fn clients_that_are_required_are_never_done_without() {
     fs::remove_dir_all(home.path("state")).unwrap();
     serve(&home).fails(78, words);
     home.write("proxy.toml", "clients = \"sometimes\"\n");
-    serve(&home).fails_at_length(78, &["expected required or optional"]);
+    serve(&home).fails_at_length(78, &["expected one of required, optional"]);
 }
 
 /// What `serve` prints and logs of who may call.

@@ -1,8 +1,11 @@
 //! The command line: settings, `check`, `explain`, the help, and what wrong use is told.
 
-use std::net::TcpListener;
+use std::{iter, net::TcpListener};
 
-use agentpmt_proxy::manual::{TOPICS, Topic};
+use agentpmt_proxy::{
+    config::Config,
+    manual::{TOPICS, Topic},
+};
 
 use crate::binary::{self, Home, PASSWORD, WALLET};
 
@@ -344,9 +347,22 @@ fn check_shows_what_serve_would_do() {
     for row in expected {
         assert_eq!(checked[row[0]], row[1..].join(" "));
     }
-    let listen = ["--listen", "[::1]:0,unix:p.sock", "--listen", "systemd"];
+    let listen = ["--listen", "[::1]:0", "--listen", "unix:p,q.sock", "--listen", "systemd"];
     let checked = home.run(&[&["check", "--json"], &listen[..]].concat()).json();
-    assert_eq!(checked["listen"], "http://[::1]:0, unix:p.sock, systemd");
+    assert_eq!(checked["listen"], "http://[::1]:0, unix:p,q.sock, systemd");
+    let home = home.with("AGENTPMT_PROXY_LISTEN", "['unix:r,s.sock', 'systemd']");
+    assert_eq!(home.run(&["check", "--json"]).json()["listen"], "unix:r,s.sock, systemd");
+}
+
+#[test]
+fn every_option_for_a_setting_is_the_one_in_the_table() {
+    let options: Vec<_> = Config::options().collect();
+    // No setting with an option takes this.
+    let wrong: Vec<_> = options.iter().map(|option| format!("{option}=~x")).collect();
+    let args = iter::once("check").chain(wrong.iter().map(String::as_str));
+    let ran = Home::new().run(&args.collect::<Vec<_>>());
+    let said: Vec<_> = options.iter().map(|option| format!("\n{option}: ")).collect();
+    ran.fails_at_length(78, &said.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl Problem {
     /// `right` is the method that would do, and `url` where, as curl takes it.
     pub(super) fn wrong_method(method: &Method, path: &str, right: &Method, url: &str) -> Self {
         let detail =
-            format!("{path} does not take {method}, but {right}; with curl: curl -X {right} {url}");
+            format!("{path} takes {right}, not {method}; with curl: curl -X {right} {url}");
         Self::new(Kind::WrongMethod, detail)
     }
 
@@ -174,7 +174,7 @@ impl Problem {
                  {{\"limit\": 10}}"
             ),
             names => {
-                format!("the query of {action} may have no other names than {}", names.join(", "))
+                format!("the query of {action} may have only these names: {}", names.join(", "))
             }
         };
         Self::new(Kind::QueryNotTaken, detail)
@@ -192,14 +192,14 @@ impl Problem {
 
     pub(super) fn slow_body(time: Duration) -> Self {
         let detail = format!(
-            "the body was not there {} s after the head; nothing was sent, so send the call again",
+            "the body did not arrive within {} s of the head; nothing was sent, so send the call again",
             time.as_secs()
         );
         Self::new(Kind::BodySlow, detail).retry(Retry::Safe)
     }
 
     pub(super) fn transfer_coding() -> Self {
-        let detail = "the only Transfer-Encoding that is taken is chunked, once; send the body \
+        let detail = "the only Transfer-Encoding that is supported is chunked, once; send the body \
                       with a Content-Length, or in plain chunks";
         Self::new(Kind::TransferCoding, detail)
     }
@@ -207,8 +207,8 @@ impl Problem {
     pub(super) fn content_coding(coding: &str) -> Self {
         let coding = if coding.is_empty() { "without a value" } else { coding };
         let detail = format!(
-            "the body comes with Content-Encoding {coding}, and none is taken; send the JSON as it is, \
-             without that header; nothing was sent"
+            "the body has Content-Encoding {coding}, and none is supported; nothing was sent: send the \
+             JSON as it is, without that header"
         );
         Self::new(Kind::ContentCoding, detail)
     }
@@ -232,7 +232,7 @@ impl Problem {
             ),
             None => {
                 "the request comes from a web page that does not say its origin, and pages may \
-                     not use the wallet; one that does can be added to allowed_origins"
+                     not use the wallet; a page that says it can be added to allowed_origins"
                     .to_owned()
             }
         };
@@ -246,7 +246,7 @@ impl Problem {
     }
 
     pub(super) fn unknown_token() -> Self {
-        let detail = "no client has this token, or it was revoked; ask whoever runs the proxy for \
+        let detail = "no client has this token, or it was revoked; ask the operator of the proxy for \
                       a new one, with `agentpmt-proxy client add`";
         Self::new(Kind::UnknownToken, detail)
     }
@@ -266,7 +266,7 @@ impl Problem {
 
     pub(super) fn not_admin(client: &ClientName) -> Self {
         let detail = format!(
-            "client {client} may not reload the configuration; ask whoever runs the proxy for a \
+            "client {client} may not reload the configuration; ask the operator of the proxy for a \
              client that may, with `agentpmt-proxy client add … --admin`, or send SIGHUP"
         );
         Self::new(Kind::NotAllowed, detail)
@@ -312,7 +312,7 @@ impl Problem {
                 Self::new(Kind::HeldByAnother, format!("{failure}, {advice}"))
             }
             CallError::WalletNotHeld { .. } => {
-                let advice = "ask whoever runs the proxy to add its key file, or for a client with \
+                let advice = "ask the operator of the proxy to add its key file, or for a client with \
                               another wallet";
                 Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
             }

@@ -12,7 +12,7 @@ use crate::{
 pub enum Denied {
     /// The client's time is over.
     #[error(
-        "the access of client {client} ended at {ended}; ask whoever runs the proxy to renew it, \
+        "the access of client {client} ended at {ended}; ask the operator of the proxy to renew it, \
          with `agentpmt-proxy client revoke {client}` and `agentpmt-proxy client add {client} …`"
     )]
     Expired {
@@ -23,7 +23,7 @@ pub enum Denied {
     },
     /// The client may not make this call.
     #[error(
-        "client {client} may not call {action}; ask whoever runs the proxy for a client that may, \
+        "client {client} may not call {action}; ask the operator of the proxy for a client that may, \
          with `agentpmt-proxy client add … --allow {action}`"
     )]
     Action {
@@ -34,7 +34,7 @@ pub enum Denied {
     },
     /// The client may not use this wallet.
     #[error(
-        "client {client} may not use wallet {wallet}; ask whoever runs the proxy for a client that \
+        "client {client} may not use wallet {wallet}; ask the operator of the proxy for a client that \
          may, with `agentpmt-proxy client add … --wallet {wallet}`"
     )]
     Wallet {
@@ -45,8 +45,8 @@ pub enum Denied {
     },
     /// The job is another client's.
     #[error(
-        "job {job} is another client's of this proxy, which has reserved it or submitted its proof; \
-         take another job, or wait until that reservation ends"
+        "another client of this proxy has reserved job {job} or submitted its proof; take another job, \
+         or wait until that reservation ends"
     )]
     Holder {
         /// The job.

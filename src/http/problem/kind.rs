@@ -67,19 +67,21 @@ impl Kind {
             }
             Self::InvalidId => (StatusCode::BAD_REQUEST, "invalid_id", "An id cannot be used"),
             Self::QueryNotTaken => {
-                (StatusCode::BAD_REQUEST, "query_not_taken", "No query string is taken")
+                (StatusCode::BAD_REQUEST, "query_not_taken", "The query string cannot be used")
             }
             Self::BodyUnreadable => {
                 (StatusCode::BAD_REQUEST, "body_unreadable", "The body broke off")
             }
             Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "body_slow", "The body took too long"),
-            Self::TransferCoding => {
-                (StatusCode::NOT_IMPLEMENTED, "transfer_coding", "The transfer coding is not taken")
-            }
+            Self::TransferCoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                "transfer_coding",
+                "The transfer coding is not supported",
+            ),
             Self::ContentCoding => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "content_coding",
-                "The content coding is not taken",
+                "The content coding is not supported",
             ),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path", "There is no such path"),
             Self::WrongMethod => {
@@ -94,21 +96,25 @@ impl Kind {
             Self::BodyTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
             }
-            Self::InvalidKey => {
-                (StatusCode::BAD_REQUEST, "invalid_idempotency_key", "The key cannot be used")
-            }
-            Self::KeyInUse => {
-                (StatusCode::CONFLICT, "idempotency_key_in_use", "The call is being made")
-            }
+            Self::InvalidKey => (
+                StatusCode::BAD_REQUEST,
+                "invalid_idempotency_key",
+                "The idempotency key cannot be used",
+            ),
+            Self::KeyInUse => (
+                StatusCode::CONFLICT,
+                "idempotency_key_in_use",
+                "The call with this key is still in progress",
+            ),
             Self::KeyReused => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
-                "The key belongs to another call",
+                "The idempotency key belongs to another call",
             ),
             Self::JournalUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal_unavailable",
-                "Nothing can be put on record",
+                "The journal cannot be used",
             ),
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many calls are in flight")
@@ -116,7 +122,7 @@ impl Kind {
             Self::ReloadRefused => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "reload_refused",
-                "The configuration cannot be taken",
+                "The new configuration is refused",
             ),
             Self::OutcomeUnknown => {
                 (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost")
@@ -145,13 +151,13 @@ impl Kind {
                 (StatusCode::FORBIDDEN, "not_allowed", "The client may not do that")
             }
             Self::AccessEnded => {
-                (StatusCode::FORBIDDEN, "access_ended", "The access of the client has ended")
+                (StatusCode::FORBIDDEN, "access_ended", "The client's access has ended")
             }
             Self::HeldByAnother => {
                 (StatusCode::CONFLICT, "held_by_another", "Another client holds the job")
             }
             Self::AlreadySubmitted => {
-                (StatusCode::CONFLICT, "already_submitted", "The proof is submitted already")
+                (StatusCode::CONFLICT, "already_submitted", "A proof is already submitted")
             }
             Self::NotReserved => {
                 (StatusCode::CONFLICT, "not_reserved", "The client has not reserved the job")
@@ -165,19 +171,21 @@ impl Kind {
                 "The client holds too many jobs",
             ),
             Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy is at fault")
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The proxy failed")
             }
             Self::UpstreamMoved => {
-                (StatusCode::BAD_GATEWAY, "upstream_moved", "The upstream is elsewhere")
+                (StatusCode::BAD_GATEWAY, "upstream_moved", "The upstream has moved")
             }
-            Self::UpstreamForeign => {
-                (StatusCode::BAD_GATEWAY, "upstream_foreign", "The upstream is not the API")
-            }
+            Self::UpstreamForeign => (
+                StatusCode::BAD_GATEWAY,
+                "upstream_foreign",
+                "Something other than the API answered",
+            ),
             Self::UpstreamUnreachable => {
                 (StatusCode::BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached")
             }
             Self::SessionFailed => {
-                (StatusCode::BAD_GATEWAY, "session_failed", "The upstream began no session")
+                (StatusCode::BAD_GATEWAY, "session_failed", "The upstream did not begin a session")
             }
             Self::UpstreamBrokeOff => {
                 (StatusCode::BAD_GATEWAY, "upstream_broke_off", "The upstream's answer broke off")

@@ -11,51 +11,54 @@
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
 
-mod boot;
-mod db;
-mod end;
-mod error;
-mod file;
-mod files;
-mod head;
-mod marker;
-mod schema;
-mod seal;
-
-mod client_row;
 mod deed;
 mod denial;
+mod error;
 mod held;
 mod inbox;
-mod losses;
-mod new_file;
-mod run;
 mod stored_answer;
 
-mod known;
-mod record;
+mod db;
+mod files;
+mod losses;
 mod refusals;
+mod seal;
 
-mod reader;
-
-mod writer;
-
-mod worker;
-
-mod answers;
-mod audit;
-mod backup;
-mod callers;
-mod clients;
-mod pending;
-mod reservations;
-mod submissions;
+mod boot;
+mod client_row;
+mod end;
+mod new_file;
+mod run;
+mod schema;
 mod usable;
 
+mod head;
+mod marker;
+mod record;
+
+mod file;
+
+mod audit;
+mod backup;
+mod known;
+mod reader;
+
 mod exported;
+mod writer;
 
 mod archive;
+mod worker;
+
+mod callers;
+mod submissions;
+
+mod answers;
+mod reservations;
+
 mod journal;
+mod pending;
+
+mod clients;
 
 #[cfg(test)]
 mod testing;
@@ -147,7 +150,7 @@ impl Store {
         let before = Before::read(&db).map_err(failed)?;
         let clock_ahead = follow_clock(&db);
         let (known, losses) = (Arc::new(Known::new(path)), Arc::<Losses>::default());
-        let run = Arc::new(Run::new(file::folder(path)));
+        let run = Arc::new(Run::new(files::folder(path)));
         let writer = Writer::new(path, db, seal.clone(), known.clone(), &run).map_err(failed)?;
         let worker = Worker::start(writer, losses.clone());
         Ok(Self(Arc::new(Inner {

@@ -13,6 +13,7 @@ use super::{
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
+    files::folder,
     journal::PATIENCE,
     known::{KNOWN, LEASE},
     marker,
@@ -173,7 +174,7 @@ impl Clients {
                 let last = !has_clients(db)?;
                 if last {
                     // If the client stays, the next start puts it back.
-                    marker::clear(&path).map_err(Fault::io("take its mark away"))?;
+                    marker::remove(&path)?;
                 }
                 Ok(last)
             }
@@ -185,7 +186,7 @@ impl Clients {
     /// # Errors
     /// Its folder cannot be read.
     pub fn is_followed(&self) -> Result<bool, StoreError> {
-        let alive = run::any_is_alive(file::folder(&self.path));
+        let alive = run::any_is_alive(folder(&self.path));
         alive.map_err(|fault| StoreError::new(&self.path, fault))
     }
 
@@ -194,7 +195,7 @@ impl Clients {
         let done = self.db.transaction(work);
         if done.is_ok() {
             // Whoever opens the database next tries that again, and tells if it fails.
-            let _ = file::mark(&self.path, &self.db);
+            let _ = marker::update(&self.path, &self.db);
             // Without it, the change stands in the log, which has to be copied as well.
             let _ = file::checkpoint(&self.db);
             // A call that read what was before may find it that long, go on with it, and wait for room

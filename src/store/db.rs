@@ -7,7 +7,8 @@ use std::{ops::Deref, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{
-    Connection, ErrorCode, FileControl, MAIN_DB, OpenFlags, ToSql, ffi, params_from_iter,
+    CachedStatement, Connection, ErrorCode, FileControl, MAIN_DB, OpenFlags, ToSql, ffi,
+    params_from_iter,
     types::{FromSqlError, ToSqlOutput, ValueRef},
 };
 
@@ -34,6 +35,9 @@ pub(super) enum Param<'a> {
 
 /// A row that a query found, with its columns by number.
 pub(super) struct Row<'a>(&'a rusqlite::Row<'a>);
+
+/// A compiled statement.
+pub(super) struct Statement<'c>(CachedStatement<'c>);
 
 /// The values of a statement, in order.
 macro_rules! params {
@@ -66,7 +70,12 @@ impl Db {
 
     /// Runs a statement, and tells how many rows it changed.
     pub(super) fn execute(&self, sql: &str, params: &[Param<'_>]) -> Result<usize, Fault> {
-        Ok(self.0.prepare_cached(sql)?.execute(params_from_iter(params))?)
+        self.prepare(sql)?.execute(params)
+    }
+
+    /// Compiles a statement that is run many times in a row.
+    pub(super) fn prepare(&self, sql: &str) -> Result<Statement<'_>, Fault> {
+        Ok(Statement(self.0.prepare_cached(sql)?))
     }
 
     /// Reads the first row that a query finds.
@@ -183,6 +192,13 @@ impl Deref for Db {
 
     fn deref(&self) -> &Connection {
         &self.0
+    }
+}
+
+impl Statement<'_> {
+    /// Runs it, and tells how many rows it changed.
+    pub(super) fn execute(&mut self, params: &[Param<'_>]) -> Result<usize, Fault> {
+        Ok(self.0.execute(params_from_iter(params))?)
     }
 }
 

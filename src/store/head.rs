@@ -1,10 +1,10 @@
-//! The head: where the journal ended, in a file beside the database, so that an end that was cut off,
-//! or an older database in the place of a newer one, shows.
+//! The head: a file beside the database that names the last record of the journal. It shows when the end of
+//! the journal was cut off, or an older database was put in its place.
 //!
-//! A proxy writes it after a commit, before anyone hears of that; if nobody waits for what was committed,
-//! within a second. It is not synced. So it may name an earlier record, above all after a loss of
-//! power, but never one that was not on the disk. It is sealed with the wallet's key. Commands have no key,
-//! so their records come under it with the proxy's next one.
+//! A proxy writes it after a commit and before it answers; for records that no caller waits for, within a
+//! second. It is not synced. So it may name an earlier record, above all after a loss of power, but never
+//! one that was not on the disk. It is sealed with the wallet's key. Commands have no key, so the head
+//! follows their records with the proxy's next one.
 
 use std::{
     fmt::Write as _,
@@ -20,7 +20,7 @@ use super::{
     db::Db,
     end::End,
     error::Fault,
-    file::folder,
+    files::folder,
     seal::{Place, Seal},
 };
 use crate::{files, types::push_hex};
@@ -28,7 +28,7 @@ use crate::{files, types::push_hex};
 /// How often it is read until two readings agree: another process may be writing it.
 const READINGS: usize = 100;
 
-/// The length of what seals it, in bytes, and that of the whole line.
+/// The length of its seal, in bytes, and of the whole line.
 const SEALED: usize = 40;
 const LINE: usize = 20 + 1 + 64 + 1 + 2 * SEALED + 1;
 
@@ -39,8 +39,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Reads that of the database at this path. One that is empty or cut, as after a loss of power, is
-    /// none.
+    /// Reads the head of the database at this path. An empty or cut file, as after a loss of power, counts
+    /// as none.
     pub(super) fn read(database: &Path) -> Result<Option<Self>, Fault> {
         let mut last = None;
         for _ in 0..READINGS {
@@ -69,14 +69,14 @@ impl Head {
     }
 }
 
-/// Where it stands.
+/// The path of the head.
 pub(super) fn path(database: &Path) -> PathBuf {
     folder(database).join("journal-head")
 }
 
 /// Writes where the journal ends, which has to be on the disk already.
 pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
-    // Always as long, so that it is written in place and by one call.
+    // Always of the same length, so that it is written in place and by one call.
     let mut line = words(end);
     let sealed = seal.seal(&place(&line), Vec::with_capacity(SEALED))?;
     line.push(' ');
@@ -92,7 +92,7 @@ pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
     write().map_err(Fault::io("write the journal-head beside it"))
 }
 
-/// Has it survive a loss of power, if it is there.
+/// Has the head survive a loss of power, if it is there.
 pub(super) fn sync(database: &Path) -> Result<(), Fault> {
     match files::open(&path(database)).and_then(|head| head.sync_all()) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
@@ -108,7 +108,7 @@ pub(super) fn require(database: &Path, db: &Db) -> Result<Option<Head>, Fault> {
     }
 }
 
-/// The same for a proxy, which also knows who has written it, and begins it if it is not there.
+/// The same for a proxy, which also checks the seal, and begins the head if it is not there.
 pub(super) fn check(database: &Path, db: &Db, seal: &Seal) -> Result<(), Fault> {
     let head = path(database);
     let path = head.display().to_string();
@@ -143,9 +143,9 @@ fn is_of_commands(db: &Db) -> Result<bool, Fault> {
     db.one(sql, &[], |row| row.flag(0))
 }
 
-/// The fault of a missing or empty database that has a head: its records are lost.
-pub(super) fn lost_with(database: &Path) -> Result<Option<Fault>, Fault> {
-    Ok(Head::read(database)?.map(|head| lost(database, &head)))
+/// Refuses a database without a journal that has a head: its records are lost.
+pub(super) fn check_without_journal(database: &Path) -> Result<(), Fault> {
+    Head::read(database)?.map_or(Ok(()), |head| Err(lost(database, &head)))
 }
 
 fn lost(database: &Path, head: &Head) -> Fault {

@@ -24,7 +24,7 @@ use super::{
     client_row,
     db::{Db, params},
     error::Fault,
-    file,
+    marker,
 };
 use crate::{policy::Client, types::Credential};
 
@@ -168,7 +168,7 @@ impl Known {
         let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
         let (version, any) = db.one(sql, &[], |row| Ok((row.int(0)?, row.flag(1)?)))?;
         if !any && self.had_any() {
-            file::check_emptied(&self.database)?;
+            marker::check_without_clients(&self.database)?;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    db::{Db, params},
+    db::{Db, Statement, params},
     deed::Deed,
     denial::{Caller, Denial},
     end::End,
@@ -166,7 +166,7 @@ fn milliseconds(at: Timestamp) -> u64 {
 
 /// The end of the chain, to which records are added.
 pub(super) struct Chain<'c> {
-    db: &'c Db,
+    insert: Statement<'c>,
     end: End,
 }
 
@@ -174,7 +174,8 @@ impl<'c> Chain<'c> {
     /// Reads where the chain ends. That holds within one transaction, and as long as nobody else
     /// adds records in it: another process may have moved the end before.
     pub(super) fn read(db: &'c Db) -> Result<Self, Fault> {
-        Ok(Self { db, end: End::read(db)? })
+        let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
+        Ok(Self { insert: db.prepare(sql)?, end: End::read(db)? })
     }
 
     /// Where it ends by now.
@@ -187,8 +188,7 @@ impl<'c> Chain<'c> {
         let seq = self.end.seq + 1;
         let record = draft.numbered(seq);
         let hash = chained(&self.end.hash, &record);
-        let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";
-        self.db.execute(sql, params![seq, &record, &hash])?;
+        self.insert.execute(params![seq, &record, &hash])?;
         self.end = End { seq, hash };
         Ok(())
     }

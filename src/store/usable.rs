@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::{
     error::{Fault, StoreError},
-    file,
+    files::folder,
 };
 
 /// Refuses a database that could not be written, or for which no folder could be made. Nothing is made.
@@ -22,8 +22,8 @@ pub fn check_usable(database: &Path) -> Result<(), StoreError> {
 }
 
 fn check(database: &Path) -> Result<(), Fault> {
-    let folder = path::absolute(file::folder(database)).map_err(Fault::io("find its folder"))?;
-    // What is missing of it is made in the first one above that is there.
+    let folder = path::absolute(folder(database)).map_err(Fault::io("find its folder"))?;
+    // The folders that are missing are made in the nearest one that is there.
     let there = folder.ancestors().find_map(|folder| match fs::metadata(folder) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => None,
         found => Some((folder, found)),

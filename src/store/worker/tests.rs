@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::store::{
-    Journal, file,
+    Journal, file, files,
     known::Known,
     record::Outcome,
     run::Run,
@@ -30,7 +30,7 @@ fn database() -> (Folder, Writer, impl Fn() -> i64) {
     let folder = Folder::new();
     let connection = file::open(&folder.path()).unwrap();
     let seal = Arc::new(Seal::new(&[key(1)]));
-    let run = Arc::new(Run::new(file::folder(&folder.path())));
+    let run = Arc::new(Run::new(files::folder(&folder.path())));
     let writer =
         Writer::new(&folder.path(), connection, seal, Arc::new(Known::new(&folder.path())), &run)
             .unwrap();

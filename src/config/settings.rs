@@ -193,10 +193,11 @@ pub(super) enum Counts {
 }
 
 impl Config {
-    /// Every setting as (key, default, why).
-    pub fn rows() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    /// Every setting as (key, default, whether a reload may change it, why).
+    pub fn rows() -> impl Iterator<Item = (&'static str, &'static str, bool, &'static str)> {
         let plain = |default: &'static str| default.trim_matches(['"', '[', ']']);
-        SETTINGS.iter().map(move |s| (s.key, plain(s.default), s.why.trim()))
+        let reloads = |setting: &Setting| setting.counts == Counts::AtReload;
+        SETTINGS.iter().map(move |s| (s.key, plain(s.default), reloads(s), s.why.trim()))
     }
 
     /// The options of the command line that give a setting.
@@ -329,8 +330,9 @@ mod tests {
 
     #[test]
     fn a_row_gives_key_default_and_reason() {
-        let (key, default, why) = Config::rows().find(|row| row.0 == "log.level").unwrap();
-        assert_eq!((key, default), ("log.level", "info"));
+        let row = Config::rows().find(|row| row.0 == "log.level").unwrap();
+        let (key, default, reloads, why) = row;
+        assert_eq!((key, default, reloads), ("log.level", "info", true));
         assert!(why.starts_with("What is logged"));
     }
 }

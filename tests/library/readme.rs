@@ -46,9 +46,10 @@ fn cell(row: &'static str, number: usize) -> &'static str {
 
 #[test]
 fn the_table_of_settings_is_that_of_the_program() {
-    let row = |(key, default, why): (&str, &str, &str)| {
+    let row = |(key, default, reloads, why): (&str, &str, bool, &str)| {
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        format!("| `{key}` | {default} | {why} |")
+        let reload = if reloads { "yes" } else { "" };
+        format!("| `{key}` | {default} | {reload} | {why} |")
     };
     let expected: Vec<_> = Config::rows().map(row).collect();
     assert_eq!(rows(topic("configuration"), "| setting |"), expected);

@@ -50,7 +50,7 @@ const COMMON: &str = "Options of every command";
                         Example, to use it:\n  \
                         agentpmt-proxy wallet new\n  \
                         agentpmt-proxy serve\n\n\
-                        More than --help says: agentpmt-proxy manual")]
+                        The manual, by topics:\n  agentpmt-proxy manual")]
 pub struct Cli {
     /// File with the settings; proxy.toml in the current directory if it is there
     #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]

@@ -12,6 +12,9 @@ use crate::{
 /// The field of the envelope that says who is to be paid.
 pub(crate) const WALLET: &str = "wallet_address";
 
+/// The field that names a reservation, in answers and in completions.
+pub(crate) const RESERVATION_ID: &str = "reservation_id";
+
 /// Why something is no call. Nothing was signed or sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCall {

@@ -11,6 +11,22 @@ use jiff::{SignedDuration, Timestamp};
 /// How far two clocks may differ and still agree.
 pub(crate) const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the wall clock, which may be set.
+    pub wall: Timestamp,
+    /// By the clock that nobody sets.
+    pub steady: Timestamp,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Self {
+        Self { wall: Timestamp::now(), steady: now() }
+    }
+}
+
 /// The wall clock's time when it was first asked for in this process, and what has passed since.
 pub(crate) fn now() -> Timestamp {
     static START: OnceLock<(Timestamp, Instant, Duration)> = OnceLock::new();

@@ -245,13 +245,8 @@ async fn session(
 async fn admit_session(surface: &Surface, client: &Client) -> Result<Place, Problem> {
     let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
     let counted = surface.proxy.count(client, false).await;
-    match counted.map_err(|error| Problem::store(&error))? {
-        None => Ok(place),
-        Some((rate, wait)) => {
-            let client = client.name.clone();
-            Err(Problem::too_fast(&CallError::TooFast { client, rate, wait }, wait))
-        }
-    }
+    counted.map_err(|denied| Problem::denied(&denied))?;
+    Ok(place)
 }
 
 async fn healthy() -> Json<Value> {
@@ -284,7 +279,7 @@ fn row(reservation: &Reservation, now: Timestamp) -> Value {
     json!({
         "job_id": reservation.job.as_str(),
         "wallet": reservation.wallet.to_string(),
-        "client": reservation.client,
+        "client": reservation.client_name.as_str(),
         "reservation_id": reservation.reservation_id,
         "reserved_until": reservation.ends.to_string(),
         "seconds_left": reservation.ends.duration_since(now).as_secs().max(0),

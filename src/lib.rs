@@ -26,7 +26,7 @@
 //! sections the comments name. The modules below stand in import order: a blank line is a
 //! layer, and a module imports only from layers above its own.
 
-mod clock;
+pub mod clock;
 pub mod files;
 pub mod manual;
 pub mod protocol;
@@ -45,6 +45,8 @@ pub mod call;
 pub mod policy;
 pub mod trail;
 
+pub mod operation;
+
 pub mod message;
 
 pub mod signer;
@@ -53,7 +55,6 @@ pub mod upstream;
 
 mod refusal;
 pub mod session;
-mod turns;
 mod withheld;
 
 mod reservation;

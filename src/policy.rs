@@ -1,10 +1,12 @@
 //! The rights of clients. A call that no rule allows is denied. Only [`Client::permit`] makes a
-//! [`Permit`]; [`Permit::look`] derives the one for the status probe of the same call.
+//! [`Permit`]; [`Permit::status_probe`] derives the one for the status probe of the same call.
 
 mod allow;
 mod denied;
 mod permit;
 mod rate;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,11 +16,13 @@ pub use self::{
     permit::{Permit, SignedPermit},
     rate::{InvalidRate, Rate},
 };
-use crate::types::{Address, ClientName};
+use crate::types::{Address, ClientId, ClientName};
 
 /// A client, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
+    /// Its number, which tells it from another one that has or had its name.
+    pub id: ClientId,
     /// Its name, which is also in the journal.
     pub name: ClientName,
     /// The calls that it may make.
@@ -33,8 +37,6 @@ pub struct Client {
     pub admin: bool,
     /// From when on it may do nothing.
     pub expires: Option<Timestamp>,
-    /// When it was added, which tells it from another one of its name; `local` never was.
-    pub added: Option<Timestamp>,
 }
 
 impl Client {
@@ -42,6 +44,7 @@ impl Client {
     /// everything.
     pub fn local() -> Self {
         Self {
+            id: ClientId::LOCAL,
             name: ClientName::local(),
             allow: Allow::everything(),
             wallet: None,
@@ -49,7 +52,11 @@ impl Client {
             max_reservations: None,
             admin: true,
             expires: None,
-            added: None,
         }
+    }
+
+    /// The denial of a call that comes too soon after others.
+    pub(crate) fn too_fast(&self, rate: Rate, wait: Duration) -> Denied {
+        Denied::TooFast { client: self.name.clone(), rate, wait }
     }
 }

@@ -1,14 +1,12 @@
 //! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
 mod admit;
-mod ended;
+mod attempts;
+mod detached;
 mod error;
-mod exchange;
-mod once;
-mod outliving;
+mod finish;
 mod place;
 mod probe;
-mod reservations;
 mod settle;
 
 use std::{
@@ -23,7 +21,7 @@ use std::{
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -31,16 +29,25 @@ pub use self::{
     error::CallError,
     place::{NoPlace, Place, Places},
 };
-use self::{outliving::Outliving, probe::Probe, reservations::Reservations};
+use self::{
+    attempts::Attempts,
+    detached::Detached,
+    finish::replayed,
+    probe::Probe,
+    settle::{Earlier, Settled},
+};
 use crate::{
-    action::{ACTIONS, Action},
-    call::Call,
-    policy::Client,
+    action::{ACTIONS, Action, Needs, Proof},
+    call::{Call, RESERVATION_ID},
+    clock::Moment,
+    operation::Operation,
+    policy::{Client, Denied},
+    reservation,
+    retry::{Next, Tries},
     sender::Sender,
     signer::Signer,
-    store::{Caller, Denial, Reservation, Store, StoreError},
+    store::{Begun, Claim, Denial, Grant, Reservation, Started, Store, StoreError},
     trail::Trail,
-    turns::Turns,
     types::{Address, IdempotencyKey, RequestId},
     upstream::{Answer, Seen, Upstream},
 };
@@ -79,8 +86,6 @@ pub struct Proxy {
     wallet: Address,
     upstream: Upstream,
     store: Store,
-    reservations: Reservations,
-    turns: Turns,
     tasks: TaskTracker,
     ending: CancellationToken,
     /// Whether records can be written.
@@ -106,9 +111,7 @@ impl Proxy {
             senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
-            reservations: Reservations::new(store.clone(), tasks.clone(), ending.clone()),
             store,
-            turns: Turns::default(),
             tasks,
             ending,
             writable: Probe::new(READY),
@@ -180,8 +183,8 @@ impl Proxy {
     /// # Errors
     /// They cannot be read.
     pub async fn reservations(&self, client: &Client) -> Result<Vec<Reservation>, StoreError> {
-        let mut running = self.reservations.running().await?;
-        running.retain(|held| client.admin || held.client == client.name.as_str());
+        let mut running = self.store.reservations(Timestamp::now()).await?;
+        running.retain(|held| client.admin || held.client == client.id);
         Ok(running)
     }
 
@@ -217,51 +220,134 @@ impl Proxy {
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
     pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
-        let (_, result) = self.begin(incoming).await;
+        let (_, result) = self.detached(incoming).await;
         result
     }
 
-    /// The call as work that outlives its client. Apart from [`Proxy::call`], whose future would hold
-    /// all of it beside the box that it is in.
-    fn begin(self: &Arc<Self>, incoming: Incoming) -> Outliving<(Call, Result<Answer, CallError>)> {
+    /// The call as work that goes on when its client goes away. Apart from [`Proxy::call`], whose future
+    /// would hold all of it beside the box that it is in.
+    fn detached(
+        self: &Arc<Self>,
+        incoming: Incoming,
+    ) -> Detached<(Call, Result<Answer, CallError>)> {
         let proxy = self.clone();
         let running = async move {
-            let run = AssertUnwindSafe(proxy.run(&incoming)).catch_unwind();
+            let (mut operation, _place) = proxy.operation(incoming);
+            let run = AssertUnwindSafe(proxy.run(&mut operation)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));
-            (incoming.call, result)
+            (operation.call, result)
         };
-        Outliving::new(running, &self.tasks, log_unheard)
+        Detached::new(running, &self.tasks, log_unheard)
     }
 
-    async fn run(&self, incoming: &Incoming) -> Result<Answer, CallError> {
-        let result = self.run_as_client(incoming).await;
+    fn operation(&self, incoming: Incoming) -> (Operation, Place) {
+        let Incoming { call, call_id, client, known, key, trail, place } = incoming;
+        let deadline = self.upstream.deadline(call.action().changes());
+        let wallet = self.wallet_of(&client);
+        let (known_at, trace) = (known, trail);
+        let operation = Operation { call, call_id, client, wallet, key, known_at, deadline, trace };
+        (operation, place)
+    }
+
+    async fn run(self: &Arc<Self>, operation: &mut Operation) -> Result<Answer, CallError> {
+        let result = self.make(operation).await;
         if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
-            self.store.denied(&self.denial(incoming, reason)).await;
+            self.store.denied(&Denial::of(operation, reason)).await;
         }
         result
     }
 
-    async fn run_as_client(&self, incoming: &Incoming) -> Result<Answer, CallError> {
-        let Incoming { call, client, .. } = incoming;
-        let wallet = self.wallet_of(client);
+    /// The flow of one call.
+    async fn make(self: &Arc<Self>, operation: &mut Operation) -> Result<Answer, CallError> {
+        let wallet = operation.wallet;
         let sender = self.senders.get(&wallet).ok_or(CallError::WalletNotHeld { wallet })?;
-        let now = Timestamp::now();
-        client.check(call.action(), wallet, now)?;
-        if let Some(named) = call.other_wallet(wallet) {
+        if let Some(named) = operation.call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
-        self.make(incoming, sender).await
+        let Started { grant, doubt, claim } = match self.begin(operation).await? {
+            Begun::Started(started) => *started,
+            Begun::Answered(answer) => return Ok(replayed(answer)),
+            Begun::Denied(denied) => return Err(denied.into()),
+            Begun::KeyReused => return Err(CallError::KeyReused),
+            Begun::Running => return Err(CallError::KeyInUse),
+        };
+        if let Some(id) = grant.as_ref().ok().and_then(|grant| grant.reservation_id.clone()) {
+            operation.call.fill_in(RESERVATION_ID, id);
+        }
+        // What may be made twice is made again, as nothing would show what became of it.
+        let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
+        let settled = match doubt {
+            Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
+            None => None,
+        };
+        let was_reserved = matches!(settled, Some(Ok(Settled::Reserved(_))));
+        let (is_other, is_submitted) = (
+            doubt.is_some_and(|doubt| doubt.is_other),
+            matches!(settled, Some(Ok(Settled::Submitted(_)))),
+        );
+        let result = match settled.transpose() {
+            Ok(Some(Settled::Submitted(answer))) => Ok(answer),
+            Ok(earlier) => self.perform(operation, sender, grant, earlier, &claim).await,
+            Err(error) => Err(error),
+        };
+        let result = self.finish(operation, claim, result, was_reserved).await;
+        match operation.job() {
+            Some(job) if is_other && is_submitted => {
+                Err(Denied::Submitted { job: job.clone() }.into())
+            }
+            _ => result,
+        }
     }
 
-    fn denial(&self, incoming: &Incoming, reason: &'static str) -> Denial {
-        let Incoming { call, client, call_id, .. } = incoming;
-        Denial {
-            call_id: call_id.clone(),
-            caller: Caller::Client(client.name.clone()),
-            wallet: Some(self.wallet_of(client)),
-            action: call.action().name,
-            product: call.product().cloned(),
-            reason,
+    /// Makes the call, if its client may.
+    async fn perform(
+        &self,
+        operation: &Operation,
+        sender: &Sender,
+        grant: Result<Grant, Denied>,
+        earlier: Option<Settled>,
+        claim: &Claim,
+    ) -> Result<Answer, CallError> {
+        let Operation { call, client, wallet, .. } = operation;
+        let grant = grant?;
+        let permit = &client.permit(call.clone(), *wallet, grant.holder, Timestamp::now())?;
+        let workflow_token = match (operation.job(), &call.action().proof) {
+            (Some(job), Proof::WorkflowToken) => {
+                let token = grant.reservation.as_ref().and_then(reservation::token_header);
+                Some(token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?)
+            }
+            _ => None,
+        };
+        let attempts = Attempts { operation, permit, sender, claim, workflow_token };
+        let answer = self.attempt(&attempts, earlier.and_then(Earlier::of)).await?;
+        self.check_still(operation).await?;
+        Ok(answer)
+    }
+
+    /// What the upstream tells of a job may be for its holder alone, and who holds it may have changed
+    /// while it was asked: what another client may see was not let through for this one.
+    async fn check_still(&self, operation: &Operation) -> Result<(), CallError> {
+        let Operation { client, wallet, .. } = operation;
+        let action = operation.action();
+        let is_shown = action.needs != Needs::Nothing && !action.changes() && !client.admin;
+        let Some(job) = operation.job().filter(|_| is_shown) else { return Ok(()) };
+        match self.store.holder(*wallet, job, client.id, Timestamp::now()).await? {
+            Some(holder) if holder != client.id => {
+                Err(CallError::HeldMeanwhile { job: job.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the call, which waits while another process is at work on the same.
+    async fn begin(&self, operation: &Operation) -> Result<Begun, StoreError> {
+        let mut pauses = Tries::new(false, operation.deadline);
+        loop {
+            let begun = self.store.begin(operation, Moment::now()).await?;
+            match pauses.pause(Instant::now()) {
+                Next::Again(pause) if matches!(begun, Begun::Running) => sleep(pause).await,
+                _ => return Ok(begun),
+            }
         }
     }
 }

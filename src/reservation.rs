@@ -11,11 +11,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
 use crate::{
+    call::RESERVATION_ID,
     canonical::CanonicalJson,
     clock,
     loose::{self, Encoding, Found},
+    operation::Operation,
     store::Reservation,
-    types::{Address, Slug},
+    types::Slug,
     upstream::Answer,
     withheld::{self, HELD_BY_PROXY, UNMISTAKABLE},
 };
@@ -28,9 +30,6 @@ const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// More tokens than this are not searched for one by one: that would take time for each in each string.
 const MOST_TOKENS: usize = 32;
-
-/// The field that names a reservation, in answers and in completions.
-pub(crate) const RESERVATION_ID: &str = "reservation_id";
 
 /// The name of the instructions.
 const INSTRUCTIONS: &str = "job_instructions";
@@ -83,16 +82,16 @@ impl Reserved {
     /// that of its answer.
     pub(crate) fn reservation(
         &self,
-        job: Slug,
-        wallet: Address,
-        client: String,
+        operation: &Operation,
+        job: &Slug,
         clock_ahead: SignedDuration,
     ) -> Reservation {
-        let parse = |own: &String| own.parse().ok();
+        let own = self.job.as_ref().filter(|own| job.is_same(own)).and_then(|own| own.parse().ok());
         Reservation {
-            job: self.job.as_ref().filter(|own| job.is_same(own)).and_then(parse).unwrap_or(job),
-            wallet,
-            client,
+            job: own.unwrap_or_else(|| job.clone()),
+            wallet: operation.wallet,
+            client: operation.client.id,
+            client_name: operation.client.name.clone(),
             reservation_id: self.reservation_id.clone(),
             ends: self.ends(Timestamp::now(), clock_ahead),
             workflow_token: self.token.as_deref().map(Into::into),
@@ -209,16 +208,16 @@ pub(crate) fn has_instructions(body: &[u8]) -> bool {
 /// The reservation to remember when its answer was lost: without id and token, but with its end. It was
 /// made at `made` or before.
 pub(crate) fn unseen(
-    job: Slug,
-    wallet: Address,
-    client: String,
+    operation: &Operation,
+    job: &Slug,
     made: Timestamp,
     job_status: Option<&Answer>,
 ) -> Reservation {
     let (body, clock_ahead) =
         job_status.map(|answer| (&*answer.body, answer.clock_ahead)).unwrap_or_default();
     let ends = Reserved::parse(body).ends(made, clock_ahead);
-    Reservation { job, wallet, client, reservation_id: None, ends, workflow_token: None }
+    let unseen = Reserved::parse(b"").reservation(operation, job, SignedDuration::ZERO);
+    Reservation { ends, ..unseen }
 }
 
 /// Whether a reservation is over, on any clock.
@@ -244,6 +243,7 @@ fn top_or_job<'a>(answer: &'a RawValue, name: &str) -> Option<&'a RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Client;
 
     fn minutes_left(reserved_until: &str) -> i64 {
         let body = format!(r#"{{"job":{{"reserved_until":{reserved_until}}}}}"#);
@@ -276,6 +276,11 @@ mod tests {
         assert_eq!(ends.duration_since(upstreams).as_mins(), 30, "it says nothing");
     }
 
+    fn remembered(reserved: &Reserved) -> Reservation {
+        let operation = Operation::of(&Client::local(), "job_reserve", "j", "");
+        reserved.reservation(&operation, &"j".parse().unwrap(), SignedDuration::ZERO)
+    }
+
     #[test]
     fn the_fields_of_a_reservation_are_found_at_either_depth() {
         for body in [
@@ -283,9 +288,7 @@ mod tests {
             r#"{"job":{"reservation_id":"r-1","workflow_access":{"access_token":"t"}}}"#,
         ] {
             let reserved = Reserved::parse(body.as_bytes());
-            let (job, wallet) = ("j".parse().unwrap(), Address::new([0; 20]));
-            let reservation =
-                reserved.reservation(job, wallet, "local".to_owned(), SignedDuration::ZERO);
+            let reservation = remembered(&reserved);
             assert_eq!(reservation.reservation_id.as_deref(), Some("r-1"));
             assert_eq!(token_header(&reservation).unwrap(), "Bearer t");
         }
@@ -399,9 +402,7 @@ mod tests {
     #[test]
     fn a_few_seconds_of_clock_difference_are_allowed_for() {
         let reserved = Reserved::parse(b"{}");
-        let (job, wallet) = ("j".parse().unwrap(), Address::new([0; 20]));
-        let reservation =
-            reserved.reservation(job, wallet, "local".to_owned(), SignedDuration::ZERO);
+        let reservation = remembered(&reserved);
         let after = |seconds| reservation.ends + SignedDuration::from_secs(seconds);
         assert!(!is_over(&reservation, after(5)) && is_over(&reservation, after(6)));
     }

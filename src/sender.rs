@@ -1,63 +1,26 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::{task::yield_now, time::Instant};
 
 use crate::{
     call::Call,
-    canonical::{CanonicalJson, Object, PayloadHash},
+    canonical::{CanonicalJson, Object},
     clock,
     message::Message,
+    operation::Operation,
     policy::{Permit, SignedPermit},
     refusal::{Refusal, first_difference},
     retry::Outcome,
     session::Sessions,
     signer::Signer,
-    store::{self, Entry, KNOWN, Sending, Store, StoreError},
-    trail::Trail,
+    store::{self, Attempt, Claim, Store, StoreError},
     types::{Address, RequestId, SessionNonce},
     upstream::{Request, Slot, Upstream, UpstreamError},
     withheld,
 };
-
-/// What a call is made for.
-#[derive(Debug, Clone)]
-pub(crate) struct Origin {
-    /// The id of the local request.
-    pub(crate) call_id: RequestId,
-    /// The key that the request has claimed for the call.
-    pub(crate) key: Option<String>,
-    /// Whether the client gave it a key, and so may come back for its answer.
-    pub(crate) is_fetched_later: bool,
-    /// What becomes of the request, if this is the call that it asks for.
-    pub(crate) trail: Option<Arc<Trail>>,
-    /// When the client was looked up.
-    pub(crate) known: Instant,
-}
-
-impl Origin {
-    /// The origin of a status probe, by which the proxy finds out whether the client's call took effect.
-    /// The probe goes on after the client's access has ended, so that the outcome gets on record.
-    pub(crate) fn of_look(asked: &Self) -> Self {
-        let call_id = asked.call_id.clone();
-        Self { call_id, key: None, is_fetched_later: false, trail: None, known: asked.known }
-    }
-
-    /// Waits until nobody waits for the call any more.
-    async fn abandoned(&self) {
-        match &self.trail {
-            Some(trail) if !self.is_fetched_later => trail.abandoned().await,
-            _ => pending().await,
-        }
-    }
-
-    /// Whether the client may have lost its access by now.
-    fn is_late(&self) -> bool {
-        self.trail.is_some() && self.known.elapsed() >= KNOWN
-    }
-}
 
 /// What makes tries: the key, the session, the journal and the way to the upstream.
 #[derive(Debug)]
@@ -89,26 +52,27 @@ impl Sender {
     pub(crate) async fn try_signed(
         &self,
         permit: SignedPermit<'_>,
-        origin: &Origin,
+        operation: &Operation,
+        claim: &Claim,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let (nonce, slot) = match self.nonce_and_slot(permit.permit(), origin, deadline).await {
+        let (nonce, slot) = match self.nonce_and_slot(permit.permit(), operation, deadline).await {
             Ok(both) => both,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         // In a box, so that a call keeps no room for it while it waits.
-        Box::pin(self.sign_and_send(permit, origin, deadline, nonce, slot)).await
+        Box::pin(self.sign_and_send(permit, operation, claim, deadline, nonce, slot)).await
     }
 
     /// The session comes first, so that no call waits for one in a slot.
     async fn nonce_and_slot(
         &self,
         permit: &Permit,
-        origin: &Origin,
+        operation: &Operation,
         deadline: Instant,
     ) -> Result<(SessionNonce, Slot), Outcome> {
         let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
-        let (before, slot) = (nonce().await?, self.slot(permit, origin, deadline).await?);
+        let (before, slot) = (nonce().await?, self.slot(permit, operation, deadline).await?);
         // The session may have ended while a slot was waited for.
         let nonce = if slot.has_waited { nonce().await? } else { before };
         Ok((nonce, slot))
@@ -117,22 +81,23 @@ impl Sender {
     async fn sign_and_send(
         &self,
         permit: SignedPermit<'_>,
-        origin: &Origin,
+        operation: &Operation,
+        claim: &Claim,
         deadline: Instant,
         nonce: SessionNonce,
         _slot: Slot,
     ) -> Result<Try, StoreError> {
-        let request_id = RequestId::random();
+        let (request_id, call) = (RequestId::random(), permit.permit().call());
         let message = Message::new(permit, &nonce, &request_id);
-        let hash = message.payload_hash();
-        self.record(permit.permit(), hash, origin, &request_id).await?;
-        let call = permit.permit().call();
+        let payload_hash = message.payload_hash();
+        let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
+        self.record(attempt, claim).await?;
         // Yield, so that the other ready calls get as far as this one and signatures run in batches: the
         // code for signing then stays in the instruction cache, which costs less CPU.
         yield_now().await;
         let signature = self.signer.sign(&message).to_hex();
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
-        let mut outcome = self.send(call, body.into(), None, origin, &request_id, deadline).await;
+        let mut outcome = self.send(attempt, body.into(), None, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
             log_difference(call, &message, expected_message.as_deref());
         }
@@ -148,21 +113,23 @@ impl Sender {
         &self,
         permit: &Permit,
         token: Option<HeaderValue>,
-        origin: &Origin,
+        operation: &Operation,
+        claim: &Claim,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let _slot = match self.slot(permit, origin, deadline).await {
+        let _slot = match self.slot(permit, operation, deadline).await {
             Ok(slot) => slot,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         let request_id = RequestId::random();
         let call = permit.call();
         let body = (!call.action().method.is_safe()).then(|| call.body().to_canonical());
-        let hash = body.as_ref().map(CanonicalJson::hash);
-        self.record(permit, hash, origin, &request_id).await?;
+        let payload_hash = body.as_ref().map(CanonicalJson::hash);
+        let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
+        self.record(attempt, claim).await?;
         let body = body.map(String::from).unwrap_or_default();
         let sent = token.clone();
-        let mut outcome = self.send(call, body, sent, origin, &request_id, deadline).await;
+        let mut outcome = self.send(attempt, body, sent, deadline).await;
         if let Some(token) = token.as_ref().and_then(|token| token.to_str().ok()) {
             withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
         }
@@ -173,12 +140,14 @@ impl Sender {
     async fn slot(
         &self,
         permit: &Permit,
-        origin: &Origin,
+        operation: &Operation,
         deadline: Instant,
     ) -> Result<Slot, Outcome> {
+        // What became of a change is to get on record, and an answer under a key may be fetched later.
+        let may_be_abandoned = !permit.is_status_probe() && operation.change_key().is_none();
         tokio::select! {
             biased;
-            () = origin.abandoned() => Err(Outcome::Abandoned),
+            () = operation.trace.abandoned(), if may_be_abandoned => Err(Outcome::Abandoned),
             slot = self.upstream.slot(permit.client(), deadline) => slot.map_err(Outcome::NoAnswer),
         }
     }
@@ -188,36 +157,9 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
-    /// Records a call that is about to be sent. For a change, it is on the disk when this returns; and
-    /// for a change or a read that comes late, the client's access has not ended meanwhile.
-    async fn record(
-        &self,
-        permit: &Permit,
-        payload_hash: Option<PayloadHash>,
-        origin: &Origin,
-        request_id: &RequestId,
-    ) -> Result<(), StoreError> {
-        let call = permit.call();
-        let entry = Entry {
-            request_id: request_id.clone(),
-            call_id: origin.call_id.clone(),
-            client: permit.client().to_string(),
-            client_added: permit.client_added(),
-            wallet: permit.wallet(),
-            action: call.action().name,
-            product: call.product().cloned(),
-            payload_hash,
-        };
-        if call.action().changes() {
-            let quiet = clock::now() + self.upstream.settle_time(false);
-            let sending = origin.key.as_ref().map(|key| Sending { key, quiet });
-            return self.store.sign_record(&entry, sending).await;
-        }
-        if origin.is_late() {
-            return self.store.note_late(&entry).await;
-        }
-        self.store.note(&entry).await;
-        Ok(())
+    async fn record(&self, attempt: Attempt<'_>, claim: &Claim) -> Result<(), StoreError> {
+        let settles_at = clock::now() + self.upstream.settle_time(false);
+        self.store.sign(attempt, claim, settles_at).await
     }
 
     /// The body with the envelope in it (protocol §3).
@@ -239,13 +181,12 @@ impl Sender {
 
     async fn send(
         &self,
-        call: &Call,
+        attempt: Attempt<'_>,
         body: String,
         workflow_token: Option<HeaderValue>,
-        origin: &Origin,
-        request_id: &RequestId,
         deadline: Instant,
     ) -> Outcome {
+        let Attempt { operation, call, request_id, .. } = attempt;
         let begun = Instant::now();
         let method = call.action().method.clone();
         let changes = call.action().changes();
@@ -254,7 +195,9 @@ impl Sender {
             Request { method, path, body, workflow_token, changes, job: call.job().cloned() };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
-        origin.trail.iter().for_each(|trail| trail.tried(took));
+        if call.action() == operation.action() {
+            operation.trace.tried(took);
+        }
         let recorded = match &result {
             Ok(answer) => store::Outcome::Answered {
                 status: answer.status.as_u16(),

@@ -14,8 +14,9 @@
 mod deed;
 mod denial;
 mod error;
-mod held;
+mod holding;
 mod inbox;
+mod locks;
 mod stored_answer;
 
 mod db;
@@ -37,6 +38,7 @@ mod marker;
 mod record;
 
 mod file;
+mod keys;
 
 mod audit;
 mod backup;
@@ -50,13 +52,12 @@ mod archive;
 mod worker;
 
 mod callers;
-mod submissions;
-
-mod answers;
 mod reservations;
 
+mod begin;
+
+mod finish;
 mod journal;
-mod pending;
 
 mod clients;
 
@@ -69,44 +70,43 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
 };
 
 pub(crate) use self::known::KNOWN;
+pub use self::{
+    archive::archive,
+    audit::{Breach, Broken, Journal, Verified, VerifyError},
+    backup::backup,
+    begin::{Begun, Claim, Grant, Started},
+    clients::{ClientRecord, Clients, ClientsError},
+    deed::Deed,
+    denial::{Caller, Denial},
+    error::{Fault, StoreError},
+    exported::{Exported, ExportedError, verify_exported},
+    finish::{Finish, JobEnd, KeyEnd},
+    journal::record_deed,
+    keys::Doubt,
+    record::{Attempt, Outcome, Record},
+    reservations::Reservation,
+    stored_answer::StoredAnswer,
+    usable::check_usable,
+};
 use self::{
-    answers::Before,
     boot::Clock,
-    callers::Counted,
+    callers::Arrivals,
     db::{Db, params},
-    held::Held,
+    keys::{Before, Keys},
     known::Known,
+    locks::Locks,
     losses::Losses,
     refusals::Refusals,
     run::Run,
     seal::Seal,
     worker::Worker,
     writer::Writer,
-};
-pub use self::{
-    answers::{Claim, Sending},
-    archive::archive,
-    audit::{Breach, Broken, Journal, Verified, VerifyError},
-    backup::backup,
-    callers::Admission,
-    clients::{ClientRecord, Clients, ClientsError},
-    deed::Deed,
-    denial::{Caller, Denial},
-    error::{Fault, StoreError},
-    exported::{Exported, ExportedError, verify_exported},
-    journal::record_deed,
-    pending::{Opening, Pending},
-    record::{Entry, Outcome, Record},
-    reservations::Reservation,
-    stored_answer::StoredAnswer,
-    submissions::Submission,
-    usable::check_usable,
 };
 use crate::types::SealKey;
 use jiff::Timestamp;
@@ -120,15 +120,24 @@ struct Inner {
     worker: Worker,
     seal: Arc<Seal>,
     run: Arc<Run>,
-    held: Held,
+    locks: Locks,
     before: Before,
+    /// Reservations that could not be written yet, as on a full disk: a workflow token comes only once.
+    unsaved: Mutex<Vec<Reservation>>,
     known: Arc<Known>,
     losses: Arc<Losses>,
     refusals: Refusals,
     clients_required: AtomicBool,
-    counted: Counted,
+    arrivals: Arrivals,
     /// How the clock stood when the ends of reservations last followed it.
     clock_ahead: AtomicI64,
+}
+
+impl Inner {
+    /// The keys, in a transaction.
+    fn keys<'a>(&'a self, db: &'a Db) -> Keys<'a> {
+        Keys { db, seal: &self.seal, run: &self.run, before: &self.before }
+    }
 }
 
 impl Store {
@@ -158,13 +167,14 @@ impl Store {
             worker: worker.map_err(Fault::io("start its thread")).map_err(failed)?,
             seal,
             run,
-            held: Held::default(),
+            locks: Locks::default(),
             before,
+            unsaved: Mutex::default(),
             known,
             losses,
             refusals: Refusals::default(),
             clients_required: AtomicBool::new(false),
-            counted: Counted::default(),
+            arrivals: Arrivals::default(),
             clock_ahead: AtomicI64::new(clock_ahead),
         })))
     }

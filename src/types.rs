@@ -4,6 +4,7 @@
 //! A value that carried a line break could forge another line of the message, so what enters it
 //! holds printable ASCII without space and nothing else (protocol §2).
 
+mod client_id;
 mod client_name;
 mod client_token;
 mod credential;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub(crate) use self::client_token::PREFIX as TOKEN_PREFIX;
 pub use self::{
+    client_id::ClientId,
     client_name::ClientName,
     client_token::{ClientToken, InvalidToken, TokenHash},
     credential::{CertificateHash, Credential},

@@ -1,13 +1,22 @@
 //! What it costs to open the store and to append to it, with a short history and with a long one.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use agentpmt_proxy::{
+    action::Action,
+    call::Call,
+    operation::Operation,
+    policy::Client,
     signer::Signer,
-    store::{Entry, Store},
+    store::{Attempt, Claim, Store},
     types::RequestId,
 };
 use criterion::{BenchmarkId, Criterion};
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::runtime::Builder;
 
@@ -33,7 +42,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let store = open();
         // Until it is on the disk, nobody else waiting.
         group.bench_function(BenchmarkId::new("sign_record", records), |b| {
-            b.iter(|| runtime.block_on(store.sign_record(&entry(&signer), None)).unwrap());
+            let complete = operation(&signer, "job_complete");
+            b.iter(|| runtime.block_on(sign(&store, &complete)));
         });
         // With its share of the time until all of them are on the disk.
         group.bench_function(BenchmarkId::new("note", records), |b| {
@@ -59,23 +69,32 @@ fn fill(path: &Path, records: u32) {
 }
 
 async fn note(store: &Store, signer: &Signer, count: u64) {
+    let status = operation(signer, "job_status");
     for number in 1..=count {
-        store.note(&entry(signer)).await;
+        sign(store, &status).await;
         if number % NOTES == 0 || number == count {
             store.flush().await.unwrap();
         }
     }
 }
 
-fn entry(signer: &Signer) -> Entry {
-    Entry {
-        request_id: RequestId::random(),
+fn operation(signer: &Signer, action: &str) -> Operation {
+    let action = Action::named(action).expect("a row of the table");
+    let call = Call::new(action, ["68f0a1c27b3e4d5f60718201"], b"").expect("a call");
+    Operation {
+        call,
         call_id: RequestId::random(),
-        client: "local".to_owned(),
-        client_added: None,
+        client: Client::local(),
         wallet: signer.address(),
-        action: "job_complete",
-        product: Some("68f0a1c27b3e4d5f60718201".parse().unwrap()),
-        payload_hash: None,
+        key: None,
+        known_at: tokio::time::Instant::now() + Duration::from_secs(3600),
+        deadline: tokio::time::Instant::now(),
+        trace: Arc::default(),
     }
+}
+
+async fn sign(store: &Store, operation: &Operation) {
+    let (call, request_id) = (&operation.call, &RequestId::random());
+    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    store.sign(attempt, &Claim::default(), Timestamp::now()).await.expect("a record");
 }

@@ -278,7 +278,7 @@ impl Problem {
             CallError::Session(error) => Self::no_session(error),
             CallError::Upstream(error) => Self::no_answer(action, error),
             CallError::Store(error) => Self::store(error),
-            CallError::OutcomeUnknown { seen, quiet } => {
+            CallError::OutcomeUnknown { seen, settles_at } => {
                 let retry = Retry::CheckFirst;
                 let advice = retry.advice();
                 let what = match (action.effect, action.lookup) {
@@ -293,7 +293,7 @@ impl Problem {
                     _ => advice,
                 };
                 let problem = Self::answer_lost(action, None, seen, what).retry(retry);
-                let wait = quiet.and_then(|quiet| seconds_until(quiet, clock::now()));
+                let wait = settles_at.and_then(|time| seconds_until(time, clock::now()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
             CallError::InstructionsLost { ends, seen, .. } => {
@@ -317,18 +317,6 @@ impl Problem {
                 Self::new(Kind::NotAllowed, format!("{failure}; {advice}"))
             }
             CallError::OtherWallet { .. } => Self::other_wallet(failure),
-            CallError::TooFast { wait, .. } => Self::too_fast(failure, *wait),
-            CallError::TooManyReservations { until, .. } => {
-                let detail = format!(
-                    "{failure}; nothing was signed: complete one, or wait until {until}, when the \
-                     first of them ends"
-                );
-                Self::too_many(
-                    Kind::TooManyReservations,
-                    detail,
-                    seconds_until(*until, Timestamp::now()).unwrap_or(1),
-                )
-            }
             CallError::NoWorkflowToken { .. } => {
                 let advice = "reserve the job through this proxy first (if it is reserved \
                               already, its token is lost: wait until the reservation ends)";
@@ -356,9 +344,9 @@ impl Problem {
     }
 
     /// The client may call again after `wait`.
-    pub(super) fn too_fast(failure: &CallError, wait: Duration) -> Self {
+    fn too_fast(denied: &Denied, wait: Duration) -> Self {
         let seconds = wait.as_secs() + 1;
-        let detail = format!("{failure}; nothing was signed; call again in {seconds} s");
+        let detail = format!("{denied}; nothing was signed; call again in {seconds} s");
         Self::too_many(Kind::TooFast, detail, seconds)
     }
 
@@ -370,8 +358,17 @@ impl Problem {
     }
 
     /// The client may not make the call.
-    fn denied(denied: &Denied) -> Self {
+    pub(super) fn denied(denied: &Denied) -> Self {
         let kind = match denied {
+            Denied::TooFast { wait, .. } => return Self::too_fast(denied, *wait),
+            Denied::TooManyReservations { until, .. } => {
+                let detail = format!(
+                    "{denied}; nothing was signed: complete one, or wait until {until}, when the \
+                     first of them ends"
+                );
+                let seconds = seconds_until(*until, Timestamp::now()).unwrap_or(1);
+                return Self::too_many(Kind::TooManyReservations, detail, seconds);
+            }
             Denied::Expired { .. } => Kind::AccessEnded,
             Denied::Action { .. } | Denied::Wallet { .. } => Kind::NotAllowed,
             Denied::Holder { .. } => Kind::HeldByAnother,

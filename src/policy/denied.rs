@@ -1,7 +1,10 @@
 //! Why a client may not make a call.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use super::rate::Rate;
 use crate::{
     action::Action,
     types::{Address, ClientName, Slug},
@@ -69,6 +72,24 @@ pub enum Denied {
         /// The job.
         job: Slug,
     },
+    /// The client calls more often than it may.
+    #[error("client {client} may call {rate}")]
+    TooFast {
+        /// The client.
+        client: ClientName,
+        /// How often it may call.
+        rate: Rate,
+        /// When it may call again.
+        wait: Duration,
+    },
+    /// The client holds as many reservations as it may.
+    #[error("the client holds {running} reservations, which is as many as it may")]
+    TooManyReservations {
+        /// How many it holds.
+        running: u32,
+        /// When the first of them ends.
+        until: Timestamp,
+    },
 }
 
 impl Denied {
@@ -80,6 +101,8 @@ impl Denied {
             Self::Holder { .. } => "held_by_another",
             Self::Submitted { .. } => "already_submitted",
             Self::NotHeld { .. } => "not_reserved",
+            Self::TooFast { .. } => "rate_exceeded",
+            Self::TooManyReservations { .. } => "too_many_reservations",
         }
     }
 }

@@ -6,8 +6,7 @@ use super::{Client, Denied};
 use crate::{
     action::{Action, Lookup, Needs},
     call::{Call, SignedCall},
-    canonical::CanonicalJson,
-    types::{Address, ClientName, Slug},
+    types::{Address, ClientId, ClientName, Slug},
 };
 
 /// A call that a client may make with a wallet. Only [`Client::permit`] makes one.
@@ -16,9 +15,7 @@ pub struct Permit {
     call: Call,
     wallet: Address,
     client: ClientName,
-    added: Option<Timestamp>,
-    admin: bool,
-    max_reservations: Option<u32>,
+    is_status_probe: bool,
 }
 
 impl Client {
@@ -34,15 +31,14 @@ impl Client {
         &self,
         call: Call,
         wallet: Address,
-        holder: Option<&ClientName>,
+        holder: Option<ClientId>,
         now: Timestamp,
     ) -> Result<Permit, Denied> {
         self.check(call.action(), wallet, now)?;
-        if let Some(job) = call.job().filter(|_| !self.admin) {
+        if let Some(job) = call.job() {
             self.check_holder(call.action(), job, holder)?;
         }
-        let Self { added, admin, max_reservations, .. } = *self;
-        Ok(Permit { call, wallet, client: self.name.clone(), added, admin, max_reservations })
+        Ok(Permit { call, wallet, client: self.name.clone(), is_status_probe: false })
     }
 
     /// Whether the client may make such a call at all, whichever client holds the job.
@@ -68,15 +64,20 @@ impl Client {
         Ok(())
     }
 
-    fn check_holder(
+    /// Whether the client may make a call on a job that this client holds.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check_holder(
         &self,
         action: &Action,
         job: &Slug,
-        holder: Option<&ClientName>,
+        holder: Option<ClientId>,
     ) -> Result<(), Denied> {
         match (action.needs, holder) {
+            _ if self.admin => Ok(()),
             (Needs::Nothing, _) => Ok(()),
-            (_, Some(holder)) if *holder != self.name => Err(Denied::Holder { job: job.clone() }),
+            (_, Some(holder)) if holder != self.id => Err(Denied::Holder { job: job.clone() }),
             (Needs::Held, None) => Err(Denied::NotHeld { job: job.clone() }),
             _ => Ok(()),
         }
@@ -105,35 +106,20 @@ impl Permit {
         &self.client
     }
 
-    /// When the client was added; `local` never was.
-    pub fn client_added(&self) -> Option<Timestamp> {
-        self.added
-    }
-
-    /// Whether the client may act on the reservations of others.
-    pub fn is_admin(&self) -> bool {
-        self.admin
-    }
-
-    /// How many reservations the client may hold at a time.
-    pub fn max_reservations(&self) -> Option<u32> {
-        self.max_reservations
-    }
-
-    /// Sets a field of the body that the client left out.
-    pub fn fill_in(&mut self, name: &str, value: CanonicalJson) {
-        self.call.fill_in(name, value);
+    /// Whether the proxy asks for itself what became of a call.
+    pub fn is_status_probe(&self) -> bool {
+        self.is_status_probe
     }
 
     /// The permission to ask what became of the call, if another call shows it. The proxy asks for
     /// itself, so the client need not have the right to.
-    pub fn look(&self) -> Option<Self> {
+    pub fn status_probe(&self) -> Option<Self> {
         let status = match self.call.action().lookup {
             Lookup::None => return None,
             Lookup::JobStatus => Action::named("job_status")?,
         };
         let call = Call::new(status, [self.call.job()?.as_str()], b"").ok()?;
-        Some(Self { call, ..self.clone() })
+        Some(Self { call, is_status_probe: true, ..self.clone() })
     }
 }
 
@@ -162,6 +148,7 @@ mod tests {
     use crate::action::ACTIONS;
 
     const WALLET: Address = Address::new([1; 20]);
+    const OWN: ClientId = ClientId::new(1);
 
     fn name(text: &str) -> ClientName {
         text.parse().unwrap()
@@ -174,7 +161,7 @@ mod tests {
     /// A client that may make every call and nothing else.
     fn client(allow: &str) -> Client {
         let allow = allow.parse().unwrap();
-        Client { name: name("ci"), allow, admin: false, ..Client::local() }
+        Client { id: OWN, name: name("ci"), allow, admin: false, ..Client::local() }
     }
 
     fn call(action: &'static Action) -> Call {
@@ -187,10 +174,10 @@ mod tests {
     }
 
     /// Why each call on a job is denied, in the order of the table.
-    fn denials(client: &Client, holder: Option<&str>) -> Vec<Option<&'static str>> {
-        let holder = holder.map(name);
+    fn denials(client: &Client, holder: Option<i64>) -> Vec<Option<&'static str>> {
+        let holder = holder.map(ClientId::new);
         let about_a_job = ACTIONS.iter().filter(|action| call(action).job().is_some());
-        let permit = |action| client.permit(call(action), WALLET, holder.as_ref(), now());
+        let permit = |action| client.permit(call(action), WALLET, holder, now());
         about_a_job.map(|action| permit(action).err().map(|denied| denied.reason())).collect()
     }
 
@@ -199,7 +186,7 @@ mod tests {
         let reader = client("read");
         let permit = reader.permit(named("job_list"), WALLET, None, now()).unwrap();
         assert_eq!((permit.call().action().name, permit.wallet()), ("job_list", WALLET));
-        assert_eq!((permit.client(), permit.is_admin()), (&name("ci"), false));
+        assert_eq!((permit.client(), permit.is_status_probe()), (&name("ci"), false));
         let denied = reader.permit(named("job_reserve"), WALLET, None, now()).unwrap_err();
         let action = Action::named("job_reserve").unwrap();
         assert_eq!(denied, Denied::Action { client: name("ci"), action });
@@ -228,12 +215,12 @@ mod tests {
 
     #[test]
     fn the_holder_of_a_job_may_make_every_call_on_it() {
-        assert_eq!(denials(&client("jobs"), Some("ci")), [None; 6]);
+        assert_eq!(denials(&client("jobs"), Some(OWN.number())), [None; 6]);
     }
 
     #[test]
     fn a_job_of_another_client_is_out_of_reach() {
-        assert_eq!(denials(&client("jobs"), Some("other")), [Some("held_by_another"); 6]);
+        assert_eq!(denials(&client("jobs"), Some(2)), [Some("held_by_another"); 6]);
     }
 
     #[test]
@@ -247,7 +234,7 @@ mod tests {
     fn an_admin_and_the_local_client_may_act_for_others() {
         let admin = Client { admin: true, ..client("jobs") };
         for client in [admin, Client::local()] {
-            assert_eq!(denials(&client, Some("other")), [None; 6]);
+            assert_eq!(denials(&client, Some(2)), [None; 6]);
             assert_eq!(denials(&client, None), [None; 6]);
         }
     }
@@ -255,13 +242,13 @@ mod tests {
     #[test]
     fn the_proxy_may_look_at_the_job_of_a_call_whose_client_may_not() {
         let blind = client("job_complete");
-        let holder = name("ci");
-        let permit = blind.permit(named("job_complete"), WALLET, Some(&holder), now()).unwrap();
-        let look = permit.look().unwrap();
-        assert_eq!(look.call().path(), "/api/external/jobs/job1/status");
-        assert_eq!((look.client(), look.wallet()), (&holder, WALLET));
-        assert!(blind.permit(named("job_status"), WALLET, Some(&holder), now()).is_err());
+        let permit = blind.permit(named("job_complete"), WALLET, Some(OWN), now()).unwrap();
+        let probe = permit.status_probe().unwrap();
+        assert_eq!(probe.call().path(), "/api/external/jobs/job1/status");
+        assert_eq!((probe.client(), probe.wallet()), (&name("ci"), WALLET));
+        assert!(probe.is_status_probe());
+        assert!(blind.permit(named("job_status"), WALLET, Some(OWN), now()).is_err());
         let list = Client::local().permit(named("job_list"), WALLET, None, now()).unwrap();
-        assert!(list.look().is_none());
+        assert!(list.status_probe().is_none());
     }
 }

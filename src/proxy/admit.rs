@@ -1,14 +1,12 @@
 //! Who may make a call at all: decided before its body is read.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::{CallError, Proxy};
 use crate::{
     action::Action,
-    policy::{Client, Rate},
-    store::{Admission, Caller, Denial, StoreError},
+    policy::{Client, Denied},
+    store::{Caller, Denial},
     trail::Trail,
     types::{RequestId, Slug},
 };
@@ -43,21 +41,15 @@ impl Proxy {
         result
     }
 
-    /// Counts a request of a client, which may also be no call. If the client may not make one now: how
-    /// often it may, and when again.
+    /// Counts a request of a client, which may also be no call.
     ///
     /// # Errors
-    /// It cannot be counted, so nothing may be read or sent.
-    pub async fn count(
-        &self,
-        client: &Client,
-        changes: bool,
-    ) -> Result<Option<(Rate, Duration)>, StoreError> {
-        let counted = self.store.admit(client, changes, Timestamp::now()).await?;
-        Ok(match counted {
-            Admission::Admitted => None,
-            Admission::Wait(wait) => client.rate.map(|rate| (rate, wait)),
-        })
+    /// The client may not make one now; nothing may be read or sent.
+    pub async fn count(&self, client: &Client, changes: bool) -> Result<(), Denied> {
+        match (client.rate, self.store.count(client, changes, Timestamp::now()).await) {
+            (Some(rate), Err(wait)) => Err(client.too_fast(rate, wait)),
+            _ => Ok(()),
+        }
     }
 
     async fn may(&self, client: &Client, action: &'static Action) -> Result<(), CallError> {
@@ -66,12 +58,7 @@ impl Proxy {
             return Err(CallError::WalletNotHeld { wallet });
         }
         client.check(action, wallet, now)?;
-        match self.count(client, action.changes()).await? {
-            Some((rate, wait)) => {
-                Err(CallError::TooFast { client: client.name.clone(), rate, wait })
-            }
-            None => Ok(()),
-        }
+        Ok(self.count(client, action.changes()).await?)
     }
 
     async fn refused(&self, asking: Asking<'_>, reason: &'static str) {

@@ -1,15 +1,13 @@
 //! Why a call has no answer of the upstream.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use crate::{
     job_status::JobStatus,
-    policy::{Denied, Rate},
+    policy::Denied,
     session::SessionError,
-    store::StoreError,
-    types::{Address, ClientName, Slug},
+    store::{Reservation, StoreError},
+    types::{Address, Slug},
     upstream::UpstreamError,
 };
 
@@ -48,24 +46,6 @@ pub enum CallError {
         /// The wallet of the client.
         wallet: Address,
     },
-    /// The client calls more often than it may. Nothing was sent.
-    #[error("client {client} may call {rate}")]
-    TooFast {
-        /// The client.
-        client: ClientName,
-        /// How often it may call.
-        rate: Rate,
-        /// When it may call again.
-        wait: Duration,
-    },
-    /// The client holds as many reservations as it may. Nothing was sent.
-    #[error("the client holds {running} reservations, which is as many as it may")]
-    TooManyReservations {
-        /// How many it holds.
-        running: u32,
-        /// When the first of them ends.
-        until: Timestamp,
-    },
     /// A workflow call for a job whose workflow token is not held. Nothing was sent.
     #[error("no workflow token is held for job {job}")]
     NoWorkflowToken {
@@ -82,9 +62,9 @@ pub enum CallError {
     #[error("the answer to the call was lost")]
     OutcomeUnknown {
         /// What `job_status` shows.
-        seen: JobStatus,
+        seen: Box<JobStatus>,
         /// Before that, the upstream may still be at work on it.
-        quiet: Option<Timestamp>,
+        settles_at: Option<Timestamp>,
     },
     /// The answer to a reserve was lost, and to reserve once more brought no instructions.
     #[error("job {job} is reserved, but its instructions came only with an answer that was lost")]
@@ -94,7 +74,9 @@ pub enum CallError {
         /// When its reservation ends.
         ends: Timestamp,
         /// What `job_status` shows.
-        seen: JobStatus,
+        seen: Box<JobStatus>,
+        /// The reservation, if it is not remembered yet.
+        unseen: Option<Box<Reservation>>,
     },
     /// The client went away before it could be sent, so it was not.
     #[error("nobody waited for the call any more, so it was not sent")]
@@ -105,8 +87,8 @@ pub enum CallError {
 }
 
 impl CallError {
-    pub(super) fn unknown(seen: JobStatus, quiet: Option<Timestamp>) -> Self {
-        Self::OutcomeUnknown { seen, quiet }
+    pub(super) fn unknown(seen: JobStatus, settles_at: Option<Timestamp>) -> Self {
+        Self::OutcomeUnknown { seen: Box::new(seen), settles_at }
     }
 
     /// The body names a wallet that is not this one; no more of it is told than an address is long.
@@ -130,8 +112,7 @@ impl CallError {
             Self::HeldMeanwhile { .. } => Some("held_by_another"),
             Self::WalletNotHeld { .. } => Some("not_allowed"),
             Self::OtherWallet { .. } => Some("other_wallet"),
-            Self::TooFast { .. } => Some("rate_exceeded"),
-            Self::TooManyReservations { .. } => Some("too_many_reservations"),
+            Self::Store(error) if error.is_access_ended() => Some("access_ended"),
             _ => None,
         }
     }

@@ -4,16 +4,16 @@ use http::{HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Proxy, exchange::Exchange};
+use super::{CallError, Proxy, attempts::Attempts};
 use crate::{
     action::{Effect, Lookup},
     clock,
     job_status::JobStatus,
-    policy::Permit,
+    operation::Operation,
     reservation::{self, has_instructions, unseen},
     retry::{Next, Outcome, Tries},
-    sender::Origin,
-    store::Reservation,
+    sender::Sender,
+    store::{Claim, Doubt, Reservation},
     types::{Address, Slug},
     upstream::{Answer, UpstreamError},
 };
@@ -23,8 +23,8 @@ const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answ
 
 /// What became of a change whose answer was lost.
 pub(super) enum Settled {
-    /// It surely did not take effect, so it may be made again.
-    NotMade(JobStatus),
+    /// It surely did not take effect by this time, so it may be made again.
+    NotMade(JobStatus, Timestamp),
     /// It reserved the job, but the instructions came only with the lost answer.
     Reserved(Box<Lost>),
     /// It submitted the proof. What `job_status` answered stands for the lost answer.
@@ -40,9 +40,9 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    /// The upstream was done with it by `quiet`.
-    pub(super) fn new(seen: JobStatus, quiet: Timestamp) -> Box<Self> {
-        let ago = clock::now().duration_since(quiet).max(SignedDuration::ZERO);
+    /// The upstream was done with it by `settles_at`.
+    pub(super) fn new(seen: JobStatus, settles_at: Timestamp) -> Box<Self> {
+        let ago = clock::now().duration_since(settles_at).max(SignedDuration::ZERO);
         Box::new(Self { seen, made: Timestamp::now() - ago })
     }
 }
@@ -55,115 +55,156 @@ pub(super) enum Earlier {
     Reserved(Box<Lost>),
 }
 
+impl Earlier {
+    /// What is left of an earlier attempt before the next one.
+    pub(super) fn of(settled: Settled) -> Option<Self> {
+        match settled {
+            Settled::NotMade(_, settles_at) => Some(Self::InDoubt(settles_at)),
+            Settled::Reserved(lost) => Some(Self::Reserved(lost)),
+            Settled::Submitted(_) => None,
+        }
+    }
+}
+
 impl Proxy {
+    /// Finds out what became of an earlier attempt of a change, which its client held the job for.
+    ///
+    /// # Errors
+    /// Nobody can tell whether it took effect.
+    pub(super) async fn settle_earlier(
+        &self,
+        operation: &Operation,
+        sender: &Sender,
+        claim: &Claim,
+        doubt: Doubt,
+    ) -> Result<Settled, CallError> {
+        let Operation { client, call, wallet, .. } = operation;
+        let settles_at = match doubt.has_died {
+            true => sender.upstream().quiet_after_death(doubt.settles_at, clock::now()),
+            false => doubt.settles_at,
+        };
+        // If the client's access ends just now, the call stays in doubt.
+        let permit = client.permit(call.clone(), *wallet, Some(client.id), Timestamp::now());
+        let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(settles_at));
+        let permit = &permit.map_err(left_in_doubt)?;
+        let attempts = Attempts { operation, permit, sender, claim, workflow_token: None };
+        match self.settle(&attempts, settles_at).await {
+            // If it is the reservation that is held already, its instructions may be lost all the same.
+            Err(CallError::OutcomeUnknown { seen, .. })
+                if seen.took_effect(call.action().effect) == Some(true) =>
+            {
+                Ok(Settled::Reserved(Lost::new(*seen, settles_at)))
+            }
+            settled => settled,
+        }
+    }
+
     /// Finishes a change whose earlier try may have succeeded. Only a success is trusted, and for a job that
     /// is known to be reserved only one with the instructions; otherwise the status is asked.
     pub(super) async fn undoubted(
         &self,
-        exchange: &Exchange<'_>,
+        attempts: &Attempts<'_>,
         ended: Result<Answer, CallError>,
         earlier: Earlier,
     ) -> Result<Answer, CallError> {
         let good = ended.as_ref().ok().filter(|answer| answer.status.is_success());
-        let quiet = match (earlier, good) {
+        let settles_at = match (earlier, good) {
             (Earlier::InDoubt(_), Some(_)) => return ended,
-            (Earlier::InDoubt(quiet), None) => quiet,
+            (Earlier::InDoubt(settles_at), None) => settles_at,
             (Earlier::Reserved(_), Some(answer)) if has_instructions(&answer.body) => return ended,
             (Earlier::Reserved(lost), _) => {
-                return Err(self.instructions_lost(&exchange.permit, lost).await);
+                return Err(self.instructions_lost(attempts, lost).await);
             }
         };
-        match self.settle(exchange, quiet).await? {
+        match self.settle(attempts, settles_at).await? {
             Settled::Submitted(answer) => Ok(answer),
-            Settled::Reserved(lost) => Err(self.instructions_lost(&exchange.permit, lost).await),
-            Settled::NotMade(seen) => ended.map_err(|error| match error.may_have_had_effect() {
-                true => CallError::unknown(seen, Some(quiet)),
+            Settled::Reserved(lost) => Err(self.instructions_lost(attempts, lost).await),
+            Settled::NotMade(seen, _) => ended.map_err(|error| match error.may_have_had_effect() {
+                true => CallError::unknown(seen, Some(settles_at)),
                 false => error,
             }),
         }
     }
 
-    /// Asks for the job's status until it shows that a change took effect, or shows after `quiet` that
+    /// Asks for the job's status until it shows that a change took effect, or shows after `settles_at` that
     /// it did not: before, the upstream may still be at work on it.
     ///
     /// # Errors
     /// Nobody can tell whether it took effect.
     pub(super) async fn settle(
         &self,
-        exchange: &Exchange<'_>,
-        quiet: Timestamp,
+        attempts: &Attempts<'_>,
+        settles_at: Timestamp,
     ) -> Result<Settled, CallError> {
-        let call = exchange.permit.call();
+        let call = attempts.permit.call();
         let effect = call.action().effect;
         let Some(job) = call.job().filter(|_| call.action().lookup == Lookup::JobStatus) else {
             return Err(CallError::unknown(JobStatus::default(), None));
         };
-        let mut pauses = Tries::new(false, exchange.deadline);
+        let mut pauses = Tries::new(false, attempts.operation.deadline);
         loop {
             let asked = clock::now();
-            let seen = exchange.job_status().await;
+            let seen = attempts.job_status().await;
             match seen.took_effect(effect) {
-                Some(true) => return self.took_effect(exchange, job, seen, quiet).await,
-                Some(false) if asked >= quiet => return Ok(Settled::NotMade(seen)),
+                Some(true) => return self.took_effect(attempts, job, seen, settles_at).await,
+                Some(false) if asked >= settles_at => {
+                    return Ok(Settled::NotMade(seen, settles_at));
+                }
                 Some(false) => {}
-                None => return Err(CallError::unknown(seen, Some(quiet))),
+                None => return Err(CallError::unknown(seen, Some(settles_at))),
             }
             match pauses.pause(Instant::now()) {
                 Next::Again(pause) => sleep(pause).await,
-                _ => return Err(CallError::unknown(seen, Some(quiet))),
+                _ => return Err(CallError::unknown(seen, Some(settles_at))),
             }
         }
     }
 
     async fn took_effect(
         &self,
-        exchange: &Exchange<'_>,
+        attempts: &Attempts<'_>,
         job: &Slug,
         seen: JobStatus,
-        quiet: Timestamp,
+        settles_at: Timestamp,
     ) -> Result<Settled, CallError> {
-        let wallet = exchange.permit.wallet();
-        match (exchange.permit.call().action().effect, &seen.answer) {
+        let wallet = attempts.operation.wallet;
+        match (attempts.permit.call().action().effect, &seen.answer) {
             (Effect::Submits, Some(answer)) => {
-                self.reservations.submitted(&exchange.permit, job, answer.past()).await;
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
-                Ok(Settled::Reserved(Lost::new(seen, quiet)))
+                Ok(Settled::Reserved(Lost::new(seen, settles_at)))
             }
             // What is shown may be the reservation that is held already.
-            _ => Err(CallError::unknown(seen, Some(quiet))),
+            _ => Err(CallError::unknown(seen, Some(settles_at))),
         }
     }
 
     /// Whether a reservation of the job is remembered that may still run, from an answer that came.
     async fn may_hold(&self, wallet: Address, job: &Slug) -> bool {
-        match self.reservations.of(wallet, job).await {
+        match self.store.reservation(wallet, job).await {
             Ok(Some(held)) => held.reservation_id.is_some() && is_running(&held),
             Ok(None) => false,
             Err(_) => true,
         }
     }
 
-    /// The end of a reserve that took effect and brought no instructions. The reservation is remembered,
-    /// so that it is known when it ends.
-    pub(super) async fn instructions_lost(&self, permit: &Permit, lost: Box<Lost>) -> CallError {
+    /// The error of a reserve that took effect and brought no instructions. If no reservation is known to
+    /// run, this one is to be remembered, so that it is known when it ends.
+    pub(super) async fn instructions_lost(
+        &self,
+        attempts: &Attempts<'_>,
+        lost: Box<Lost>,
+    ) -> CallError {
         let Lost { seen, made } = *lost;
-        let Some(job) = permit.call().job().cloned() else { return CallError::Aborted };
-        let wallet = permit.wallet();
-        let held = self.reservations.of(wallet, &job).await.ok().flatten().filter(is_running);
-        let ends = match held {
-            Some(held) => held.ends,
-            None => {
-                let client = permit.client().to_string();
-                let reservation = unseen(job.clone(), wallet, client, made, seen.answer.as_ref());
-                let ends = reservation.ends;
-                let past = seen.answer.as_ref().map_or(Timestamp::MIN, Answer::past);
-                self.reservations.keep(reservation, past).await;
-                ends
-            }
-        };
-        CallError::InstructionsLost { job, ends, seen }
+        let (operation, wallet) = (attempts.operation, attempts.operation.wallet);
+        let Some(job) = operation.job() else { return CallError::Aborted };
+        let held = self.store.reservation(wallet, job).await.ok().flatten().filter(is_running);
+        let unseen = || unseen(operation, job, made, seen.answer.as_ref());
+        let unseen = held.is_none().then(unseen);
+        let ends = held.as_ref().or(unseen.as_ref()).map_or(made, |reservation| reservation.ends);
+        let (job, unseen) = (job.clone(), unseen.map(Box::new));
+        CallError::InstructionsLost { job, ends, seen: Box::new(seen), unseen }
     }
 }
 
@@ -177,19 +218,18 @@ fn in_place_of_lost(mut answer: Answer) -> Answer {
     answer
 }
 
-impl Exchange<'_> {
+impl Attempts<'_> {
     /// What `job_status` shows; nothing if it cannot be had.
     async fn job_status(&self) -> JobStatus {
-        let Some(look) = self.permit.look() else { return JobStatus::default() };
-        let Some(signed) = look.signed() else { return JobStatus::default() };
-        let origin = Origin::of_look(&self.origin);
-        let patience = self.sender.upstream().patience();
-        let mut tries = Tries::new(false, self.deadline).with_patience(patience);
+        let Self { operation, sender, .. } = self;
+        let Some(probe) = self.permit.status_probe() else { return JobStatus::default() };
+        let Some(signed) = probe.signed() else { return JobStatus::default() };
+        let patience = sender.upstream().patience();
+        let mut tries = Tries::new(false, operation.deadline).with_patience(patience);
         loop {
-            let try_deadline = self.sender.upstream().one_try(false, self.deadline);
-            let Ok(tried) = self.sender.try_signed(signed, &origin, try_deadline).await else {
-                return JobStatus::default();
-            };
+            let deadline = sender.upstream().one_try(false, operation.deadline);
+            let tried = sender.try_signed(signed, operation, self.claim, deadline).await;
+            let Ok(tried) = tried else { return JobStatus::default() };
             let now = Instant::now();
             let next = match &tried.outcome {
                 // Nobody else will ask.
@@ -198,7 +238,7 @@ impl Exchange<'_> {
             };
             match next {
                 Next::Again(pause) => sleep(pause).await,
-                Next::Renew => tried.nonce.iter().for_each(|nonce| self.sender.forget(nonce)),
+                Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
                 Next::Return | Next::Settle => {
                     return match tried.outcome {
                         Outcome::Answered(answer, _) => JobStatus::of(answer),

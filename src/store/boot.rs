@@ -44,12 +44,9 @@ impl Clock {
             return Ok(());
         }
         let moved = before.map_or(0, |before| self.ahead.saturating_sub(before));
-        for sql in [
-            "UPDATE reservations SET ends = ends + ?1 WHERE boot = ?2",
-            "UPDATE pending_reservations SET ends = ends + ?1 WHERE boot = ?2",
-        ] {
-            db.execute(sql, params![moved, self.boot])?;
-        }
+        let sql = "UPDATE reservations SET ends = ends + ?1, forgotten = forgotten + ?1
+                   WHERE boot = ?2";
+        db.execute(sql, params![moved, self.boot])?;
         let sql = "INSERT INTO clock (one, boot, ahead) VALUES (1, ?1, ?2)
                    ON CONFLICT (one) DO UPDATE SET boot = excluded.boot, ahead = excluded.ahead";
         db.execute(sql, params![self.boot, self.ahead]).map(drop)
@@ -105,10 +102,7 @@ mod tests {
     /// The ends of what was written since this start, and of all else.
     fn ends(db: &Db) -> [Vec<i64>; 2] {
         let ends = |of: &str| {
-            let sql = format!(
-                "SELECT ends FROM reservations WHERE {of}
-                 UNION ALL SELECT ends FROM pending_reservations WHERE {of}"
-            );
+            let sql = format!("SELECT ends FROM reservations WHERE {of} AND forgotten = ends + 7");
             db.rows(&sql, &[], |row| row.int(0)).unwrap()
         };
         ["boot = 'here'", "boot IS NOT 'here'"].map(ends)
@@ -119,11 +113,13 @@ mod tests {
         let db = Db::in_memory();
         migrate(&db, MIGRATIONS).unwrap();
         let rows = "
-            INSERT INTO reservations (wallet, job, client, ends, boot) VALUES
-                ('w', 'here', 'ci', 100, 'here'), ('w', 'before', 'ci', 100, 'before'),
-                ('w', 'unknown', 'ci', 100, NULL);
-            INSERT INTO pending_reservations (wallet, job, client, ends, boot) VALUES
-                ('w', 'here', 'ci', 100, 'here'), ('w', 'before', 'ci', 100, 'before');";
+            INSERT INTO reservations (wallet, job, client, client_name, state, ends, forgotten, boot)
+            VALUES
+                ('w', 'here', 1, 'ci', 'reserved', 100, 107, 'here'),
+                ('w', 'before', 1, 'ci', 'reserved', 100, 107, 'before'),
+                ('w', 'unknown', 1, 'ci', 'reserved', 100, 107, NULL),
+                ('w', 'here', 1, 'ci', 'pending', 100, 107, 'here'),
+                ('w', 'before', 1, 'ci', 'pending', 100, 107, 'before');";
         db.run(rows).unwrap();
         let follow = |boot, ahead| {
             Clock { boot, ahead }.follow(&db).unwrap();

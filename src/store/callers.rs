@@ -2,12 +2,9 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
-
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
 
 use super::{
     Store, StoreError,
@@ -18,31 +15,33 @@ use super::{
 };
 use crate::{
     policy::{Client, Rate},
-    types::{ClientName, Credential},
+    types::{ClientId, Credential},
 };
+use jiff::Timestamp;
 
-/// How a call stands towards its client's rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It is counted and may go on.
-    Admitted,
-    /// There were too many; the next may come after this time.
-    Wait(Duration),
-}
-
-/// The calls of this process, counted before the database counts those of all: the arrival of the last
-/// one of each client that has a rate. So calls that wait to be written count as well.
+/// The calls of this process that came last, one of each client that has a rate: its theoretical arrival
+/// time. The database counts those of all processes, a little later.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<HashMap<(ClientName, Option<Timestamp>), i64>>);
+pub(super) struct Arrivals(Mutex<HashMap<ClientId, i64>>);
 
-impl Counted {
-    fn admit(&self, client: &Client, rate: Rate, now: Timestamp) -> Result<(), Duration> {
-        // Nothing panics while it holds the lock.
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = (client.name.clone(), client.added);
-        let next = rate.admit(counted.get(&client).copied(), now)?;
-        counted.insert(client, next);
+impl Arrivals {
+    fn count(&self, client: &Client, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+        let mut arrivals = self.lock();
+        let next = rate.admit(arrivals.get(&client.id).copied(), now)?;
+        arrivals.insert(client.id, next);
         Ok(())
+    }
+
+    /// Learns what the database counted.
+    pub(super) fn learn(&self, client: ClientId, arrival: Option<i64>) {
+        let (mut arrivals, Some(arrival)) = (self.lock(), arrival) else { return };
+        let known = arrivals.entry(client).or_insert(arrival);
+        *known = arrival.max(*known);
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +65,12 @@ impl Store {
             Some(found) => self.renewed(found),
             None => {
                 let known = known.clone();
-                self.read(move |connection| known.find(connection, &credential)).await?
+                let find = move |db: &Db| known.find(db, &credential);
+                let found = self.read(find).await?;
+                if let Some(found) = &found {
+                    self.0.arrivals.learn(found.client.id, found.arrival);
+                }
+                found
             }
         };
         let Some(found) = found else { return Ok(None) };
@@ -93,42 +97,39 @@ impl Store {
             return Ok(self.renewed(any));
         }
         let known = known.clone();
-        self.read(move |connection| known.find_any(connection)).await
+        self.read(move |db| known.find_any(db)).await
     }
 
-    /// Counts one more call of a client, if its rate allows that. All calls of all processes on this
-    /// file are counted together, and what was counted is on the disk when this returns. But a call
-    /// that changes nothing waits for no writer: while another process keeps the store from writing,
-    /// or the disk does, it is on the disk later.
+    /// Counts one more call of a client, if its rate allows that, as far as this process knows. The
+    /// calls of other processes on this file are known from the last ones that were written. One that
+    /// `changes` something is counted in the database as it begins, any other one in the background.
     ///
     /// # Errors
-    /// It could not be written, so the call must not go on.
-    pub async fn admit(
+    /// There were too many; the next may come after this time.
+    pub async fn count(
         &self,
         client: &Client,
         changes: bool,
         now: Timestamp,
-    ) -> Result<Admission, StoreError> {
-        let Some(rate) = client.rate else { return Ok(Admission::Admitted) };
-        if let Err(wait) = self.0.counted.admit(client, rate, now) {
-            return Ok(Admission::Wait(wait));
+    ) -> Result<(), Duration> {
+        let Some(rate) = client.rate else { return Ok(()) };
+        self.0.arrivals.count(client, rate, now)?;
+        if !changes {
+            let (inner, id) = (Arc::downgrade(&self.0), client.id);
+            let count = move |db: &Db| {
+                let last = last_arrival(db, id)?;
+                // A call that has gone on counts also where others have used up the rate.
+                let next = rate.admit(last, now).ok().or(last);
+                let Some(next) = next else { return Ok(()) };
+                set_arrival(db, id, next)?;
+                if let Some(inner) = inner.upgrade() {
+                    inner.arrivals.learn(id, Some(next));
+                }
+                Ok(())
+            };
+            Box::pin(self.0.worker.leave(Duration::ZERO, count, drop)).await;
         }
-        let name = client.name.clone();
-        let counted = self.write(move |transaction| admit(transaction, &name, rate, now));
-        if changes {
-            return counted.await;
-        }
-        let counted = tokio::select! {
-            biased;
-            counted = counted => counted.ok(),
-            () = self.0.worker.is_held_up() => None,
-        };
-        if let Some(admission) = counted {
-            return Ok(admission);
-        }
-        let name = client.name.clone();
-        let last = self.read(move |connection| last_arrival(connection, &name)).await?;
-        Ok(rate.admit(last, now).map_or_else(Admission::Wait, |_| Admission::Admitted))
+        Ok(())
     }
 
     /// What is known, and sees to it that it stays known while it is asked for, without waiting.
@@ -141,11 +142,12 @@ impl Store {
 
     /// It waits for nothing: when there is much to do, the next call will do.
     async fn note_use(&self, known: Arc<KnownClient>, now: Timestamp) {
-        let name = known.client.name.clone();
-        let note = move |transaction: &Db| {
-            transaction
-                .prepare_cached("UPDATE clients SET last_used = ?2 WHERE name = ?1")?
-                .execute(params![name.as_str(), now.as_millisecond()])?;
+        let id = known.client.id.number();
+        let note = move |db: &Db| {
+            db.execute(
+                "UPDATE clients SET last_used = ?2 WHERE id = ?1",
+                &[id.into(), now.into()],
+            )?;
             Ok(())
         };
         let done = move |result: Result<(), Fault>| {
@@ -157,48 +159,31 @@ impl Store {
     }
 }
 
+/// The theoretical arrival time of a client's last call, in nanoseconds.
+pub(super) fn last_arrival(db: &Db, client: ClientId) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT arrival FROM clients WHERE id = ?1";
+    Ok(db.row(sql, &[client.number().into()], |row| row.opt_int(0))?.flatten())
+}
+
 /// A client that was removed meanwhile has no row, and its call was allowed before.
-fn admit(
-    transaction: &Db,
-    name: &ClientName,
-    rate: Rate,
-    now: Timestamp,
-) -> Result<Admission, Fault> {
-    match rate.admit(last_arrival(transaction, name)?, now) {
-        Err(wait) => Ok(Admission::Wait(wait)),
-        Ok(next) => {
-            transaction
-                .prepare_cached("UPDATE clients SET arrival = ?2 WHERE name = ?1")?
-                .execute(params![name.as_str(), next])?;
-            Ok(Admission::Admitted)
-        }
+pub(super) fn set_arrival(db: &Db, client: ClientId, arrival: i64) -> Result<(), Fault> {
+    let sql = "UPDATE clients SET arrival = ?2 WHERE id = ?1";
+    db.execute(sql, &[client.number().into(), arrival.into()])?;
+    Ok(())
+}
+
+/// Whether the access of a client has ended: it was revoked (perhaps removed since), or it has expired.
+/// The client `local`, which stands for callers before any client is added, has no access once there is
+/// one.
+pub(super) fn access_ended(db: &Db, client: ClientId, now: Timestamp) -> Result<bool, Fault> {
+    if client == ClientId::LOCAL {
+        return has_clients(db);
     }
-}
-
-fn last_arrival(connection: &Db, name: &ClientName) -> Result<Option<i64>, Fault> {
-    let last: Option<Option<i64>> = connection
-        .prepare_cached("SELECT arrival FROM clients WHERE name = ?1")?
-        .query_row([name.as_str()], |row| row.get(0))
-        .optional()?;
-    Ok(last.flatten())
-}
-
-/// Whether the access of a client has ended: it was revoked (perhaps removed since, or its name given to
-/// another client), or it has expired. The client `local`, which stands for callers before any client
-/// is added, has no access once there is a client.
-pub(super) fn access_ended(
-    connection: &Db,
-    client: &str,
-    added: Option<Timestamp>,
-    now: Timestamp,
-) -> Result<bool, Fault> {
-    let Some(added) = added else { return has_clients(connection) };
-    let sql = "SELECT revoked IS NOT NULL OR coalesce(expires <= ?3, FALSE)
-               FROM clients WHERE name = ?1 AND created = ?2";
-    let ended = connection
-        .prepare_cached(sql)?
-        .query_row(params![client, added.as_millisecond(), now.as_millisecond()], |row| row.get(0))
-        .optional()?;
+    let sql = "SELECT revoked, expires FROM clients WHERE id = ?1";
+    let ended = db.row(sql, &[client.number().into()], |row| {
+        let is_over = row.opt_time(1)?.is_some_and(|end| end <= now);
+        Ok(row.opt_time(0)?.is_some() || is_over)
+    })?;
     Ok(ended.unwrap_or(true))
 }
 

@@ -8,21 +8,24 @@ use super::{
 };
 use crate::{
     policy::Client,
-    types::{CertificateHash, Credential, TokenHash},
+    types::{CertificateHash, ClientId, Credential, TokenHash},
 };
 
 /// The columns of a client, in the order in which they are read here.
 pub(super) const COLUMNS: &str =
     "name, allow, wallet, rate, max_reservations, admin, expires, created,
-    token_hash, certificate, uid, revoked, last_used";
+    token_hash, certificate, uid, revoked, last_used, id, arrival";
 
 /// The columns that follow those that are read here.
 pub(super) const REVOKED: usize = 11;
 pub(super) const LAST_USED: usize = 12;
+pub(super) const ARRIVAL: usize = 14;
+pub(super) const CREATED: usize = 7;
 
 /// Reads a client.
 pub(super) fn client(row: &Row<'_>) -> Result<Client, Fault> {
     Ok(Client {
+        id: ClientId::new(row.int(13)?),
         name: parsed(row.text(0)?, "name")?,
         allow: parsed(row.text(1)?, "allow")?,
         wallet: row.opt_text(2)?.map(|text| parsed(text, "wallet")).transpose()?,
@@ -30,7 +33,6 @@ pub(super) fn client(row: &Row<'_>) -> Result<Client, Fault> {
         max_reservations: row.opt_int(4)?,
         admin: row.flag(5)?,
         expires: row.opt_time(6)?,
-        added: Some(row.time(7)?),
     })
 }
 

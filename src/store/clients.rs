@@ -47,6 +47,8 @@ pub struct ClientRecord {
     pub client: Client,
     /// What it is known by; a revoked client by nothing.
     pub credential: Option<Credential>,
+    /// When it was added.
+    pub created: Timestamp,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
     /// When it called the last time, to about a second.
@@ -103,7 +105,7 @@ impl Clients {
     }
 
     /// Adds a client, in place of a revoked one of its name, whose reservations and stored answers
-    /// it then has. It is added at this time, whatever [`Client::added`] says. Tells whether it is
+    /// it then has. It gets a number of its own, whatever [`Client::id`] says. Tells whether it is
     /// the first.
     ///
     /// # Errors
@@ -126,8 +128,12 @@ impl Clients {
                 return Err(ClientsError::Taken(other).into());
             }
             let first = !has_clients(db)?;
+            let before = number(db, &client.name)?;
             delete(db, &client.name)?;
             insert(db, client, credential, now)?;
+            if let Some(before) = before {
+                inherit(db, before, &client.name)?;
+            }
             append_deed(db, Deed::ClientAdd(&client.name))?;
             Ok(first)
         })
@@ -272,6 +278,20 @@ fn revoke(db: &Db, name: &ClientName, now: Timestamp) -> Result<(), Fault> {
     db.execute(sql, params![name.as_str(), now]).map(drop)
 }
 
+fn number(db: &Db, name: &ClientName) -> Result<Option<i64>, Fault> {
+    db.row("SELECT id FROM clients WHERE name = ?1", params![name.as_str()], |row| row.int(0))
+}
+
+/// Gives a client what the one of its name before it held: a new token is no reason to lose it.
+fn inherit(db: &Db, before: i64, name: &ClientName) -> Result<(), Fault> {
+    let Some(now) = number(db, name)? else { return Ok(()) };
+    let sql = "UPDATE reservations SET client = ?1 WHERE client = ?2";
+    db.execute(sql, params![now, before])?;
+    let sql = "UPDATE answers SET owner = ?1, sealed_for = coalesce(sealed_for, owner)
+               WHERE owner = ?2";
+    db.execute(sql, params![&now.to_string(), &before.to_string()]).map(drop)
+}
+
 fn delete(db: &Db, name: &ClientName) -> Result<(), Fault> {
     db.execute("DELETE FROM clients WHERE name = ?1", params![name.as_str()]).map(drop)
 }
@@ -285,6 +305,7 @@ fn record(row: &Row<'_>) -> Result<ClientRecord, Fault> {
     Ok(ClientRecord {
         client: client_row::client(row)?,
         credential: client_row::credential(row)?,
+        created: row.time(client_row::CREATED)?,
         revoked: row.opt_time(client_row::REVOKED)?,
         last_used: row.opt_time(client_row::LAST_USED)?,
     })

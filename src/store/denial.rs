@@ -1,6 +1,9 @@
 //! The record of a call that was denied.
 
-use crate::types::{Address, ClientName, RequestId, Slug};
+use crate::{
+    operation::Operation,
+    types::{Address, ClientName, RequestId, Slug},
+};
 
 /// A call that was denied, so that nothing was signed or sent. It holds no credential.
 #[derive(Debug, Clone)]
@@ -27,4 +30,18 @@ pub enum Caller {
     Client(ClientName),
     /// Nobody that is known: what there is to tell, such as an address or a user id.
     Unknown(String),
+}
+
+impl Denial {
+    /// The denial of an operation.
+    pub fn of(operation: &Operation, reason: &'static str) -> Self {
+        Self {
+            call_id: operation.call_id.clone(),
+            caller: Caller::Client(operation.client.name.clone()),
+            wallet: Some(operation.wallet),
+            action: operation.action().name,
+            product: operation.call.product().cloned(),
+            reason,
+        }
+    }
 }

@@ -11,14 +11,15 @@ use tokio::time::sleep;
 
 use super::{
     Store, StoreError,
-    answers::{Sending, mark_sent},
+    begin::Claim,
     callers::access_ended,
+    db::Db,
     deed::{Deed, user},
-    denial::{Caller, Denial},
+    denial::Denial,
     error::Fault,
     file,
-    held::CallKey,
-    record::{Chain, Draft, Entry, Outcome},
+    known::KNOWN,
+    record::{Attempt, Chain, Draft, Outcome},
     refusals::{MINUTE, More, Next},
 };
 use crate::types::RequestId;
@@ -27,73 +28,68 @@ use crate::types::RequestId;
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Store {
-    /// Records a call that changes something, before the key is used: when this returns, the record
-    /// is on the disk. If the call is made under a claimed idempotency key, so is that it was sent.
+    /// Records an attempt that is about to be signed.
     ///
-    /// Whoever revokes a client and whoever records its call write one after the other, in all
-    /// processes on this file: nothing is recorded for a client after its revocation or its time.
+    /// For a change, the record is on the disk when this returns, and with it that the call of the claimed
+    /// key was sent, which settles at `settles_at`. Whoever revokes a client and whoever records its
+    /// change write one after the other, in all processes on this file: nothing is recorded for a client
+    /// after its revocation or its time. For any other call, the record follows in the background: it waits
+    /// for room in the queue for at most 100 ms, then it is lost and counted.
     ///
     /// # Errors
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
     /// there all the same, and then stays without outcome. Or the client's access has ended while
-    /// the call was being made; that it was denied is then on record.
-    pub async fn sign_record(
+    /// the call was being made.
+    pub async fn sign(
         &self,
-        entry: &Entry,
-        sending: Option<Sending<'_>>,
+        attempt: Attempt<'_>,
+        claim: &Claim,
+        settles_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let draft = Draft::signed(entry, Timestamp::now());
-        let (client, added) = (entry.client.clone(), entry.client_added);
-        let sending = sending.map(|Sending { key, quiet }| {
-            (CallKey { client: entry.client.clone(), key: key.to_owned() }, quiet)
-        });
-        let inner = self.0.clone();
-        let recorded = self.write(move |transaction| {
-            if access_ended(transaction, &client, added, Timestamp::now())? {
-                return Err(Fault::AccessEnded);
-            }
-            if let Some((call, quiet)) = &sending {
-                mark_sent(&inner, transaction, call, *quiet)?;
-            }
-            Chain::read(transaction)?.append(draft)
-        });
-        let recorded = recorded.await;
-        if recorded.as_ref().is_err_and(StoreError::is_access_ended) {
-            self.access_ended(entry).await;
+        let draft = Draft::signed(&attempt, Timestamp::now());
+        let Attempt { operation, call, .. } = attempt;
+        let (client, is_probe) = (operation.client.id, call.action() != operation.action());
+        if call.action().changes() {
+            let (inner, key) = (self.0.clone(), claim.key.clone());
+            let record = move |db: &Db| {
+                if access_ended(db, client, Timestamp::now())? {
+                    return Err(Fault::AccessEnded);
+                }
+                if let Some(key) = &key {
+                    inner.keys(db).mark_sent(key, settles_at)?;
+                }
+                Chain::read(db)?.append(draft)
+            };
+            return self.write(record).await;
         }
-        recorded
-    }
-
-    /// Records a call that only reads, as [`Store::note`], if its client may still call. No writer is
-    /// waited for.
-    ///
-    /// # Errors
-    /// The client's access has ended while the call was being made, and that it was denied is on
-    /// record; or that cannot be read.
-    pub async fn note_late(&self, entry: &Entry) -> Result<(), StoreError> {
-        let (client, added) = (entry.client.clone(), entry.client_added);
-        let ended =
-            self.read(move |connection| access_ended(connection, &client, added, Timestamp::now()));
-        if ended.await? {
-            self.access_ended(entry).await;
-            return Err(StoreError::new(&self.0.path, Fault::AccessEnded));
+        // Who waited long may have lost its access meanwhile. No writer is waited for.
+        if !is_probe && operation.known_at.elapsed() >= KNOWN {
+            let ended = self.read(move |db| access_ended(db, client, Timestamp::now()));
+            if ended.await? {
+                return Err(StoreError::new(&self.0.path, Fault::AccessEnded));
+            }
         }
-        self.note(entry).await;
+        self.leave(draft).await;
         Ok(())
     }
 
-    /// Records a call that only reads. It follows in the background: it waits for room in the
-    /// queue for at most 100 ms, then it is lost and counted.
-    pub async fn note(&self, entry: &Entry) {
-        self.leave(Draft::signed(entry, Timestamp::now())).await;
+    /// Notes that the upstream may be at work on the call of a claimed key for longer than was known. When
+    /// this returns, it is on the disk, for whoever claims the key if this process ends.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn prolong(&self, claim: &Claim, settles_at: Timestamp) -> Result<(), StoreError> {
+        let Some(key) = claim.key.clone() else { return Ok(()) };
+        let inner = self.0.clone();
+        self.write(move |db| inner.keys(db).prolong(&key, settles_at)).await
     }
 
-    /// Records what came of a call, in the background as [`Store::note`].
+    /// Records what came of a call, in the background as the record of a call that only reads.
     pub async fn outcome(&self, request_id: &RequestId, outcome: Outcome) {
         self.leave(Draft::outcome(request_id, outcome, Timestamp::now())).await;
     }
 
-    /// Records a call that was denied, in the background as [`Store::note`]. Of many in a minute those
+    /// Records a call that was denied, in the background as the record of a call that only reads. Of many in a minute those
     /// after the first 60 of a client, or of all strangers, are one record with their count.
     pub async fn denied(&self, denial: &Denial) {
         match self.0.refusals.next(denial, Instant::now()) {
@@ -103,7 +99,7 @@ impl Store {
         }
     }
 
-    /// Records what was done to the proxy itself and by whom, in the background as [`Store::note`].
+    /// Records what was done to the proxy itself and by whom, in the background as the record of a call that only reads.
     pub async fn did(&self, deed: Deed<'_>, by: &str) {
         self.leave(Draft::admin(deed, by, Timestamp::now())).await;
     }
@@ -133,16 +129,6 @@ impl Store {
     /// How many records of the background were lost since the store was opened.
     pub fn lost_records(&self) -> u64 {
         self.0.losses.count()
-    }
-
-    /// Records that a call was denied which had been let through before.
-    async fn access_ended(&self, entry: &Entry) {
-        // Every client that was added has a name.
-        let Ok(name) = entry.client.parse() else { return };
-        let Entry { call_id, wallet, action, product, .. } = entry.clone();
-        let (caller, reason) = (Caller::Client(name), "access_ended");
-        let denial = Denial { call_id, caller, wallet: Some(wallet), action, product, reason };
-        self.denied(&denial).await;
     }
 
     async fn leave(&self, draft: Draft) {

@@ -72,6 +72,8 @@ struct Lease {
 /// A client that may call, unless its time is over.
 pub(super) struct KnownClient {
     pub(super) client: Client,
+    /// The theoretical arrival time of its last call that is on the disk, in nanoseconds.
+    pub(super) arrival: Option<i64>,
     /// When it was here, as far as that was noted, in milliseconds.
     last_used: AtomicI64,
 }
@@ -218,7 +220,8 @@ fn find(db: &Db, credential: &Credential) -> Result<Option<KnownClient>, Fault> 
     let sql = format!("SELECT {columns} FROM clients WHERE {column} = ?1 AND revoked IS NULL");
     db.row(&sql, params![value], |row| {
         let last_used = row.opt_int(client_row::LAST_USED)?.unwrap_or(NEVER);
-        Ok(KnownClient { client: client_row::client(row)?, last_used: last_used.into() })
+        let (client, arrival) = (client_row::client(row)?, row.opt_int(client_row::ARRIVAL)?);
+        Ok(KnownClient { client, arrival, last_used: last_used.into() })
     })
 }
 

@@ -11,27 +11,22 @@ use super::{
     error::Fault,
 };
 use crate::{
+    call::Call,
     canonical::{JsonError, Object, ObjectWriter, PayloadHash},
-    types::{Address, RequestId, Slug},
+    operation::Operation,
+    types::RequestId,
 };
 
-/// A call that is about to be signed. It holds neither signature, nonce nor body.
-#[derive(Debug, Clone)]
-pub struct Entry {
+/// An attempt of an operation that is about to be signed. Its record holds neither signature, nonce nor
+/// body.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The operation.
+    pub operation: &'a Operation,
+    /// The call that is made for it: its own, or one that shows what became of it.
+    pub call: &'a Call,
     /// The id under which the call goes upstream.
-    pub request_id: RequestId,
-    /// The id of the local request, its `x-request-id`.
-    pub call_id: RequestId,
-    /// Who called.
-    pub client: String,
-    /// When that client was added; `local` never was.
-    pub client_added: Option<Timestamp>,
-    /// Whose key signs.
-    pub wallet: Address,
-    /// The name of the action.
-    pub action: &'static str,
-    /// What it is done to, if the call names it.
-    pub product: Option<Slug>,
+    pub request_id: &'a RequestId,
     /// The hash of the canonical payload, if the call has one.
     pub payload_hash: Option<PayloadHash>,
 }
@@ -61,22 +56,23 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn signed(entry: &Entry, at: Timestamp) -> Self {
+    pub(super) fn signed(attempt: &Attempt<'_>, at: Timestamp) -> Self {
+        let Attempt { operation, call, request_id, payload_hash } = attempt;
         let mut object = ObjectWriter::new();
-        object.string("action", entry.action);
-        object.string("call_id", entry.call_id.as_str());
-        object.string("client", &entry.client);
+        object.string("action", call.action().name);
+        object.string("call_id", operation.call_id.as_str());
+        object.string("client", operation.client.name.as_str());
         object.string("kind", "signed");
-        if let Some(hash) = &entry.payload_hash {
+        if let Some(hash) = payload_hash {
             object.string("payload_hash", &hash.to_string());
         }
-        if let Some(product) = &entry.product {
+        if let Some(product) = call.product() {
             object.string("product", product.as_str());
         }
-        object.string("request_id", entry.request_id.as_str());
+        object.string("request_id", request_id.as_str());
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
-        object.string("wallet", &entry.wallet.to_string());
+        object.string("wallet", &operation.wallet.to_string());
         Self { text: object.finish(), seq_at }
     }
 
@@ -259,30 +255,34 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{canonical::CanonicalJson, store::end::START};
+    use crate::{
+        action::Action,
+        canonical::CanonicalJson,
+        store::{
+            end::START,
+            testing::{client, operation},
+        },
+    };
 
     #[test]
     fn a_record_is_its_canonical_text() {
         let id = |text: &str| text.parse::<RequestId>().unwrap();
-        let entry = Entry {
-            request_id: id("r-1"),
-            call_id: id("c-1"),
-            client: "Jürgen".into(),
-            client_added: None,
-            wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
-            action: "job_complete",
-            product: Some("job1".parse().unwrap()),
+        let operation = operation(&client("ci"), "job_complete", "");
+        let attempt = Attempt {
+            operation: &operation,
+            call: &operation.call,
+            request_id: &id("r-1"),
             payload_hash: Some(CanonicalJson::string("x").hash()),
         };
         let at = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let text = |draft: Draft| draft.numbered(42);
         let expected = [
-            r#"{"action":"job_complete","call_id":"c-1","client":"J\u00fcrgen","kind":"signed","#,
+            r#"{"action":"job_complete","call_id":"call","client":"ci","kind":"signed","#,
             r#""payload_hash":"ba2df4903a2c14e86dc3bcca58911b44ac1d2514b7227bf6eb08cfb978f55a1b","#,
             r#""product":"job1","request_id":"r-1","seq":42,"time":1700000000123,"#,
             r#""wallet":"0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"}"#,
         ];
-        assert_eq!(text(Draft::signed(&entry, at)), expected.concat());
+        assert_eq!(text(Draft::signed(&attempt, at)), expected.concat());
         let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
         let expected = [
             r#"{"kind":"outcome","milliseconds":12,"outcome":"answered","request_id":"r-1","#,
@@ -294,19 +294,15 @@ mod tests {
     #[test]
     fn every_record_is_canonical() {
         let at = Timestamp::from_millisecond(-1).unwrap();
-        let wallet: Address = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap();
         let id: RequestId = r#"a"\b"#.parse().unwrap();
-        let all = Entry {
-            request_id: id.clone(),
-            call_id: id.clone(),
-            client: "a \"client\"\n\u{1f600}".into(),
-            client_added: Some(at),
-            wallet,
-            action: "job_complete",
-            product: Some("job1".parse().unwrap()),
-            payload_hash: Some(CanonicalJson::string("x").hash()),
-        };
-        let least = Entry { product: None, payload_hash: None, ..all.clone() };
+        let complete = operation(&client("ci"), "job_complete", "");
+        let complete = Operation { call_id: id.clone(), ..complete };
+        let wallet = complete.wallet;
+        let list = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
+        let (operation, request_id) = (&complete, &id);
+        let payload_hash = Some(CanonicalJson::string("x").hash());
+        let all = Attempt { operation, call: &complete.call, request_id, payload_hash };
+        let least = Attempt { call: &list, payload_hash: None, ..all };
         let denial = Denial {
             call_id: id.clone(),
             caller: Caller::Unknown("uid \u{7f}".into()),

@@ -1,23 +1,35 @@
-//! The jobs that are reserved.
+//! The jobs that clients hold: reserves under way, reservations, and submissions.
+
+use std::sync::PoisonError;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{OptionalExtension, Row, params};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Store, StoreError, boot,
-    db::Db,
+    db::{Db, Row},
     error::Fault,
+    holding::{Hold, Holds, State},
     seal::{Place, Seal},
-    submissions,
 };
-use crate::types::{Address, Slug};
+use crate::{
+    call::RESERVATION_ID,
+    clock,
+    operation::Operation,
+    types::{Address, ClientId, ClientName, Slug},
+};
+
+/// How long a reserve counts whose outcome is unknown: as long as a reservation runs.
+const COUNTED: SignedDuration = SignedDuration::from_mins(30);
 
 /// How long a reservation is remembered after its end.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How many that are too old are removed when one is added.
-const PURGED: u32 = 16;
+/// How long a job stays its client's after its proof was submitted.
+const SUBMITTED: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How many that are too old are removed when a job changes.
+const PURGED: i64 = 16;
 
 /// A job that was reserved through this proxy.
 #[derive(Debug, Clone)]
@@ -27,7 +39,9 @@ pub struct Reservation {
     /// The wallet that holds it.
     pub wallet: Address,
     /// The client that reserved it.
-    pub client: String,
+    pub client: ClientId,
+    /// The name of that client.
+    pub client_name: ClientName,
     /// The upstream's id of the reservation.
     pub reservation_id: Option<String>,
     /// When it ends.
@@ -37,26 +51,6 @@ pub struct Reservation {
 }
 
 impl Store {
-    /// Remembers a reservation, in place of an earlier one of the same wallet and job, and of what
-    /// was submitted for that. When this returns, it is on the disk. Those that ended a day before
-    /// `past`, a time that has surely come, are forgotten: not by a clock that is wrong.
-    ///
-    /// # Errors
-    /// It could not be written.
-    pub async fn keep_reservation(
-        &self,
-        reservation: &Reservation,
-        past: Timestamp,
-    ) -> Result<(), StoreError> {
-        let reservation = reservation.clone();
-        let inner = self.0.clone();
-        self.write(move |transaction| {
-            purge(transaction, past)?;
-            reservation.keep(&inner.seal, transaction)
-        })
-        .await
-    }
-
     /// The reservation of a job; also one that has ended, for a day.
     ///
     /// # Errors
@@ -66,18 +60,12 @@ impl Store {
         wallet: Address,
         job: &Slug,
     ) -> Result<Option<Reservation>, StoreError> {
+        if let Some(unsaved) = self.unsaved(wallet, job) {
+            return Ok(Some(unsaved));
+        }
         self.follow_clock().await;
-        let key = (wallet.to_string(), job.to_string());
-        let inner = self.0.clone();
-        self.read(move |connection| {
-            let sql = "SELECT wallet, job, client, reservation_id, ends, workflow_token
-                       FROM reservations WHERE wallet = ?1 AND job = ?2";
-            let stored = connection.prepare_cached(sql)?.query_row(key, Stored::read).optional()?;
-            let Some(stored) = stored else { return Ok(None) };
-            let token = stored.token(&inner.seal)?;
-            Ok(Some(Reservation { workflow_token: token, ..stored.reservation()? }))
-        })
-        .await
+        let (inner, job) = (self.0.clone(), job.clone());
+        self.read(move |db| reservation(db, &inner.seal, wallet, &job)).await
     }
 
     /// The reservations of all wallets that have not ended, the first to end first. A workflow
@@ -88,108 +76,288 @@ impl Store {
     pub async fn reservations(&self, now: Timestamp) -> Result<Vec<Reservation>, StoreError> {
         self.follow_clock().await;
         let inner = self.0.clone();
-        self.read(move |connection| {
-            let sql = "SELECT wallet, job, client, reservation_id, ends, workflow_token
-                       FROM reservations WHERE ends > ?1 ORDER BY ends";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([now.as_millisecond()], Stored::read)?;
-            rows.map(|row| {
-                let stored = row?;
-                let token = stored.token(&inner.seal).ok().flatten();
-                Ok(Reservation { workflow_token: token, ..stored.reservation()? })
+        let saved = self.read(move |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM reservations
+                               WHERE state = 'reserved' AND ends > ?1 ORDER BY ends"
+            );
+            db.rows(&sql, &[now.into()], |row| {
+                let mut reservation = read(row, None)?;
+                reservation.workflow_token = token(row, &inner.seal).ok().flatten();
+                Ok(reservation)
             })
-            .collect()
-        })
-        .await
+        });
+        let mut running = saved.await?;
+        for unsaved in &*self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.retain(|saved| !saved.is_of(unsaved.wallet, &unsaved.job));
+            running.extend(Some(unsaved.clone()).filter(|unsaved| unsaved.ends > now));
+        }
+        running.sort_by_key(|reservation| reservation.ends);
+        Ok(running)
+    }
+
+    /// The client that holds a job, for one that asks (`Holds::holder`).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn holder(
+        &self,
+        wallet: Address,
+        job: &Slug,
+        asks: ClientId,
+        now: Timestamp,
+    ) -> Result<Option<ClientId>, StoreError> {
+        self.follow_clock().await;
+        let (unsaved, job) = (self.unsaved(wallet, job), job.clone());
+        let holds = self.read(move |db| holds(db, wallet, &job, unsaved.as_ref())).await?;
+        Ok(holds.holder(asks, now).map(|hold| hold.client))
+    }
+
+    /// Has the reservation of a job be known that is not on record yet, or none.
+    pub(super) fn set_unsaved(&self, wallet: Address, job: &Slug, unsaved: Option<&Reservation>) {
+        let mut all = self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| !other.is_of(wallet, job));
+        all.extend(unsaved.cloned());
+    }
+
+    /// The reservation of a job that is not on record yet.
+    pub(super) fn unsaved(&self, wallet: Address, job: &Slug) -> Option<Reservation> {
+        let unsaved = self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaved.iter().find(|unsaved| unsaved.is_of(wallet, job)).cloned()
     }
 }
 
 impl Reservation {
-    pub(super) fn keep(&self, seal: &Seal, transaction: &Db) -> Result<(), Fault> {
-        boot::follow(transaction)?;
-        let wallet = self.wallet.to_string();
-        submissions::delete(transaction, &wallet, self.job.as_str())?;
-        let token = self.workflow_token.as_ref().map(|token| {
-            seal.seal(&place(&wallet, self.job.as_str()), token.expose_secret().into())
-        });
-        let sql = "INSERT OR REPLACE INTO reservations
-                   (wallet, job, client, reservation_id, ends, workflow_token, boot)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-        transaction.prepare_cached(sql)?.execute(params![
-            wallet,
-            self.job.as_str(),
-            self.client,
-            self.reservation_id,
-            self.ends.as_millisecond(),
-            token.transpose()?,
-            boot::boot(),
-        ])?;
-        Ok(())
-    }
-}
-
-/// A row as it is stored.
-struct Stored {
-    wallet: String,
-    job: String,
-    client: String,
-    reservation_id: Option<String>,
-    ends: i64,
-    workflow_token: Option<Vec<u8>>,
-}
-
-impl Stored {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            wallet: row.get(0)?,
-            job: row.get(1)?,
-            client: row.get(2)?,
-            reservation_id: row.get(3)?,
-            ends: row.get(4)?,
-            workflow_token: row.get(5)?,
-        })
+    /// Whether it is that of a job, however its id is spelled.
+    fn is_of(&self, wallet: Address, job: &Slug) -> bool {
+        self.wallet == wallet && self.job.is_same(job.as_str())
     }
 
-    fn token(&self, seal: &Seal) -> Result<Option<SecretString>, Fault> {
-        let Some(sealed) = self.workflow_token.clone() else { return Ok(None) };
-        let opened = seal.open(&place(&self.wallet, &self.job), sealed)?;
-        let token = std::str::from_utf8(&opened).map_err(|_| Fault::Malformed(TOKEN))?;
-        Ok(Some(token.into()))
-    }
-
-    /// All but the token.
-    fn reservation(self) -> Result<Reservation, Fault> {
-        Ok(Reservation {
-            job: self.job.parse().map_err(|_| Fault::Malformed("job id"))?,
-            wallet: self.wallet.parse().map_err(|_| Fault::Malformed("wallet address"))?,
+    fn hold(&self) -> Hold {
+        Hold {
             client: self.client,
-            reservation_id: self.reservation_id,
-            ends: Timestamp::from_millisecond(self.ends).map_err(|_| Fault::Malformed("time"))?,
-            workflow_token: None,
-        })
+            client_name: self.client_name.to_string(),
+            wallet: self.wallet.to_string(),
+            job: self.job.to_string(),
+            state: State::Reserved,
+            ends: self.ends.as_millisecond(),
+            reservation_id: self.reservation_id.clone(),
+        }
     }
+}
+
+/// All holds of a job. One that is not on record yet takes the place of the one that is.
+pub(super) fn holds(
+    db: &Db,
+    wallet: Address,
+    job: &Slug,
+    unsaved: Option<&Reservation>,
+) -> Result<Holds, Fault> {
+    let sql = "SELECT client, client_name, wallet, job, state, ends, reservation_id
+               FROM reservations
+               WHERE wallet = ?1 AND job = ?2";
+    let wallet = wallet.to_string();
+    let mut holds = db.rows(sql, &[wallet.as_str().into(), job.as_str().into()], hold)?;
+    if let Some(unsaved) = unsaved {
+        holds.retain(|hold| hold.state != State::Reserved);
+        holds.push(unsaved.hold());
+    }
+    Ok(Holds(holds))
+}
+
+/// All holds of a client that have not ended.
+pub(super) fn holds_of(db: &Db, client: ClientId, now: Timestamp) -> Result<Vec<Hold>, Fault> {
+    let sql = "SELECT client, client_name, wallet, job, state, ends, reservation_id
+               FROM reservations
+               WHERE client = ?1 AND ends > ?2";
+    db.rows(sql, &[client.number().into(), now.into()], hold)
+}
+
+fn hold(row: &Row<'_>) -> Result<Hold, Fault> {
+    Ok(Hold {
+        client: ClientId::new(row.int(0)?),
+        client_name: row.text(1)?.to_owned(),
+        wallet: row.text(2)?.to_owned(),
+        job: row.text(3)?.to_owned(),
+        state: State::from_str(row.text(4)?).ok_or(Fault::Malformed("state"))?,
+        ends: row.int(5)?,
+        reservation_id: row.opt_text(6)?.map(str::to_owned),
+    })
+}
+
+const COLUMNS: &str = "wallet, job, client, client_name, reservation_id, ends, workflow_token";
+
+/// The reservation of a job, with its token.
+pub(super) fn reservation(
+    db: &Db,
+    seal: &Seal,
+    wallet: Address,
+    job: &Slug,
+) -> Result<Option<Reservation>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM reservations
+                       WHERE wallet = ?1 AND job = ?2 AND state = 'reserved'"
+    );
+    let wallet = wallet.to_string();
+    db.row(&sql, &[wallet.as_str().into(), job.as_str().into()], |row| read(row, token(row, seal)?))
+}
+
+fn read(row: &Row<'_>, workflow_token: Option<SecretString>) -> Result<Reservation, Fault> {
+    Ok(Reservation {
+        wallet: row.text(0)?.parse().map_err(|_| Fault::Malformed("wallet address"))?,
+        job: row.text(1)?.parse().map_err(|_| Fault::Malformed("job id"))?,
+        client: ClientId::new(row.int(2)?),
+        client_name: row.text(3)?.parse().map_err(|_| Fault::Malformed("client"))?,
+        reservation_id: row.opt_text(4)?.map(str::to_owned),
+        ends: row.time(5)?,
+        workflow_token,
+    })
 }
 
 /// What the errors call it.
 const TOKEN: &str = "workflow token";
 
+fn token(row: &Row<'_>, seal: &Seal) -> Result<Option<SecretString>, Fault> {
+    let Some(sealed) = row.opt_blob(6)? else { return Ok(None) };
+    let opened = seal.open(&place(row.text(0)?, row.text(1)?), sealed.to_vec())?;
+    let token = std::str::from_utf8(&opened).map_err(|_| Fault::Malformed(TOKEN))?;
+    Ok(Some(token.into()))
+}
+
 fn place<'a>(wallet: &'a str, job: &'a str) -> Place<'a> {
     Place { what: TOKEN, row: [wallet, job] }
 }
 
-pub(super) fn delete(transaction: &Db, wallet: &str, job: &str) -> Result<(), Fault> {
-    let sql = "DELETE FROM reservations WHERE wallet = ?1 AND job = ?2";
-    transaction.prepare_cached(sql)?.execute([wallet, job])?;
+/// A hold as it is written.
+struct NewHold<'a> {
+    wallet: &'a str,
+    job: &'a str,
+    client: ClientId,
+    client_name: &'a str,
+    state: State,
+    ends: Timestamp,
+    /// When it is to be forgotten.
+    forgotten: Timestamp,
+    reservation_id: Option<&'a str>,
+    token: Option<&'a [u8]>,
+}
+
+/// Counts a reserve that is about to be sent. Returns the number of its row.
+pub(super) fn insert_pending(
+    db: &Db,
+    operation: &Operation,
+    job: &Slug,
+    now: Timestamp,
+) -> Result<i64, Fault> {
+    let ends = now + COUNTED;
+    let hold = NewHold {
+        wallet: &operation.wallet.to_string(),
+        job: job.as_str(),
+        client: operation.client.id,
+        client_name: operation.client.name.as_str(),
+        state: State::Pending,
+        ends,
+        forgotten: ends + clock::TOLERANCE,
+        reservation_id: None,
+        token: None,
+    };
+    hold.insert(db)
+}
+
+/// Ends the count of a reserve.
+pub(super) fn delete_pending(db: &Db, number: i64) -> Result<(), Fault> {
+    db.execute("DELETE FROM reservations WHERE id = ?1", &[number.into()])?;
     Ok(())
 }
 
-fn purge(transaction: &Db, past: Timestamp) -> Result<(), Fault> {
-    let oldest = past.as_millisecond().saturating_sub(KEPT.as_millis() as i64);
-    let sql = "DELETE FROM reservations WHERE rowid IN
-                   (SELECT rowid FROM reservations WHERE ends <= ?1 ORDER BY ends LIMIT ?2)";
-    transaction.prepare_cached(sql)?.execute(params![oldest, PURGED])?;
+/// Remembers a reservation, in place of an earlier one of the same job and of what was submitted for that.
+pub(super) fn keep(db: &Db, seal: &Seal, reservation: &Reservation) -> Result<(), Fault> {
+    let (wallet, job) = (reservation.wallet.to_string(), reservation.job.as_str());
+    delete(db, &wallet, job, "state <> 'pending'")?;
+    let token = reservation.workflow_token.as_ref();
+    let seal = |token: &SecretString| seal.seal(&place(&wallet, job), token.expose_secret().into());
+    let token = token.map(seal).transpose()?;
+    let hold = NewHold {
+        wallet: &wallet,
+        job,
+        client: reservation.client,
+        client_name: reservation.client_name.as_str(),
+        state: State::Reserved,
+        ends: reservation.ends,
+        forgotten: reservation.ends + KEPT,
+        reservation_id: reservation.reservation_id.as_deref(),
+        token: token.as_deref(),
+    };
+    hold.insert(db).map(drop)
+}
+
+/// Forgets all holds of a job, as its proof is submitted. The job stays its holder's, or else this
+/// client's.
+pub(super) fn submit(
+    db: &Db,
+    operation: &Operation,
+    job: &Slug,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let Operation { client, wallet, call, .. } = operation;
+    let holds = holds(db, *wallet, job, None)?;
+    let holder = holds.holder(client.id, now);
+    let holder = holder.map(|hold| (hold.client, hold.client_name.as_str()));
+    let (client, client_name) = holder.unwrap_or((client.id, client.name.as_str()));
+    // A submission that is seen once more, as after a lost answer, may be told without its reservation.
+    let known = [holds.reserved(), holds.submitted()].into_iter().flatten();
+    let known = known.filter_map(|hold| hold.reservation_id.as_deref()).next();
+    let named = call.body().text(RESERVATION_ID);
+    let (wallet, job) = (wallet.to_string(), job.as_str());
+    delete(db, &wallet, job, "TRUE")?;
+    let hold = NewHold {
+        wallet: &wallet,
+        job,
+        client,
+        client_name,
+        state: State::Submitted,
+        ends: now,
+        forgotten: now + SUBMITTED,
+        reservation_id: named.as_deref().or(known),
+        token: None,
+    };
+    hold.insert(db).map(drop)
+}
+
+impl NewHold<'_> {
+    /// Returns the number of its row.
+    fn insert(&self, db: &Db) -> Result<i64, Fault> {
+        boot::follow(db)?;
+        let sql =
+            "INSERT INTO reservations (wallet, job, client, client_name, state, ends, forgotten,
+                                             boot, reservation_id, workflow_token)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id";
+        let params = [
+            self.wallet.into(),
+            self.job.into(),
+            self.client.number().into(),
+            self.client_name.into(),
+            self.state.as_str().into(),
+            self.ends.into(),
+            self.forgotten.into(),
+            boot::boot().into(),
+            self.reservation_id.into(),
+            self.token.into(),
+        ];
+        db.row(sql, &params, |row| row.int(0))?.ok_or(Fault::Malformed("number"))
+    }
+}
+
+fn delete(db: &Db, wallet: &str, job: &str, which: &str) -> Result<(), Fault> {
+    let sql = format!("DELETE FROM reservations WHERE wallet = ?1 AND job = ?2 AND {which}");
+    db.execute(&sql, &[wallet.into(), job.into()])?;
     Ok(())
 }
 
-#[cfg(test)]
-mod tests;
+/// Forgets what is too old at `past`, a time that has surely come: not by a clock that is wrong.
+pub(super) fn purge(db: &Db, past: Timestamp) -> Result<(), Fault> {
+    let sql = "DELETE FROM reservations WHERE id IN
+                   (SELECT id FROM reservations WHERE forgotten <= ?1 ORDER BY forgotten LIMIT ?2)";
+    db.execute(sql, &[past.into(), PURGED.into()])?;
+    Ok(())
+}

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::{Clients, Entry, Store, db::Db};
+use super::{Attempt, Claim, Clients, Store, StoreError, db::Db};
 use crate::{
+    operation::Operation,
     policy::Client,
     types::{ClientName, ClientToken, Credential, RequestId, SealKey},
 };
@@ -90,26 +91,39 @@ pub(super) fn client(text: &str) -> Client {
     Client { name: name(text), admin: false, ..Client::local() }
 }
 
-/// The same, as it was added at some time.
-pub(super) fn added(client: Client, seconds: i64) -> Client {
-    Client { added: Some(at(seconds)), ..client }
-}
-
 pub(super) fn id(number: u32) -> RequestId {
     format!("request-{number}").parse().unwrap()
 }
 
-pub(super) fn entry(number: u32) -> Entry {
-    Entry {
-        request_id: id(number),
-        call_id: format!("call-{number}").parse().unwrap(),
-        client: "agent".into(),
-        client_added: None,
-        wallet: WALLET.parse().unwrap(),
-        action: "job_complete",
-        product: Some("job1".parse().unwrap()),
-        payload_hash: None,
-    }
+/// A call of a client on `job1`.
+pub(super) fn operation(client: &Client, action: &str, body: &str) -> Operation {
+    Operation::of(client, action, "job1", body)
+}
+
+/// An attempt with this number, of a change that is recorded before it is signed, or of a read.
+pub(super) async fn sign(
+    store: &Store,
+    operation: &Operation,
+    number: u32,
+) -> Result<(), StoreError> {
+    let (call, request_id) = (&operation.call, &id(number));
+    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    store.sign(attempt, &Claim::default(), at(0)).await
+}
+
+/// A change on record.
+pub(super) async fn record(store: &Store, number: u32) -> Result<(), StoreError> {
+    sign(store, &operation(&agent(), "job_complete", ""), number).await
+}
+
+/// A read that is recorded in the background.
+pub(super) async fn note(store: &Store, number: u32) {
+    sign(store, &operation(&agent(), "job_status", ""), number).await.unwrap();
+}
+
+/// The client of the calls above, which may call as long as no client is there.
+fn agent() -> Client {
+    Client { name: name("agent"), ..Client::local() }
 }
 
 /// Lets the store grow the database by so many pages and no more, as a full disk would.

@@ -1,15 +1,21 @@
 use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
 
 use futures_util::{future::join_all, poll};
+use tokio::time::Instant;
 
 use super::{
     end::START,
     record::chained,
     schema::{MIGRATIONS, migrate},
-    testing::{Folder, WALLET, at, client, entry, id, key, limit_growth},
+    testing::{Folder, WALLET, at, client, id, key, limit_growth, note, operation, record, sign},
     *,
 };
-use crate::{policy::Client, types::Credential};
+use crate::{
+    clock::Moment,
+    operation::Operation,
+    policy::Client,
+    types::{ClientId, Credential},
+};
 
 fn verified(folder: &Folder) -> u64 {
     Journal::open(&folder.path()).unwrap().verify().unwrap().records
@@ -20,7 +26,7 @@ async fn a_record_is_in_the_file_when_it_is_acknowledged() {
     let folder = Folder::new();
     let store = folder.open();
     for number in 0..5 {
-        store.sign_record(&entry(number), None).await.unwrap();
+        record(&store, number).await.unwrap();
         assert_eq!(verified(&folder), u64::from(number) + 1);
     }
 }
@@ -48,8 +54,7 @@ async fn those_who_wait_together_share_a_commit() {
     other.run("BEGIN IMMEDIATE").unwrap();
     let before = folder.commits();
     // All can go to the queue in one poll: tokio lets a task do 128 things before it must pause.
-    let entries: Vec<_> = (0..50).map(entry).collect();
-    let mut all = pin!(join_all(entries.iter().map(|entry| store.sign_record(entry, None))));
+    let mut all = pin!(join_all((0..50).map(|number| record(&store, number))));
     assert!(poll!(&mut all).is_pending());
     other.run("ROLLBACK").unwrap();
     assert!(all.await.iter().all(Result::is_ok));
@@ -80,29 +85,32 @@ async fn no_read_waits_for_a_writer_and_every_change_does() {
     let (store, now) = (folder.open(), Timestamp::now());
     let other = folder.db();
     other.run("BEGIN IMMEDIATE").unwrap();
-    let client_added = Some(testing::at(0));
-    let call = Entry { client: "plain".into(), client_added, ..entry(1) };
-    let mut change = pin!(store.sign_record(&call, None));
+    let caller = store.client_by(plain, now).await.unwrap().unwrap();
+    let complete = operation(&caller, "job_complete", "");
+    let mut change = pin!(sign(&store, &complete, 1));
     assert!(poll!(&mut change).is_pending());
-    store.0.worker.is_held_up().await;
 
     for credential in [slow, plain] {
         assert!(store.client_by(credential, now).await.unwrap().is_some());
     }
     assert!(store.has_clients().await.unwrap());
     assert!(store.reservations(now).await.unwrap().is_empty());
-    let admitted = async || store.admit(&limited, false, now).await.unwrap();
-    assert_eq!([admitted().await, admitted().await], [Admission::Admitted; 2]);
-    assert!(matches!(admitted().await, Admission::Wait(_)), "it is counted all the same");
-    store.note_late(&call).await.unwrap();
-    let client_added = Some(testing::at(1));
-    let of_another = store.note_late(&Entry { client_added, ..call.clone() }).await;
+    let limited = store.client_by(slow, now).await.unwrap().unwrap();
+    let counted = async || store.count(&limited, false, now).await.is_ok();
+    assert_eq!([counted().await, counted().await, counted().await], [true, true, false]);
+    let late = Instant::now() - KNOWN;
+    let status = Operation { known_at: late, ..operation(&caller, "job_status", "") };
+    assert!(matches!(store.begin(&status, Moment::now()).await.unwrap(), Begun::Started(_)));
+    sign(&store, &status, 2).await.unwrap();
+    let removed = Client { id: ClientId::new(99), ..caller.clone() };
+    let of_another = sign(&store, &Operation { client: removed, ..status }, 3).await;
     assert!(of_another.unwrap_err().is_access_ended());
 
     assert!(poll!(&mut change).is_pending());
     other.run("ROLLBACK").unwrap();
     change.await.unwrap();
-    assert!(matches!(admitted().await, Admission::Wait(_)));
+    store.flush().await.unwrap();
+    assert!(folder.number("SELECT arrival FROM clients WHERE name = 'slow'") > 0, "it is counted");
 }
 
 #[tokio::test]
@@ -112,7 +120,7 @@ async fn a_full_disk_refuses_records_until_there_is_room() {
     limit_growth(&store, 4).await;
     let mut written = 0;
     let refused = loop {
-        match store.sign_record(&entry(written), None).await {
+        match record(&store, written).await {
             Ok(()) => written += 1,
             Err(error) => break error,
         }
@@ -121,27 +129,29 @@ async fn a_full_disk_refuses_records_until_there_is_room() {
     assert!(refused.to_string().contains("proxy.db: the disk is full"), "{refused}");
     assert_eq!(verified(&folder), u64::from(written));
     limit_growth(&store, 1000).await;
-    store.sign_record(&entry(written), None).await.unwrap();
+    record(&store, written).await.unwrap();
     assert_eq!(verified(&folder), u64::from(written) + 1);
 }
 
 #[tokio::test]
 async fn lost_records_are_counted_and_the_chain_goes_on() {
+    // More than fit into the pages that are free.
+    const RECORDS: u64 = 2000;
     let folder = Folder::new();
     let store = folder.open();
     limit_growth(&store, 0).await;
-    for number in 0..200 {
-        store.note(&entry(number)).await;
+    for number in 0..RECORDS as u32 {
+        note(&store, number).await;
     }
     // A disk that is full ends the whole transaction, so this may fail with the last of them.
     drop(store.flush().await);
     let lost = store.lost_records();
     assert!(lost > 0);
-    assert_eq!(verified(&folder) + lost, 200);
+    assert_eq!(verified(&folder) + lost, RECORDS);
     limit_growth(&store, 1000).await;
     store.outcome(&id(1), Outcome::Unknown).await;
     store.flush().await.unwrap();
-    assert_eq!((store.lost_records(), verified(&folder) + lost), (lost, 201));
+    assert_eq!((store.lost_records(), verified(&folder) + lost), (lost, RECORDS + 1));
 }
 
 #[tokio::test]
@@ -150,7 +160,7 @@ async fn a_connection_that_turned_read_only_is_replaced() {
     let store = folder.open();
     store.write(|db| db.run("PRAGMA query_only = TRUE")).await.unwrap();
     store.probe().await.unwrap();
-    store.sign_record(&entry(1), None).await.unwrap();
+    record(&store, 1).await.unwrap();
     assert_eq!(verified(&folder), 1);
 }
 
@@ -160,7 +170,7 @@ async fn a_file_that_cannot_be_written_opens_and_is_read() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let store = folder.open();
-    store.sign_record(&entry(1), None).await.unwrap();
+    record(&store, 1).await.unwrap();
     drop(store);
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -172,11 +182,11 @@ async fn a_file_that_cannot_be_written_opens_and_is_read() {
     // Permissions do not bind root: for root, this shows only that nothing else goes wrong.
     let root = fs::OpenOptions::new().append(true).open(folder.path()).is_ok();
     let store = folder.open();
-    assert_eq!(store.sign_record(&entry(2), None).await.is_ok(), root);
+    assert_eq!(record(&store, 2).await.is_ok(), root);
     assert!(store.reservations(Timestamp::now()).await.unwrap().is_empty());
     mode(&state, 0o700);
     files.iter().for_each(|file| mode(file, 0o600));
-    store.sign_record(&entry(3), None).await.unwrap();
+    record(&store, 3).await.unwrap();
     assert_eq!(verified(&folder), if root { 3 } else { 2 });
 }
 
@@ -184,9 +194,7 @@ async fn a_file_that_cannot_be_written_opens_and_is_read() {
 async fn two_stores_on_one_file_write_one_chain() {
     let folder = Folder::new();
     let stores = [folder.open(), folder.open()];
-    let entries: Vec<_> = (0..100).map(entry).collect();
-    let both =
-        entries.iter().enumerate().map(|(at, entry)| stores[at % 2].sign_record(entry, None));
+    let both = (0..100).map(|number| record(&stores[number as usize % 2], number));
     assert!(join_all(both).await.iter().all(Result::is_ok));
     assert_eq!(verified(&folder), 100);
 }
@@ -278,7 +286,7 @@ async fn the_folder_and_its_files_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let store = folder.open();
-    store.claim("agent", None, "key", [0; 32], Timestamp::now()).await.unwrap();
+    store.hold().unwrap();
     let state = folder.path().parent().unwrap().to_owned();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
@@ -317,13 +325,12 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
 
     for records in 1..=2 {
         let store = folder.open();
-        let found = store.client_by(Credential::Uid(7), at(0)).await.unwrap();
-        assert_eq!(found.unwrap().name.as_str(), "ci");
+        let ci = store.client_by(Credential::Uid(7), at(0)).await.unwrap().unwrap();
+        assert_eq!(ci.name.as_str(), "ci");
         assert_eq!(store.reservations(at(0)).await.unwrap()[0].job.as_str(), "job1");
         assert!(marker::stands(&folder.path()).unwrap());
         let verified = Journal::open(&folder.path()).unwrap().verify().unwrap();
         assert_eq!((verified.records, verified.has_head), (records, true));
-        let ci = Entry { client: "ci".into(), client_added: Some(at(-1_800_000_000)), ..entry(1) };
-        store.sign_record(&ci, None).await.unwrap();
+        sign(&store, &operation(&ci, "job_complete", ""), 1).await.unwrap();
     }
 }

@@ -7,18 +7,18 @@
 //! The other reads meanwhile. When it cannot, because other files stand at the path or for any other
 //! reason, the first one reads, after it has opened anew what has to be.
 
-use std::{io, mem, sync::Arc, thread, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::sync::{
     mpsc::{
         self,
         error::{SendTimeoutError, TrySendError},
     },
-    oneshot, watch,
+    oneshot,
 };
 
 use super::{
-    db::{BUSY, Db},
+    db::Db,
     end::End,
     error::Fault,
     inbox::{Outbox, inbox},
@@ -31,15 +31,10 @@ use super::{
 /// How many reads may wait; who comes then waits for room.
 const READS: usize = 1024;
 
-/// How long another process may have the lock before reads stop to wait until they are counted: no
-/// proxy has it for so long.
-const HELD_UP: Duration = Duration::from_millis(250);
-
 /// The handle of the threads; they end when it is dropped and all work is done.
 pub(super) struct Worker {
     reads: mpsc::Sender<Read>,
     outbox: Arc<Outbox<Job>>,
-    held_up: watch::Receiver<bool>,
     losses: Arc<Losses>,
 }
 
@@ -48,7 +43,7 @@ impl Worker {
     pub(super) fn start(mut writer: Writer, losses: Arc<Losses>) -> io::Result<Self> {
         let (mut inbox, outbox) = inbox();
         let lost = losses.clone();
-        let (reader, held_up) = (writer.reader(), writer.held_up().subscribe());
+        let reader = writer.reader();
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
             let changes = |job: &Job| matches!(job, Job::Change(_));
             while let Some(jobs) = inbox.next_batch(changes, writer.head_is_due()) {
@@ -72,7 +67,7 @@ impl Worker {
                 }
             }
         })?;
-        Ok(Self { reads, outbox, held_up, losses })
+        Ok(Self { reads, outbox, losses })
     }
 
     /// Reads what is on the disk.
@@ -98,12 +93,6 @@ impl Worker {
         let read = Read::new(move |connection| connection.and_then(read).err());
         // One that is dropped is not missed.
         drop(self.reads.try_send(read));
-    }
-
-    /// Waits until another process keeps the store from writing.
-    pub(super) async fn is_held_up(&self) {
-        // The thread lives as long as its handle.
-        drop(self.held_up.clone().wait_for(|is_held_up| *is_held_up).await);
     }
 
     /// Does the work and waits until it is on the disk.
@@ -318,31 +307,21 @@ impl<'c> Transaction<'c> {
 /// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
 /// try with a connection that is new.
 fn begin(writer: &mut Writer, connection: Db) -> Result<Db, Fault> {
-    match begin_with(writer, &connection) {
+    match begin_with(&connection) {
         Ok(()) => return Ok(connection),
         Err(Fault::ReadOnly | Fault::Io { .. }) => drop(connection),
         Err(fault) => return Err(fault),
     }
     let connection = writer.open_anew()?;
-    begin_with(writer, &connection)?;
+    begin_with(&connection)?;
     Ok(connection)
 }
 
-fn begin_with(writer: &Writer, connection: &Db) -> Result<(), Fault> {
+fn begin_with(connection: &Db) -> Result<(), Fault> {
     if connection.is_read_only()? {
         return Err(Fault::ReadOnly);
     }
-    connection.set_patience(HELD_UP)?;
-    let mut begun = connection.begin();
-    connection.set_patience(BUSY)?;
-    if begun == Err(Fault::Busy) {
-        writer.held_up().send_replace(true);
-        begun = connection.begin();
-    }
-    if begun.is_ok() {
-        writer.held_up().send_if_modified(mem::take);
-    }
-    begun
+    connection.begin()
 }
 
 #[cfg(test)]

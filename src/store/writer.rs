@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
-
 use super::{
     db::Db,
     end::End,
@@ -41,8 +39,6 @@ pub(super) struct Writer {
     head_written: Option<Instant>,
     /// Reads the same files.
     reader: Arc<Reader>,
-    /// Whether another process keeps it from writing.
-    held_up: watch::Sender<bool>,
     seal: Arc<Seal>,
     known: Arc<Known>,
     /// It ends with the store, not with the thread.
@@ -74,7 +70,6 @@ impl Writer {
             in_head: end,
             head_written: None,
             reader,
-            held_up: watch::Sender::new(false),
             seal,
             known,
             run: Arc::downgrade(run),
@@ -85,11 +80,6 @@ impl Writer {
     /// Reads the files that it has open.
     pub(super) fn reader(&self) -> Arc<Reader> {
         self.reader.clone()
-    }
-
-    /// Whether another process keeps it from writing.
-    pub(super) fn held_up(&self) -> &watch::Sender<bool> {
-        &self.held_up
     }
 
     /// Hands out the connection, which is to be given back if it is still of use.

@@ -94,28 +94,31 @@ async fn wait_of(response: Response) -> (u64, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_burst_over_two_proxies_as_many_pass_as_the_rate_has_also_after_a_restart() {
+async fn of_a_burst_of_changes_over_two_proxies_as_many_pass_as_the_rate_has_also_after_a_restart()
+{
     let (one, upstream) = proxy().await;
     let other = beside(&one, upstream).await;
     // The next would pass in twelve minutes.
     let agent = Agent::add(&one, &limited("5/h"));
     let there = agent.at(&other);
     let calls = (0..32).map(|n| if n % 2 == 0 { &agent } else { &there });
-    let answers = join_all(calls.map(|agent| agent.post("/jobs/list", ""))).await;
-    assert_eq!(
-        (count(&answers, StatusCode::OK), count(&answers, StatusCode::TOO_MANY_REQUESTS)),
-        (5, 27)
-    );
-    for answer in answers.into_iter().filter(|answer| answer.status() != StatusCode::OK) {
+    let answers = join_all(calls.map(|agent| agent.post("/jobs/unknown/reserve", ""))).await;
+    let passed = StatusCode::NOT_FOUND;
+    assert_eq!((count(&answers, passed), count(&answers, StatusCode::TOO_MANY_REQUESTS)), (5, 27));
+    for answer in answers.into_iter().filter(|answer| answer.status() != passed) {
         let (seconds, code) = wait_of(answer).await;
         assert!(code == "rate_exceeded" && (1..=721).contains(&seconds), "{code} {seconds}");
     }
     other.proxy.flush().await;
     assert_eq!(records(&one, "signed").await.len(), 5);
     let denied = denials(&one, ["client", "action", "reason"]).await;
-    assert_eq!(denied, vec![["limited", "job_list", "rate_exceeded"]; 27]);
+    assert_eq!(denied, vec![["limited", "job_reserve", "rate_exceeded"]; 27]);
     let counts = one.sandbox.counts();
     assert_eq!(counts.requests - counts.sessions, 5);
+    // Each proxy counts a call that changes nothing by what it knows of the other, which is that by now.
+    for agent in [&agent, &there] {
+        assert_eq!(wait_of(agent.post("/jobs/list", "").await).await.1, "rate_exceeded");
+    }
 
     one.proxy.drained().await;
     other.proxy.drained().await;

@@ -442,7 +442,7 @@ async fn how_long_a_silent_upstream_may_be_at_work_outlives_the_process() {
     let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
     let kept = || {
         let row =
-            database.query_row("SELECT max(quiet - claimed) FROM answers", [], |row| row.get(0));
+            database.query_row("SELECT max(settles - claimed) FROM answers", [], |row| row.get(0));
         row.unwrap_or(Some(0)).unwrap_or(0)
     };
     let open_when_it_is_on_record = async {

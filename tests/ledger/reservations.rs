@@ -455,25 +455,58 @@ async fn a_reservation_that_was_not_written_before_the_process_died_comes_back_b
     second.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
 }
 
+/// Keeps a proxy from writing answers, as a full disk does, or no longer.
+fn refuse_answers(folder: &tempfile::TempDir, refuse: bool) {
+    let sql = match refuse {
+        true => {
+            "CREATE TRIGGER full BEFORE UPDATE OF answer ON answers
+             BEGIN SELECT RAISE(FAIL, 'full'); END"
+        }
+        false => "DROP TRIGGER full",
+    };
+    let database = Connection::open(folder.path().join("proxy.db")).unwrap();
+    database.execute_batch(sql).unwrap();
+}
+
+/// Reserves a job under a key, and tells whether the answer was given before.
+async fn reserve_under_key(proxy: &TestProxy) -> bool {
+    let url = proxy.url(&format!("/api/external/jobs/{WORKFLOW_JOB}/reserve"));
+    let response = proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap();
+    let replayed = response.headers().contains_key("idempotency-replayed");
+    let answer = json(response).await;
+    assert!(answer["job"]["job_instructions"].is_string(), "{answer}");
+    assert_eq!(held(proxy).await[0]["workflow_token"], "held-by-proxy");
+    replayed
+}
+
 #[tokio::test]
-async fn a_reserve_whose_answer_was_not_written_is_made_once_more_by_a_replay() {
+async fn an_answer_that_could_not_be_written_is_written_once_it_can_be_and_given_again() {
+    let proxy = TestProxy::start().await;
+    refuse_answers(&proxy.folder(), true);
+    assert!(!reserve_under_key(&proxy).await);
+    refuse_answers(&proxy.folder(), false);
+    assert!(reserve_under_key(&proxy).await, "the key waits for it");
+}
+
+#[tokio::test]
+async fn a_reserve_whose_answer_was_never_written_is_made_once_more_after_a_restart() {
     let sandbox = Sandbox::new(Settings::default());
     let (router, ids) = losing(sandbox.router(), Arc::new(AtomicBool::new(true)), false);
-    let proxy = TestProxy::in_front_of(sandbox, serve(router).await, |_| {}).await;
-    let set = |sql: &str| {
-        let database = proxy.folder().path().join("proxy.db");
-        Connection::open(database).unwrap().execute_batch(sql).unwrap();
-    };
-    set("CREATE TRIGGER full BEFORE UPDATE OF answer ON answers
-         BEGIN SELECT RAISE(FAIL, 'full'); END");
-    for (replayed, sent) in [(false, 1), (false, 2), (true, 2)] {
-        let url = proxy.url(&format!("/api/external/jobs/{WORKFLOW_JOB}/reserve"));
-        let response = proxy.client.post(url).header("idempotency-key", "k").send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
-        assert!(json(response).await["job"]["job_instructions"].is_string());
+    let upstream = serve(router).await;
+    // A runtime of its own, so that all of it ends.
+    let (runtime, behind) = (Runtime::new().unwrap(), sandbox.clone());
+    let first = runtime.spawn(async move {
+        let first = TestProxy::in_front_of(behind, upstream, |_| {}).await;
+        refuse_answers(&first.folder(), true);
+        assert!(!reserve_under_key(&first).await);
+        first.folder()
+    });
+    let folder = first.await.unwrap();
+    spawn_blocking(move || drop(runtime)).await.unwrap();
+    refuse_answers(&folder, false);
+    let second = TestProxy::in_front_of(sandbox, upstream, |options| options.folder = folder).await;
+    for (replayed, sent) in [(false, 2), (true, 2)] {
+        assert_eq!(reserve_under_key(&second).await, replayed);
         assert_eq!(ids.lock().unwrap().len(), sent);
-        assert_eq!(held(&proxy).await[0]["workflow_token"], "held-by-proxy");
-        set("DROP TRIGGER IF EXISTS full");
     }
 }

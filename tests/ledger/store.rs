@@ -3,19 +3,29 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
+    time::Duration,
 };
 
 use agentpmt_proxy::{
+    action::Action,
+    call::Call,
+    clock::Moment,
+    operation::Operation,
+    policy::Client,
     signer::Signer,
     store::{
-        Caller, Claim, Denial, Entry, Journal, Outcome, Reservation, Sending, Store, StoredAnswer,
+        Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd, Outcome,
+        Reservation, Store, StoredAnswer,
     },
+    types::{ClientId, RequestId},
 };
 use http::{HeaderMap, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// A folder, and a wallet whose store is in it.
 struct Home {
@@ -40,26 +50,45 @@ impl Home {
         Store::open(&self.database(), &[self.signer.seal_key()]).unwrap()
     }
 
-    fn entry(&self, number: u32) -> Entry {
-        Entry {
-            request_id: format!("request-{number}").parse().unwrap(),
-            call_id: format!("call-{number}").parse().unwrap(),
-            client: "agent".into(),
-            client_added: None,
+    /// A call of the client `agent`.
+    fn operation(&self, action: &str, ids: &[&str]) -> Operation {
+        let client = Client { name: "agent".parse().unwrap(), ..Client::local() };
+        let ids = ids.iter().copied();
+        Operation {
+            call: Call::new(Action::named(action).unwrap(), ids, b"{}").unwrap(),
+            call_id: "call-1".parse().unwrap(),
+            client,
             wallet: self.signer.address(),
-            action: "job_complete",
-            product: Some("job1".parse().unwrap()),
-            payload_hash: None,
+            key: None,
+            known_at: Instant::now(),
+            deadline: Instant::now() + Duration::from_secs(60),
+            trace: Arc::default(),
         }
+    }
+
+    /// The record of an attempt; of a change, it is on the disk when this returns.
+    async fn sign(&self, store: &Store, operation: &Operation, number: u32) {
+        let (call, request_id) = (&operation.call, &request_id(number));
+        let attempt = Attempt { operation, call, request_id, payload_hash: None };
+        store.sign(attempt, &Claim::default(), Timestamp::now()).await.unwrap();
+    }
+
+    /// A call with a key.
+    fn keyed(&self) -> Operation {
+        let key = Some("key".parse().unwrap());
+        Operation { key, ..self.operation("job_reserve", &["job1"]) }
+    }
+
+    async fn complete(&self, store: &Store, number: u32) {
+        self.sign(store, &self.operation("job_complete", &["job1"]), number).await;
     }
 
     /// Two calls, of which the second has no outcome.
     async fn write_three_records(&self, store: &Store) {
-        let first = self.entry(1);
-        store.sign_record(&first, None).await.unwrap();
+        self.complete(store, 1).await;
         let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
-        store.outcome(&first.request_id, outcome).await;
-        store.sign_record(&self.entry(2), None).await.unwrap();
+        store.outcome(&request_id(1), outcome).await;
+        self.complete(store, 2).await;
     }
 
     /// What the program prints about the journal.
@@ -68,6 +97,10 @@ impl Home {
         command.current_dir(self.folder.path()).arg("journal").args(arguments);
         command.arg("--state").arg(self.state()).output().unwrap()
     }
+}
+
+fn request_id(number: u32) -> RequestId {
+    format!("request-{number}").parse().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -82,7 +115,6 @@ fn tamper(database: &Path, sql: &str) {
 async fn everything_is_there_after_a_restart() {
     let home = Home::new();
     let now = Timestamp::now();
-    let job = "job1".parse().unwrap();
     let answer = StoredAnswer {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
@@ -90,28 +122,41 @@ async fn everything_is_there_after_a_restart() {
     };
     let store = home.open();
     home.write_three_records(&store).await;
-    assert_eq!(store.claim("agent", None, "done", [1; 32], now).await.unwrap(), Claim::New);
-    store.settle("agent", "done", &answer, None).await.unwrap();
-    assert_eq!(store.claim("agent", None, "cut off", [2; 32], now).await.unwrap(), Claim::New);
-    let quiet = Timestamp::from_second(now.as_second() + 10).unwrap();
-    let sending = Sending { key: "cut off", quiet };
-    store.sign_record(&home.entry(3), Some(sending)).await.unwrap();
+    let reserve = |job: &str, key: &str| {
+        let reserve = home.operation("job_reserve", &[job]);
+        Operation { key: Some(key.parse().unwrap()), ..reserve }
+    };
+    let (done, cut_off) = (reserve("job1", "done"), reserve("job2", "cut-off"));
+    let begin = async |store: &Store, operation: &Operation| {
+        store.begin(operation, Moment { wall: now, steady: now }).await.unwrap()
+    };
+    let Begun::Started(started) = begin(&store, &done).await else { panic!("not started") };
     let reservation = Reservation {
-        job,
+        job: "job1".parse().unwrap(),
         wallet: home.signer.address(),
-        client: "agent".into(),
+        client: ClientId::LOCAL,
+        client_name: "agent".parse().unwrap(),
         reservation_id: Some("reservation-1".into()),
         ends: now + SignedDuration::from_mins(30),
         workflow_token: Some("the-token".into()),
     };
-    store.keep_reservation(&reservation, now).await.unwrap();
-    drop(store);
+    let job = JobEnd::Reserved(reservation.clone());
+    let key = KeyEnd::Answered(answer.clone());
+    let finish = Finish { key, job, is_pending: false, past: now };
+    store.finish(&done, &started.claim, &finish, now).await.unwrap();
+    let Begun::Started(started) = begin(&store, &cut_off).await else { panic!("not started") };
+    let settles_at = Timestamp::from_second(now.as_second() + 10).unwrap();
+    let (operation, call, request_id) = (&cut_off, &cut_off.call, &request_id(3));
+    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    store.sign(attempt, &started.claim, settles_at).await.unwrap();
+    drop((started, store));
 
     let store = home.open();
-    let done = store.claim("agent", None, "done", [1; 32], now).await.unwrap();
-    assert_eq!(done, Claim::Done(answer));
-    let cut_off = store.claim("agent", None, "cut off", [2; 32], now).await.unwrap();
-    assert_eq!(cut_off, Claim::Interrupted { quiet, has_died: true, is_other: false });
+    let again = begin(&store, &done).await;
+    assert!(matches!(&again, Begun::Answered(again) if *again == answer), "{again:?}");
+    let Begun::Started(started) = begin(&store, &cut_off).await else { panic!("not started") };
+    let doubt = Doubt { settles_at, has_died: true, is_other: false };
+    assert_eq!(started.doubt, Some(doubt));
     let found = store.reservation(reservation.wallet, &reservation.job).await.unwrap().unwrap();
     assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-token");
     assert_eq!(store.reservations(now).await.unwrap().len(), 1);
@@ -148,16 +193,16 @@ fn words(line: &str) -> Vec<&str> {
 async fn tail_shows_the_calls_of_a_client_or_job_the_changes_or_those_since_a_time() {
     let home = Home::new();
     let store = home.open();
-    let calls = [
-        ("agent", "job_list", None),
-        ("agent", "job_complete", Some("job1")),
-        ("other", "job_complete", Some("job2")),
-        ("other", "job_status", Some("job1")),
+    let calls: [(&str, &str, &[&str]); 4] = [
+        ("agent", "job_list", &[]),
+        ("agent", "job_complete", &["job1"]),
+        ("other", "job_complete", &["job2"]),
+        ("other", "job_status", &["job1"]),
     ];
-    for (number, (client, action, product)) in (1..).zip(calls) {
-        let product = product.map(|product| product.parse().unwrap());
-        let entry = home.entry(number);
-        store.note(&Entry { client: client.into(), action, product, ..entry }).await;
+    for (number, (client, action, ids)) in (1..).zip(calls) {
+        let client = Client { name: client.parse().unwrap(), ..Client::local() };
+        let operation = Operation { client, ..home.operation(action, ids) };
+        home.sign(&store, &operation, number).await;
     }
     store.flush().await.unwrap();
     let shown = |args: &[&str]| {
@@ -231,11 +276,10 @@ async fn tail_follows_each_call_to_its_end_until_nobody_reads() {
     });
     let next = || lines.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
     assert!(next().ends_with("NO OUTCOME"));
-    store.outcome(&home.entry(2).request_id, Outcome::NotSent).await;
+    store.outcome(&request_id(2), Outcome::NotSent).await;
     assert!(next().ends_with("not sent"));
-    let third = home.entry(3);
-    store.sign_record(&third, None).await.unwrap();
-    store.outcome(&third.request_id, Outcome::Answered { status: 409, milliseconds: 7 }).await;
+    home.complete(&store, 3).await;
+    store.outcome(&request_id(3), Outcome::Answered { status: 409, milliseconds: 7 }).await;
     assert_eq!(words(&next())[1..], ["agent", "job_complete", "job1", "409", "in", "7", "ms"]);
     drop(lines);
     let mut number = 4;
@@ -243,9 +287,8 @@ async fn tail_follows_each_call_to_its_end_until_nobody_reads() {
         if let Some(ended) = child.try_wait().unwrap() {
             break ended;
         }
-        let entry = home.entry(number);
-        store.sign_record(&entry, None).await.unwrap();
-        store.outcome(&entry.request_id, Outcome::Unknown).await;
+        home.complete(&store, number).await;
+        store.outcome(&request_id(number), Outcome::Unknown).await;
         assert!(number < 100_000);
         number += 1;
     };
@@ -319,7 +362,7 @@ async fn old_records_are_archived_and_both_parts_verify() {
     let home = Home::new();
     let store = home.open();
     let hash = write_old_records(&home.database());
-    store.sign_record(&home.entry(1), None).await.unwrap();
+    home.complete(&store, 1).await;
     let file = home.folder.path().join("old.jsonl");
     let file = file.to_str().unwrap();
     let before = (Timestamp::now() - SignedDuration::from_hours(24 * 98 + 1)).to_string();
@@ -344,7 +387,7 @@ async fn old_records_are_archived_and_both_parts_verify() {
     let last = text(&tail.stdout).lines().last().unwrap();
     assert!(last.contains("uid ") && last.contains("journal_archive"), "{last}");
     // The proxy that ran all the time goes on.
-    store.sign_record(&home.entry(2), None).await.unwrap();
+    home.complete(&store, 2).await;
     assert_eq!(Journal::open(&home.database()).unwrap().verify().unwrap().records, 4);
 
     std::fs::write(file, text(&std::fs::read(file).unwrap()).replacen("job_list", "job_lost", 1))
@@ -384,15 +427,16 @@ fn every_command_has_help_with_an_example() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed() {
+    let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
     if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
-        let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
-        let store = Store::open(Path::new(&database), &[key]).unwrap();
-        let claim = store.claim("agent", None, "key", [0; 32], Timestamp::now()).await.unwrap();
-        assert_eq!(claim, Claim::New);
+        let store = Store::open(Path::new(&database), &[signer.seal_key()]).unwrap();
+        let home = Home { signer, ..Home::new() };
+        let begun = store.begin(&home.keyed(), Moment::now()).await.unwrap();
+        assert!(matches!(begun, Begun::Started(_)), "{begun:?}");
         println!("claimed");
         return std::future::pending().await;
     }
-    let home = Home { signer: Signer::from_hex(&"42".repeat(32)).unwrap(), ..Home::new() };
+    let home = Home { signer, ..Home::new() };
     let name = "store::a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
@@ -404,10 +448,11 @@ async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed(
     let claimed = std::io::BufRead::lines(output).any(|line| line.unwrap().contains("claimed"));
     assert!(claimed);
     let store = home.open();
-    let claim = || store.claim("agent", None, "key", [0; 32], Timestamp::now());
-    assert_eq!(claim().await.unwrap(), Claim::Running);
+    let begun = store.begin(&home.keyed(), Moment::now()).await.unwrap();
+    assert!(matches!(begun, Begun::Running), "{begun:?}");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(claim().await.unwrap(), Claim::New, "nothing was sent");
-    assert_eq!(claim().await.unwrap(), Claim::Running);
+    let begun = store.begin(&home.keyed(), Moment::now()).await.unwrap();
+    let Begun::Started(started) = begun else { panic!("{begun:?}") };
+    assert_eq!(started.doubt, None, "nothing was sent");
 }

@@ -20,7 +20,7 @@ use crate::{
     policy::{Allow, Client, Rate},
     signer::keystore::Keystore,
     store::Clients,
-    types::{CertificateHash, ClientName, ClientToken, Credential},
+    types::{CertificateHash, ClientId, ClientName, ClientToken, Credential},
 };
 
 /// Add a client, and print its token
@@ -120,6 +120,8 @@ impl Add {
 
     fn client(self, config: &Config) -> Result<Client, Failure> {
         Ok(Client {
+            // It gets its own as it is added.
+            id: ClientId::LOCAL,
             name: self.name,
             allow: self.allow.ok_or(Failure::NoAllow)?,
             // The option stands for that of every command, so the configuration has it, checked. A
@@ -129,7 +131,6 @@ impl Add {
             max_reservations: self.max_reservations,
             admin: self.admin,
             expires: self.expires,
-            added: None,
         })
     }
 

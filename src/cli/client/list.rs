@@ -40,7 +40,7 @@ impl List {
 }
 
 fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
-    let ClientRecord { client, credential, revoked, last_used } = record;
+    let ClientRecord { client, credential, created, revoked, last_used } = record;
     let text = |time: &Timestamp| time.to_string();
     json!({
         "name": client.name.as_str(),
@@ -51,7 +51,7 @@ fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
         "max_reservations": client.max_reservations,
         "admin": client.admin,
         "known_by": credential.as_ref().map(known_by),
-        "created": client.added.as_ref().map(text),
+        "created": text(created),
         "expires": client.expires.as_ref().map(text),
         "revoked": revoked.as_ref().map(text),
         "last_used": last_used.as_ref().map(text),

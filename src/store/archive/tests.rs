@@ -2,8 +2,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 use crate::store::{
-    ExportedError, Verified,
-    testing::{Folder, at, entry},
+    Attempt, ExportedError, Verified,
+    testing::{Folder, at, client, id, operation, record},
     verify_exported,
 };
 
@@ -13,7 +13,11 @@ fn write(folder: &Folder, seconds: impl IntoIterator<Item = u32>) {
     db.begin().unwrap();
     let mut chain = Chain::read(&db).unwrap();
     for second in seconds {
-        chain.append(Draft::signed(&entry(second), at(second.into()))).unwrap();
+        let (operation, request_id) =
+            (operation(&client("agent"), "job_complete", ""), &id(second));
+        let (operation, call) = (&operation, &operation.call);
+        let attempt = Attempt { operation, call, request_id, payload_hash: None };
+        chain.append(Draft::signed(&attempt, at(second.into()))).unwrap();
     }
     db.commit().unwrap();
 }
@@ -52,7 +56,7 @@ async fn old_records_are_in_the_file_and_the_journal_goes_on_from_them() {
     let Verified { records, archived, .. } = verify(&folder);
     assert_eq!((records, archived), (3, 4));
 
-    store.sign_record(&entry(7), None).await.unwrap();
+    record(&store, 7).await.unwrap();
     assert_eq!(verify(&folder).records, 4);
     let second = beside(&folder, "2.jsonl");
     let again = archive(&folder.path(), at(9), &second).unwrap().unwrap();
@@ -70,7 +74,7 @@ async fn old_records_are_in_the_file_and_the_journal_goes_on_from_them() {
     let last = verify_exported(&third, Some(again)).unwrap();
     assert_eq!(last.hash, verify(&folder).hash);
     drop(store);
-    folder.open().sign_record(&entry(8), None).await.unwrap();
+    record(&folder.open(), 8).await.unwrap();
     assert_eq!(verify(&folder).records, 3);
 }
 
@@ -142,12 +146,12 @@ fn the_journal_holds_between_the_transactions_that_remove_many() {
 async fn a_store_whose_last_record_was_moved_goes_on_when_it_is_opened_anew() {
     let folder = Folder::new();
     let idle = folder.open();
-    idle.sign_record(&entry(0), None).await.unwrap();
+    record(&idle, 0).await.unwrap();
     let busy = folder.open();
     write(&folder, 0..6);
-    busy.sign_record(&entry(1), None).await.unwrap();
+    record(&busy, 1).await.unwrap();
     let moved = archive(&folder.path(), at(9), &beside(&folder, "1.jsonl")).unwrap();
     assert_eq!(moved.unwrap().last, 7);
     fs::remove_file(folder.path().with_extension("db-shm")).unwrap();
-    idle.sign_record(&entry(2), None).await.unwrap();
+    record(&idle, 2).await.unwrap();
 }

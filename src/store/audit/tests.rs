@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::store::{
     Outcome, Store,
-    testing::{Folder, entry, id, key},
+    testing::{Folder, id, key, note, record},
 };
 
 /// A journal of six records: three calls with their outcomes.
@@ -11,7 +11,7 @@ async fn six_records() -> Folder {
     let folder = Folder::new();
     let store = folder.open();
     for number in 0..3 {
-        store.sign_record(&entry(number), None).await.unwrap();
+        record(&store, number).await.unwrap();
         store.outcome(&id(number), Outcome::Answered { status: 200, milliseconds: 7 }).await;
     }
     store.flush().await.unwrap();
@@ -42,10 +42,10 @@ async fn the_head_names_the_last_record_when_it_is_acknowledged() {
     let store = folder.open();
     let head = || Head::read(&folder.path()).unwrap().unwrap().end.seq;
     for number in 1..=5 {
-        store.sign_record(&entry(number), None).await.unwrap();
+        record(&store, number).await.unwrap();
         assert_eq!(head(), u64::from(2 * number - 1));
         // Nobody waits for this one before the next.
-        store.note(&entry(number)).await;
+        note(&store, number).await;
     }
     store.flush().await.unwrap();
     assert_eq!((head(), verify(&folder)), (10, Ok(10)));
@@ -126,7 +126,7 @@ async fn without_the_head_an_end_that_is_cut_off_shows_by_a_hash_that_was_kept()
     let kept = Journal::open(&folder.path()).unwrap().verify().unwrap();
     assert!(kept.has_head);
     let store = folder.open();
-    store.sign_record(&entry(9), None).await.unwrap();
+    record(&store, 9).await.unwrap();
     let journal = Journal::open(&folder.path()).unwrap();
     assert_eq!(journal.holds(&kept.hash).ok(), Some(true), "it has grown");
     drop(store);
@@ -188,7 +188,7 @@ async fn a_journal_is_read_while_it_is_written() {
     let mut seen = 0;
     let each = |_| {
         seen += 1;
-        futures_util::FutureExt::now_or_never(store.note(&entry(9))).unwrap();
+        futures_util::FutureExt::now_or_never(note(&store, 9)).unwrap();
         Ok::<_, StoreError>(())
     };
     journal.for_each(each).unwrap();

@@ -1,11 +1,15 @@
 use super::*;
 use crate::{
-    store::testing::{Folder, WALLET, added, at, client, holds, name},
-    types::{CertificateHash, ClientToken},
+    store::testing::{Folder, WALLET, at, client, holds, name},
+    types::{CertificateHash, ClientId, ClientToken},
 };
 
 fn token() -> Credential {
     Credential::Token(ClientToken::random().hash())
+}
+
+fn numbered(client: Client, number: i64) -> Client {
+    Client { id: ClientId::new(number), ..client }
 }
 
 /// Each client's name, and whether it is revoked.
@@ -32,11 +36,11 @@ fn a_client_is_listed_as_it_was_added() {
     assert!(!clients.add(&client("bare"), &Credential::Uid(u32::MAX), at(2)).unwrap());
     assert!(!clients.add(&client("cert"), &certificate, at(3)).unwrap());
     let [bare, cert, listed] = &folder.clients().list().unwrap()[..] else { panic!("three") };
-    assert_eq!(bare.client, added(client("bare"), 2));
+    assert_eq!((&bare.client, bare.created), (&numbered(client("bare"), 2), at(2)));
     assert_eq!(bare.credential, Some(Credential::Uid(u32::MAX)));
-    assert_eq!(cert.client, added(client("cert"), 3));
+    assert_eq!((&cert.client, cert.created), (&numbered(client("cert"), 3), at(3)));
     assert_eq!(cert.credential, Some(certificate));
-    assert_eq!(listed.client, added(full, 1));
+    assert_eq!((&listed.client, listed.created), (&numbered(full, 1), at(1)));
     assert!(matches!(listed.credential, Some(Credential::Token(_))));
     assert_eq!((listed.revoked, listed.last_used), (None, None));
 }
@@ -78,7 +82,7 @@ fn a_revoked_client_stays_on_the_list_and_makes_room_for_another() {
     let limited = Client { max_reservations: Some(1), ..client("ci") };
     assert!(!clients.add(&limited, &token(), at(9)).unwrap());
     let [ci, _] = &clients.list().unwrap()[..] else { panic!("two") };
-    assert_eq!((&ci.client, ci.revoked), (&added(limited, 9), None));
+    assert_eq!((&ci.client, ci.revoked), (&numbered(limited, 3), None));
 }
 
 #[test]

@@ -184,7 +184,7 @@ async fn the_version_changes_with_what_a_client_is_and_may_do_and_with_nothing_e
     let credential = folder.add(&limited);
     assert!(has_changed());
     found(&store, credential).await.unwrap();
-    store.admit(&limited, true, at(0)).await.unwrap();
+    store.count(&limited, false, at(0)).await.unwrap();
     store.flush().await.unwrap();
     assert!(folder.clients().list().unwrap()[0].last_used.is_some());
     assert!(!has_changed(), "a call");

@@ -10,7 +10,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 /// A future that is spawned as a detached task if it is dropped before it completes. While a caller
 /// awaits it, it runs in the caller's task, which saves spawning one.
-pub(super) struct Outliving<T: 'static> {
+pub(super) struct Detached<T: 'static> {
     /// `None` once it has completed.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     runtime: Handle,
@@ -19,7 +19,7 @@ pub(super) struct Outliving<T: 'static> {
     unheard: fn(T),
 }
 
-impl<T> Outliving<T> {
+impl<T> Detached<T> {
     /// Wraps a future, which counts among `tasks` until it completes. If this value is dropped first, the
     /// future goes on in the current runtime, and `unheard` gets its result.
     pub(super) fn new(
@@ -32,7 +32,7 @@ impl<T> Outliving<T> {
     }
 }
 
-impl<T> Future for Outliving<T> {
+impl<T> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -43,7 +43,7 @@ impl<T> Future for Outliving<T> {
     }
 }
 
-impl<T: 'static> Drop for Outliving<T> {
+impl<T: 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         let (running, unheard) = (self.running.clone(), self.unheard);
@@ -61,13 +61,13 @@ mod tests {
     use super::*;
 
     /// Work that ends when its gate opens, with what `unheard` is told.
-    fn work(tasks: &TaskTracker, told: Sender<()>) -> (Sender<()>, Outliving<Sender<()>>) {
+    fn work(tasks: &TaskTracker, told: Sender<()>) -> (Sender<()>, Detached<Sender<()>>) {
         let (open, gate) = oneshot::channel();
         let work = async move {
             gate.await.unwrap();
             told
         };
-        (open, Outliving::new(work, tasks, |told| told.send(()).unwrap()))
+        (open, Detached::new(work, tasks, |told| told.send(()).unwrap()))
     }
 
     #[tokio::test]

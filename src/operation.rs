@@ -1,0 +1,73 @@
+//! One call on its way: everything that is known of it from its admission to its end.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    action::{Action, Effect},
+    call::Call,
+    policy::Client,
+    trail::Trail,
+    types::{Address, IdempotencyKey, RequestId, Slug},
+};
+
+/// An admitted call.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The call.
+    pub call: Call,
+    /// The id of the local request, which is also in its answer.
+    pub call_id: RequestId,
+    /// The client that makes it.
+    pub client: Client,
+    /// The wallet that signs it.
+    pub wallet: Address,
+    /// The key under which a change is made at most once.
+    pub key: Option<IdempotencyKey>,
+    /// When the client was looked up.
+    pub known_at: Instant,
+    /// When it has to be over.
+    pub deadline: Instant,
+    /// What is witnessed of it.
+    pub trace: Arc<Trail>,
+}
+
+impl Operation {
+    /// The row of the table.
+    pub fn action(&self) -> &'static Action {
+        self.call.action()
+    }
+
+    /// The job that it is about, if that is one job.
+    pub fn job(&self) -> Option<&Slug> {
+        self.call.job()
+    }
+
+    /// Its key, if it is a change: to read under a key is to read.
+    pub fn change_key(&self) -> Option<&IdempotencyKey> {
+        self.key.as_ref().filter(|_| self.action().changes())
+    }
+
+    /// Whether it submits the proof of a job, which is done once for each reservation.
+    pub fn is_completion(&self) -> bool {
+        self.action().effect == Effect::Submits
+    }
+}
+
+#[cfg(test)]
+impl Operation {
+    /// A call of a client on a job, which has a minute.
+    pub(crate) fn of(client: &Client, action: &str, job: &str, body: &str) -> Self {
+        Self {
+            call: Call::new(Action::named(action).unwrap(), [job], body.as_bytes()).unwrap(),
+            call_id: "call".parse().unwrap(),
+            client: client.clone(),
+            wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
+            key: None,
+            known_at: Instant::now(),
+            deadline: Instant::now() + std::time::Duration::from_secs(60),
+            trace: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The end of an operation: what of its result is kept, and what of it the client gets.
+
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use http::HeaderValue;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::timeout;
+
+use super::{CallError, Proxy};
+use crate::{
+    action::Effect,
+    operation::Operation,
+    refusal::Refusal,
+    reservation::{self, Reserved},
+    store::{Claim, Finish, JobEnd, KeyEnd, Reservation, StoredAnswer},
+    types::Slug,
+    upstream::Answer,
+};
+
+/// How long between two tries to write what could not be written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Proxy {
+    /// Keeps what became of an operation, and withholds the workflow token from its answer.
+    /// `was_reserved` is whether an earlier attempt is known to have reserved the job.
+    pub(super) async fn finish(
+        self: &Arc<Self>,
+        operation: &Operation,
+        claim: Claim,
+        mut result: Result<Answer, CallError>,
+        was_reserved: bool,
+    ) -> Result<Answer, CallError> {
+        let job = self.job_end(operation, &mut result);
+        let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
+        let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
+        let key = key_end(operation, &result, was_reserved);
+        let finish = Finish { key, job, is_pending, past };
+        if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
+            tracing::error!(%error, "what became of a call is not on record yet");
+            self.tasks.spawn(self.clone().finish_later(operation.clone(), claim, finish));
+        }
+        result
+    }
+
+    /// Tries again until it can be written, or the process ends. Meanwhile, no other call has its key.
+    async fn finish_later(self: Arc<Self>, operation: Operation, claim: Claim, finish: Finish) {
+        loop {
+            let is_last = timeout(PAUSE, self.ending.cancelled()).await.is_ok();
+            let is_over = !self.store.is_to_be_finished(&finish);
+            if is_over
+                || self.store.finish(&operation, &claim, &finish, Timestamp::now()).await.is_ok()
+                || is_last
+            {
+                return;
+            }
+        }
+    }
+
+    fn job_end(&self, operation: &Operation, result: &mut Result<Answer, CallError>) -> JobEnd {
+        let exposes = self.expose_workflow_token.load(Relaxed);
+        match (result, operation.action().effect) {
+            (Ok(answer), Effect::Reserves) if answer.status.is_success() => {
+                let reserved = Reserved::parse(&answer.body);
+                let reservation = operation
+                    .job()
+                    .map(|job| reserved.reservation(operation, job, answer.clock_ahead));
+                if !reserved.is_as_expected {
+                    tracing::warn!(
+                        job = operation.job().map(Slug::as_str),
+                        "the answer to a reserve is not the JSON that was expected; what could be \
+                         found in it is remembered, and whatever stands behind access_token is withheld"
+                    );
+                }
+                if let Some(body) = reserved.without_token.filter(|_| !exposes) {
+                    answer.body = body;
+                }
+                reservation.map_or(JobEnd::Unchanged, JobEnd::Reserved)
+            }
+            (Ok(answer), effect) => {
+                // A token that comes with another answer is none for clients either.
+                if let Some(body) = reservation::without_tokens(&answer.body).filter(|_| !exposes) {
+                    answer.body = body;
+                }
+                match effect {
+                    Effect::Submits if answer.status.is_success() => JobEnd::Submitted,
+                    _ => JobEnd::Unchanged,
+                }
+            }
+            (Err(CallError::InstructionsLost { unseen: Some(reservation), .. }), _) => {
+                JobEnd::Reserved(Reservation::clone(reservation))
+            }
+            _ => JobEnd::Unchanged,
+        }
+    }
+}
+
+/// What the next call with the key of this one finds.
+fn key_end(
+    operation: &Operation,
+    result: &Result<Answer, CallError>,
+    was_reserved: bool,
+) -> KeyEnd {
+    match result {
+        // A completion that was refused may be sent again, as when its reservation is known again.
+        Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
+        Ok(answer) if is_final(answer) => {
+            let Answer { status, headers, body, .. } = answer.clone();
+            KeyEnd::Answered(StoredAnswer { status, headers, body })
+        }
+        Err(CallError::OutcomeUnknown { settles_at, .. }) => KeyEnd::InDoubt(*settles_at),
+        Err(error) if error.may_have_had_effect() => KeyEnd::InDoubt(None),
+        // The next one reserves once more.
+        _ if was_reserved => KeyEnd::InDoubt(None),
+        _ => KeyEnd::Free,
+    }
+}
+
+/// Whether an answer says what became of the call. The others say that it was not looked at.
+fn is_final(answer: &Answer) -> bool {
+    let status = answer.status.as_u16();
+    status < 500 && ![401, 408, 425, 429].contains(&status) && Refusal::of(answer).is_none()
+}
+
+/// An answer that was given before, marked as such.
+pub(super) fn replayed(StoredAnswer { status, mut headers, body }: StoredAnswer) -> Answer {
+    headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    Answer { status, headers, body, clock_ahead: SignedDuration::ZERO }
+}

@@ -1,0 +1,301 @@
+//! The first moment of a call: whether it goes on, decided on rate, keys and job together.
+
+use super::{
+    Inner, Store, StoreError,
+    callers::{access_ended, last_arrival, set_arrival},
+    db::Db,
+    error::Fault,
+    holding::{Holds, running},
+    keys::{Doubt, Key, Keys, Standing},
+    locks::Locked,
+    reservations::{Reservation, holds, holds_of, insert_pending, reservation},
+    stored_answer::StoredAnswer,
+};
+use crate::{
+    action::{Effect, Needs, Proof},
+    call::RESERVATION_ID,
+    canonical::CanonicalJson,
+    clock::Moment,
+    operation::Operation,
+    policy::Denied,
+    types::{ClientId, Slug},
+};
+
+/// What the ledger says to a call before anything of it is signed.
+#[derive(Debug)]
+pub enum Begun {
+    /// The call was made before under its key, and answered so.
+    Answered(StoredAnswer),
+    /// Another request or process is at work on the same call.
+    Running,
+    /// Its key belongs to another call.
+    KeyReused,
+    /// It must not be made.
+    Denied(Denied),
+    /// It goes on.
+    Started(Box<Started>),
+}
+
+/// A call that goes on, until [`Store::finish`].
+#[derive(Debug)]
+pub struct Started {
+    /// What may be used for it, or why it may not be made anew. Then its earlier attempt is in doubt.
+    pub grant: Result<Grant, Denied>,
+    /// The earlier attempt under its key that may have taken effect.
+    pub doubt: Option<Doubt>,
+    /// What it holds in the ledger.
+    pub claim: Claim,
+}
+
+/// What is known of the job of a call that may be made.
+#[derive(Debug, Default)]
+pub struct Grant {
+    /// The client that holds it.
+    pub holder: Option<ClientId>,
+    /// The id of the reservation that a completion is for, if the client did not name it.
+    pub reservation_id: Option<CanonicalJson>,
+    /// The reservation, for a call that needs its workflow token.
+    pub reservation: Option<Reservation>,
+}
+
+/// What a call holds in the ledger until its end. If it is dropped before, as by a panic, its keys are free
+/// at once, and in doubt if it was sent.
+#[derive(Debug, Default)]
+#[must_use = "a call that has begun is to be finished"]
+pub struct Claim {
+    /// The key that shows whether the call was sent.
+    pub(super) key: Option<Key>,
+    /// The client's key of a completion, which only keeps the answer.
+    pub(super) alias: Option<Key>,
+    /// The row that counts a reserve.
+    pub(super) pending: Option<i64>,
+    /// Keeps the keys from other calls of this process.
+    pub(super) locked: Option<Locked>,
+}
+
+impl Store {
+    /// Begins a call: counts a change against its client's rate, claims its keys, and finds out whether it
+    /// may be made on its job. All is decided in one step, for all processes on this file, and on the disk
+    /// when this returns. It waits until the deadline for calls of this process with the same key.
+    ///
+    /// # Errors
+    /// It could not be written, or the client's access has ended; nothing may be sent, and all is left as
+    /// it was.
+    pub async fn begin(&self, operation: &Operation, now: Moment) -> Result<Begun, StoreError> {
+        let (given, job) = (Key::given(operation), operation.job());
+        let names: Vec<_> = given.iter().map(Key::lock_name).chain(job_lock(operation)).collect();
+        let is_keyed = !names.is_empty();
+        let Some(locked) = self.0.locks.lock(names, operation.deadline).await else {
+            return Ok(Begun::Running);
+        };
+        if is_keyed {
+            // Others see by it that this process lives.
+            self.hold()?;
+        }
+        let unsaved = job.and_then(|job| self.unsaved(operation.wallet, job));
+        let beginning = Beginning { operation: operation.clone(), given, unsaved, now };
+        let inner = self.0.clone();
+        let mut begun = if is_keyed || beginning.is_counted() {
+            self.write(move |db| beginning.begin(&inner, db)).await?
+        } else if beginning.asks() {
+            self.follow_clock().await;
+            self.read(move |db| beginning.begin(&inner, db)).await?
+        } else {
+            Begun::Started(Box::default())
+        };
+        if let Begun::Started(started) = &mut begun {
+            started.claim.locked = Some(locked);
+        }
+        Ok(begun)
+    }
+}
+
+/// The name of the lock of a completion: the same whatever reservation it names.
+fn job_lock(operation: &Operation) -> Option<String> {
+    let job = operation.job().filter(|_| operation.is_completion())?;
+    Some(format!("completion {} {}", operation.wallet, job.as_str().to_ascii_lowercase()))
+}
+
+impl Default for Started {
+    fn default() -> Self {
+        Self { grant: Ok(Grant::default()), doubt: None, claim: Claim::default() }
+    }
+}
+
+/// A call that is about to begin.
+struct Beginning {
+    operation: Operation,
+    given: Option<Key>,
+    /// The reservation of its job, if that is not on record yet.
+    unsaved: Option<Reservation>,
+    now: Moment,
+}
+
+impl Beginning {
+    /// Whether something is written for it even without a key.
+    fn is_counted(&self) -> bool {
+        let is_limited = self.operation.client.rate.is_some();
+        is_limited && self.operation.action().changes() || self.counts_reserve()
+    }
+
+    /// Whether it is a reserve, and there are other clients to count it for.
+    fn counts_reserve(&self) -> bool {
+        self.reserves() && self.operation.client.id != ClientId::LOCAL
+    }
+
+    /// Whether something has to be known of its job.
+    fn asks(&self) -> bool {
+        let is_asked = self.operation.action().needs != Needs::Nothing;
+        self.operation.job().is_some() && is_asked && !self.operation.client.admin
+            || self.needs_token()
+    }
+
+    fn reserves(&self) -> bool {
+        self.operation.action().effect == Effect::Reserves
+    }
+
+    fn needs_token(&self) -> bool {
+        self.operation.action().proof == Proof::WorkflowToken
+    }
+
+    fn begin(&self, inner: &Inner, db: &Db) -> Result<Begun, Fault> {
+        let (client, now) = (&self.operation.client, self.now.wall);
+        if access_ended(db, client.id, now)? {
+            return Err(Fault::AccessEnded);
+        }
+        let Some(rate) = client.rate.filter(|_| self.operation.action().changes()) else {
+            return self.decide(inner, db);
+        };
+        let last = last_arrival(db, client.id)?;
+        let arrival = match rate.admit(last, now) {
+            Err(wait) => {
+                inner.arrivals.learn(client.id, last);
+                return Ok(Begun::Denied(client.too_fast(rate, wait)));
+            }
+            Ok(arrival) => arrival,
+        };
+        let begun = self.decide(inner, db)?;
+        // One that is begun again is counted then.
+        if !matches!(begun, Begun::Running) {
+            set_arrival(db, client.id, arrival)?;
+        }
+        Ok(begun)
+    }
+
+    fn decide(&self, inner: &Inner, db: &Db) -> Result<Begun, Fault> {
+        let (keys, now) = (inner.keys(db), self.now);
+        let mut doubt =
+            match self.given.as_ref().map(|key| keys.standing(key, now.steady)).transpose()? {
+                None | Some(Standing::Free) => None,
+                Some(Standing::InDoubt(doubt)) => Some(doubt),
+                Some(Standing::Answered(answer)) => return Ok(Begun::Answered(answer)),
+                Some(Standing::Running) => return Ok(Begun::Running),
+                Some(Standing::OfAnother) => return Ok(Begun::KeyReused),
+            };
+        let (mut claim, mut grant) = (Claim::default(), Ok(Grant::default()));
+        (claim.key, claim.alias) = (self.given.clone(), None);
+        if let Some(job) = self.operation.job() {
+            let holds = holds(db, self.operation.wallet, job, self.unsaved.as_ref())?;
+            grant = self.grant(inner, db, job, &holds)?;
+            if self.operation.is_completion() && grant.is_ok() {
+                let named = self.operation.call.body().field(RESERVATION_ID);
+                let own =
+                    Key::of_completion(&self.operation, reservation_id(named, &holds).as_ref());
+                match keys.standing(&own, now.steady)? {
+                    Standing::Free => {}
+                    Standing::InDoubt(own) => doubt = Some(own),
+                    // The answer may be that to an earlier reservation, of which no id was known either.
+                    Standing::Answered(_) if holds.may_be_anew(named) => {
+                        doubt = Some(Doubt::long_ago(false));
+                    }
+                    Standing::OfAnother if holds.may_be_anew(named) => {
+                        doubt = Some(Doubt::long_ago(true));
+                    }
+                    Standing::Answered(answer) => return self.answer_again(&keys, answer),
+                    Standing::Running => return Ok(Begun::Running),
+                    Standing::OfAnother => {
+                        return Ok(Begun::Denied(Denied::Submitted { job: job.clone() }));
+                    }
+                }
+                (claim.alias, claim.key) = (claim.key.take(), Some(own));
+                if holds.is_submitted(named) {
+                    grant = Err(Denied::Submitted { job: job.clone() });
+                }
+            }
+        }
+        match (&grant, self.operation.job()) {
+            (Err(denied), _) if doubt.is_none() => return Ok(Begun::Denied(denied.clone())),
+            (Ok(_), Some(job)) if self.counts_reserve() => {
+                claim.pending = Some(insert_pending(db, &self.operation, job, now.wall)?);
+            }
+            _ => {}
+        }
+        for (key, doubt) in [(&claim.key, doubt), (&claim.alias, None)] {
+            key.as_ref().map_or(Ok(()), |key| keys.claim(key, doubt, now.steady))?;
+        }
+        Ok(Begun::Started(Box::new(Started { grant, doubt, claim })))
+    }
+
+    /// What the call may use of its job, or why the client may not make it.
+    fn grant(
+        &self,
+        inner: &Inner,
+        db: &Db,
+        job: &Slug,
+        holds: &Holds,
+    ) -> Result<Result<Grant, Denied>, Fault> {
+        let Operation { client, wallet, call, .. } = &self.operation;
+        let now = self.now.wall;
+        if self.reserves() {
+            if holds.is_reserved_by_another(client.id, now) && !client.admin {
+                return Ok(Err(Denied::Holder { job: job.clone() }));
+            }
+            let limited = client.max_reservations.map(|max| -> Result<_, Fault> {
+                let all = holds_of(db, client.id, now)?;
+                let (running, until) = running(&all, [&wallet.to_string(), job.as_str()], now);
+                Ok((running >= max).then_some(Denied::TooManyReservations { running, until }))
+            });
+            let denied = limited.transpose()?.flatten();
+            return Ok(denied.map_or(Ok(Grant::default()), Err));
+        }
+        let holder = holds.holder(client.id, now).map(|hold| hold.client);
+        if let Err(denied) = client.check_holder(call.action(), job, holder) {
+            return Ok(Err(denied));
+        }
+        let mut grant = Grant { holder, ..Grant::default() };
+        if self.operation.is_completion() && call.body().field(RESERVATION_ID).is_none() {
+            let held = holds.reserved().and_then(|hold| hold.reservation_id.as_deref());
+            grant.reservation_id = held.map(CanonicalJson::string);
+        }
+        if self.needs_token() {
+            grant.reservation = match &self.unsaved {
+                Some(unsaved) => Some(unsaved.clone()),
+                None => reservation(db, &inner.seal, *wallet, job)?,
+            };
+            if grant.reservation.is_none() && holds.submitted().is_some() {
+                return Ok(Err(Denied::Submitted { job: job.clone() }));
+            }
+        }
+        Ok(Ok(grant))
+    }
+
+    /// Keeps the answer to a completion under the client's key as well.
+    fn answer_again(&self, keys: &Keys<'_>, answer: StoredAnswer) -> Result<Begun, Fault> {
+        if let Some(given) = &self.given {
+            keys.claim(given, None, self.now.steady)?;
+            keys.keep(given, &answer)?;
+        }
+        Ok(Begun::Answered(answer))
+    }
+}
+
+/// The reservation that a completion is for, in JSON, as far as it is known. A submitted job has no other
+/// until it is reserved again.
+fn reservation_id(named: Option<&CanonicalJson>, holds: &Holds) -> Option<CanonicalJson> {
+    let known = [holds.reserved(), holds.submitted()].into_iter().flatten();
+    let known = || known.filter_map(|hold| hold.reservation_id.as_deref()).next();
+    named.cloned().or_else(|| known().map(CanonicalJson::string))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The last moment of a call: its outcome, its stored answer and its reservation, together.
+
+use jiff::Timestamp;
+
+use super::{
+    Inner, Store, StoreError,
+    begin::Claim,
+    db::Db,
+    error::Fault,
+    keys::Key,
+    reservations::{self, Reservation},
+    stored_answer::StoredAnswer,
+};
+use crate::operation::Operation;
+
+/// What became of a call.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// For the next call with its key.
+    pub key: KeyEnd,
+    /// For its job.
+    pub job: JobEnd,
+    /// Whether a reserve still counts, as it may have succeeded without a reservation to show for it.
+    pub is_pending: bool,
+    /// A time that has surely come: what was to be forgotten by then is.
+    pub past: Timestamp,
+}
+
+/// What becomes of the key of a call.
+#[derive(Debug, Clone)]
+pub enum KeyEnd {
+    /// It keeps the answer.
+    Answered(StoredAnswer),
+    /// The next call with it is a new one: this one was surely not made, or may be made again.
+    Free,
+    /// The next call with it has to find out whether this one took effect. It settles at this time, if
+    /// that is later than was known.
+    InDoubt(Option<Timestamp>),
+}
+
+/// What becomes of the job of a call.
+#[derive(Debug, Clone)]
+pub enum JobEnd {
+    /// It is as it was.
+    Unchanged,
+    /// It is reserved.
+    Reserved(Reservation),
+    /// Its proof is submitted.
+    Submitted,
+}
+
+impl Store {
+    /// Whether what could not be written is still to be: not if the job was reserved again since, or its
+    /// proof submitted.
+    pub fn is_to_be_finished(&self, finish: &Finish) -> bool {
+        let JobEnd::Reserved(reservation) = &finish.job else { return true };
+        let unsaved = self.unsaved(reservation.wallet, &reservation.job);
+        unsaved.is_some_and(|unsaved| unsaved.ends == reservation.ends)
+    }
+
+    /// Ends a call: keeps its answer and what became of its job, or neither. When this returns, it is on
+    /// the disk.
+    ///
+    /// # Errors
+    /// It could not be written; a reservation is then known to this process, and a call that was sent is in
+    /// doubt.
+    pub async fn finish(
+        &self,
+        operation: &Operation,
+        claim: &Claim,
+        finish: &Finish,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let is_unchanged = matches!(finish.job, JobEnd::Unchanged);
+        if claim.key.is_none() && claim.pending.is_none() && is_unchanged {
+            return Ok(());
+        }
+        if let JobEnd::Reserved(reservation) = &finish.job {
+            self.set_unsaved(reservation.wallet, &reservation.job, Some(reservation));
+        }
+        let Claim { key, alias, pending, .. } = claim;
+        let ending = Ending {
+            operation: operation.clone(),
+            key: key.clone(),
+            alias: alias.clone(),
+            pending: *pending,
+            finish: finish.clone(),
+            now,
+        };
+        let inner = self.0.clone();
+        self.write(move |db| ending.write(&inner, db)).await?;
+        if let (Some(job), false) = (operation.job(), is_unchanged) {
+            self.set_unsaved(operation.wallet, job, None);
+        }
+        Ok(())
+    }
+}
+
+/// A call that ends.
+struct Ending {
+    operation: Operation,
+    key: Option<Key>,
+    alias: Option<Key>,
+    pending: Option<i64>,
+    finish: Finish,
+    now: Timestamp,
+}
+
+impl Ending {
+    fn write(&self, inner: &Inner, db: &Db) -> Result<(), Fault> {
+        let Self { operation, key, alias, pending, finish, now } = self;
+        reservations::purge(db, finish.past)?;
+        match (&finish.job, operation.job()) {
+            (JobEnd::Reserved(reservation), _) => reservations::keep(db, &inner.seal, reservation)?,
+            (JobEnd::Submitted, Some(job)) => {
+                reservations::submit(db, operation, job, *now)?;
+            }
+            _ => {}
+        }
+        if let Some(number) = pending.filter(|_| !finish.is_pending) {
+            reservations::delete_pending(db, number)?;
+        }
+        let keys = inner.keys(db);
+        for claimed in [key, alias].into_iter().flatten() {
+            match &finish.key {
+                KeyEnd::Answered(answer) => keys.keep(claimed, answer)?,
+                KeyEnd::Free => keys.release(claimed)?,
+                KeyEnd::InDoubt(_) => {}
+            }
+        }
+        if let (KeyEnd::InDoubt(Some(settles_at)), Some(key)) = (&finish.key, key) {
+            keys.prolong(key, *settles_at)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Idempotency keys: what a call under one finds, and what it leaves.
+//!
+//! A client may give a key to a change. A completion also has a key of its own, which is the same for all
+//! clients, so that the proof for a reservation goes out once whatever key it comes with.
+
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::{
+    db::{Db, Param},
+    error::Fault,
+    run::Run,
+    seal::{Place, Seal},
+    stored_answer::{StoredAnswer, TOOK_EFFECT},
+};
+use crate::{call::RESERVATION_ID, canonical::CanonicalJson, operation::Operation};
+
+/// How long an answer is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many that are too old are removed when one is added.
+const PURGED: i64 = 4;
+
+/// The owner of the completions' own keys.
+const COMPLETIONS: &str = "completions";
+
+/// What the errors call it.
+const ANSWER: &str = "answer";
+
+/// A key of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// The number of the client that gave it, or [`COMPLETIONS`].
+    owner: String,
+    text: String,
+    /// A hash of all that makes it the same call.
+    fingerprint: [u8; 32],
+}
+
+/// What an earlier attempt under a key may have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// When the call settles upstream: it takes no effect after that, as far as is known.
+    pub settles_at: Timestamp,
+    /// Whether another process made it and has died, at a time that is not known, so that its answer may
+    /// have been lost long after the call was sent.
+    pub has_died: bool,
+    /// Whether it was a completion with another proof.
+    pub is_other: bool,
+}
+
+impl Doubt {
+    /// That of a call which has settled, though it is not known what became of it.
+    pub(super) fn long_ago(is_other: bool) -> Self {
+        Self { settles_at: Timestamp::UNIX_EPOCH, has_died: false, is_other }
+    }
+}
+
+/// How a key stands.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// No call has it.
+    Free,
+    /// The call was answered.
+    Answered(StoredAnswer),
+    /// It belongs to another call.
+    OfAnother,
+    /// Another process makes the call.
+    Running,
+    /// The call was sent, and what made it ended without an outcome, so it may have taken effect.
+    InDoubt(Doubt),
+}
+
+/// What keys are judged by, besides their rows.
+pub(super) struct Keys<'a> {
+    pub(super) db: &'a Db,
+    pub(super) seal: &'a Seal,
+    pub(super) run: &'a Run,
+    pub(super) before: &'a Before,
+}
+
+impl Key {
+    /// The key that the client gave to a change.
+    pub(super) fn given(operation: &Operation) -> Option<Self> {
+        let key = operation.change_key()?;
+        let body = operation.call.body().to_canonical();
+        let (wallet, path) = (operation.wallet.to_string(), operation.call.target());
+        let parts = [&wallet, operation.action().name, &path, body.as_str()];
+        let (owner, text) = (operation.client.id.to_string(), key.as_str().to_owned());
+        Some(Self { owner, text, fingerprint: hash(parts) })
+    }
+
+    /// A completion's own. The reservation is in it, as JSON, since the body may name it or not.
+    pub(super) fn of_completion(
+        operation: &Operation,
+        reservation: Option<&CanonicalJson>,
+    ) -> Self {
+        let path = operation.call.path().to_ascii_lowercase();
+        let reservation = reservation.map_or("-", CanonicalJson::as_str);
+        let text = hex::encode(hash([&operation.wallet.to_string(), &path, reservation]));
+        let body = operation.call.body().to_canonical_of(|name| name != RESERVATION_ID);
+        let (text, fingerprint) = (format!("completion {text}"), hash([body.as_str()]));
+        Self { owner: COMPLETIONS.to_owned(), text, fingerprint }
+    }
+
+    /// Its name among the locks of the process.
+    pub(super) fn lock_name(&self) -> String {
+        format!("{} {}", self.owner, self.text)
+    }
+}
+
+/// A row of the table.
+struct Found {
+    fingerprint: Vec<u8>,
+    run: String,
+    settles: Option<i64>,
+    answer: Option<Vec<u8>>,
+    sealed_for: Option<String>,
+}
+
+impl Keys<'_> {
+    /// How a key stands, whose lock this process holds: a row of this run was left by a call that ended
+    /// without an outcome.
+    pub(super) fn standing(&self, key: &Key, now: Timestamp) -> Result<Standing, Fault> {
+        let Some(found) = self.find(key, now)? else { return Ok(Standing::Free) };
+        let is_other = found.fingerprint != key.fingerprint;
+        // A completion without an answer gives way to one with another proof, once it is settled.
+        let gives_way = key.owner == COMPLETIONS && found.answer.is_none();
+        if is_other && !gives_way {
+            return Ok(Standing::OfAnother);
+        }
+        if let Some(sealed) = found.answer {
+            let sealed_for = found.sealed_for.as_deref();
+            let opened = self.seal.open(&place(key, sealed_for), sealed)?;
+            if opened.starts_with(TOOK_EFFECT) {
+                return in_doubt(found.settles.unwrap_or_default(), false, false);
+            }
+            let answer = StoredAnswer::from_bytes(&opened);
+            return answer.map(Standing::Answered).ok_or(Fault::Malformed(ANSWER));
+        }
+        let has_died = found.run != self.run.name();
+        if has_died && self.run.is_alive(&found.run)? {
+            return Ok(Standing::Running);
+        }
+        match found.settles {
+            Some(settles) => in_doubt(settles, has_died, is_other),
+            None => Ok(Standing::Free),
+        }
+    }
+
+    fn find(&self, key: &Key, now: Timestamp) -> Result<Option<Found>, Fault> {
+        let sql = "SELECT fingerprint, run, settles, answer, sealed_for FROM answers
+                   WHERE owner = ?1 AND key = ?2 AND claimed > ?3";
+        let oldest = self.before.oldest(now);
+        let params = [key.owner.as_str().into(), key.text.as_str().into(), oldest.into()];
+        self.db.row(sql, &params, |row| {
+            Ok(Found {
+                fingerprint: row.blob(0)?.to_owned(),
+                run: row.text(1)?.to_owned(),
+                settles: row.opt_int(2)?,
+                answer: row.opt_blob(3)?.map(<[u8]>::to_vec),
+                sealed_for: row.opt_text(4)?.map(str::to_owned),
+            })
+        })
+    }
+
+    /// Makes the key this run's. One in doubt stays as old as it was, and its earlier call's until
+    /// [`Keys::mark_sent`].
+    pub(super) fn claim(
+        &self,
+        key: &Key,
+        doubt: Option<Doubt>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let oldest = self.before.oldest(now);
+        self.purge(oldest)?;
+        let sql = "INSERT INTO answers (owner, key, fingerprint, run, claimed, settles)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (owner, key) DO UPDATE SET
+                       run = excluded.run, answer = NULL, settles = excluded.settles,
+                       fingerprint = CASE WHEN excluded.settles IS NULL
+                           THEN excluded.fingerprint ELSE answers.fingerprint END,
+                       claimed = CASE WHEN answers.claimed > ?7
+                           THEN answers.claimed ELSE excluded.claimed END";
+        self.db.execute(
+            sql,
+            &[
+                key.owner.as_str().into(),
+                key.text.as_str().into(),
+                (&key.fingerprint).into(),
+                self.run.name().as_str().into(),
+                now.into(),
+                doubt.map(|doubt| doubt.settles_at).into(),
+                oldest.into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Notes that the call of a claimed key is being sent, and when it settles. What is known to take
+    /// longer stays.
+    pub(super) fn mark_sent(&self, key: &Key, settles_at: Timestamp) -> Result<(), Fault> {
+        let sql = "UPDATE answers SET fingerprint = ?4,
+                       settles = CASE WHEN settles > ?5 THEN settles ELSE ?5 END
+                   WHERE owner = ?1 AND key = ?2 AND run = ?3";
+        self.change(key, sql, &[(&key.fingerprint).into(), settles_at.into()])
+    }
+
+    /// The same for a call whose earlier attempt is still in doubt, so that the key stays that one's.
+    pub(super) fn prolong(&self, key: &Key, settles_at: Timestamp) -> Result<(), Fault> {
+        let sql = "UPDATE answers SET settles = CASE WHEN settles > ?4 THEN settles ELSE ?4 END
+                   WHERE owner = ?1 AND key = ?2 AND run = ?3";
+        self.change(key, sql, &[settles_at.into()])
+    }
+
+    /// Keeps the answer to the call of a claimed key, sealed.
+    pub(super) fn keep(&self, key: &Key, answer: &StoredAnswer) -> Result<(), Fault> {
+        let sealed = self.seal.seal(&place(key, None), answer.to_bytes())?;
+        let sql = "UPDATE answers SET answer = ?4, sealed_for = NULL
+                   WHERE owner = ?1 AND key = ?2 AND run = ?3";
+        self.change(key, sql, &[sealed.as_slice().into()])
+    }
+
+    /// Forgets a claimed key, as its call was surely not made.
+    pub(super) fn release(&self, key: &Key) -> Result<(), Fault> {
+        let sql = "DELETE FROM answers
+                   WHERE owner = ?1 AND key = ?2 AND run = ?3 AND answer IS NULL";
+        let name = self.run.name();
+        let params = [key.owner.as_str().into(), key.text.as_str().into(), name.as_str().into()];
+        self.db.execute(sql, &params)?;
+        Ok(())
+    }
+
+    fn change(&self, key: &Key, sql: &str, more: &[Param<'_>]) -> Result<(), Fault> {
+        let name = self.run.name();
+        let mut params =
+            vec![key.owner.as_str().into(), key.text.as_str().into(), name.as_str().into()];
+        params.extend_from_slice(more);
+        let changed = self.db.execute(sql, &params)?;
+        if changed == 1 { Ok(()) } else { Err(Fault::NotClaimed) }
+    }
+
+    fn purge(&self, oldest: i64) -> Result<(), Fault> {
+        let sql = "DELETE FROM answers WHERE (owner, key) IN
+                       (SELECT owner, key FROM answers WHERE claimed <= ?1 ORDER BY claimed LIMIT ?2)";
+        self.db.execute(sql, &[oldest.into(), PURGED.into()])?;
+        Ok(())
+    }
+}
+
+/// The age of keys that earlier runs have claimed. How long ago that was, only the wall clock tells,
+/// which may have been set meanwhile.
+pub(super) struct Before {
+    newest: Option<i64>,
+    opened: Instant,
+}
+
+impl Before {
+    pub(super) fn read(db: &Db) -> Result<Self, Fault> {
+        let newest = db.row("SELECT max(claimed) FROM answers", &[], |row| row.opt_int(0))?;
+        Ok(Self { newest: newest.flatten(), opened: Instant::now() })
+    }
+
+    /// When the oldest key that still counts was claimed, in milliseconds of Unix time. Those of earlier
+    /// runs age while this one lasts.
+    pub(super) fn oldest(&self, now: Timestamp) -> i64 {
+        let (now, passed) = (now.as_millisecond(), self.opened.elapsed().as_millis() as i64);
+        let kept = KEPT.as_millis() as i64;
+        let newest = self.newest.filter(|_| passed < kept).map(|newest| newest + passed);
+        newest.map_or(now, |newest| newest.min(now)).saturating_sub(kept)
+    }
+}
+
+fn in_doubt(settles: i64, has_died: bool, is_other: bool) -> Result<Standing, Fault> {
+    let settles_at = Timestamp::from_millisecond(settles).map_err(|_| Fault::Malformed("time"))?;
+    Ok(Standing::InDoubt(Doubt { settles_at, has_died, is_other }))
+}
+
+/// What seals an answer. Those of the first version are sealed for the name of their client.
+fn place<'a>(key: &'a Key, sealed_for: Option<&'a str>) -> Place<'a> {
+    Place { what: ANSWER, row: [sealed_for.unwrap_or(&key.owner), &key.text] }
+}
+
+fn hash<const N: usize>(parts: [&str; N]) -> [u8; 32] {
+    Sha256::digest(parts.join("\n")).into()
+}

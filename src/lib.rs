@@ -24,7 +24,7 @@
 //!
 //! [`proxy::Proxy::call`] is that flow; what the upstream expects stands in [`protocol`], whose
 //! sections the comments name. The modules below stand in import order: a blank line is a
-//! layer, and a module imports only from layers above its own.
+//! layer, and a module imports only from layers above its own. The same holds inside every folder.
 
 pub mod clock;
 pub mod files;

@@ -5,10 +5,12 @@
 //! holds printable ASCII without space and nothing else (protocol §2).
 
 mod client_id;
-mod client_name;
 mod client_token;
-mod credential;
+mod invalid_value;
 mod seal_key;
+
+mod client_name;
+mod credential;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -21,6 +23,7 @@ pub use self::{
     client_name::ClientName,
     client_token::{ClientToken, InvalidToken, TokenHash},
     credential::{CertificateHash, Credential},
+    invalid_value::InvalidValue,
     seal_key::SealKey,
 };
 
@@ -29,29 +32,6 @@ const MAX_SLUG: usize = 128;
 
 /// The longest other value of a line, in bytes: room for a nonce that is a signed token.
 const MAX_LINE: usize = 1024;
-
-/// Why a value was refused. Its text says what is allowed; it never repeats the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidValue {
-    /// Not `0x` and 40 hexadecimal digits.
-    #[error("an address is 0x and 40 hexadecimal digits")]
-    Address,
-    /// Empty, too long, or with a character that a message line cannot hold.
-    #[error("it must be 1 to 1024 printable ASCII characters without spaces")]
-    Line,
-    /// Not usable as one segment of a path.
-    #[error("an id is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and neither \".\" nor \"..\"")]
-    Slug,
-    /// A client's token, in a path, is no id.
-    #[error("a token, which begins with apmt_, belongs into the Authorization header alone")]
-    Token,
-    /// Not the name of a client.
-    #[error("a client's name is 1 to 64 of the characters A-Z a-z 0-9 . _ -")]
-    ClientName,
-    /// Not `0x` and 130 hexadecimal digits.
-    #[error("a signature is 0x and 130 hexadecimal digits")]
-    Signature,
-}
 
 fn is_line_value(text: &str) -> bool {
     (1..=MAX_LINE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())

@@ -21,12 +21,17 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
 pub(crate) use self::error::named;
-pub use self::{answer::Answer, error::UpstreamError, reach::Seen, slots::Slot};
+pub use self::{
+    answer::Answer,
+    error::{MAX_ANSWER, UpstreamError},
+    reach::Seen,
+    slots::Slot,
+};
 use self::{
     answer::{
         clock_ahead, is_foreign, is_moved, is_of_gateway, names_another, origin, passed_headers,
     },
-    connections::Connections,
+    connections::{Connections, USER_AGENT},
     error::causes,
     reach::{Failure, Reach},
     slots::Slots,
@@ -38,14 +43,8 @@ use crate::{
     types::{ClientName, Slug},
 };
 
-/// The largest answer that is taken, in bytes.
-pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
-
 /// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
-
-const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, Settings, check_new, complain, tell};
+use super::{
+    failure::Failure,
+    output::{check_new, complain, tell},
+    settings::Settings,
+};
 use crate::store::{Deed, backup, record_deed};
 
 /// Copy the state into one new file

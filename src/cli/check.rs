@@ -6,7 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure, Settings, listen, print,
+    failure::Failure,
+    listen,
+    output::print,
+    settings::Settings,
     wallets::{self, Locked},
 };
 use crate::{

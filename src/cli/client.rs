@@ -1,13 +1,15 @@
 //! `client`: who may call the proxy.
 
-mod add;
 mod list;
+mod unused;
+
+mod add;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use self::{add::Add, list::List};
-use super::{Failure, Settings, complain, print, print_while_read, tell};
+use self::{add::Add, list::List, unused::tell_if_unused};
+use super::{failure::Failure, output::tell, settings::Settings};
 use crate::{
     config::{ClientsAre, Config},
     store::Clients,
@@ -84,17 +86,4 @@ impl Remove {
         }
         tell_if_unused(&clients, config)
     }
-}
-
-/// Warns if no running proxy uses this state, since another state may have been meant.
-fn tell_if_unused(clients: &Clients, config: &Config) -> Result<(), Failure> {
-    if !clients.is_followed()? {
-        let state = std::path::absolute(&config.state).unwrap_or_else(|_| config.state.clone());
-        complain(format_args!(
-            "no running proxy uses the state in {}, so this counts for one that is started with it \
-             (name the state of another proxy with --state)",
-            state.display()
-        ));
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{Failure, secret};
+use super::{failure::Failure, secret};
 
 /// The variable that may hold the password.
 pub(super) const VARIABLE: &str = "AGENTPMT_PROXY_PASSWORD";

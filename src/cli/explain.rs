@@ -7,7 +7,7 @@ use clap::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Failure, Settings, print, wallets};
+use super::{failure::Failure, output::print, settings::Settings, wallets};
 use crate::{
     action::{ACTIONS, Action, Proof},
     call::Call,

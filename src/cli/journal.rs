@@ -12,7 +12,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::{archive::Archive, tail::Tail};
-use super::{Failure, Settings, complain, print, tell};
+use super::{
+    failure::Failure,
+    output::{complain, print, tell},
+    settings::Settings,
+};
 use crate::store::{Deed, Exported, Journal as Records, Verified, record_deed, verify_exported};
 
 /// Read the journal of what was signed

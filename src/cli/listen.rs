@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use listenfd::ListenFd;
 use rustix::io::Errno;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::{
     config::{ClientsAre, Config, ListenAddress},
     http::{self, SocketFile},

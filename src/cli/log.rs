@@ -18,7 +18,7 @@ use tracing_subscriber::{
 
 use self::json::JsonLines;
 pub(super) use self::writer::{flush, push};
-use super::Failure;
+use super::failure::Failure;
 use crate::config::{LogConfig, LogFormat};
 
 /// The log, whose level may change.

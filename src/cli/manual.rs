@@ -5,7 +5,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use super::{Failure, print};
+use super::{failure::Failure, output::print};
 use crate::manual::{TOPICS, Topic};
 
 /// Print the manual: the list of topics, or one of them

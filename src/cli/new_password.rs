@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use secrecy::SecretString;
 
-use super::{Failure, password};
+use super::{failure::Failure, password};
 
 /// Where the new password comes from: a person at a prompt, or this file.
 #[derive(Debug, Args)]

@@ -13,8 +13,9 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{
-    Failure, complain,
     environment::{self, MAX_PASSWORD, VARIABLE},
+    failure::Failure,
+    output::complain,
     secret,
 };
 use crate::{

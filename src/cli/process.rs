@@ -7,7 +7,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// Closes the memory to core dumps and, on Linux, to other programs of the user. To be called before
 /// any secret is read; it does not survive that another program is run in place of this one.

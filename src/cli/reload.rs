@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Settings, log::Log};
+use super::{log::Log, settings::Settings};
 use crate::{
     config::Config,
     http::{Guard, Live, Tls},

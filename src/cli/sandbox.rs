@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::{Failure, Settings, announce, duration, listen, log, serve, signals::Signals};
+use super::{
+    failure::Failure, listen, log, option::duration, output::announce, runtime, settings::Settings,
+    signals::Signals,
+};
 use crate::sandbox::{self, Fault};
 
 /// Start only the sandbox: an upstream for trying out
@@ -47,7 +50,7 @@ impl Sandbox {
             ..sandbox::Settings::default()
         });
         self.faults.into_iter().for_each(|fault| sandbox.inject(fault));
-        serve::block_on(async {
+        runtime::block_on(async {
             let listener = listen::hand_over(listener)?;
             let mut signals = Signals::catch()?;
             announce(format!(

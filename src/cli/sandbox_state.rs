@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use super::{Failure, Settings, complain};
+use super::{failure::Failure, output::complain, settings::Settings};
 use crate::{
     config::{ClientsAre, Config},
     files,
@@ -30,7 +30,7 @@ const PASSWORD: &str = "sandbox";
 /// that is gone with the returned value. The state of a configuration is not the sandbox's, and a new
 /// one has no clients that could be required.
 pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>), Failure> {
-    if settings.flags.iter().any(|(key, _)| *key == "state") {
+    if settings.has("state") {
         return Ok((settings, None));
     }
     if settings.load()?.clients == ClientsAre::Required {

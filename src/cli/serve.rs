@@ -8,16 +8,20 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{runtime::Builder, time::sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Settings, announce, environment,
+    environment,
+    failure::Failure,
     listen::{self, Listening},
     log::{self, Log},
+    output::announce,
     process,
     reload::{self, Reload},
+    runtime::block_on,
     sandbox_state,
+    settings::Settings,
     signals::{Hangup, Hangups, Signals},
     wallets::{self, Wallets},
 };
@@ -99,18 +103,6 @@ impl Serve {
             serve(start, &upstream, wallets, &text).await
         })
     }
-}
-
-/// Runs the work in the runtime of every command that serves. In `serve` it accepts connections and
-/// hears signals, and [`Workers`] do the rest.
-///
-/// The end does not wait for what blocks a thread of the runtime, such as looking up a name.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|cause| Failure::Runtime { cause })?;
-    let result = runtime.block_on(work);
-    runtime.shutdown_background();
-    result
 }
 
 /// Serves until the process is told to end, then lets what runs come to its end: for at most

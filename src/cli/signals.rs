@@ -13,7 +13,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::Failure;
+use super::failure::Failure;
 
 /// What would end the process without a word, and has no meaning for it. SIGQUIT does so on purpose.
 const WITHOUT_MEANING: [(&str, process::Signal); 6] = [

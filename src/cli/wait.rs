@@ -9,7 +9,7 @@ use clap::Args;
 use reqwest::Client;
 use tokio::time::{sleep, timeout};
 
-use super::{Failure, Settings, duration, listen, serve};
+use super::{failure::Failure, listen, option::duration, runtime, settings::Settings};
 use crate::config::ListenAddress;
 
 /// How long between two questions.
@@ -51,7 +51,7 @@ impl Wait {
             }
             Ok(())
         };
-        serve::block_on(async {
+        runtime::block_on(async {
             timeout(self.timeout, ready).await.unwrap_or_else(|_| Err(not_ready()))
         })
     }

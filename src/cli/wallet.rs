@@ -1,7 +1,8 @@
 //! `wallet`: key files, made, brought in, shown and changed.
 
-mod export;
 mod light;
+
+mod export;
 mod passwd;
 
 use std::{
@@ -15,7 +16,10 @@ use serde_json::{Value, json};
 
 use self::light::Light;
 use super::{
-    Failure, Settings, complain, password, print, secret, tell,
+    failure::Failure,
+    output::{complain, print, tell},
+    password, secret,
+    settings::Settings,
     wallets::{self, Locked},
 };
 use crate::{

@@ -4,7 +4,7 @@ use std::iter;
 
 use secrecy::SecretString;
 
-use super::{Failure, password::Source};
+use super::{failure::Failure, password::Source};
 use crate::{
     config::{Config, WalletConfig},
     signer::{

@@ -208,7 +208,10 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{super::wallets::WalletConfig, *};
+    use super::{
+        super::{value::LogFormat, wallets::WalletConfig},
+        *,
+    };
 
     /// A folder with this text as its `proxy.toml`.
     fn folder(text: &str) -> (TempDir, PathBuf) {
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(config.listen[0].to_string(), "[::1]:3");
         assert_eq!(config.listen.len(), 1);
         assert_eq!(config.log.level, tracing::Level::DEBUG);
-        assert_eq!(config.log.format, crate::config::LogFormat::Text);
+        assert_eq!(config.log.format, LogFormat::Text);
         assert_eq!(config.upstream.url.to_string(), "https://www.agentpmt.com");
         assert_eq!(config.source, Some(path));
     }

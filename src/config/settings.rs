@@ -279,7 +279,6 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::config::LogFormat;
 
     #[test]
     fn proxy_toml_is_the_text_of_the_table() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::canonical::Object;
 
-use super::{Settings, error::ApiError, form::Form, job::Job, seed::JOBS};
+use super::{error::ApiError, form::Form, job::Job, seed::JOBS, settings::Settings};
 
 /// The jobs, in the order in which they are listed.
 pub(super) struct Board(Vec<Job>);

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, error::Category, json};
 
-use super::{Counts, Sandbox, fault::Fault};
+use super::{api::Sandbox, counts::Counts, fault::Fault};
 
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     Router::new()

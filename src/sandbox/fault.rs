@@ -1,6 +1,5 @@
 //! Faults on demand: their kind, the calls at which they strike, and how often.
 
-mod armed;
 mod kind;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
@@ -11,13 +10,10 @@ use serde_json::Value;
 
 use crate::action::{ACTIONS, Action, SESSION_PATH};
 
-use super::duration;
+use super::time::duration;
 
+pub(super) use self::kind::{AfterCall, BeforeCall, Strike};
 pub use self::kind::{FaultKind, KINDS};
-pub(super) use self::{
-    armed::Armed,
-    kind::{AfterCall, BeforeCall, Strike},
-};
 
 /// One fault. It is written `KIND[:ACTION[:TIMES]]`, as in `cut_after:job_complete:1`, or as a JSON
 /// object with `kind` and, if wanted, `action`, `times`, `delay` and `retry_after`.
@@ -62,7 +58,7 @@ impl FaultTarget {
         if route == SESSION_PATH { Self::Session } else { action().map_or(Self::Any, Self::Action) }
     }
 
-    fn includes(self, call: Self) -> bool {
+    pub(super) fn includes(self, call: Self) -> bool {
         self == Self::Any || self == call
     }
 

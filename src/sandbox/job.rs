@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::{canonical::Object, types::Address};
 
 use super::{
-    Settings, end_of,
     error::ApiError,
     form::Form,
     seed::{Seed, WORKFLOW_CREATION},
+    settings::Settings,
+    time::end_of,
     workflow::{Token, Workspace},
 };
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    Sandbox,
+    api::Sandbox,
     error::ApiError,
     form::{self, Form},
     verify::Arrived,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::types::{Address, RequestId};
 
-use super::{end_of, error::ApiError, verify::Envelope};
+use super::{error::ApiError, time::end_of, verify::Envelope};
 
 /// The sessions by nonce. An ended one is kept for as long as it lived, so that its nonce is called
 /// expired and not unknown; its request ids are not.

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::{task::yield_now, time::sleep};
 
 use super::{
-    Sandbox,
+    api::Sandbox,
     fault::{AfterCall, BeforeCall, Fault, FaultTarget, Strike},
     form,
     serve::cut,

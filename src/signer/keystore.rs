@@ -9,12 +9,12 @@
 //! blocking work, since the key derivation takes about a second and 256 MiB.
 
 mod bare_address;
-mod error;
 mod folder;
 mod kdf;
 
 mod key_file;
 
+mod error;
 mod writing;
 
 mod export;
@@ -36,7 +36,8 @@ use self::{
     error::{file_error, io_error},
     key_file::KeyFile,
 };
-use crate::{files, signer::Signer, types::Address};
+use super::local::Signer;
+use crate::{files, types::Address};
 
 /// A directory of key files.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::InvalidValue;
+use super::invalid_value::InvalidValue;
 
 /// The longest name, in bytes.
 const MAX: usize = 64;

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::TokenHash;
+use super::client_token::TokenHash;
 
 /// What a client shows to be known, as the store knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

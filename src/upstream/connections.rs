@@ -4,7 +4,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Uri, header, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Request, Uri, header, uri::Scheme};
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
@@ -26,8 +26,10 @@ use tower::{
     util::BoxCloneSyncService,
 };
 
-use super::USER_AGENT;
 use crate::clock::slept;
+
+pub(super) const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
 
 /// How long a connection that nobody uses stays open.
 const IDLE: Duration = Duration::from_secs(30);

@@ -4,7 +4,8 @@ use std::error::Error;
 
 use http::StatusCode;
 
-use super::MAX_ANSWER;
+/// The largest answer that is taken, in bytes.
+pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.
 #[derive(Debug, Clone, thiserror::Error)]

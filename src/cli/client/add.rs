@@ -12,9 +12,16 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
-use super::{Failure, complain, print_while_read, tell, tell_if_unused};
+use super::unused::tell_if_unused;
+use crate::cli::{
+    failure::Failure,
+    output::{complain, print_while_read, tell},
+};
 use crate::{
-    cli::{count, moment, number, sandbox_state},
+    cli::{
+        option::{count, moment, number},
+        sandbox_state,
+    },
     config::Config,
     files,
     policy::{Allow, Client, Rate},

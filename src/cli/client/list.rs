@@ -4,7 +4,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Failure, complain, print};
+use crate::cli::{
+    failure::Failure,
+    output::{complain, print},
+};
 use crate::{
     config::Config,
     store::{ClientRecord, Clients},

@@ -8,7 +8,10 @@ use serde_json::json;
 
 use super::tail::past;
 use crate::{
-    cli::{Failure, check_new, print, tell},
+    cli::{
+        failure::Failure,
+        output::{check_new, print, tell},
+    },
     store::archive,
 };
 

@@ -14,7 +14,11 @@ use super::entry::Entry;
 use crate::{
     action::Action,
     canonical::Object,
-    cli::{Failure, complain, moment, number, print_while_read},
+    cli::{
+        failure::Failure,
+        option::{moment, number},
+        output::{complain, print_while_read},
+    },
     store::{Journal, Record},
     types::ClientName,
 };

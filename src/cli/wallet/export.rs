@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::{
     cli::{
-        Failure, check_new, complain,
+        failure::Failure,
         new_password::NewPassword,
-        print,
+        output::{check_new, complain, print},
         wallets::{self, Locked},
     },
     config::Config,

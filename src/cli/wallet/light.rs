@@ -3,7 +3,7 @@
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{cli::complain, signer::keystore::ScryptCost};
+use crate::{cli::output::complain, signer::keystore::ScryptCost};
 
 /// How many characters make a password long.
 const LONG: usize = 16;

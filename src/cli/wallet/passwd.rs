@@ -5,9 +5,9 @@ use clap::Args;
 use super::light::Light;
 use crate::{
     cli::{
-        Failure,
+        failure::Failure,
         new_password::NewPassword,
-        print, tell,
+        output::{print, tell},
         wallets::{self, Locked},
     },
     config::Config,

@@ -5,12 +5,11 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::{
-    KeystoreError,
-    error::io_error,
+    error::{KeystoreError, io_error},
     key_file::{KeyFile, KeyFileError, ScryptCost},
     writing,
 };
-use crate::signer::Signer;
+use crate::signer::local::Signer;
 
 /// A copy of a key under a password of its own, as a V3 key file.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::{
     bare_address,
     kdf::{Kdf, KdfError},
 };
-use crate::{signer::Signer, types::Address};
+use crate::{signer::local::Signer, types::Address};
 
 /// What scrypt costs, in the names of RFC 7914, section 2.
 #[derive(Debug, Clone, Copy)]

@@ -9,14 +9,14 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::{
-    KeystoreError, bare_address,
-    error::{file_error, io_error},
+    bare_address,
+    error::{KeystoreError, file_error, io_error},
     key_file::{KeyFile, ScryptCost},
     writing,
 };
 use crate::{
     files::{self, Exposed},
-    signer::Signer,
+    signer::local::Signer,
     types::Address,
 };
 
@@ -83,7 +83,7 @@ impl LockedKey {
     /// # Errors
     ///
     /// [`KeystoreError::File`], with
-    /// [`KeyFileError::WrongPassword`](super::KeyFileError::WrongPassword) if another password may help.
+    /// [`KeyFileError::WrongPassword`](super::key_file::KeyFileError::WrongPassword) if another password may help.
     pub fn unlock(&self, password: &SecretString) -> Result<Signer, KeystoreError> {
         self.file.decrypt(password).map_err(file_error(&self.path))
     }

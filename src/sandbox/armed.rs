@@ -2,20 +2,20 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{Fault, FaultTarget};
+use super::fault::{Fault, FaultTarget};
 
 /// The faults that wait, in the order in which they came, and how often each kind has struck.
 #[derive(Default)]
-pub(in crate::sandbox) struct Armed {
+pub(super) struct Armed {
     /// The faults with the times that are left.
-    pub(in crate::sandbox) waiting: Vec<Fault>,
-    pub(in crate::sandbox) fired: BTreeMap<&'static str, u64>,
+    pub(super) waiting: Vec<Fault>,
+    pub(super) fired: BTreeMap<&'static str, u64>,
 }
 
 impl Armed {
     /// The fault that strikes at a call: the first for it that strikes a number of times, else the
     /// first that strikes always. One call meets one fault.
-    pub(in crate::sandbox) fn strike(&mut self, call: FaultTarget) -> Option<Fault> {
+    pub(super) fn strike(&mut self, call: FaultTarget) -> Option<Fault> {
         let first = |counted: bool| {
             let fits =
                 |fault: &Fault| fault.times.is_some() == counted && fault.target.includes(call);

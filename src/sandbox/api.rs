@@ -1,0 +1,95 @@
+//! A sandbox: its state, its counts and its faults.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    armed::Armed, board::Board, counts::Counts, fault::Fault, job::Job, seed, session::Nonces,
+    settings::Settings,
+};
+use crate::action::Action;
+
+/// The upstream. Clones share one state.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(super) actions: &'static [Action],
+    api: Arc<Mutex<Api>>,
+}
+
+/// Everything that requests change. It is locked between awaits, never across one.
+pub(super) struct Api {
+    pub(super) requests: u64,
+    pub(super) nonces: Nonces,
+    pub(super) board: Board,
+    pub(super) faults: Armed,
+}
+
+impl Sandbox {
+    /// The id of the first job, a general one.
+    pub const FIRST_JOB: &str = seed::JOBS[0].id;
+
+    /// An upstream with all its jobs open.
+    pub fn new(settings: Settings) -> Self {
+        let api = Api {
+            requests: 0,
+            nonces: Nonces::new(settings.session),
+            board: Board::new(&settings),
+            faults: Armed::default(),
+        };
+        Self { actions: settings.actions, api: Arc::new(Mutex::new(api)) }
+    }
+
+    /// Arms a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.api().faults.waiting.push(fault);
+    }
+
+    /// The faults that are armed, with the times that are left.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.api().faults.waiting.clone()
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        self.api().faults.waiting.clear();
+    }
+
+    /// The counts since the start.
+    pub fn counts(&self) -> Counts {
+        let api = self.api();
+        let by_job = |count: fn(&Job) -> u64| {
+            api.board.jobs().iter().map(|job| (job.id.clone(), count(job))).collect()
+        };
+        Counts {
+            requests: api.requests,
+            sessions: api.nonces.opened(),
+            submissions: by_job(|job| job.submissions),
+            accepted: by_job(|job| job.accepted),
+            faults: api.faults.fired.clone(),
+        }
+    }
+
+    /// How often a correctly signed proof was processed for a job, whether it was taken or refused.
+    pub fn submissions(&self, job_id: &str) -> u64 {
+        self.counts().submissions.get(job_id).copied().unwrap_or_default()
+    }
+
+    /// How often a proof was taken for a job.
+    pub fn accepted(&self, job_id: &str) -> u64 {
+        self.counts().accepted.get(job_id).copied().unwrap_or_default()
+    }
+
+    /// A panic elsewhere leaves nothing half changed that would matter to an imitation.
+    pub(super) fn api(&self) -> MutexGuard<'_, Api> {
+        self.api.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hides the state, which holds nonces and tokens.
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sandbox").field(&self.counts()).finish()
+    }
+}

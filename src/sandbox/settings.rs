@@ -1,0 +1,34 @@
+//! What a sandbox is made with.
+
+use std::time::Duration;
+
+use crate::action::{ACTIONS, Action};
+
+/// The calls, times and jobs of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The calls that are answered.
+    pub actions: &'static [Action],
+    /// A session, from its opening.
+    pub session: Duration,
+    /// A reservation and its workflow token.
+    pub reservation: Duration,
+    /// The review of a submission, after which it is approved and paid.
+    pub review: Duration,
+    /// How often each of the dozen jobs is there. Further copies have the id of the first with `-2`,
+    /// `-3` and so on behind it.
+    pub copies: u32,
+}
+
+impl Default for Settings {
+    /// All calls; 900 seconds, 30 minutes and 5 seconds; each job once.
+    fn default() -> Self {
+        Self {
+            actions: ACTIONS,
+            session: Duration::from_secs(900),
+            reservation: Duration::from_secs(30 * 60),
+            review: Duration::from_secs(5),
+            copies: 1,
+        }
+    }
+}

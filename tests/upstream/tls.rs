@@ -17,7 +17,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -252,9 +252,10 @@ async fn a_certificate_must_be_trusted_and_for_this_name() {
 #[tokio::test]
 async fn without_a_connection_nothing_was_sent() {
     let upstream = Upstream::start("127.0.0.1").await;
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", free.local_addr().unwrap());
-    drop(free);
+    // It is bound and does not listen, so it refuses.
+    let refusing = TcpSocket::new_v4().unwrap();
+    refusing.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("https://{}", refusing.local_addr().unwrap());
     let home = upstream.home(&[]);
     let detail = unreachable(&start(&home, &url)).await;
     assert!(detail.contains("onnection refused"), "{detail}");

@@ -22,7 +22,7 @@ use http::StatusCode;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
 };
 
 use crate::{
@@ -73,13 +73,19 @@ async fn problems(proxy: &TestProxy) -> [Value; 2] {
     ]
 }
 
+/// A port that refuses connections until its socket listens.
+fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 #[tokio::test]
 async fn an_upstream_that_is_down_leaves_the_proxy_ready_and_calls_safe_to_repeat() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let (_refusing, address) = refusing();
+    let port = address.port();
     let sandbox = Sandbox::new(Settings::default());
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let proxy = TestProxy::in_front_of(sandbox, address, short).await;
     let get = proxy.client.get(proxy.url("/readyz")).send().await.unwrap();
     assert_eq!(get.status(), StatusCode::OK);
@@ -94,9 +100,7 @@ async fn an_upstream_that_is_down_leaves_the_proxy_ready_and_calls_safe_to_repea
 
 #[tokio::test]
 async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (socket, address) = refusing();
     let sandbox = Sandbox::new(Settings::default());
     let router = sandbox.router();
     // Its calls may take minutes, and so may this test if they wait for their deadline.
@@ -133,7 +137,7 @@ async fn an_outage_is_told_soon_and_shown_and_its_end_too() {
     );
     assert!(outage["last_failure"]["why"].as_str().unwrap().contains("refused"), "{outage}");
 
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = socket.listen(16).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
     let answered = async { while proxy.post("/jobs/list", "").await.status() != StatusCode::OK {} };
     tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();

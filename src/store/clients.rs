@@ -59,7 +59,7 @@ pub struct ClientRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientsError {
     /// The name has a meaning of its own.
-    #[error("{0} is the name of whoever calls while no client is configured; choose another")]
+    #[error("{0} is the name of local callers while there is no client; choose another")]
     Reserved(ClientName),
     /// There is a client of this name.
     #[error(
@@ -68,7 +68,9 @@ pub enum ClientsError {
     )]
     Exists(ClientName),
     /// Another client is known by the same.
-    #[error("client {0} is known by the same already; a user id or certificate is of one client")]
+    #[error(
+        "client {0} has this user id or certificate already, and one names one client; choose another"
+    )]
     Taken(ClientName),
     /// There is no client of this name.
     #[error("there is no client {0}; `agentpmt-proxy client list` shows those there are")]

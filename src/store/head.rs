@@ -116,7 +116,7 @@ pub(super) fn check(database: &Path, db: &Db, seal: &Seal) -> Result<(), Fault> 
         Some(head) if head.is_sealed_by(seal) => return Ok(()),
         Some(_) => tracing::warn!(
             path,
-            "it was not sealed by a wallet that is open: by another one, or by whoever cut the \
+            "it was not sealed by a wallet that is open, but by another one, or to hide a cut of the \
              journal; compare `agentpmt-proxy journal verify --expect HASH` with a hash you kept"
         ),
         None if End::read(db)?.seq == 0 => return Ok(()),

@@ -34,6 +34,12 @@ pub(crate) fn now() -> Timestamp {
     *start + begun.elapsed() + slept().saturating_sub(*before)
 }
 
+/// The middle of the time that is left until a deadline: to wait until then leaves half for the rest.
+pub(crate) fn half_way(deadline: tokio::time::Instant) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
 /// The time since the start of the machine in which no program ran, as far as the system tells.
 pub(crate) fn slept() -> Duration {
     let without_sleep = system::since_boot_awake();

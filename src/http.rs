@@ -323,3 +323,6 @@ fn method_filter(action: &Action) -> MethodFilter {
     // A row with a method that axum cannot route would show in every test.
     MethodFilter::try_from(action.method.clone()).expect("a method that can be routed")
 }
+
+#[cfg(test)]
+mod not_signed;

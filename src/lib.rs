@@ -12,7 +12,7 @@
 //!   → claim      of its idempotency key, if it has one        proxy, store
 //!   → Permit     may this client make this call               policy
 //!   → nonce      a live session of the wallet                 session
-//!   → slot       one of the calls that are made at once       upstream
+//!   → permits    to use a remote signer, and to send          sender, upstream
 //!   → Message    the text to sign; its Display is the text    message
 //!   → journal    about to sign                                store
 //!   → Signature  EIP-191                                      sender, signer

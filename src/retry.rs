@@ -11,6 +11,7 @@ use crate::{
     loose,
     refusal::Refusal,
     session::SessionError,
+    signer::SignerError,
     upstream::{Answer, UpstreamError},
 };
 
@@ -30,6 +31,8 @@ pub(crate) enum Outcome {
     Answered(Answer, Option<Refusal>),
     /// There was no session, so nothing was signed.
     NoSession(SessionError),
+    /// There was no signature, so nothing was sent.
+    NotSigned(SignerError),
     /// There was no answer; the error knows whether the call may have been processed.
     NoAnswer(UpstreamError),
     /// Its client went away before it could be sent, so it was not.
@@ -128,8 +131,10 @@ impl Tries {
             Outcome::Answered(_, Some(_)) => Next::Return,
             Outcome::Answered(answer, None) => self.after_answer(answer, now),
             Outcome::NoSession(error) => self.after_no_session(error, now),
-            // It has waited long enough, or nobody waits for it.
-            Outcome::NoAnswer(UpstreamError::Busy { .. }) | Outcome::Abandoned => Next::Return,
+            // It has waited long enough, or the client has gone away.
+            Outcome::NotSigned(_)
+            | Outcome::NoAnswer(UpstreamError::Busy { .. })
+            | Outcome::Abandoned => Next::Return,
             // It would be sent elsewhere again, or to what is not the API.
             Outcome::NoAnswer(error) if is_elsewhere(error) => Next::Return,
             Outcome::NoAnswer(UpstreamError::Failing { .. }) => self.again_in_outage(now),
@@ -298,6 +303,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::types::Address;
 
     fn answer(status: u16, retry_after: Option<&str>) -> Outcome {
         let mut headers = HeaderMap::new();
@@ -402,6 +408,14 @@ mod tests {
         let large = Outcome::NoAnswer(UpstreamError::TooLarge { url: URL() });
         assert_eq!(next(true, &large), Next::Settle);
         assert_eq!(next(false, &large), Next::Return);
+    }
+
+    #[test]
+    fn what_was_not_signed_is_left_to_the_client() {
+        let not_signed =
+            Outcome::NotSigned(SignerError::TimedOut { wallet: Address::new([0; 20]) });
+        assert_eq!(next(true, &not_signed), Next::Return);
+        assert_eq!(next(false, &not_signed), Next::Return);
     }
 
     #[test]

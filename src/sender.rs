@@ -1,9 +1,12 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
-use tokio::{task::yield_now, time::Instant};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     call::Call,
@@ -15,10 +18,10 @@ use crate::{
     refusal::{Refusal, first_difference},
     retry::Outcome,
     session::Sessions,
-    signer::Signer,
+    signer::{Signer, SignerError},
     store::{self, Attempt, Claim, Store, StoreError},
-    types::{Address, RequestId, SessionNonce},
-    upstream::{Request, Slot, Upstream, UpstreamError},
+    types::{Address, RequestId, SessionNonce, Signature},
+    upstream::{Limiter, LimiterPermit, Request, Upstream, UpstreamError},
     withheld,
 };
 
@@ -29,12 +32,15 @@ pub(crate) struct Sender {
     sessions: Sessions,
     upstream: Upstream,
     store: Store,
+    /// Limits the messages that a remote signer has at once. A local one signs without waiting.
+    signing: Option<Arc<Limiter>>,
 }
 
 impl Sender {
     pub(crate) fn new(signer: Signer, upstream: Upstream, store: Store) -> Self {
         let sessions = Sessions::new(upstream.clone(), signer.address());
-        Self { signer, sessions, upstream, store }
+        let signing = signer.is_remote().then(|| Limiter::new((upstream.max_calls() / 4).max(1)));
+        Self { signer, sessions, upstream, store, signing }
     }
 
     pub(crate) fn wallet(&self) -> Address {
@@ -56,26 +62,43 @@ impl Sender {
         claim: &Claim,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let (nonce, slot) = match self.nonce_and_slot(permit.permit(), operation, deadline).await {
-            Ok(both) => both,
+        let ready = match self.ready(permit.permit(), operation, deadline).await {
+            Ok(ready) => ready,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         // In a box, so that a call keeps no room for it while it waits.
-        Box::pin(self.sign_and_send(permit, operation, claim, deadline, nonce, slot)).await
+        Box::pin(self.sign_and_send(permit, operation, claim, deadline, ready)).await
     }
 
-    /// The session comes first, so that no call waits for one in a slot.
-    async fn nonce_and_slot(
+    /// Waits for all that a call needs to be signed and sent: a session, a signing permit if the signer
+    /// is remote, and an upstream permit, in this order.
+    ///
+    /// The upstream permit comes before the record and the signature, so that a signature is sent as soon
+    /// as it is made: in a queue, its session or the client's access could end. So a call holds that
+    /// permit while its signer is at work, but only a quarter of all can be held so, as there are no more
+    /// signing permits: calls that wait for a slow signer hold nothing.
+    async fn ready(
         &self,
         permit: &Permit,
         operation: &Operation,
         deadline: Instant,
-    ) -> Result<(SessionNonce, Slot), Outcome> {
+    ) -> Result<Ready, Outcome> {
         let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
-        let (before, slot) = (nonce().await?, self.slot(permit, operation, deadline).await?);
-        // The session may have ended while a slot was waited for.
-        let nonce = if slot.has_waited { nonce().await? } else { before };
-        Ok((nonce, slot))
+        let before = nonce().await?;
+        let signing = match &self.signing {
+            Some(signing) => {
+                let waiting = signing.permit(permit.client(), deadline);
+                let permit = unless_abandoned(permit, operation, waiting).await?;
+                Some(permit.ok_or_else(|| Outcome::NotSigned(self.signed_too_late()))?)
+            }
+            None => None,
+        };
+        let upstream = self.upstream_permit(permit, operation, deadline).await?;
+        let has_waited =
+            upstream.has_waited || signing.as_ref().is_some_and(|permit| permit.has_waited);
+        // The session may have ended while the call waited.
+        let nonce = if has_waited { nonce().await? } else { before };
+        Ok(Ready { nonce, signing, upstream })
     }
 
     async fn sign_and_send(
@@ -84,9 +107,9 @@ impl Sender {
         operation: &Operation,
         claim: &Claim,
         deadline: Instant,
-        nonce: SessionNonce,
-        _slot: Slot,
+        ready: Ready,
     ) -> Result<Try, StoreError> {
+        let Ready { nonce, signing, upstream: _held } = ready;
         let (request_id, call) = (RequestId::random(), permit.permit().call());
         let message = Message::new(permit, &nonce, &request_id);
         let payload_hash = message.payload_hash();
@@ -95,7 +118,14 @@ impl Sender {
         // Yield, so that the other ready calls get as far as this one and signatures run in batches: the
         // code for signing then stays in the instruction cache, which costs less CPU.
         yield_now().await;
-        let signature = self.signer.sign(&message).to_hex();
+        let signature = match self.sign(&message, deadline).await {
+            Ok(signature) => signature.to_hex(),
+            Err(error) => {
+                self.store.outcome(&request_id, store::Outcome::NotSigned).await;
+                return Ok(Try { outcome: Outcome::NotSigned(error), nonce: None });
+            }
+        };
+        drop(signing);
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
         let mut outcome = self.send(attempt, body.into(), None, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
@@ -103,6 +133,16 @@ impl Sender {
         }
         withhold(&mut outcome, &[nonce.expose(), &signature]);
         Ok(Try { outcome, nonce: Some(nonce) })
+    }
+
+    /// Signs within half of the time that is left: the other half is for the call.
+    async fn sign(&self, message: &Message, deadline: Instant) -> Result<Signature, SignerError> {
+        let signed = timeout_at(clock::half_way(deadline), self.signer.sign(message)).await;
+        signed.unwrap_or_else(|_| Err(self.signed_too_late()))
+    }
+
+    fn signed_too_late(&self) -> SignerError {
+        SignerError::TimedOut { wallet: self.wallet() }
     }
 
     /// Sends a call that is not signed, once, with the token of a reservation if it needs one.
@@ -117,8 +157,8 @@ impl Sender {
         claim: &Claim,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let _slot = match self.slot(permit, operation, deadline).await {
-            Ok(slot) => slot,
+        let _held = match self.upstream_permit(permit, operation, deadline).await {
+            Ok(permit) => permit,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         let request_id = RequestId::random();
@@ -136,20 +176,14 @@ impl Sender {
         Ok(Try { outcome, nonce: None })
     }
 
-    /// A slot, unless the client has gone away or goes while it is waited for: then others are to have it.
-    async fn slot(
+    async fn upstream_permit(
         &self,
         permit: &Permit,
         operation: &Operation,
         deadline: Instant,
-    ) -> Result<Slot, Outcome> {
-        // What became of a change is to get on record, and an answer under a key may be fetched later.
-        let may_be_abandoned = !permit.is_status_probe() && operation.change_key().is_none();
-        tokio::select! {
-            biased;
-            () = operation.trace.abandoned(), if may_be_abandoned => Err(Outcome::Abandoned),
-            slot = self.upstream.slot(permit.client(), deadline) => slot.map_err(Outcome::NoAnswer),
-        }
+    ) -> Result<LimiterPermit, Outcome> {
+        let waiting = self.upstream.permit(permit.client(), deadline);
+        unless_abandoned(permit, operation, waiting).await?.map_err(Outcome::NoAnswer)
     }
 
     /// Drops a session that the upstream no longer knows.
@@ -223,6 +257,28 @@ impl Sender {
     }
 }
 
+/// All that a call waits for before it is signed.
+struct Ready {
+    nonce: SessionNonce,
+    signing: Option<LimiterPermit>,
+    upstream: LimiterPermit,
+}
+
+/// Waits, unless the client goes away first: then others are to have it.
+async fn unless_abandoned<T>(
+    permit: &Permit,
+    operation: &Operation,
+    waiting: impl Future<Output = T>,
+) -> Result<T, Outcome> {
+    // What became of a change is to get on record, and an answer under a key may be fetched later.
+    let may_be_abandoned = !permit.is_status_probe() && operation.change_key().is_none();
+    tokio::select! {
+        biased;
+        () = operation.trace.abandoned(), if may_be_abandoned => Err(Outcome::Abandoned),
+        value = waiting => Ok(value),
+    }
+}
+
 /// One try, made.
 #[derive(Debug)]
 pub(crate) struct Try {
@@ -252,3 +308,6 @@ fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>
         "the upstream rebuilt another message than was signed; this is a bug, please report it"
     );
 }
+
+#[cfg(test)]
+mod tests;

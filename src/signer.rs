@@ -1,7 +1,67 @@
-//! The wallet key: in memory, and in files.
+//! The signatures of a wallet.
+//!
+//! There is no function here that signs bytes: what is signed is a message of this program and
+//! nothing else, so that no bug elsewhere makes the key sign another text.
 
+mod error;
 mod local;
 
 pub mod keystore;
 
-pub use self::local::{InvalidKey, Signer};
+#[cfg(test)]
+mod scripted;
+
+#[cfg(test)]
+pub(crate) use self::scripted::Scripted;
+pub use self::{
+    error::SignerError,
+    local::{InvalidKey, LocalKey},
+};
+use crate::{
+    message::Message,
+    types::{Address, Signature},
+};
+
+/// Signs for one wallet.
+#[derive(Debug)]
+pub enum Signer {
+    /// A key in memory, which signs without waiting.
+    Local(LocalKey),
+    /// A key that a test lets sign, or keeps from it.
+    #[cfg(test)]
+    Scripted(Scripted),
+}
+
+impl Signer {
+    /// The address of the wallet.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Local(key) => key.address(),
+            #[cfg(test)]
+            Self::Scripted(signer) => signer.key.address(),
+        }
+    }
+
+    /// Whether a signature is waited for, as from a signer on another machine.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self, Self::Local(_))
+    }
+
+    /// Signs a message.
+    ///
+    /// # Errors
+    /// See [`SignerError`]. A key in memory always signs.
+    pub async fn sign(&self, message: &Message) -> Result<Signature, SignerError> {
+        match self {
+            Self::Local(key) => Ok(key.sign(message)),
+            #[cfg(test)]
+            Self::Scripted(signer) => signer.sign(message).await,
+        }
+    }
+}
+
+impl From<LocalKey> for Signer {
+    fn from(key: LocalKey) -> Self {
+        Self::Local(key)
+    }
+}

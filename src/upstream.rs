@@ -4,8 +4,8 @@ mod answer;
 mod connections;
 mod error;
 mod late;
+mod limiter;
 mod reach;
-mod slots;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -18,14 +18,13 @@ use hyper::{
 };
 use hyper_util::client::{legacy, proxy::matcher::Matcher};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-pub(crate) use self::error::named;
 pub use self::{
     answer::Answer,
     error::{MAX_ANSWER, UpstreamError},
+    limiter::LimiterPermit,
     reach::Seen,
-    slots::Slot,
 };
 use self::{
     answer::{
@@ -34,8 +33,8 @@ use self::{
     connections::{Connections, USER_AGENT},
     error::causes,
     reach::{Failure, Reach},
-    slots::Slots,
 };
+pub(crate) use self::{error::named, limiter::Limiter};
 use crate::{
     action::SESSION_PATH,
     body,
@@ -70,7 +69,7 @@ pub struct Request {
 #[error("the HTTPS client cannot start: {0}")]
 pub struct ClientError(String);
 
-/// The way to one upstream: its address, its connections, its times and its slots; clones share them.
+/// The way to one upstream: its address, its connections, its times and its permits; clones share them.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     connections: Arc<Connections>,
@@ -81,7 +80,7 @@ pub struct Upstream {
     timeout: Duration,
     change_timeout: Duration,
     settle_time: Duration,
-    slots: Arc<Slots>,
+    limiter: Arc<Limiter>,
 }
 
 impl Upstream {
@@ -111,7 +110,7 @@ impl Upstream {
             timeout: config.timeout,
             change_timeout: config.change_timeout,
             settle_time: config.settle_time,
-            slots: Slots::new(config.max_calls),
+            limiter: Limiter::new(config.max_calls),
         })
     }
 
@@ -183,22 +182,23 @@ impl Upstream {
         &self.url
     }
 
-    /// Waits until one more call of a client may be made, for at most half of the time until its
-    /// deadline: the other half is for the call. Clients take turns, and one alone may have three
-    /// quarters of all.
+    /// A permit to send one call of a client, for which it waits at most half of the time until its
+    /// deadline. Clients take turns, and one alone may have three quarters of all.
     ///
     /// # Errors
-    /// [`UpstreamError::Busy`] if it may not by then.
-    pub async fn slot(
+    /// [`UpstreamError::Busy`] if there is none by then.
+    pub async fn permit(
         &self,
         client: &ClientName,
         deadline: Instant,
-    ) -> Result<Slot, UpstreamError> {
-        let patience = deadline.saturating_duration_since(Instant::now()) / 2;
-        match timeout(patience, self.slots.take(client)).await {
-            Ok(Some(slot)) => Ok(slot),
-            _ => Err(UpstreamError::Busy { url: self.url.clone(), most: self.slots.most() }),
-        }
+    ) -> Result<LimiterPermit, UpstreamError> {
+        let permit = self.limiter.permit(client, deadline).await;
+        permit.ok_or_else(|| UpstreamError::Busy { url: self.url.clone(), most: self.max_calls() })
+    }
+
+    /// How many calls may be sent at once.
+    pub(crate) fn max_calls(&self) -> usize {
+        self.limiter.most()
     }
 
     /// Sends one request, once, and reads the whole answer. In an outage that is known, one request is

@@ -18,7 +18,7 @@ use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
     proxy::{Incoming, Place, Places, Proxy},
-    signer::Signer,
+    signer::LocalKey,
     store::Store,
     trail::Trail,
     types::{ClientName, RequestId},
@@ -37,14 +37,14 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let upstream = Upstream::new(&config(serve())).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let signer = Signer::random();
+    let signer = LocalKey::random();
     let store = Store::open(&folder.path().join("proxy.db"), &[signer.seal_key()]).unwrap();
 
     let mut group = criterion.benchmark_group("call");
     group.bench_function("upstream", |b| {
         b.iter(|| runtime.block_on(upstream.send(request(), upstream.deadline(false))).unwrap());
     });
-    let proxy = Arc::new(Proxy::new(signer, upstream, store, false));
+    let proxy = Arc::new(Proxy::new(signer.into(), upstream, store, false));
     let places = Places::new(1);
     let proof = body(4 << 10);
     // A read, which is on record later, and a change, which waits until it is on the disk.

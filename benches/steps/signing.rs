@@ -5,14 +5,14 @@ use agentpmt_proxy::{
     call::Call,
     message::Message,
     policy::{Client, Permit},
-    signer::Signer,
+    signer::LocalKey,
     types::{Address, RequestId, SessionNonce},
 };
 use criterion::Criterion;
 use jiff::Timestamp;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
-    let signer = Signer::random();
+    let signer = LocalKey::random();
     let permit = permit(signer.address());
     let nonce: SessionNonce = "0123456789abcdef0123456789abcdef".parse().unwrap();
     let request_id = RequestId::random();

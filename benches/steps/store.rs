@@ -11,7 +11,7 @@ use agentpmt_proxy::{
     call::Call,
     operation::Operation,
     policy::Client,
-    signer::Signer,
+    signer::LocalKey,
     store::{Attempt, Claim, Store},
     types::RequestId,
 };
@@ -28,7 +28,7 @@ const NOTES: u64 = 256;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let runtime = Builder::new_multi_thread().build().unwrap();
-    let signer = Signer::random();
+    let signer = LocalKey::random();
     let mut group = criterion.benchmark_group("store");
     group.sample_size(50);
     for records in RECORDS {
@@ -68,7 +68,7 @@ fn fill(path: &Path, records: u32) {
     Connection::open(path).unwrap().execute(sql, [records]).unwrap();
 }
 
-async fn note(store: &Store, signer: &Signer, count: u64) {
+async fn note(store: &Store, signer: &LocalKey, count: u64) {
     let status = operation(signer, "job_status");
     for number in 1..=count {
         sign(store, &status).await;
@@ -78,7 +78,7 @@ async fn note(store: &Store, signer: &Signer, count: u64) {
     }
 }
 
-fn operation(signer: &Signer, action: &str) -> Operation {
+fn operation(signer: &LocalKey, action: &str) -> Operation {
     let action = Action::named(action).expect("a row of the table");
     let call = Call::new(action, ["68f0a1c27b3e4d5f60718201"], b"").expect("a call");
     Operation {

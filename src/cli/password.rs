@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     files,
     signer::{
-        Signer,
+        LocalKey,
         keystore::{KeyFileError, KeystoreError, LockedKey},
     },
 };
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// The key of a wallet that there is, and the password that unlocked it.
-    pub(super) fn unlock(&self, key: &LockedKey) -> Result<(Signer, SecretString), Failure> {
+    pub(super) fn unlock(&self, key: &LockedKey) -> Result<(LocalKey, SecretString), Failure> {
         let whose = key.wallet().map_or("the wallet".to_owned(), |wallet| wallet.to_string());
         let password = self.ask(&format!("Password of {whose}: "))?;
         Ok((self.unlock_with(key, &password)?, password))
@@ -61,7 +61,7 @@ impl Source {
         &self,
         key: &LockedKey,
         password: &SecretString,
-    ) -> Result<Signer, Failure> {
+    ) -> Result<LocalKey, Failure> {
         key.unlock(password).map_err(|error| self.blame(error, password))
     }
 

@@ -15,7 +15,7 @@ use crate::{
     config::{ClientsAre, Config},
     files,
     signer::{
-        Signer,
+        LocalKey,
         keystore::{Keystore, KeystoreError, ScryptCost},
     },
 };
@@ -58,14 +58,14 @@ pub(super) fn keystore(config: &Config) -> Keystore {
 }
 
 /// The wallet of the state, which is made if there is none.
-pub(super) fn wallet(config: &Config) -> Result<Signer, Failure> {
+pub(super) fn wallet(config: &Config) -> Result<LocalKey, Failure> {
     let keystore = keystore(config);
     let password = SecretString::from(PASSWORD);
     match keystore.find(None) {
         Err(KeystoreError::Empty { .. }) => {
-            let signer = Signer::random();
-            keystore.save(&signer, &password, ScryptCost::LIGHT)?;
-            Ok(signer)
+            let key = LocalKey::random();
+            keystore.save(&key, &password, ScryptCost::LIGHT)?;
+            Ok(key)
         }
         found => Ok(found?.unlock(&password)?),
     }

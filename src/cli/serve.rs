@@ -30,7 +30,7 @@ use crate::{
     http::{self, Instance, Limits, Live, Tls, Workers},
     proxy::Proxy,
     sandbox::{self, Fault, Sandbox},
-    signer::Signer,
+    signer::LocalKey,
     store::{Deed, Store},
     upstream::Upstream,
 };
@@ -191,7 +191,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let Start { settings, config, log, tls, listening, .. } = start;
     let upstream = Upstream::new(upstream)?;
-    let keys: Vec<_> = wallets.iter().map(Signer::seal_key).collect();
+    let keys: Vec<_> = wallets.iter().map(LocalKey::seal_key).collect();
     let store = Store::open(&config.database(), &keys).map_err(Failure::of_state)?;
     if config.clients == ClientsAre::Required {
         store.require_clients();
@@ -200,8 +200,8 @@ async fn serve(
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }
     let Wallets { first, others } = wallets;
-    let proxy = Proxy::new(first, upstream.clone(), store, config.expose_workflow_token);
-    let proxy = Arc::new(others.into_iter().fold(proxy, Proxy::and_wallet));
+    let proxy = Proxy::new(first.into(), upstream.clone(), store, config.expose_workflow_token);
+    let proxy = Arc::new(others.into_iter().fold(proxy, |proxy, key| proxy.and_wallet(key.into())));
     let limits =
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
@@ -217,7 +217,7 @@ fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Fa
     let mut places = places.map(|address| listen::describe(address, &start.config));
     let first = places.next().unwrap_or_default();
     let others: String = places.map(|place| format!("  also on   {place}\n")).collect();
-    let wallets = wallets.iter().map(|signer| format!("  wallet    {}\n", signer.address()));
+    let wallets = wallets.iter().map(|key| format!("  wallet    {}\n", key.address()));
     let (callers, all) = listen::callers(&start.config, start.listening.addresses())?;
     if all && !start.sandbox {
         tracing::warn!(

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Config,
     signer::{
-        Signer,
+        LocalKey,
         keystore::{Keystore, KeystoreError, LockedKey},
     },
     types::Address,
@@ -115,7 +115,7 @@ impl Wallet {
 impl New {
     fn run(self, config: &Config, keystore: &Keystore, options: &str) -> Result<(), Failure> {
         let password = password::Source::of(config).choose()?;
-        let signer = Signer::random();
+        let signer = LocalKey::random();
         let path = keystore.save(&signer, &password, self.light.cost(&password))?;
         if self.json {
             return print_row(signer.address(), &path);
@@ -175,17 +175,17 @@ fn print_saved(
 
 /// A key file that comes from elsewhere; unlike those that are used, it may be open to others.
 fn read_key_file(path: &Path) -> Result<LockedKey, Failure> {
-    if path.to_str().is_some_and(|text| Signer::from_hex(text).is_ok()) {
+    if path.to_str().is_some_and(|text| LocalKey::from_hex(text).is_ok()) {
         return Err(Failure::KeyAsArgument);
     }
     Ok(LockedKey::read(path.to_owned())?)
 }
 
 /// The private key from standard input, or from a hidden prompt if that is a terminal.
-fn read_key() -> Result<Signer, Failure> {
+fn read_key() -> Result<LocalKey, Failure> {
     if stdin().is_terminal() {
         let key = password::prompt("Private key (64 hexadecimal digits): ", Failure::NoKeyTyped)?;
-        return Ok(Signer::from_hex(key.expose_secret())?);
+        return Ok(LocalKey::from_hex(key.expose_secret())?);
     }
     let io = |cause| Failure::Io { doing: "read", path: "standard input".into(), cause };
     let text = secret::input().and_then(|input| secret::read(input, MAX_KEY_TEXT)).map_err(io)?;
@@ -193,7 +193,7 @@ fn read_key() -> Result<Signer, Failure> {
         return Err(Failure::NoKey);
     }
     // What is no text is no key either.
-    Ok(Signer::from_hex(str::from_utf8(&text).unwrap_or_default())?)
+    Ok(LocalKey::from_hex(str::from_utf8(&text).unwrap_or_default())?)
 }
 
 impl List {

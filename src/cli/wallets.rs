@@ -8,7 +8,7 @@ use super::{failure::Failure, password::Source};
 use crate::{
     config::{Config, WalletConfig},
     signer::{
-        Signer,
+        LocalKey,
         keystore::{Keystore, LockedKey},
     },
 };
@@ -25,12 +25,12 @@ pub(super) struct Locked {
 /// Wallets that are open.
 pub(super) struct Wallets {
     /// That of clients that are bound to none.
-    pub(super) first: Signer,
-    pub(super) others: Vec<Signer>,
+    pub(super) first: LocalKey,
+    pub(super) others: Vec<LocalKey>,
 }
 
 impl Wallets {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Signer> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LocalKey> {
         iter::once(&self.first).chain(&self.others)
     }
 }

@@ -277,6 +277,11 @@ impl Problem {
         match failure {
             CallError::Session(error) => Self::no_session(error),
             CallError::Upstream(error) => Self::no_answer(action, error),
+            CallError::NotSigned(error) => {
+                let detail = format!("{error}; nothing was sent, so send the call again later");
+                let problem = Self::new(Kind::NotSigned, detail).retry(Retry::Safe);
+                Self { retry_after: Some(SOON), ..problem }
+            }
             CallError::Store(error) => Self::store(error),
             CallError::OutcomeUnknown { seen, settles_at } => {
                 let retry = Retry::CheckFirst;

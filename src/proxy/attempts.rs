@@ -133,6 +133,7 @@ fn answered(outcome: Outcome) -> Result<Answer, CallError> {
     match outcome {
         Outcome::Answered(answer, _) => Ok(answer),
         Outcome::NoSession(error) => Err(error.into()),
+        Outcome::NotSigned(error) => Err(error.into()),
         Outcome::NoAnswer(error) => Err(error.into()),
         Outcome::Abandoned => Err(CallError::Abandoned),
     }

@@ -6,6 +6,7 @@ use crate::{
     job_status::JobStatus,
     policy::Denied,
     session::SessionError,
+    signer::SignerError,
     store::{Reservation, StoreError},
     types::{Address, Slug},
     upstream::UpstreamError,
@@ -17,6 +18,9 @@ pub enum CallError {
     /// There is no session, so the call had no effect.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// There is no signature, so nothing was sent.
+    #[error(transparent)]
+    NotSigned(#[from] SignerError),
     /// The upstream did not answer; the error knows whether the call may have had an effect.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

@@ -256,6 +256,6 @@ pub(super) fn is_silent(outcome: &Outcome) -> bool {
         Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
         // A gateway's word that what is behind it said nothing.
         Outcome::Answered(answer, _) => matches!(answer.status.as_u16(), 504 | 520..=527),
-        Outcome::NoSession(_) | Outcome::Abandoned => false,
+        Outcome::NoSession(_) | Outcome::NotSigned(_) | Outcome::Abandoned => false,
     }
 }

@@ -36,7 +36,7 @@ use self::{
     error::{file_error, io_error},
     key_file::KeyFile,
 };
-use super::local::Signer;
+use super::local::LocalKey;
 use crate::{files, types::Address};
 
 /// A directory of key files.
@@ -123,16 +123,16 @@ impl Keystore {
     /// When the operating system has no randomness to give.
     pub fn save(
         &self,
-        signer: &Signer,
+        key: &LocalKey,
         password: &SecretString,
         cost: ScryptCost,
     ) -> Result<PathBuf, KeystoreError> {
-        let wallet = signer.address();
+        let wallet = key.address();
         self.check_absent(wallet)?;
         folder::create(&self.dir).map_err(io_error("create", &self.dir))?;
         self.close()?;
         let path = self.dir.join(file_name(wallet));
-        let file = KeyFile::encrypt_with(signer, password, cost).map_err(file_error(&path))?;
+        let file = KeyFile::encrypt_with(key, password, cost).map_err(file_error(&path))?;
         writing::create(&path, &file).map_err(io_error("write", &path))?;
         Ok(path)
     }

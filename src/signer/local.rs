@@ -1,7 +1,4 @@
-//! The wallet key in memory.
-//!
-//! There is no function here that signs bytes: what is signed is a message of this program and
-//! nothing else, so that no bug elsewhere makes the key sign somebody else's text.
+//! A private key in memory.
 
 use std::fmt;
 
@@ -24,8 +21,8 @@ const SEAL_PURPOSE: &[u8] = b"agentpmt-proxy: seal what is stored, 1";
 
 /// A wallet's private key. It wipes itself when dropped, is not copied, and prints nothing but its
 /// address.
-pub struct Signer {
-    pub(super) key: SigningKey,
+pub struct LocalKey {
+    key: SigningKey,
     address: Address,
 }
 
@@ -37,7 +34,7 @@ pub struct Signer {
 )]
 pub struct InvalidKey;
 
-impl Signer {
+impl LocalKey {
     /// A new key, from the operating system's randomness.
     ///
     /// # Panics
@@ -75,16 +72,19 @@ impl Signer {
         Signature::new(bytes)
     }
 
-    /// The key that seals what is stored for this wallet: HKDF-SHA256 (RFC 5869) of the private key,
-    /// without salt. It tells nothing about the private key, and whoever has that can make it again.
+    /// A key that seals what is stored: HKDF-SHA256 (RFC 5869) of the private key, without salt. It does
+    /// not reveal the private key, which can derive it again.
     pub fn seal_key(&self) -> SealKey {
-        let secret = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
         let mut bytes = Zeroizing::new([0; 32]);
         // HKDF gives up to 255 times the 32 bytes of a SHA-256.
-        Hkdf::<Sha256>::new(None, secret.as_slice())
+        Hkdf::<Sha256>::new(None, self.to_bytes().as_slice())
             .expand(SEAL_PURPOSE, bytes.as_mut_slice())
             .expect("32 bytes are few enough");
         SealKey::new(bytes)
+    }
+
+    pub(super) fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.key.to_bytes().into())
     }
 
     pub(super) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
@@ -97,9 +97,9 @@ impl Signer {
     }
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for LocalKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("LocalKey").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -122,27 +122,27 @@ mod tests {
 
     #[test]
     fn a_key_has_the_address_that_other_wallets_show() {
-        let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
+        let key = LocalKey::from_hex(&"42".repeat(32)).unwrap();
         let address = "0x17c5185167401eD00cF5F5b2fc97D9BBfDb7D025".parse().unwrap();
-        assert_eq!(signer.address(), address);
-        assert_eq!(address_of(signer.key.verifying_key()), address);
+        assert_eq!(key.address(), address);
+        assert_eq!(address_of(key.key.verifying_key()), address);
     }
 
     #[test]
     fn a_key_is_read_with_prefix_and_surrounding_white_space() {
         let digits = "aB".repeat(32);
-        let plain = Signer::from_hex(&digits).unwrap().address();
+        let plain = LocalKey::from_hex(&digits).unwrap().address();
         for text in [format!("0x{digits}"), format!(" \t{digits}\r\n"), format!("0x{digits}\n")] {
-            assert_eq!(Signer::from_hex(&text).unwrap().address(), plain, "{text:?}");
+            assert_eq!(LocalKey::from_hex(&text).unwrap().address(), plain, "{text:?}");
         }
     }
 
     #[test]
     fn a_key_outside_the_curve_is_refused() {
         for text in [&"0".repeat(64), ORDER, &"f".repeat(64)] {
-            assert_eq!(Signer::from_hex(text).unwrap_err(), InvalidKey, "{text}");
+            assert_eq!(LocalKey::from_hex(text).unwrap_err(), InvalidKey, "{text}");
         }
-        assert!(Signer::from_hex(&ORDER.replace("4141", "4140")).is_ok());
+        assert!(LocalKey::from_hex(&ORDER.replace("4141", "4140")).is_ok());
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         for text in
             ["", "0x", &digits[1..], &format!("{digits}42"), &format!("0x0x{digits}"), &spaced]
         {
-            let error = Signer::from_hex(text).unwrap_err();
+            let error = LocalKey::from_hex(text).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("4242"), "{text}");
         }
     }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_wallet_always_has_the_same_seal_key_and_another_wallet_another() {
         let seal_key =
-            |digits: &str| *Signer::from_hex(&digits.repeat(32)).unwrap().seal_key().expose();
+            |digits: &str| *LocalKey::from_hex(&digits.repeat(32)).unwrap().seal_key().expose();
         assert_eq!(seal_key("42"), seal_key("42"));
         assert_ne!(seal_key("42"), seal_key("43"));
         // Of OpenSSL: openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:4242…
@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn random_keys_differ() {
-        assert_ne!(Signer::random().address(), Signer::random().address());
+        assert_ne!(LocalKey::random().address(), LocalKey::random().address());
     }
 
     #[test]
     fn debug_shows_the_address_only() {
-        let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
-        let text = format!("{signer:?} {signer:#?}");
+        let key = LocalKey::from_hex(&"42".repeat(32)).unwrap();
+        let text = format!("{key:?} {key:#?}");
         assert!(text.contains("0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"));
         assert!(!text.contains("4242") && !text.contains("66, 66"), "{text}");
     }

@@ -41,6 +41,8 @@ pub enum Outcome {
         /// How long it took.
         milliseconds: u64,
     },
+    /// There was no signature, so nothing was sent.
+    NotSigned,
     /// Nothing was sent.
     NotSent,
     /// It was sent, and there was no answer: it may or may not have taken effect.
@@ -81,6 +83,7 @@ impl Draft {
             Outcome::Answered { status, milliseconds } => {
                 ("answered", Some((status, milliseconds)))
             }
+            Outcome::NotSigned => ("not_signed", None),
             Outcome::NotSent => ("not_sent", None),
             Outcome::Unknown => ("unknown", None),
         };

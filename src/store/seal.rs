@@ -1,4 +1,4 @@
-//! Sealing of secrets at rest: XChaCha20-Poly1305 under the key of the wallet.
+//! Sealing of secrets at rest: XChaCha20-Poly1305 under keys that the caller of [`Store::open`] gives.
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,

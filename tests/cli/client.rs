@@ -7,7 +7,7 @@ use std::{
 
 use agentpmt_proxy::{
     policy::Client,
-    signer::Signer,
+    signer::LocalKey,
     store::{Clients, Store},
     types::{ClientToken, Credential},
 };
@@ -60,7 +60,8 @@ async fn a_token_is_printed_once_and_is_the_clients() {
     assert!(!text.contains(token.expose()), "a log of errors may be kept: {text}");
     home.run(&["client", "list"]).keeps(&[token.expose()]);
     home.run(&["client", "list", "--json"]).keeps(&[token.expose()]);
-    let store = Store::open(&home.path("state/proxy.db"), &[Signer::random().seal_key()]).unwrap();
+    let store =
+        Store::open(&home.path("state/proxy.db"), &[LocalKey::random().seal_key()]).unwrap();
     let credential = Credential::Token(token.hash());
     let found = store.client_by(credential, Timestamp::now()).await.unwrap().unwrap();
     assert_eq!((found.name.as_str(), found.allow.to_string()), ("ci", "jobs".to_owned()));

@@ -13,7 +13,7 @@ use agentpmt_proxy::{
     clock::Moment,
     operation::Operation,
     policy::Client,
-    signer::Signer,
+    signer::LocalKey,
     store::{
         Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd, Outcome,
         Reservation, Store, StoredAnswer,
@@ -30,12 +30,12 @@ use tokio::time::Instant;
 /// A folder, and a wallet whose store is in it.
 struct Home {
     folder: TempDir,
-    signer: Signer,
+    signer: LocalKey,
 }
 
 impl Home {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), signer: Signer::random() }
+        Self { folder: tempfile::tempdir().unwrap(), signer: LocalKey::random() }
     }
 
     fn state(&self) -> PathBuf {
@@ -427,7 +427,7 @@ fn every_command_has_help_with_an_example() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_claim_is_running_while_its_process_lives_and_free_when_it_was_killed() {
-    let signer = Signer::from_hex(&"42".repeat(32)).unwrap();
+    let signer = LocalKey::from_hex(&"42".repeat(32)).unwrap();
     if let Some(database) = std::env::var_os("STORE_TEST_CLAIM_AND_HANG") {
         let store = Store::open(Path::new(&database), &[signer.seal_key()]).unwrap();
         let home = Home { signer, ..Home::new() };

@@ -16,7 +16,7 @@ use std::{
 use agentpmt_proxy::{
     policy::Client,
     sandbox::{Sandbox, Settings},
-    signer::Signer,
+    signer::LocalKey,
     store::{Clients, Store},
     types::{ClientToken, Credential},
 };
@@ -180,7 +180,7 @@ async fn a_reservation_that_meets_a_full_disk_is_kept_and_written_when_there_is_
 #[tokio::test]
 async fn while_the_store_is_read_only_nothing_is_signed_and_service_returns_by_itself() {
     let Some(disk) = Disk::mount() else { return };
-    let key = Signer::from_hex(&"42".repeat(32)).unwrap().seal_key();
+    let key = LocalKey::from_hex(&"42".repeat(32)).unwrap().seal_key();
     drop(Store::open(&disk.path().join("proxy.db"), &[key]).unwrap());
     // The thread of the store closes the file soon after.
     while !disk.remount("ro") {

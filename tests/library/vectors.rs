@@ -12,7 +12,7 @@ use agentpmt_proxy::{
     canonical::{CanonicalJson, Object},
     message::Message,
     policy::{Client, Permit},
-    signer::Signer,
+    signer::LocalKey,
     types::Address,
 };
 use http::Method;
@@ -150,7 +150,7 @@ fn messages_and_signatures_are_those_of_the_vectors() {
         let hash = signed.payload().map(|payload| payload.hash().to_string());
         assert_eq!(hash.unwrap_or_default(), read(&case, "hash.txt"), "{case:?}: hash");
 
-        let signer = Signer::from_hex(&vector.private_key).unwrap();
+        let signer = LocalKey::from_hex(&vector.private_key).unwrap();
         let permit = permit(call, signer.address());
         assert_eq!(signer.address(), vector.address.parse().unwrap(), "{case:?}: address");
         let nonce = vector.session_nonce.parse().unwrap();

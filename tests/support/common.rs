@@ -10,7 +10,7 @@ use agentpmt_proxy::{
     http::{self, Guard, Instance, Limits, Listener, Live, Workers},
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
-    signer::Signer,
+    signer::LocalKey,
     store::Store,
     upstream::Upstream,
 };
@@ -74,11 +74,11 @@ impl TestProxy {
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };
         choose(&mut options);
-        let signer = Signer::from_hex(&options.key).unwrap();
+        let signer = LocalKey::from_hex(&options.key).unwrap();
         let database = options.folder.path().join("proxy.db");
         let store = Store::open(&database, &[signer.seal_key()]).unwrap();
         let upstream = Upstream::new(&options.upstream).unwrap();
-        let proxy = Proxy::new(signer, upstream, store, options.expose_workflow_token);
+        let proxy = Proxy::new(signer.into(), upstream, store, options.expose_workflow_token);
         let proxy = Arc::new(proxy.with_actions(options.actions));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -9,7 +9,7 @@ use agentpmt_proxy::{
     message::Message,
     policy,
     sandbox::{Fault, KINDS, Sandbox, Settings},
-    signer::Signer,
+    signer::LocalKey,
     types::RequestId,
 };
 use http::StatusCode;
@@ -31,7 +31,7 @@ struct Upstream {
     sandbox: Sandbox,
     address: SocketAddr,
     client: Client,
-    signer: Signer,
+    signer: LocalKey,
     nonce: String,
     reservation: String,
 }
@@ -52,7 +52,7 @@ impl Upstream {
     async fn start() -> Self {
         let sandbox = Sandbox::new(Settings::default());
         let address = serve_sandbox(&sandbox).await;
-        let signer = Signer::random();
+        let signer = LocalKey::random();
         let (client, nothing) = (client(), String::new());
         let mut upstream =
             Self { sandbox, address, client, signer, nonce: nothing.clone(), reservation: nothing };

@@ -54,6 +54,7 @@ impl Entry {
             Some("answered") => {
                 format!("{} in {} ms", number(outcome, "status"), number(outcome, "milliseconds"))
             }
+            Some("not_signed") => "not signed".to_owned(),
             Some("not_sent") => "not sent".to_owned(),
             _ => "outcome unknown".to_owned(),
         }

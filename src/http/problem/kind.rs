@@ -23,6 +23,7 @@ pub(super) enum Kind {
     InvalidKey,
     Internal,
     JournalUnavailable,
+    NotSigned,
     Overloaded,
     ReloadRefused,
     OutcomeUnknown,
@@ -116,6 +117,9 @@ impl Kind {
                 "journal_unavailable",
                 "The journal cannot be used",
             ),
+            Self::NotSigned => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_signed", "The signer did not sign")
+            }
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many calls are in flight")
             }

@@ -9,7 +9,7 @@ use super::{
     key_file::{KeyFile, KeyFileError, ScryptCost},
     writing,
 };
-use crate::signer::local::Signer;
+use crate::signer::local::LocalKey;
 
 /// A copy of a key under a password of its own, as a V3 key file.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Export {
     /// # Panics
     ///
     /// When the operating system has no randomness to give.
-    pub fn new(signer: &Signer, password: &SecretString) -> Result<Self, KeyFileError> {
-        KeyFile::encrypt_with(signer, password, ScryptCost::STANDARD).map(Self)
+    pub fn new(key: &LocalKey, password: &SecretString) -> Result<Self, KeyFileError> {
+        KeyFile::encrypt_with(key, password, ScryptCost::STANDARD).map(Self)
     }
 
     /// The text of the file.

@@ -18,7 +18,7 @@ use super::{
     bare_address,
     kdf::{Kdf, KdfError},
 };
-use crate::{signer::local::Signer, types::Address};
+use crate::{signer::local::LocalKey, types::Address};
 
 /// What scrypt costs, in the names of RFC 7914, section 2.
 #[derive(Debug, Clone, Copy)]
@@ -151,7 +151,7 @@ impl KeyFile {
     /// # Errors
     ///
     /// All of [`KeyFileError`] but `Format`.
-    pub(super) fn decrypt(&self, password: &SecretString) -> Result<Signer, KeyFileError> {
+    pub(super) fn decrypt(&self, password: &SecretString) -> Result<LocalKey, KeyFileError> {
         let Crypto { cipherparams: CipherParams { iv }, ciphertext, kdf, mac, .. } = &self.crypto;
         let keys = kdf.derive(password)?;
         let [cipher_key, mac_key] = &*keys;
@@ -163,8 +163,8 @@ impl KeyFile {
         let stated = &mut bytes[KEY.saturating_sub(ciphertext.len())..];
         stated.copy_from_slice(ciphertext);
         apply_cipher(cipher_key, iv, stated);
-        let signer = Signer::from_bytes(&bytes).map_err(|_| KeyFileError::NoKey)?;
-        self.check_wallet(signer.address()).map(|()| signer)
+        let key = LocalKey::from_bytes(&bytes).map_err(|_| KeyFileError::NoKey)?;
+        self.check_wallet(key.address()).map(|()| key)
     }
 
     /// How its key is derived from the password.
@@ -182,7 +182,7 @@ impl KeyFile {
     ///
     /// When the operating system has no randomness to give.
     pub(super) fn encrypt_with(
-        signer: &Signer,
+        key: &LocalKey,
         password: &SecretString,
         ScryptCost { n, r, p }: ScryptCost,
     ) -> Result<Self, KeyFileError> {
@@ -190,13 +190,13 @@ impl KeyFile {
         let keys = kdf.derive(password)?;
         let [cipher_key, mac_key] = &*keys;
         let iv = Generate::generate();
-        let mut bytes: [u8; KEY] = (*Zeroizing::new(signer.key.to_bytes())).into();
-        apply_cipher(cipher_key, &iv, &mut bytes);
+        let mut bytes = key.to_bytes();
+        apply_cipher(cipher_key, &iv, &mut *bytes);
         let ciphertext = bytes.to_vec();
         let mac = mac_of(mac_key, &ciphertext);
         let cipherparams = CipherParams { iv };
         Ok(Self {
-            address: Some(signer.address()),
+            address: Some(key.address()),
             crypto: Crypto { cipher: Cipher::Aes128Ctr, cipherparams, ciphertext, kdf, mac },
             id: Some(Uuid::new_v4()),
             version: Version3,
@@ -206,11 +206,11 @@ impl KeyFile {
     /// A file for the same key, which this one has given, under another password.
     pub(super) fn with_password(
         &self,
-        signer: &Signer,
+        key: &LocalKey,
         password: &SecretString,
         cost: ScryptCost,
     ) -> Result<Self, KeyFileError> {
-        Ok(Self { id: self.id, ..Self::encrypt_with(signer, password, cost)? })
+        Ok(Self { id: self.id, ..Self::encrypt_with(key, password, cost)? })
     }
 
     /// The text of the file.

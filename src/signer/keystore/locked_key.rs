@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     files::{self, Exposed},
-    signer::local::Signer,
+    signer::local::LocalKey,
     types::Address,
 };
 
@@ -84,7 +84,7 @@ impl LockedKey {
     ///
     /// [`KeystoreError::File`], with
     /// [`KeyFileError::WrongPassword`](super::key_file::KeyFileError::WrongPassword) if another password may help.
-    pub fn unlock(&self, password: &SecretString) -> Result<Signer, KeystoreError> {
+    pub fn unlock(&self, password: &SecretString) -> Result<LocalKey, KeystoreError> {
         self.file.decrypt(password).map_err(file_error(&self.path))
     }
 
@@ -101,11 +101,11 @@ impl LockedKey {
     /// When the operating system has no randomness to give.
     pub fn rewrite(
         &self,
-        signer: &Signer,
+        key: &LocalKey,
         password: &SecretString,
         cost: ScryptCost,
     ) -> Result<(), KeystoreError> {
-        let file = self.file.with_password(signer, password, cost);
+        let file = self.file.with_password(key, password, cost);
         let file = file.map_err(file_error(&self.path))?;
         writing::replace(&self.path, &file).map_err(io_error("write", &self.path))
     }

@@ -20,8 +20,8 @@ fn keystore() -> (TempDir, Keystore) {
 }
 
 fn saved(keystore: &Keystore) -> (Address, PathBuf) {
-    let signer = Signer::random();
-    (signer.address(), keystore.save(&signer, &"secret".into(), LIGHT).unwrap())
+    let key = LocalKey::random();
+    (key.address(), keystore.save(&key, &"secret".into(), LIGHT).unwrap())
 }
 
 fn put(keystore: &Keystore, name: &str, content: &str) -> PathBuf {
@@ -41,18 +41,18 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn key_42() -> Address {
-    Signer::from_hex(&"42".repeat(32)).unwrap().address()
+    LocalKey::from_hex(&"42".repeat(32)).unwrap().address()
 }
 
 #[test]
 fn a_saved_key_is_found_and_opens() {
     let (_dir, keystore) = keystore();
-    let signer = Signer::random();
-    let path = keystore.save(&signer, &"secret".into(), ScryptCost::STANDARD).unwrap();
-    for choice in [None, Some(signer.address())] {
+    let key = LocalKey::random();
+    let path = keystore.save(&key, &"secret".into(), ScryptCost::STANDARD).unwrap();
+    for choice in [None, Some(key.address())] {
         let locked = keystore.find(choice).unwrap();
-        assert_eq!((locked.path(), locked.wallet()), (&*path, Some(signer.address())));
-        assert_eq!(locked.unlock(&"secret".into()).unwrap().address(), signer.address());
+        assert_eq!((locked.path(), locked.wallet()), (&*path, Some(key.address())));
+        assert_eq!(locked.unlock(&"secret".into()).unwrap().address(), key.address());
     }
 }
 
@@ -88,9 +88,9 @@ fn saving_leaves_no_other_file() {
 #[test]
 fn a_wallet_is_not_saved_twice() {
     let (_dir, keystore) = keystore();
-    let signer = Signer::random();
-    let first = keystore.save(&signer, &"one".into(), LIGHT).unwrap();
-    let error = keystore.save(&signer, &"two".into(), LIGHT).unwrap_err();
+    let key = LocalKey::random();
+    let first = keystore.save(&key, &"one".into(), LIGHT).unwrap();
+    let error = keystore.save(&key, &"two".into(), LIGHT).unwrap_err();
     assert!(matches!(&error, KeystoreError::Exists { path, .. } if *path == first));
     assert!(error.to_string().contains(first.to_str().unwrap()));
     assert!(LockedKey::read(first).unwrap().unlock(&"one".into()).is_ok());
@@ -100,7 +100,7 @@ fn a_wallet_is_not_saved_twice() {
 fn no_file_is_overwritten() {
     let (_dir, keystore) = keystore();
     let path = put(&keystore, "taken", "precious");
-    let file = KeyFile::encrypt_with(&Signer::random(), &"secret".into(), LIGHT).unwrap();
+    let file = KeyFile::encrypt_with(&LocalKey::random(), &"secret".into(), LIGHT).unwrap();
     assert!(writing::create(&path, &file).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     assert_eq!(fs::read_dir(&keystore.dir).unwrap().count(), 1);
@@ -229,8 +229,8 @@ fn a_file_written_anew_keeps_its_name_and_id_and_has_another_password() {
     let before = id(&real);
 
     let locked = keystore.find(None).unwrap();
-    let signer = locked.unlock(&"correct horse".into()).unwrap();
-    locked.rewrite(&signer, &"secret".into(), LIGHT).unwrap();
+    let key = locked.unlock(&"correct horse".into()).unwrap();
+    locked.rewrite(&key, &"secret".into(), LIGHT).unwrap();
 
     let locked = keystore.find(Some(key_42())).unwrap();
     assert!(locked.unlock(&"correct horse".into()).is_err());
@@ -279,7 +279,7 @@ fn saving_leaves_an_open_directory_of_other_things_alone() {
         folder::create(&keystore.dir).unwrap();
         set_mode(&keystore.dir, 0o755);
         thing(&keystore);
-        let error = keystore.save(&Signer::random(), &"secret".into(), LIGHT).unwrap_err();
+        let error = keystore.save(&LocalKey::random(), &"secret".into(), LIGHT).unwrap_err();
         assert!(error.to_string().contains("mode 755"), "{error}");
         assert_eq!(mode(&keystore.dir), 0o755);
         assert!(keystore.list().unwrap().iter().all(Result::is_err));

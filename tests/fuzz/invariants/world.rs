@@ -10,7 +10,7 @@ use agentpmt_proxy::{
     config::{UpstreamConfig, UpstreamUrl},
     http::{self as surface, Guard, Instance, Limits, Live, Peer},
     proxy::Proxy,
-    signer::Signer,
+    signer::LocalKey,
     store::Store,
     upstream::Upstream,
 };
@@ -74,12 +74,12 @@ pub(crate) fn exchange(
 ) {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     world.count += 1;
-    let signer = Signer::from_hex(&format!("{:064x}", world.count)).unwrap();
+    let signer = LocalKey::from_hex(&format!("{:064x}", world.count)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("proxy.db"), &[signer.seal_key()]).unwrap();
     let World { runtime, stub, upstream, .. } = &*world;
     stub.begin(signer.address(), script);
-    let proxy = Arc::new(Proxy::new(signer, upstream.clone(), store, false));
+    let proxy = Arc::new(Proxy::new(signer.into(), upstream.clone(), store, false));
     runtime.block_on(async {
         let live = Live::new(None, Guard::default(), 16);
         let instance = Instance::new(Vec::new(), false, live, |_| Err(String::new()));

@@ -10,19 +10,19 @@ macro_rules! vector {
     };
 }
 
-fn opened(json: &str, password: &str) -> Result<Signer, KeyFileError> {
+fn opened(json: &str, password: &str) -> Result<LocalKey, KeyFileError> {
     KeyFile::from_json(json.as_bytes())?.decrypt(&password.into())
 }
 
 /// The light file of the vectors, with one value changed.
-fn changed(pointer: &str, value: Value) -> Result<Signer, KeyFileError> {
+fn changed(pointer: &str, value: Value) -> Result<LocalKey, KeyFileError> {
     let mut json: Value = serde_json::from_str(vector!("eth-account-scrypt")).unwrap();
     *json.pointer_mut(pointer).unwrap() = value;
     opened(&json.to_string(), "correct horse")
 }
 
-fn key_42() -> Signer {
-    Signer::from_hex(&"42".repeat(32)).unwrap()
+fn key_42() -> LocalKey {
+    LocalKey::from_hex(&"42".repeat(32)).unwrap()
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_definitions_vectors_open() {
     let address: Address = "0x008aeeda4d805471df9b2a5b0f38a0c3bcba786b".parse().unwrap();
     for json in [vector!("wiki-scrypt"), vector!("wiki-pbkdf2")] {
         let signer = opened(json, "testpassword").unwrap();
-        assert_eq!(hex::encode(signer.key.to_bytes()), key);
+        assert_eq!(hex::encode(signer.to_bytes()), key);
         assert_eq!(signer.address(), address);
     }
 }
@@ -63,7 +63,7 @@ fn keys_that_were_written_without_their_leading_zeros_open() {
         ),
     ];
     for (json, key) in files {
-        assert_eq!(hex::encode(opened(json, "foo").unwrap().key.to_bytes()), key);
+        assert_eq!(hex::encode(opened(json, "foo").unwrap().to_bytes()), key);
     }
 }
 
@@ -83,12 +83,12 @@ fn files_of_geth_open_if_the_address_is_that_of_the_key() {
 
 #[test]
 fn what_is_written_is_read() {
-    let signer = Signer::random();
+    let signer = LocalKey::random();
     for cost in [LIGHT, ScryptCost::LIGHT, ScryptCost::STANDARD] {
         let file = KeyFile::encrypt_with(&signer, &"secret".into(), cost).unwrap();
         let json = serde_json::to_string(&file).unwrap();
         let again = opened(&json, "secret").unwrap();
-        assert_eq!(again.key.to_bytes(), signer.key.to_bytes());
+        assert_eq!(again.to_bytes(), signer.to_bytes());
         assert_eq!(opened(&json, "Secret").unwrap_err(), KeyFileError::WrongPassword);
     }
 }

@@ -1,0 +1,110 @@
+//! Calls whose signer fails, through HTTP.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use axum::{
+    Router,
+    routing::{any, post},
+};
+use reqwest::{Client, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc::UnboundedSender};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    config::{UpstreamConfig, UpstreamUrl},
+    signer::{Scripted, Signer},
+    store::{Journal, Store},
+    types::SealKey,
+    upstream::Upstream,
+};
+
+/// A proxy with a scripted signer, in front of an upstream that counts what it is sent.
+struct World {
+    verdicts: UnboundedSender<bool>,
+    sent: Arc<AtomicUsize>,
+    url: String,
+    proxy: Arc<Proxy>,
+    folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = sent.clone();
+        let answer = any(async move || {
+            count.fetch_add(1, SeqCst);
+            "{}"
+        });
+        let begin = post(async || r#"{"session_nonce":"n","expires_in":900}"#);
+        let upstream = Router::new().route(SESSION_PATH, begin).fallback(answer);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let minute = Duration::from_secs(60);
+        let config = UpstreamConfig {
+            url: UpstreamUrl::on_this_machine(listener.local_addr().unwrap().port()),
+            connect_timeout: minute,
+            timeout: minute,
+            change_timeout: minute,
+            settle_time: minute,
+            max_calls: 4,
+        };
+        tokio::spawn(async move { axum::serve(listener, upstream).await });
+        let folder = tempfile::tempdir().unwrap();
+        let seal_key = SealKey::new([1; 32].into());
+        let store = Store::open(&folder.path().join("proxy.db"), &[seal_key]).unwrap();
+        let (signer, verdicts) = Scripted::new();
+        let upstream = Upstream::new(&config).unwrap();
+        let proxy = Arc::new(Proxy::new(Signer::Scripted(signer), upstream, store, false));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/api/external/jobs/j", listener.local_addr().unwrap());
+        let live = Live::new(None, Guard::default(), 8);
+        let instance = Instance::new(Vec::new(), false, live, |_| Err(String::new()));
+        let limits = Limits::default();
+        let router = router(proxy.clone(), limits, instance.clone());
+        let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
+        tokio::spawn(serve(listeners, router, limits, instance, Workers::current(), stop));
+        Self { verdicts, sent, url, proxy, folder }
+    }
+
+    async fn reserve(&self) -> Response {
+        let client = Client::builder().no_proxy().build().unwrap();
+        let call = client.post(format!("{}/reserve", self.url)).header("idempotency-key", "k");
+        call.send().await.unwrap()
+    }
+
+    /// The kinds of the records, or what came of a call.
+    async fn records(&self) -> Vec<String> {
+        self.proxy.flush().await;
+        let journal = Journal::open(&self.folder.path().join("proxy.db")).unwrap();
+        let records = journal.tail(100).unwrap();
+        let fields = records.iter().map(|record| record.fields().unwrap());
+        let word = |name| move |fields: &crate::canonical::Object| fields.text(name);
+        fields.map(|f| word("outcome")(&f).or_else(|| word("kind")(&f)).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_signed_is_not_sent_and_its_key_can_be_used_again() {
+    let world = World::new().await;
+    world.verdicts.send(false).unwrap();
+    let response = world.reserve().await;
+    assert_eq!(
+        (response.status(), response.headers()["retry-after"].as_bytes()),
+        (StatusCode::SERVICE_UNAVAILABLE, &b"1"[..])
+    );
+    let problem: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!((&problem["code"], &problem["retry"]), (&json!("not_signed"), &json!("safe")));
+    assert!(problem["detail"].as_str().unwrap().contains("no answer of the key service"));
+    assert_eq!(world.sent.load(SeqCst), 0);
+    assert_eq!(world.records().await, ["signed", "not_signed"]);
+
+    world.verdicts.send(true).unwrap();
+    assert_eq!(world.reserve().await.status(), StatusCode::OK);
+    assert_eq!(world.sent.load(SeqCst), 1);
+    assert_eq!(world.records().await, ["signed", "not_signed", "signed", "answered"]);
+}

@@ -49,6 +49,8 @@ mod exported;
 mod writer;
 
 mod archive;
+mod batch;
+
 mod worker;
 
 mod callers;

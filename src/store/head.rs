@@ -12,6 +12,8 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::OFlags;
@@ -27,6 +29,9 @@ use crate::{files, types::push_hex};
 
 /// How often it is read until two readings agree: another process may be writing it.
 const READINGS: usize = 100;
+
+/// How much older than the journal the head may be where no caller waits for a record.
+const AGE: Duration = Duration::from_secs(1);
 
 /// The length of its seal, in bytes, and of the whole line.
 const SEALED: usize = 40;
@@ -74,8 +79,55 @@ pub(super) fn path(database: &Path) -> PathBuf {
     folder(database).join("journal-head")
 }
 
+/// Has the head follow the journal.
+pub(super) struct HeadWriter {
+    path: PathBuf,
+    seal: Arc<Seal>,
+    /// The end of the journal as it was seen last.
+    end: End,
+    /// The same as when the head was written last.
+    named: End,
+    written: Option<Instant>,
+}
+
+impl HeadWriter {
+    /// The head of the database at this path, which names this end.
+    pub(super) fn new(database: &Path, end: End, seal: Arc<Seal>) -> Self {
+        Self { path: path(database), seal, end, named: end, written: None }
+    }
+
+    /// The end of the journal as it was seen last.
+    pub(super) fn end(&self) -> End {
+        self.end
+    }
+
+    /// Takes note of where the journal ends on the disk. The head names that before a caller that waits
+    /// for it goes on, and within a second if there is none.
+    pub(super) fn follow(&mut self, end: End, is_awaited: bool) {
+        self.end = end;
+        if is_awaited || self.due().is_some_and(|due| due <= Instant::now()) {
+            self.write();
+        }
+    }
+
+    /// When the head is to be written, if it names an earlier record than the last.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let due = self.written.map_or_else(Instant::now, |written| written + AGE);
+        (self.end != self.named).then_some(due)
+    }
+
+    /// Has the head name the last record, if it does not.
+    pub(super) fn write(&mut self) {
+        if self.end != self.named {
+            // An older head shows less, and is no reason to refuse what is on record.
+            let _ = write(&self.path, &self.end, &self.seal);
+            (self.named, self.written) = (self.end, Some(Instant::now()));
+        }
+    }
+}
+
 /// Writes where the journal ends, which has to be on the disk already.
-pub(super) fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
+fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
     // Always of the same length, so that it is written in place and by one call.
     let mut line = words(end);
     let sealed = seal.seal(&place(&line), Vec::with_capacity(SEALED))?;

@@ -1,8 +1,7 @@
-//! What waits for the thread of the store, and when it is done.
+//! The queues of the thread that writes, and when it takes from them.
 //!
-//! What somebody waits for is done at once. What is left to be done in the background waits a moment
-//! for company, so that many records share the cost of one sync; it goes along with the next work that
-//! has to be written anyway.
+//! A job that a caller waits for is done at once. Jobs in the background wait a moment for more, so that
+//! many records share the cost of one sync; they go along with the next job that is written anyway.
 
 use std::{
     sync::{
@@ -19,33 +18,33 @@ use std::{
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
-/// The most pieces of work that wait and that somebody waits for; who comes then waits for room.
+/// How many jobs with a caller may wait; further callers wait for room.
 const NOW: usize = 1024;
 
-/// The most pieces of work in the background that wait: many, so that nobody has to wait for room when
-/// the disk is slow for a moment.
+/// How many jobs in the background may wait: many, so that no caller has to wait for room when the disk is
+/// slow for a moment.
 const LATER: usize = 4096;
 
-/// The most pieces of work of either kind that are taken at once.
+/// How many jobs of either kind are taken at once.
 const BATCH: usize = 1024;
 
-/// How long work in the background waits for company.
+/// How long jobs in the background wait for more.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Where work is left. The thread ends when it is dropped and all work is done.
+/// Where jobs are put. The thread ends when this is dropped and all jobs are done.
 pub(super) struct Outbox<J> {
-    /// For work that somebody waits for: call [`Outbox::wake`] after it.
+    /// For jobs with a caller that waits: call [`Outbox::wake`] after it.
     pub(super) now: mpsc::Sender<J>,
-    /// For work in the background: call [`Outbox::nudge`] after it.
+    /// For jobs in the background: call [`Outbox::nudge`] after it.
     pub(super) later: mpsc::Sender<J>,
     bell: Bell,
 }
 
-/// Where the thread takes its work from.
+/// Where the thread takes its jobs from.
 pub(super) struct Inbox<J> {
     now: mpsc::Receiver<J>,
     later: mpsc::Receiver<J>,
-    /// When work in the background has waited long enough; nothing if none waits.
+    /// When the jobs in the background have waited long enough; `None` if there are none.
     due: Option<Instant>,
     idle: Arc<AtomicBool>,
 }
@@ -90,8 +89,8 @@ impl Drop for Bell {
 }
 
 impl<J> Inbox<J> {
-    /// Waits for work; `None` when no more can come, and no jobs if there are none at the time `until`.
-    /// `writes` tells what takes the background along.
+    /// Waits for jobs. `None` when no more can come; no jobs if there are none at the time `until`.
+    /// `writes` tells whether a job takes the background along.
     pub(super) fn next_batch(
         &mut self,
         writes: impl Fn(&J) -> bool,
@@ -104,7 +103,7 @@ impl<J> Inbox<J> {
             let writes = jobs.iter().any(&writes);
             if is_due || !open || self.later.len() >= BATCH || writes {
                 let waited = std::mem::take(&mut jobs);
-                // What was left before a write comes before it, however much it is.
+                // All that was put before a write comes before it, however much it is.
                 let most = if writes { self.later.len() } else { BATCH };
                 take(&mut self.later, most, &mut jobs);
                 self.due = None;
@@ -143,7 +142,7 @@ impl<J> Inbox<J> {
     }
 }
 
-/// Takes what is there, but no more than `most`; false if the queue is closed and empty.
+/// Takes the jobs that are there, but no more than `most`; false if the queue is closed and empty.
 fn take<J>(queue: &mut mpsc::Receiver<J>, most: usize, jobs: &mut Vec<J>) -> bool {
     for _ in 0..most {
         match queue.try_recv() {
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_something_to_do_at_a_time_waits_no_longer() {
+    fn a_thread_with_something_to_do_at_a_time_waits_no_longer() {
         let (mut inbox, outbox) = inbox();
         let _outbox: Outbox<i32> = outbox(thread::current());
         let soon = Instant::now() + Duration::from_millis(5);

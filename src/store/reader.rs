@@ -1,8 +1,8 @@
 //! The connection that only reads, so that no read waits for a writer: another process may hold the
 //! lock for long, or a disk be slow to sync.
 //!
-//! It reads the files that the writer has checked and no others. Whatever it cannot read is left to
-//! the writer, which opens anew what has to be.
+//! It reads the files that the writer has checked and no others. What it cannot read is left to the
+//! writer, which opens the files anew.
 
 use std::{
     path::PathBuf,
@@ -11,22 +11,9 @@ use std::{
 
 use super::{db::Db, error::Fault, file, files::Files};
 
-/// Something that is read. It is given a connection, or told why there is none, and returns what went
-/// wrong.
+/// It is given a connection, or told why there is none, and returns what went wrong.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-pub(super) struct Read(Box<dyn FnOnce(Result<&Db, Fault>) -> Option<Fault> + Send>);
-
-impl Read {
-    pub(super) fn new(
-        read: impl FnOnce(Result<&Db, Fault>) -> Option<Fault> + Send + 'static,
-    ) -> Self {
-        Self(Box::new(read))
-    }
-
-    pub(super) fn run(self, connection: Result<&Db, Fault>) -> Option<Fault> {
-        (self.0)(connection)
-    }
-}
+pub(super) struct Read(pub(super) Box<dyn FnOnce(Result<&Db, Fault>) -> Option<Fault> + Send>);
 
 /// The connection that only reads.
 pub(super) struct Reader {
@@ -38,7 +25,7 @@ pub(super) struct Reader {
 struct State {
     /// The files that may be read.
     files: Option<Files>,
-    connection: Option<Db>,
+    db: Option<Db>,
 }
 
 impl Reader {
@@ -60,24 +47,21 @@ impl Reader {
     /// Reads, or gives back what is left to the writer.
     pub(super) fn read(&self, read: Read) -> Option<Read> {
         let mut state = self.state();
-        let Some(connection) = self.connection(&mut state) else { return Some(read) };
-        if read.run(Ok(&connection)).is_none() {
-            state.connection = Some(connection);
+        let Some(db) = self.db(&mut state) else { return Some(read) };
+        if (read.0)(Ok(&db)).is_none() {
+            state.db = Some(db);
         }
         None
     }
 
     /// Takes the connection to the files that are at the path, if they may be read.
-    fn connection(&self, state: &mut State) -> Option<Db> {
-        let (files, open) = (state.files?, state.connection.take());
+    fn db(&self, state: &mut State) -> Option<Db> {
+        let (files, open) = (state.files?, state.db.take());
         let is_in_place = || Files::at(&self.paths).is_ok_and(|found| found == files);
         if !is_in_place() {
             return None;
         }
-        open.or_else(|| {
-            let connection = file::open_for_queries(&self.paths[0]).ok()?;
-            is_in_place().then_some(connection)
-        })
+        open.or_else(|| file::open_for_queries(&self.paths[0]).ok().filter(|_| is_in_place()))
     }
 
     /// Nothing here panics while it holds the lock.

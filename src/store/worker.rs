@@ -1,11 +1,9 @@
-//! The thread that writes, and the thread that reads.
+//! The threads of the store: one writes, and one reads.
 //!
-//! The one takes what waits, runs what is to be written in one transaction, and answers when that is
-//! on the disk. So the cost of a sync is shared by all who wait for one, and nobody on the runtime waits
-//! for the disk but for its own answer.
-//!
-//! The other reads meanwhile. When it cannot, because other files stand at the path or for any other
-//! reason, the first one reads, after it has opened anew what has to be.
+//! The writer takes the changes that wait, makes them in one transaction, and answers when that is on the
+//! disk, so that all callers that wait share the cost of one sync. The reader waits for no writer. What it
+//! cannot read, for instance because other files stand at the path, is left to the writer, which opens them
+//! anew.
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -18,17 +16,17 @@ use tokio::sync::{
 };
 
 use super::{
+    batch::{Change, Job, Write, work},
     db::Db,
-    end::End,
     error::Fault,
-    inbox::{Outbox, inbox},
+    inbox::{Inbox, Outbox, inbox},
     losses::Losses,
-    reader::Read,
-    record::{Chain, Draft},
+    reader::{Read, Reader},
+    record::Draft,
     writer::Writer,
 };
 
-/// How many reads may wait; who comes then waits for room.
+/// How many reads may wait; further callers wait for room.
 const READS: usize = 1024;
 
 /// The handle of the threads; they end when it is dropped and all work is done.
@@ -39,34 +37,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the threads. The one that writes counts the records of the background that are lost.
-    pub(super) fn start(mut writer: Writer, losses: Arc<Losses>) -> io::Result<Self> {
-        let (mut inbox, outbox) = inbox();
-        let lost = losses.clone();
-        let reader = writer.reader();
-        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let changes = |job: &Job| matches!(job, Job::Change(_));
-            while let Some(jobs) = inbox.next_batch(changes, writer.head_is_due()) {
-                match jobs.is_empty() {
-                    true => writer.write_head(),
-                    false => work(&mut writer, &lost, jobs),
-                }
-            }
-            writer.write_head();
-        })?;
+    /// Starts the threads. Records of the background that are lost are counted in `losses`.
+    pub(super) fn start(writer: Writer, losses: Arc<Losses>) -> io::Result<Self> {
+        let (inbox, outbox) = inbox();
+        let (reader, lost) = (writer.reader(), losses.clone());
+        let thread = thread::Builder::new().name("store".to_owned());
+        let thread = thread.spawn(move || write(inbox, writer, &lost))?;
         let outbox = Arc::new(outbox(thread.thread().clone()));
-        let (reads, mut to_read) = mpsc::channel(READS);
+        let (reads, to_read) = mpsc::channel(READS);
         let writes = outbox.clone();
-        thread::Builder::new().name("store-reads".to_owned()).spawn(move || {
-            while let Some(read) = to_read.blocking_recv() {
-                let left = reader.read(read).map(|read| writes.now.blocking_send(Job::Read(read)));
-                match left {
-                    Some(Ok(())) => writes.wake(),
-                    Some(Err(refused)) => refused.0.refuse(&Fault::Stopped, &Losses::default()),
-                    None => {}
-                }
-            }
-        })?;
+        let thread = thread::Builder::new().name("store-reads".to_owned());
+        thread.spawn(move || read(to_read, &reader, &writes))?;
         Ok(Self { reads, outbox, losses })
     }
 
@@ -76,32 +57,28 @@ impl Worker {
         read: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
-        let read = Read::new(move |connection| {
-            let result = connection.and_then(read);
+        let read = Read(Box::new(move |db| {
+            let result = db.and_then(read);
             let fault = result.as_ref().err().cloned();
-            // Nobody listens any more if the caller has gone.
+            // The caller may have gone.
             drop(sender.send(result));
             fault
-        });
+        }));
         self.reads.send(read).await.map_err(|_| Fault::Stopped)?;
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
-    /// Reads what is on the disk, when nobody waits for what is found. It is not done if there is too
-    /// much to do.
+    /// Reads what is on the disk in the background. If too much waits, it is not read.
     pub(super) fn read_soon(&self, read: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static) {
-        let read = Read::new(move |connection| connection.and_then(read).err());
-        // One that is dropped is not missed.
-        drop(self.reads.try_send(read));
+        drop(self.reads.try_send(Read(Box::new(move |db| db.and_then(read).err()))));
     }
 
-    /// Does the work and waits until it is on the disk.
+    /// Does the work and waits until it is on the disk. If the caller goes, the work is done all the same.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
-        // If the caller has gone, the work is done all the same.
         let write = Write::new(work, move |result| drop(sender.send(result)));
         let job = Job::Change(Change::Write(write));
         self.outbox.now.send(job).await.map_err(|_| Fault::Stopped)?;
@@ -109,8 +86,8 @@ impl Worker {
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
 
-    /// Leaves the work to be done soon, and `done` hears what came of it. Waits for room in the queue,
-    /// but no longer than `patience`; then the work is not done.
+    /// Leaves the work to be done soon; `done` is given its result. Waits for room in the queue, but no
+    /// longer than `patience`; then the work is not done.
     pub(super) async fn leave(
         &self,
         patience: Duration,
@@ -141,188 +118,25 @@ impl Worker {
     }
 }
 
-/// One piece of work of the thread that writes.
-enum Job {
-    /// What the other thread could not read.
-    Read(Read),
-    Change(Change),
+/// The thread that writes.
+fn write(mut inbox: Inbox<Job>, mut writer: Writer, losses: &Losses) {
+    let is_change = |job: &Job| matches!(job, Job::Change(_));
+    while let Some(jobs) = inbox.next_batch(is_change, writer.head.due()) {
+        match jobs.is_empty() {
+            true => writer.head.write(),
+            false => work(&mut writer, losses, jobs),
+        }
+    }
+    writer.head.write();
 }
 
-/// What is done in a transaction with others.
-enum Change {
-    Write(Write),
-    Record(Draft),
-}
-
-/// It is given the connection, in a transaction with others, or told why there is none.
-#[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-struct Write(Box<dyn FnOnce(Result<&Db, Fault>) -> Answer + Send>);
-
-/// What came of something written, kept until it is known whether the transaction holds.
-struct Answer {
-    fault: Option<Fault>,
-    tell: Box<dyn FnOnce(Result<(), Fault>)>,
-}
-
-impl Job {
-    fn refuse(self, fault: &Fault, losses: &Losses) {
-        match self {
-            Self::Read(read) => drop(read.run(Err(fault.clone()))),
-            Self::Change(change) => change.refuse(fault, losses),
+/// The thread that reads.
+fn read(mut reads: mpsc::Receiver<Read>, reader: &Reader, writes: &Outbox<Job>) {
+    while let Some(read) = reads.blocking_recv() {
+        let Some(left) = reader.read(read) else { continue };
+        match writes.now.blocking_send(Job::Read(left)) {
+            Ok(()) => writes.wake(),
+            Err(refused) => refused.0.refuse(&Fault::Stopped, &Losses::default()),
         }
     }
 }
-
-impl Change {
-    fn refuse(self, fault: &Fault, losses: &Losses) {
-        match self {
-            Self::Write(write) => ((write.0)(Err(fault.clone())).tell)(Err(fault.clone())),
-            Self::Record(_) => losses.hear(1, &Err(fault.clone())),
-        }
-    }
-}
-
-impl Write {
-    fn new<T: 'static>(
-        work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
-        tell: impl FnOnce(Result<T, Fault>) + Send + 'static,
-    ) -> Self {
-        Self(Box::new(move |transaction| {
-            let result = transaction.and_then(|db| db.savepoint(work));
-            let fault = result.as_ref().err().cloned();
-            Answer { fault, tell: Box::new(move |committed| tell(committed.and(result))) }
-        }))
-    }
-}
-
-/// Runs a batch of jobs, reads first: every write that their callers know of was committed before.
-fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
-    let connection = match writer.take() {
-        Ok(connection) => connection,
-        Err(fault) => return jobs.into_iter().for_each(|job| job.refuse(&fault, losses)),
-    };
-    let mut healthy = true;
-    let mut changes = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        match job {
-            Job::Read(read) => healthy &= read.run(Ok(&connection)).is_none(),
-            Job::Change(change) => changes.push(change),
-        }
-    }
-    if !changes.is_empty() {
-        write(writer, connection, losses, changes);
-    } else if healthy {
-        writer.put_back(connection);
-    }
-}
-
-/// Does the work in one transaction and answers each when that is on the disk, or is not.
-fn write(writer: &mut Writer, connection: Db, losses: &Losses, changes: Vec<Change>) {
-    let connection = match begin(writer, connection) {
-        Ok(connection) => connection,
-        Err(fault) => return changes.into_iter().for_each(|change| change.refuse(&fault, losses)),
-    };
-    let mut transaction = Transaction::new(&connection, losses);
-    changes.into_iter().for_each(|change| transaction.add(change));
-    match transaction.commit(|end, is_awaited| writer.hear_end(end, is_awaited)) {
-        Ok(()) => writer.put_back(connection),
-        // A full disk does a connection no harm.
-        Err(Fault::Full) if connection.rollback().is_ok() => writer.put_back(connection),
-        // Closing it undoes what could not be committed.
-        Err(_) => {}
-    }
-}
-
-/// A transaction that was begun.
-struct Transaction<'c> {
-    connection: &'c Db,
-    losses: &'c Losses,
-    /// Why it has ended before its time, if it has.
-    ended: Result<(), Fault>,
-    /// Where the journal ends, once that is known.
-    chain: Option<Chain<'c>>,
-    /// How many records of the background are in it.
-    records: u64,
-    answers: Vec<Answer>,
-}
-
-impl<'c> Transaction<'c> {
-    fn new(connection: &'c Db, losses: &'c Losses) -> Self {
-        let answers = Vec::new();
-        Self { connection, losses, ended: Ok(()), chain: None, records: 0, answers }
-    }
-
-    fn add(&mut self, change: Change) {
-        match change {
-            Change::Write(write) => {
-                // It may add a record of its own.
-                self.chain = None;
-                let answer = (write.0)(self.ended.clone().map(|()| self.connection));
-                self.look_for_end(answer.fault.as_ref());
-                self.answers.push(answer);
-            }
-            Change::Record(draft) => match self.append(draft) {
-                Ok(()) => self.records += 1,
-                Err(fault) => {
-                    self.look_for_end(Some(&fault));
-                    self.losses.hear(1, &Err(fault));
-                }
-            },
-        }
-    }
-
-    /// Needs no savepoint: it is one statement, which is done as a whole or not at all.
-    fn append(&mut self, draft: Draft) -> Result<(), Fault> {
-        self.ended.clone()?;
-        match &mut self.chain {
-            Some(chain) => chain.append(draft),
-            none => none.insert(Chain::read(self.connection)?).append(draft),
-        }
-    }
-
-    /// A full disk or a failure to write may end the whole transaction.
-    fn look_for_end(&mut self, fault: Option<&Fault>) {
-        if self.ended.is_ok() && !self.connection.is_in_transaction() {
-            self.ended = Err(fault.cloned().unwrap_or(Fault::Stopped));
-        }
-    }
-
-    /// Commits it, says where the journal ends and whether anyone waits for that, and then tells everyone
-    /// whether it holds.
-    fn commit(self, hear_end: impl FnOnce(End, bool)) -> Result<(), Fault> {
-        let committed = self.ended.and_then(|()| {
-            let end =
-                self.chain.map_or_else(|| End::read(self.connection), |chain| Ok(chain.end()));
-            let end = end?;
-            self.connection.commit()?;
-            hear_end(end, !self.answers.is_empty());
-            Ok(())
-        });
-        self.losses.hear(self.records, &committed);
-        self.answers.into_iter().for_each(|answer| (answer.tell)(committed.clone()));
-        committed
-    }
-}
-
-/// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
-/// try with a connection that is new.
-fn begin(writer: &mut Writer, connection: Db) -> Result<Db, Fault> {
-    match begin_with(&connection) {
-        Ok(()) => return Ok(connection),
-        Err(Fault::ReadOnly | Fault::Io { .. }) => drop(connection),
-        Err(fault) => return Err(fault),
-    }
-    let connection = writer.open_anew()?;
-    begin_with(&connection)?;
-    Ok(connection)
-}
-
-fn begin_with(connection: &Db) -> Result<(), Fault> {
-    if connection.is_read_only()? {
-        return Err(Fault::ReadOnly);
-    }
-    connection.begin()
-}
-
-#[cfg(test)]
-mod tests;

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::{Duration, Instant},
 };
 
 use super::{
@@ -12,34 +11,25 @@ use super::{
     error::Fault,
     file,
     files::{Files, paths},
-    head,
+    head::HeadWriter,
     known::Known,
     reader::Reader,
     run::Run,
     seal::Seal,
 };
 
-/// How much older than the journal the head may be where nobody waits for a record.
-const HEAD_AGE: Duration = Duration::from_secs(1);
-
 /// The connection that writes. It is opened anew when it is of no use any more, or when other files
 /// stand at its path than those that it has open.
 pub(super) struct Writer {
     path: PathBuf,
-    /// Those of its files.
+    /// The paths of its files.
     paths: [PathBuf; 3],
-    head: PathBuf,
-    connection: Option<Db>,
+    db: Option<Db>,
     /// The files that it has open.
     files: Files,
-    /// The end of the journal as it was seen last.
-    end: End,
-    /// The same as when the head was written last.
-    in_head: End,
-    head_written: Option<Instant>,
+    pub(super) head: HeadWriter,
     /// Reads the same files.
     reader: Arc<Reader>,
-    seal: Arc<Seal>,
     known: Arc<Known>,
     /// It ends with the store, not with the thread.
     run: Weak<Run>,
@@ -51,26 +41,22 @@ impl Writer {
     /// With a connection that was just opened.
     pub(super) fn new(
         path: &Path,
-        connection: Db,
+        db: Db,
         seal: Arc<Seal>,
         known: Arc<Known>,
         run: &Arc<Run>,
     ) -> Result<Self, Fault> {
-        let end = End::read(&connection)?;
+        let head = HeadWriter::new(path, End::read(&db)?, seal);
         let paths = paths(path);
         let (files, reader) = (Files::at(&paths)?, Arc::new(Reader::new(paths.clone())));
         reader.allow(files);
         Ok(Self {
             path: path.to_owned(),
             paths,
-            head: head::path(path),
-            connection: Some(connection),
+            db: Some(db),
             files,
-            end,
-            in_head: end,
-            head_written: None,
+            head,
             reader,
-            seal,
             known,
             run: Arc::downgrade(run),
             refused: None,
@@ -84,8 +70,8 @@ impl Writer {
 
     /// Hands out the connection, which is to be given back if it is still of use.
     pub(super) fn take(&mut self) -> Result<Db, Fault> {
-        match self.connection.take() {
-            Some(connection) if Files::at(&self.paths)? == self.files => Ok(connection),
+        match self.db.take() {
+            Some(db) if Files::at(&self.paths)? == self.files => Ok(db),
             open => {
                 drop(open);
                 self.open_anew()
@@ -94,42 +80,30 @@ impl Writer {
     }
 
     /// Takes the connection back.
-    pub(super) fn put_back(&mut self, connection: Db) {
-        self.connection = Some(connection);
+    pub(super) fn put_back(&mut self, db: Db) {
+        self.db = Some(db);
     }
 
-    /// Hears where the journal ends, now that it is on the disk. The head says so before anyone who waits
-    /// for that goes on, and within a second if it is only for records of the background.
-    pub(super) fn hear_end(&mut self, end: End, is_awaited: bool) {
-        self.end = end;
-        if is_awaited || self.head_is_due().is_some_and(|due| due <= Instant::now()) {
-            self.write_head();
+    /// Begins a transaction. A file that was opened while it was read-only stays so, hence the second
+    /// try with a new connection.
+    pub(super) fn begin(&mut self, db: Db) -> Result<Db, Fault> {
+        match begin(&db) {
+            Ok(()) => return Ok(db),
+            Err(Fault::ReadOnly | Fault::Io { .. }) => drop(db),
+            Err(fault) => return Err(fault),
         }
+        let db = self.open_anew()?;
+        begin(&db)?;
+        Ok(db)
     }
 
-    /// When the head is to be written, if it names an earlier record than the last.
-    pub(super) fn head_is_due(&self) -> Option<Instant> {
-        let due = self.head_written.map_or_else(Instant::now, |written| written + HEAD_AGE);
-        (self.end != self.in_head).then_some(due)
-    }
-
-    /// Has the head name the last record, if it does not.
-    pub(super) fn write_head(&mut self) {
-        if self.end != self.in_head {
-            // An older head shows less, and is no reason to refuse what is on record.
-            let _ = head::write(&self.head, &self.end, &self.seal);
-            (self.in_head, self.head_written) = (self.end, Some(Instant::now()));
-        }
-    }
-
-    /// Opens what stands at the path, as at the start, and only if the journal goes on from where it
-    /// was.
-    pub(super) fn open_anew(&mut self) -> Result<Db, Fault> {
+    /// Opens the files at the path, as at the start, and only if the journal goes on from where it was.
+    fn open_anew(&mut self) -> Result<Db, Fault> {
         let open = self.files;
         // What SQLite knows of a file is known to all connections of the process that are open.
         self.reader.close();
         let opened = self.open();
-        // What was read from other files is not to be acted on.
+        // What was read from other files no longer counts.
         self.known.forget();
         match &opened {
             Ok(_) if self.refused.take().is_some() || self.files != open => {
@@ -150,11 +124,12 @@ impl Writer {
 
     fn open(&mut self) -> Result<Db, Fault> {
         let found = Files::at(&self.paths)?;
-        let connection = file::reopen(&self.path)?;
+        let db = file::reopen(&self.path)?;
+        let end = self.head.end();
         // Other processes may have gone on, and moved it into an archive.
-        let is_archived = End::before(&connection)?.seq > self.end.seq;
-        if !is_archived && !self.end.is_in(&connection)? {
-            return Err(Fault::Replaced { seq: self.end.seq });
+        let is_archived = End::before(&db)?.seq > end.seq;
+        if !is_archived && !end.is_in(&db)? {
+            return Err(Fault::Replaced { seq: end.seq });
         }
         let files = Files::at(&self.paths)?;
         if !files.is_same_database(&found) {
@@ -165,6 +140,10 @@ impl Writer {
         }
         self.files = files;
         self.reader.allow(files);
-        Ok(connection)
+        Ok(db)
     }
+}
+
+fn begin(db: &Db) -> Result<(), Fault> {
+    if db.is_read_only()? { Err(Fault::ReadOnly) } else { db.begin() }
 }

@@ -1,4 +1,7 @@
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, channel},
+};
 
 use super::*;
 use crate::store::{
@@ -15,9 +18,9 @@ fn count(
     then: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static,
 ) -> (Job, Receiver<Result<(), Fault>>) {
     let (sender, receiver) = channel();
-    let work = move |connection: &Db| {
-        connection.run("UPDATE probe SET at = at + 1")?;
-        then(connection)
+    let work = move |db: &Db| {
+        db.run("UPDATE probe SET at = at + 1")?;
+        then(db)
     };
     (
         Job::Change(Change::Write(Write::new(work, move |result| sender.send(result).unwrap()))),
@@ -28,12 +31,11 @@ fn count(
 /// A database, its writer, and the count in it.
 fn database() -> (Folder, Writer, impl Fn() -> i64) {
     let folder = Folder::new();
-    let connection = file::open(&folder.path()).unwrap();
+    let db = file::open(&folder.path()).unwrap();
     let seal = Arc::new(Seal::new(&[key(1)]));
     let run = Arc::new(Run::new(files::folder(&folder.path())));
-    let writer =
-        Writer::new(&folder.path(), connection, seal, Arc::new(Known::new(&folder.path())), &run)
-            .unwrap();
+    let known = Arc::new(Known::new(&folder.path()));
+    let writer = Writer::new(&folder.path(), db, seal, known, &run).unwrap();
     let other = folder.db();
     let read = move || other.one("SELECT at FROM probe", &[], |row| row.int(0)).unwrap();
     (folder, writer, read)
@@ -66,8 +68,8 @@ fn work_that_fails_is_undone_without_harm_to_its_neighbours() {
 fn a_transaction_that_ends_early_is_done_for_nobody() {
     let (_folder, mut writer, counted) = database();
     let (first, first_result) = count(|_| Ok(()));
-    let (ends, ended) = count(|connection| {
-        connection.run("ROLLBACK")?;
+    let (ends, ended) = count(|db| {
+        db.run("ROLLBACK")?;
         Err(Fault::Full)
     });
     let (last, last_result) = count(|_| Ok(()));
@@ -109,9 +111,9 @@ fn recorded(folder: &Folder) -> Vec<String> {
 fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
     let (folder, mut writer, _) = database();
     let before = folder.commits();
-    let (appends, appended) = count(|connection| Chain::read(connection)?.append(draft(2)));
-    let (fails, failed) = count(|connection| {
-        Chain::read(connection)?.append(draft(3))?;
+    let (appends, appended) = count(|db| Chain::read(db)?.append(draft(2)));
+    let (fails, failed) = count(|db| {
+        Chain::read(db)?.append(draft(3))?;
         Err(Fault::NotClaimed)
     });
     let record = |number| Job::Change(Change::Record(draft(number)));
@@ -126,8 +128,8 @@ fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
 #[test]
 fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
     let (folder, mut writer, _) = database();
-    let (ends, _ended) = count(|connection| {
-        connection.run("ROLLBACK")?;
+    let (ends, _ended) = count(|db| {
+        db.run("ROLLBACK")?;
         Err(Fault::Full)
     });
     let record = |number| Job::Change(Change::Record(draft(number)));

@@ -12,7 +12,6 @@ mod nearest_path;
 mod open;
 mod peer;
 mod problem;
-mod refused;
 mod server;
 mod socket_file;
 mod status;
@@ -40,9 +39,9 @@ use http_body_util::LengthLimitError;
 use hyper::body::Body as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use self::{auth::Caller, head::Head, log::Arrival, problem::Problem, unsent::Unsent};
+use self::{auth::Caller, log::Arrival, problem::Problem, unsent::Unsent};
 pub use self::{
     crowd::Exempt,
     guard::Guard,
@@ -59,9 +58,8 @@ use crate::{
     body,
     call::{Call, InvalidCall, WALLET, other_wallet},
     loose,
-    policy::Client,
-    proxy::{Asking, CallError, Incoming, Place, Proxy},
-    store::{KNOWN, Reservation},
+    proxy::{Admission, Admitted, CallError, Proxy},
+    store::Reservation,
     types::InvalidValue,
     upstream::Answer,
     withheld::HELD_BY_PROXY,
@@ -126,21 +124,14 @@ async fn call(
     let (mut parts, body) = request.into_parts();
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
-    let admitted = admit(action, &surface, first_id, &parts).await;
-    let Admitted { mut client, mut known, head, place } = match admitted {
+    let admitted = match admit(action, &surface, first_id, &parts).await {
         Ok(admitted) => admitted,
         Err(problem) => {
             Box::pin(discard(&parts, body)).await;
             return Err(problem);
         }
     };
-    let Head { arrival: Arrival { call_id, trail }, key } = head;
     let body = read_body(body, surface.body_time).await?;
-    // Also who has sent the beginning of a call may have been revoked.
-    if known.elapsed() >= KNOWN {
-        known = Instant::now();
-        client = auth::caller(&surface, &parts, Some((action, first_id))).await?;
-    }
     // The only way to be rejected here is an id that is not UTF-8.
     let ids = ids.map_err(|_| InvalidCall::Id {
         name: "an id of the path",
@@ -151,19 +142,9 @@ async fn call(
         Call::new(action, ids.iter().map(|(_, id)| id), &body)?.with_query(parts.uri.query());
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
-    let result =
-        surface.proxy.call(Incoming { call, call_id, client, known, key, trail, place }).await;
-    let answer = result.map_err(|failure| Problem::failed(action, &failure))?;
+    let answer = surface.proxy.call(admitted, call).await;
+    let answer = answer.map_err(|failure| Problem::failed(action, &failure))?;
     Ok(pass_on(answer, surface.instance.unsent()))
-}
-
-/// A call that its client may make, before its body is read.
-struct Admitted {
-    client: Client,
-    /// When it was looked up.
-    known: Instant,
-    head: Head,
-    place: Place,
 }
 
 async fn admit(
@@ -172,16 +153,17 @@ async fn admit(
     first_id: Option<&str>,
     parts: &Parts,
 ) -> Result<Admitted, Problem> {
-    let known = Instant::now();
-    let client = auth::caller(surface, parts, Some((action, first_id))).await?;
-    let head = Head::of(action, parts)?;
-    let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
+    let Arrival { call_id, trail: trace } = Arrival::of(&parts.extensions);
+    let (key, malformed) = match head::key(action, parts) {
+        Ok(key) => (key, None),
+        Err(problem) => (None, Some(problem)),
+    };
     let product = first_id.and_then(|id| id.parse().ok());
-    let Arrival { call_id, trail } = &head.arrival;
-    let asking = Asking { client: &client, action, product, call_id, trail };
-    let admitted = surface.proxy.admit(asking).await;
-    admitted.map_err(|failure| Problem::failed(action, &failure))?;
-    Ok(Admitted { client, known, head, place })
+    let admission = Admission { action, product, call_id, key, trace };
+    let admitted = surface.proxy.admit(&auth::evidence(parts), admission).await;
+    let admitted = admitted.map_err(|failure| Problem::failed(action, &failure))?;
+    // A caller that is not known is told so and nothing else.
+    malformed.map_or(Ok(admitted), Err)
 }
 
 /// Reads a small body of a call that is refused, so that the connection can go on, unless its client
@@ -219,11 +201,12 @@ async fn session(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (parts, body) = request.into_parts();
-    let _place = match admit_session(&surface, &client).await {
-        Ok(place) => place,
-        Err(problem) => {
+    // A session costs a body, so it counts as a call does.
+    let _permit = match surface.proxy.count(&client, false).await {
+        Ok(permit) => permit,
+        Err(failure) => {
             Box::pin(discard(&parts, body)).await;
-            return Err(problem);
+            return Err(Problem::refused(&failure));
         }
     };
     let body = read_body(body, surface.body_time).await?;
@@ -239,14 +222,6 @@ async fn session(
         "expires_in": LOCAL_SESSION_SECONDS,
         "expires_at": end.to_string(),
     })))
-}
-
-/// A session costs a body, so it takes a place and counts as a call does.
-async fn admit_session(surface: &Surface, client: &Client) -> Result<Place, Problem> {
-    let place = surface.instance.place(&client.name).map_err(Problem::no_place)?;
-    let counted = surface.proxy.count(client, false).await;
-    counted.map_err(|denied| Problem::denied(&denied))?;
-    Ok(place)
 }
 
 async fn healthy() -> Json<Value> {

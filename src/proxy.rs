@@ -5,7 +5,7 @@ mod attempts;
 mod detached;
 mod error;
 mod finish;
-mod place;
+mod in_flight;
 mod probe;
 mod settle;
 
@@ -25,14 +25,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    admit::Asking,
-    error::CallError,
-    place::{NoPlace, Place, Places},
+    admit::{Admission, Admitted, Evidence},
+    error::{CallError, Unauthenticated},
+    in_flight::{InFlightPermit, Overloaded},
 };
 use self::{
     attempts::Attempts,
     detached::Detached,
     finish::replayed,
+    in_flight::InFlight,
     probe::Probe,
     settle::{Earlier, Settled},
 };
@@ -47,29 +48,12 @@ use crate::{
     sender::Sender,
     signer::Signer,
     store::{Begun, Claim, Denial, Grant, Reservation, Started, Store, StoreError},
-    trail::Trail,
-    types::{Address, IdempotencyKey, RequestId},
+    types::Address,
     upstream::{Answer, Seen, Upstream},
 };
 
-/// A request of a client.
-#[derive(Debug)]
-pub struct Incoming {
-    /// The call it asks for.
-    pub call: Call,
-    /// Its id, which is also in its answer.
-    pub call_id: RequestId,
-    /// Who makes it.
-    pub client: Client,
-    /// When that was looked up.
-    pub known: Instant,
-    /// The key under which a change is made at most once.
-    pub key: Option<IdempotencyKey>,
-    /// What becomes of it, for its log event.
-    pub trail: Arc<Trail>,
-    /// Its place among the calls in flight.
-    pub place: Place,
-}
+/// How many calls may be in flight unless it is said.
+const IN_FLIGHT: usize = 1024;
 
 /// How long it is known whether records can be written.
 const READY: Duration = Duration::from_millis(250);
@@ -86,6 +70,7 @@ pub struct Proxy {
     wallet: Address,
     upstream: Upstream,
     store: Store,
+    in_flight: InFlight,
     tasks: TaskTracker,
     ending: CancellationToken,
     /// Whether records can be written.
@@ -106,12 +91,15 @@ impl Proxy {
         let wallet = signer.address();
         let sender = Sender::new(signer, upstream.clone(), store.clone());
         let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
+        let in_flight = InFlight::default();
+        in_flight.set_most(IN_FLIGHT);
         Self {
             actions: ACTIONS,
             senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
             store,
+            in_flight,
             tasks,
             ending,
             writable: Probe::new(READY),
@@ -154,6 +142,11 @@ impl Proxy {
     /// Whether clients see a job's workflow token from now on.
     pub fn expose_workflow_token(&self, expose: bool) {
         self.expose_workflow_token.store(expose, Relaxed);
+    }
+
+    /// How many calls may be in flight from now on.
+    pub fn set_max_in_flight(&self, most: usize) {
+        self.in_flight.set_most(most);
     }
 
     /// The wallet that signs for a client.
@@ -219,8 +212,12 @@ impl Proxy {
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
-    pub async fn call(self: &Arc<Self>, incoming: Incoming) -> Result<Answer, CallError> {
-        let (_, result) = self.detached(incoming).await;
+    pub async fn call(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        call: Call,
+    ) -> Result<Answer, CallError> {
+        let (_, result) = self.detached(admitted, call).await;
         result
     }
 
@@ -228,25 +225,22 @@ impl Proxy {
     /// would hold all of it beside the box that it is in.
     fn detached(
         self: &Arc<Self>,
-        incoming: Incoming,
+        admitted: Admitted,
+        call: Call,
     ) -> Detached<(Call, Result<Answer, CallError>)> {
         let proxy = self.clone();
         let running = async move {
-            let (mut operation, _place) = proxy.operation(incoming);
+            let Admitted { admission, client, known_at, permit: _permit } = admitted;
+            let Admission { call_id, key, trace, .. } = admission;
+            let wallet = proxy.wallet_of(&client);
+            let deadline = proxy.upstream.deadline(call.action().changes());
+            let mut operation =
+                Operation { call, call_id, client, wallet, key, known_at, deadline, trace };
             let run = AssertUnwindSafe(proxy.run(&mut operation)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));
             (operation.call, result)
         };
         Detached::new(running, &self.tasks, log_unheard)
-    }
-
-    fn operation(&self, incoming: Incoming) -> (Operation, Place) {
-        let Incoming { call, call_id, client, known, key, trail, place } = incoming;
-        let deadline = self.upstream.deadline(call.action().changes());
-        let wallet = self.wallet_of(&client);
-        let (known_at, trace) = (known, trail);
-        let operation = Operation { call, call_id, client, wallet, key, known_at, deadline, trace };
-        (operation, place)
     }
 
     async fn run(self: &Arc<Self>, operation: &mut Operation) -> Result<Answer, CallError> {

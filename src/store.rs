@@ -77,7 +77,6 @@ use std::{
     },
 };
 
-pub(crate) use self::known::KNOWN;
 pub use self::{
     archive::archive,
     audit::{Breach, Broken, Journal, Verified, VerifyError},

@@ -24,7 +24,7 @@ impl Reload {
     ///
     /// # Errors
     /// What is wrong; then nothing is changed.
-    pub(super) fn read(&self, live: &Live) -> Result<Live, String> {
+    pub(super) fn read(&self) -> Result<Live, String> {
         let next = self.settings.load().map_err(|failure| failure.to_string())?;
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = config.fixed_changes(&next);
@@ -38,7 +38,8 @@ impl Reload {
         // Nothing fails from here on.
         self.log.set_level(next.log.level);
         self.proxy.expose_workflow_token(next.expose_workflow_token);
-        let live = live.next(tls, guard(&next), next.max_in_flight);
+        self.proxy.set_max_in_flight(next.max_in_flight);
+        let live = Live::new(tls, guard(&next));
         *config = next;
         Ok(live)
     }

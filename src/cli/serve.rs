@@ -206,9 +206,10 @@ async fn serve(
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
     let (names, behind_proxy) = (names.collect(), config.behind_tls_proxy);
-    let live = Live::new(tls, reload::guard(&config), config.max_in_flight);
+    proxy.set_max_in_flight(config.max_in_flight);
+    let live = Live::new(tls, reload::guard(&config));
     let reload = Reload { settings, config: Mutex::new(config), log, proxy: proxy.clone() };
-    let instance = Instance::new(names, behind_proxy, live, move |live| reload.read(live));
+    let instance = Instance::new(names, behind_proxy, live, move || reload.read());
     serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
 }
 

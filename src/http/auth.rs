@@ -7,15 +7,13 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
-use jiff::Timestamp;
 use rustix::process::geteuid;
 
-use super::{Surface, peer::Peer, problem::Problem, refused::Refused};
+use super::{Surface, peer::Peer, problem::Problem};
 use crate::{
-    action::Action,
     policy::Client,
-    store::{Store, StoreError},
-    types::{CertificateHash, ClientToken, Credential, InvalidToken, TOKEN_PREFIX},
+    proxy::Evidence,
+    types::{CertificateHash, ClientToken, InvalidToken, TOKEN_PREFIX},
 };
 
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
@@ -31,87 +29,21 @@ impl FromRequestParts<Arc<Surface>> for Caller {
         parts: &mut Parts,
         surface: &Arc<Surface>,
     ) -> Result<Self, Problem> {
-        caller(surface, parts, None).await.map(Self)
+        let client = surface.proxy.identify(&evidence(parts)).await;
+        client.map(Self).map_err(|failure| Problem::refused(&failure))
     }
 }
 
-/// The client that makes a request. If that is a call, its refusal is on record; the call is its
-/// action and the first id of its path.
-pub(super) async fn caller(
-    surface: &Surface,
-    parts: &Parts,
-    call: Option<(&'static Action, Option<&str>)>,
-) -> Result<Client, Problem> {
-    let (now, store) = (Timestamp::now(), surface.proxy.store());
-    let refused = Refused { surface, parts, call };
-    match client(&parts.headers, parts.extensions.get(), store, now).await {
-        Ok(client) => match client.expires.filter(|end| *end <= now) {
-            None => Ok(client),
-            Some(ended) => {
-                Box::pin(refused.client(client.name.clone(), "access_ended")).await;
-                Err(Problem::access_ended(&client.name, ended))
-            }
-        },
-        Err(Unknown::Stranger(problem)) => {
-            Box::pin(refused.stranger(problem.code())).await;
-            Err(problem)
-        }
-        Err(Unknown::Store(error)) => Err(Problem::store(&error)),
+/// What a request shows of its caller.
+pub(super) fn evidence(parts: &Parts) -> Evidence {
+    let peer: Option<&Peer> = parts.extensions.get();
+    Evidence {
+        token: token(&parts.headers),
+        certificate: peer.and_then(|peer| peer.certificate).map(CertificateHash::new),
+        uid: peer.and_then(|peer| peer.uid),
+        address: peer.and_then(|peer| peer.address),
+        is_owner: peer.is_some_and(is_owner),
     }
-}
-
-/// Why it is not known who calls.
-enum Unknown {
-    /// It is nobody who may call.
-    Stranger(Problem),
-    /// The clients cannot be read.
-    Store(StoreError),
-}
-
-impl From<Problem> for Unknown {
-    fn from(problem: Problem) -> Self {
-        Self::Stranger(problem)
-    }
-}
-
-impl From<StoreError> for Unknown {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-async fn client(
-    headers: &HeaderMap,
-    peer: Option<&Peer>,
-    store: &Store,
-    now: Timestamp,
-) -> Result<Client, Unknown> {
-    let token = match token(headers) {
-        // Before there is any client, it is meant for somebody else.
-        Some(Err(invalid)) if invalid != InvalidToken::Mistyped && !store.has_clients().await? => {
-            None
-        }
-        token => token.transpose().map_err(|invalid| Problem::bad_token(&invalid))?,
-    };
-    if let Some(token) = token {
-        let client = store.client_by(Credential::Token(token.hash()), now).await?;
-        return client.ok_or_else(|| Problem::unknown_token().into());
-    }
-    if let Some(certificate) = peer.and_then(|peer| peer.certificate) {
-        let credential = Credential::Certificate(CertificateHash::new(certificate));
-        if let Some(client) = store.client_by(credential, now).await? {
-            return Ok(client);
-        }
-    }
-    if let Some(uid) = peer.and_then(|peer| peer.uid)
-        && let Some(client) = store.client_by(Credential::Uid(uid), now).await?
-    {
-        return Ok(client);
-    }
-    if peer.is_some_and(is_owner) && !store.has_clients().await? {
-        return Ok(Client::local());
-    }
-    Err(Problem::who_are_you().into())
 }
 
 /// The token that a request carries, if it carries any.

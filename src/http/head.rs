@@ -2,29 +2,19 @@
 
 use axum::http::{HeaderMap, HeaderName, header::CONTENT_ENCODING, request::Parts};
 
-use super::{
-    log::{self, Arrival},
-    problem::Problem,
-};
+use super::{log, problem::Problem};
 use crate::{action::Action, types::IdempotencyKey};
 
 /// The header of the IETF's draft for requests that must have their effect once.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The head of a call.
-pub(super) struct Head {
-    pub(super) arrival: Arrival,
-    pub(super) key: Option<IdempotencyKey>,
-}
-
-impl Head {
-    pub(super) fn of(action: &Action, parts: &Parts) -> Result<Self, Problem> {
-        if parts.uri.query().is_some_and(|query| !action.takes_query(query)) {
-            return Err(Problem::query_not_taken(action));
-        }
-        check_coding(&parts.headers)?;
-        Ok(Self { arrival: Arrival::of(&parts.extensions), key: key(&parts.headers)? })
+/// The key in the head of a call, which is checked.
+pub(super) fn key(action: &Action, parts: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
+    if parts.uri.query().is_some_and(|query| !action.takes_query(query)) {
+        return Err(Problem::query_not_taken(action));
     }
+    check_coding(&parts.headers)?;
+    idempotency_key(&parts.headers)
 }
 
 /// The body is read as it comes.
@@ -39,7 +29,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
     let key = value.to_str().ok().and_then(|text| text.parse().ok());

@@ -11,10 +11,6 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
 use super::{guard::Guard, tls::Tls, unsent::Unsent};
-use crate::{
-    proxy::{NoPlace, Place, Places},
-    types::ClientName,
-};
 
 /// The settings that a reload may change. A reload replaces the whole value, and each connection or
 /// request reads it once, so it never sees half of a change.
@@ -22,23 +18,12 @@ use crate::{
 pub struct Live {
     pub(super) tls: Option<Tls>,
     pub(super) guard: Guard,
-    pub(super) places: Arc<Places>,
 }
 
 impl Live {
-    /// Settings that let `in_flight` calls be in flight at once.
-    pub fn new(tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
-        Self { tls, guard, places: Places::new(in_flight) }
-    }
-
-    /// The settings after a reload. If `in_flight` changes, the count begins at zero: calls that are in
-    /// flight keep their permits of the old count.
-    pub fn next(&self, tls: Option<Tls>, guard: Guard, in_flight: usize) -> Self {
-        if in_flight == self.places.most() {
-            Self { tls, guard, places: self.places.clone() }
-        } else {
-            Self::new(tls, guard, in_flight)
-        }
+    /// These settings.
+    pub fn new(tls: Option<Tls>, guard: Guard) -> Self {
+        Self { tls, guard }
     }
 }
 
@@ -56,7 +41,7 @@ pub struct Instance {
 }
 
 /// Reads the configuration again: what comes after the value that it is given, or what is wrong.
-type Read = dyn Fn(&Live) -> Result<Live, String> + Send + Sync;
+type Read = dyn Fn() -> Result<Live, String> + Send + Sync;
 
 /// The last time that the configuration was read again.
 #[derive(Debug, Clone)]
@@ -74,7 +59,7 @@ impl Instance {
         listeners: Vec<String>,
         behind_proxy: bool,
         live: Live,
-        read: impl Fn(&Live) -> Result<Live, String> + Send + Sync + 'static,
+        read: impl Fn() -> Result<Live, String> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             begun: Instant::now(),
@@ -96,12 +81,6 @@ impl Instance {
     /// Where it listens, as people write it.
     pub(super) fn listeners(&self) -> &[String] {
         &self.listeners
-    }
-
-    /// A place for one more call of a client. The call keeps it until its end, also if its client goes
-    /// away.
-    pub(super) fn place(&self, client: &ClientName) -> Result<Place, NoPlace> {
-        self.live.borrow().places.take(client)
     }
 
     /// Whether a proxy in front passes on what others send.
@@ -142,7 +121,7 @@ impl Instance {
     }
 
     fn reload_now(&self) -> Result<(), String> {
-        let result = (self.read)(&self.live()).map(|live| {
+        let result = (self.read)().map(|live| {
             self.live.send_replace(Arc::new(live));
         });
         match &result {
@@ -173,22 +152,24 @@ mod tests {
 
     use super::*;
 
-    /// One whose reloads give these numbers of places, and then a mistake.
-    fn instance(next: &'static [usize]) -> Arc<Instance> {
+    /// One whose first reload lets a page in, and whose second has a mistake.
+    fn instance() -> Arc<Instance> {
         let reloads = AtomicUsize::new(0);
-        Instance::new(Vec::new(), false, Live::new(None, Guard::default(), 1), move |live| {
-            let next = next.get(reloads.fetch_add(1, SeqCst));
-            next.map(|places| live.next(None, Guard::default(), *places))
-                .ok_or_else(|| "a mistake".to_owned())
+        let live = |origins| Live::new(None, Guard { origins, ..Guard::default() });
+        Instance::new(Vec::new(), false, live(Vec::new()), move || {
+            match reloads.fetch_add(1, SeqCst) {
+                0 => Ok(live(vec!["https://app.example".to_owned()])),
+                _ => Err("a mistake".to_owned()),
+            }
         })
     }
 
     #[tokio::test]
     async fn a_reload_that_is_refused_leaves_all_as_it_was_and_is_remembered() {
-        let instance = instance(&[2]);
+        let instance = instance();
         assert!(instance.last_reload().is_none());
         instance.clone().reload().await.unwrap();
-        assert_eq!(instance.live().places.most(), 2);
+        assert_eq!(instance.live().guard.origins.len(), 1);
         assert_eq!(instance.last_reload().unwrap().result, Ok(()));
         let before = instance.live();
         assert_eq!(instance.clone().reload().await, Err("a mistake".to_owned()));
@@ -202,7 +183,7 @@ mod tests {
         let (_never, hanging) = std::sync::mpsc::channel::<()>();
         let hanging = Mutex::new(hanging);
         let instance =
-            Instance::new(Vec::new(), false, Live::new(None, Guard::default(), 1), move |_| {
+            Instance::new(Vec::new(), false, Live::new(None, Guard::default()), move || {
                 let _ = lock(&hanging).recv();
                 Err("it hung".to_owned())
             });
@@ -216,17 +197,5 @@ mod tests {
             ended.send(()).unwrap();
         });
         end.recv_timeout(Duration::from_secs(60)).unwrap();
-    }
-
-    #[tokio::test]
-    async fn places_are_kept_while_their_number_is_the_same() {
-        let instance = instance(&[1, 3]);
-        let client = ClientName::local();
-        let _place = instance.place(&client).unwrap();
-        instance.clone().reload().await.unwrap();
-        assert_eq!(instance.place(&client).unwrap_err(), NoPlace::Full);
-        instance.clone().reload().await.unwrap();
-        let _places = [(); 3].map(|()| instance.place(&client).unwrap());
-        assert_eq!(instance.place(&client).unwrap_err(), NoPlace::Full);
     }
 }

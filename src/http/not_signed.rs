@@ -62,8 +62,8 @@ impl World {
         let proxy = Arc::new(Proxy::new(Signer::Scripted(signer), upstream, store, false));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api/external/jobs/j", listener.local_addr().unwrap());
-        let live = Live::new(None, Guard::default(), 8);
-        let instance = Instance::new(Vec::new(), false, live, |_| Err(String::new()));
+        let live = Live::new(None, Guard::default());
+        let instance = Instance::new(Vec::new(), false, live, || Err(String::new()));
         let limits = Limits::default();
         let router = router(proxy.clone(), limits, instance.clone());
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());

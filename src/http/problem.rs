@@ -19,7 +19,7 @@ use crate::{
     clock,
     job_status::JobStatus,
     policy::Denied,
-    proxy::{CallError, NoPlace},
+    proxy::{CallError, Unauthenticated},
     session::{ERROR_TYPE, SessionError},
     store::StoreError,
     types::{ClientName, InvalidToken, RequestId},
@@ -239,31 +239,6 @@ impl Problem {
         Self::new(Kind::ForeignPage, detail)
     }
 
-    pub(super) fn who_are_you() -> Self {
-        let detail = "the caller is not known; send the token that `agentpmt-proxy client add` \
-                      printed, as in Authorization: Bearer apmt_…";
-        Self::new(Kind::Unauthenticated, detail)
-    }
-
-    pub(super) fn unknown_token() -> Self {
-        let detail = "no client has this token, or it was revoked; ask the operator of the proxy for \
-                      a new one, with `agentpmt-proxy client add`";
-        Self::new(Kind::UnknownToken, detail)
-    }
-
-    pub(super) fn bad_token(invalid: &InvalidToken) -> Self {
-        let kind = match invalid {
-            InvalidToken::Mistyped => Kind::MistypedToken,
-            InvalidToken::Misplaced | InvalidToken::Several => Kind::MalformedAuthorization,
-            InvalidToken::Foreign => Kind::UnknownToken,
-        };
-        Self::new(kind, format!("the Authorization header cannot be used: {invalid}"))
-    }
-
-    pub(super) fn access_ended(client: &ClientName, ended: Timestamp) -> Self {
-        Self::denied(&Denied::Expired { client: client.clone(), ended })
-    }
-
     pub(super) fn not_admin(client: &ClientName) -> Self {
         let detail = format!(
             "client {client} may not reload the configuration; ask the operator of the proxy for a \
@@ -282,7 +257,6 @@ impl Problem {
                 let problem = Self::new(Kind::NotSigned, detail).retry(Retry::Safe);
                 Self { retry_after: Some(SOON), ..problem }
             }
-            CallError::Store(error) => Self::store(error),
             CallError::OutcomeUnknown { seen, settles_at } => {
                 let retry = Retry::CheckFirst;
                 let advice = retry.advice();
@@ -311,7 +285,6 @@ impl Problem {
                 problem.more.insert("reserved_until".to_owned(), ends.to_string().into());
                 problem
             }
-            CallError::Denied(denied) => Self::denied(denied),
             CallError::HeldMeanwhile { .. } => {
                 let advice = "so the answer is not told; take another job";
                 Self::new(Kind::HeldByAnother, format!("{failure}, {advice}"))
@@ -345,6 +318,34 @@ impl Problem {
                 let retry = Retry::after_sending(action);
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
+            CallError::Unauthenticated(_)
+            | CallError::Overloaded(_)
+            | CallError::Denied(_)
+            | CallError::Store(_) => Self::refused(failure),
+        }
+    }
+
+    /// A request that was refused for who makes it or what else is going on.
+    pub(super) fn refused(failure: &CallError) -> Self {
+        match failure {
+            CallError::Unauthenticated(error) => {
+                let kind = match error {
+                    Unauthenticated::NoEvidence => Kind::Unauthenticated,
+                    Unauthenticated::UnknownToken
+                    | Unauthenticated::Token(InvalidToken::Foreign) => Kind::UnknownToken,
+                    Unauthenticated::Token(InvalidToken::Mistyped) => Kind::MistypedToken,
+                    Unauthenticated::Token(_) => Kind::MalformedAuthorization,
+                };
+                Self::new(kind, error.to_string())
+            }
+            CallError::Overloaded(error) => {
+                let retry_after = Some(HeaderValue::from_static("1"));
+                let problem = Self::new(Kind::Overloaded, format!("{error}; nothing was sent"));
+                Self { retry_after, ..problem.retry(Retry::Safe) }
+            }
+            CallError::Denied(denied) => Self::denied(denied),
+            CallError::Store(error) => Self::store(error),
+            other => Self::new(Kind::Internal, other.to_string()),
         }
     }
 
@@ -363,7 +364,7 @@ impl Problem {
     }
 
     /// The client may not make the call.
-    pub(super) fn denied(denied: &Denied) -> Self {
+    fn denied(denied: &Denied) -> Self {
         let kind = match denied {
             Denied::TooFast { wait, .. } => return Self::too_fast(denied, *wait),
             Denied::TooManyReservations { until, .. } => {
@@ -397,20 +398,6 @@ impl Problem {
         }
         let detail = format!("{error}; nothing was signed");
         Self::new(Kind::JournalUnavailable, detail).retry(Retry::Safe)
-    }
-
-    pub(super) fn no_place(none: NoPlace) -> Self {
-        let detail = match none {
-            NoPlace::Full => {
-                "as many calls are in flight as max_in_flight allows; nothing was sent"
-            }
-            NoPlace::Share => {
-                "the client has its share of max_in_flight in flight, and the rest is kept for \
-                 others; nothing was sent"
-            }
-        };
-        let retry_after = Some(HeaderValue::from_static("1"));
-        Self { retry_after, ..Self::new(Kind::Overloaded, detail).retry(Retry::Safe) }
     }
 
     pub(super) fn invalid_idempotency_key() -> Self {

@@ -308,8 +308,8 @@ mod tests {
     /// How long a connection takes to make room for another once its request was answered: one whose
     /// client has announced a body of which nothing is read, and sends it no further.
     async fn makes_room(size: usize) -> Duration {
-        let live = Live::new(None, Guard::default(), 1);
-        let read = |_: &Live| Err("there is nothing to reload".to_owned());
+        let live = Live::new(None, Guard::default());
+        let read = || Err("there is nothing to reload".to_owned());
         let server = Server {
             router: Router::new().route("/", get(|| async { "x".repeat(100) })),
             limits: Limits::default(),

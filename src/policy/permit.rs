@@ -41,6 +41,17 @@ impl Client {
         Ok(Permit { call, wallet, client: self.name.clone(), is_status_probe: false })
     }
 
+    /// Whether the access of the client lasts.
+    ///
+    /// # Errors
+    /// See [`Denied`].
+    pub fn check_access(&self, now: Timestamp) -> Result<(), Denied> {
+        match self.expires.filter(|end| *end <= now) {
+            Some(ended) => Err(Denied::Expired { client: self.name.clone(), ended }),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the client may make such a call at all, whichever client holds the job.
     ///
     /// # Errors
@@ -52,9 +63,7 @@ impl Client {
         now: Timestamp,
     ) -> Result<(), Denied> {
         let client = || self.name.clone();
-        if let Some(ended) = self.expires.filter(|end| *end <= now) {
-            return Err(Denied::Expired { client: client(), ended });
-        }
+        self.check_access(now)?;
         if !self.allow.has(action) {
             return Err(Denied::Action { client: client(), action });
         }

@@ -1,76 +1,195 @@
-//! Who may make a call at all: decided before its body is read.
+//! The door, before a body is read: who calls, whether its call may be made at all and is not too much,
+//! and whether there is room.
+
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::{CallError, Proxy};
+use super::{CallError, InFlightPermit, Proxy, Unauthenticated};
 use crate::{
     action::Action,
-    policy::{Client, Denied},
+    policy::Client,
     store::{Caller, Denial},
     trail::Trail,
-    types::{RequestId, Slug},
+    types::{
+        Address, CertificateHash, ClientToken, Credential, IdempotencyKey, InvalidToken, RequestId,
+        Slug,
+    },
 };
+
+/// What a caller shows of itself, whatever face it comes through.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// The token that it gives, or why what it gives is none.
+    pub token: Option<Result<ClientToken, InvalidToken>>,
+    /// Its TLS certificate, which was verified.
+    pub certificate: Option<CertificateHash>,
+    /// The user that its process runs as, over a unix socket.
+    pub uid: Option<u32>,
+    /// Its address; over a unix socket there is none.
+    pub address: Option<IpAddr>,
+    /// Whether it may be the owner of this process, who may call as long as no client was added.
+    pub is_owner: bool,
+}
 
 /// What is known of a call before its body is read.
 #[derive(Debug)]
-pub struct Asking<'a> {
-    /// Who makes it.
-    pub client: &'a Client,
+pub struct Admission {
     /// The row of the table.
     pub action: &'static Action,
-    /// The first id of its path, if it is usable.
+    /// The id of what it is about, if that is usable.
     pub product: Option<Slug>,
     /// Its id, which is also in its answer.
-    pub call_id: &'a RequestId,
+    pub call_id: RequestId,
+    /// The key under which a change is made at most once.
+    pub key: Option<IdempotencyKey>,
     /// What becomes of it, for its log event.
-    pub trail: &'a Trail,
+    pub trace: Arc<Trail>,
+}
+
+/// A call that may be made, for [`Proxy::call`].
+#[derive(Debug)]
+pub struct Admitted {
+    pub(super) admission: Admission,
+    pub(super) client: Client,
+    /// When that was looked up.
+    pub(super) known_at: Instant,
+    pub(super) permit: InFlightPermit,
 }
 
 impl Proxy {
-    /// Counts a call of a client, if the client may make it now. That it may not is on record.
+    /// Lets a call through that its client may make now, and counts it. That it may not is on record.
     ///
     /// # Errors
     /// See [`CallError`]; nothing may be read or sent.
-    pub async fn admit(&self, asking: Asking<'_>) -> Result<(), CallError> {
-        let Asking { client, action, trail, .. } = &asking;
-        trail.begin(&client.name, action, asking.product.clone());
-        let result = self.may(client, action).await;
-        if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
-            Box::pin(self.refused(asking, reason)).await;
+    pub async fn admit(
+        &self,
+        evidence: &Evidence,
+        admission: Admission,
+    ) -> Result<Admitted, CallError> {
+        let known_at = Instant::now();
+        let client = match self.client(evidence).await {
+            Ok(client) => client,
+            Err(error) => {
+                let caller = Caller::Unknown(evidence.to_string());
+                return Err(self.refused(&admission, caller, None, error).await);
+            }
+        };
+        let (action, product) = (admission.action, admission.product.clone());
+        admission.trace.begin(&client.name, action, product);
+        match self.let_in(&client, action).await {
+            Ok(permit) => Ok(Admitted { admission, client, known_at, permit }),
+            Err(error) => {
+                let wallet = Some(self.wallet_of(&client));
+                let caller = Caller::Client(client.name);
+                Err(self.refused(&admission, caller, wallet, error).await)
+            }
         }
-        result
     }
 
-    /// Counts a request of a client, which may also be no call.
+    /// The client that makes a request which is no call.
     ///
     /// # Errors
-    /// The client may not make one now; nothing may be read or sent.
-    pub async fn count(&self, client: &Client, changes: bool) -> Result<(), Denied> {
+    /// It is not known, or its access has ended.
+    pub async fn identify(&self, evidence: &Evidence) -> Result<Client, CallError> {
+        let client = self.client(evidence).await?;
+        client.check_access(Timestamp::now())?;
+        Ok(client)
+    }
+
+    /// Counts a request of a client, which may be no call, and gives it its share of what may be in
+    /// flight.
+    ///
+    /// # Errors
+    /// There were too many, or too many are in flight; nothing may be read or sent.
+    pub async fn count(&self, client: &Client, changes: bool) -> Result<InFlightPermit, CallError> {
+        let permit = self.in_flight.take(&client.name)?;
         match (client.rate, self.store.count(client, changes, Timestamp::now()).await) {
-            (Some(rate), Err(wait)) => Err(client.too_fast(rate, wait)),
-            _ => Ok(()),
+            (Some(rate), Err(wait)) => Err(client.too_fast(rate, wait).into()),
+            _ => Ok(permit),
         }
     }
 
-    async fn may(&self, client: &Client, action: &'static Action) -> Result<(), CallError> {
-        let (wallet, now) = (self.wallet_of(client), Timestamp::now());
+    async fn let_in(
+        &self,
+        client: &Client,
+        action: &'static Action,
+    ) -> Result<InFlightPermit, CallError> {
+        let wallet = self.wallet_of(client);
+        client.check(action, wallet, Timestamp::now())?;
         if !self.senders.contains_key(&wallet) {
             return Err(CallError::WalletNotHeld { wallet });
         }
-        client.check(action, wallet, now)?;
-        Ok(self.count(client, action.changes()).await?)
+        self.count(client, action.changes()).await
     }
 
-    async fn refused(&self, asking: Asking<'_>, reason: &'static str) {
-        let Asking { client, action, product, call_id, .. } = asking;
-        let denial = Denial {
-            call_id: call_id.clone(),
-            caller: Caller::Client(client.name.clone()),
-            wallet: Some(self.wallet_of(client)),
-            action: action.name,
-            product,
-            reason,
-        };
+    async fn client(&self, evidence: &Evidence) -> Result<Client, CallError> {
+        let (now, store) = (Timestamp::now(), &self.store);
+        match &evidence.token {
+            Some(Ok(token)) => {
+                let client = store.client_by(Credential::Token(token.hash()), now).await?;
+                return Ok(client.ok_or(Unauthenticated::UnknownToken)?);
+            }
+            // Before there is any client, one that is not ours is meant for another program.
+            Some(Err(invalid))
+                if *invalid == InvalidToken::Mistyped || store.has_clients().await? =>
+            {
+                return Err(Unauthenticated::Token(*invalid).into());
+            }
+            _ => {}
+        }
+        let certificate = evidence.certificate.map(Credential::Certificate);
+        for credential in certificate.into_iter().chain(evidence.uid.map(Credential::Uid)) {
+            if let Some(client) = store.client_by(credential, now).await? {
+                return Ok(client);
+            }
+        }
+        if evidence.is_owner && !store.has_clients().await? {
+            return Ok(Client::local());
+        }
+        Err(Unauthenticated::NoEvidence.into())
+    }
+
+    /// Records a call that was refused, and why.
+    async fn refused(
+        &self,
+        admission: &Admission,
+        caller: Caller,
+        wallet: Option<Address>,
+        error: CallError,
+    ) -> CallError {
+        let Some(reason) = error.denial() else { return error };
+        let Admission { call_id, action, product, .. } = admission;
+        let (call_id, product) = (call_id.clone(), product.clone());
+        let denial = Denial { call_id, caller, wallet, action: action.name, product, reason };
         self.store.denied(&denial).await;
+        error
+    }
+}
+
+/// How the journal names a caller that is no client: by its address, or by its user id on a socket.
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.address, self.uid) {
+            (Some(address), _) => address.fmt(f),
+            (None, Some(uid)) => write!(f, "uid {uid}"),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_that_is_no_client_is_named_by_its_address_or_its_user() {
+        let evidence = |address: &str, uid| {
+            Evidence { address: address.parse().ok(), uid, ..Evidence::default() }.to_string()
+        };
+        assert_eq!(evidence("192.0.2.1", None), "192.0.2.1");
+        assert_eq!(evidence("", Some(7)), "uid 7");
+        assert_eq!(evidence("", None), "unknown");
     }
 }

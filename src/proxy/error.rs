@@ -2,19 +2,46 @@
 
 use jiff::Timestamp;
 
+use super::Overloaded;
 use crate::{
     job_status::JobStatus,
     policy::Denied,
     session::SessionError,
     signer::SignerError,
     store::{Reservation, StoreError},
-    types::{Address, Slug},
+    types::{Address, InvalidToken, Slug},
     upstream::UpstreamError,
 };
+
+/// Why a caller is not known. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    /// It shows nothing by which a client is known.
+    #[error(
+        "the caller is not known; send the token that `agentpmt-proxy client add` printed, as in \
+         Authorization: Bearer apmt_…"
+    )]
+    NoEvidence,
+    /// No client has its token.
+    #[error(
+        "no client has this token, or it was revoked; ask the operator of the proxy for a new one, with \
+         `agentpmt-proxy client add`"
+    )]
+    UnknownToken,
+    /// Its token is none.
+    #[error("the Authorization header cannot be used: {0}")]
+    Token(InvalidToken),
+}
 
 /// Why a call has no answer of the upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// The caller is not known. Nothing was sent.
+    #[error(transparent)]
+    Unauthenticated(#[from] Unauthenticated),
+    /// Too many calls are in flight. Nothing was sent.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
     /// There is no session, so the call had no effect.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -90,6 +117,20 @@ pub enum CallError {
     Aborted,
 }
 
+impl Unauthenticated {
+    /// The reason in a word, for the journal: the `code` that the caller gets.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::NoEvidence => "unauthenticated",
+            Self::UnknownToken | Self::Token(InvalidToken::Foreign) => "unknown_token",
+            Self::Token(InvalidToken::Mistyped) => "mistyped_token",
+            Self::Token(InvalidToken::Misplaced | InvalidToken::Several) => {
+                "malformed_authorization"
+            }
+        }
+    }
+}
+
 impl CallError {
     pub(super) fn unknown(seen: JobStatus, settles_at: Option<Timestamp>) -> Self {
         Self::OutcomeUnknown { seen: Box::new(seen), settles_at }
@@ -112,6 +153,7 @@ impl CallError {
     /// Why the client was not let through, as the `code` that it gets, if it was not.
     pub(super) fn denial(&self) -> Option<&'static str> {
         match self {
+            Self::Unauthenticated(error) => Some(error.reason()),
             Self::Denied(denied) => Some(denied.reason()),
             Self::HeldMeanwhile { .. } => Some("held_by_another"),
             Self::WalletNotHeld { .. } => Some("not_allowed"),

@@ -126,3 +126,122 @@ pub(super) fn running(
 pub(super) fn surely_over(now: Timestamp) -> i64 {
     now.as_millisecond().saturating_sub(clock::TOLERANCE.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use State::{Pending, Reserved, Submitted};
+
+    use super::*;
+
+    const CI: ClientId = ClientId::new(1);
+    const OTHER: ClientId = ClientId::new(2);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    /// A hold of `job1` that has no known id.
+    fn hold(client: ClientId, state: State, ends: i64) -> Hold {
+        Hold {
+            client,
+            client_name: format!("c{client}"),
+            wallet: "w".to_owned(),
+            job: "job1".to_owned(),
+            state,
+            ends: ends * 1000,
+            reservation_id: None,
+        }
+    }
+
+    fn of(state: State, reservation_id: Option<&str>) -> Hold {
+        Hold { reservation_id: reservation_id.map(str::to_owned), ..hold(CI, state, 60) }
+    }
+
+    fn holder(holds: &[Hold], asks: ClientId, now: i64) -> Option<ClientId> {
+        Holds(holds.to_vec()).holder(asks, at(now)).map(|hold| hold.client)
+    }
+
+    #[test]
+    fn a_running_reservation_comes_before_a_submission_and_that_before_a_reserve() {
+        let all: Vec<_> = (1..)
+            .zip([(Pending, 60), (Submitted, 0), (Reserved, 60)])
+            .map(|(number, (state, ends))| hold(ClientId::new(number), state, ends))
+            .collect();
+        assert_eq!(holder(&[], CI, 0), None);
+        for (number, count) in (1..).zip(1..=all.len()) {
+            assert_eq!(holder(&all[..count], CI, 0), Some(ClientId::new(number)));
+        }
+        assert_eq!(holder(&all, CI, 65), Some(OTHER), "the reservation has ended");
+    }
+
+    #[test]
+    fn a_hold_ends_when_it_is_over_on_any_clock_and_a_submission_keeps_no_client_from_reserving() {
+        for state in [Reserved, Pending] {
+            let held = [hold(CI, state, 60)];
+            let keeps = |client, now| Holds(held.to_vec()).is_reserved_by_another(client, at(now));
+            for now in [0, 60, 64] {
+                assert_eq!(holder(&held, OTHER, now), Some(CI), "{state:?} {now}");
+                assert!(keeps(OTHER, now) && !keeps(CI, now), "{state:?} {now}");
+            }
+            assert_eq!(holder(&held, OTHER, 65), None);
+            assert!(!keeps(OTHER, 65));
+            // A clock that is wrong takes nothing from the client that reserved it last.
+            assert_eq!(holder(&held, CI, 65), Some(CI).filter(|_| state == Reserved));
+        }
+        let submitted = Holds(vec![hold(CI, Submitted, 60)]);
+        assert!(!submitted.is_reserved_by_another(OTHER, at(0)));
+    }
+
+    #[test]
+    fn each_job_counts_once_but_the_one_that_is_asked_for() {
+        let job = |job: &str, hold| Hold { job: job.to_owned(), ..hold };
+        let holds = [
+            job("job1", hold(CI, Reserved, 60)),
+            job("JOB1", hold(CI, Pending, 90)),
+            job("job2", hold(CI, Pending, 30)),
+            job("job3", hold(CI, Submitted, 99)),
+            job("job4", hold(CI, Reserved, 10)),
+        ];
+        let running = |asked| running(&holds, asked, at(10));
+        assert_eq!(running(["w", "job9"]), (2, at(30)));
+        assert_eq!(running(["w", "JOB2"]), (1, at(90)), "the end of the later one");
+        assert_eq!(running(["v", "job1"]), (2, at(30)), "of another wallet");
+        assert_eq!(super::running(&[], ["w", "job1"], at(10)), (0, at(10)));
+    }
+
+    #[test]
+    fn a_submitted_job_takes_no_proof_but_one_for_another_reservation() {
+        let named = |id: &str| CanonicalJson::string(id);
+        let is_submitted = |holds: &[Hold], id: Option<&str>| {
+            Holds(holds.to_vec()).is_submitted(id.map(named).as_ref())
+        };
+        let ids = [None, Some("r-1"), Some("r-2")];
+        let (known, unknown) = (of(Submitted, Some("r-1")), of(Submitted, None));
+        for (holds, expected) in [
+            (vec![], [false; 3]),
+            (vec![known.clone()], [true, true, false]),
+            (vec![unknown], [true, false, false]),
+            (vec![known, of(Reserved, None)], [false; 3]),
+            (vec![of(Pending, None)], [false; 3]),
+        ] {
+            assert_eq!(ids.map(|id| is_submitted(&holds, id)), expected, "{holds:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_reserved_may_be_so_anew_if_no_id_is_known() {
+        let named = CanonicalJson::string("r-1");
+        for (holds, expected) in [
+            (vec![], false),
+            (vec![of(Submitted, None)], false),
+            (vec![of(Reserved, None)], true),
+            (vec![of(Reserved, None), of(Submitted, None)], true),
+            (vec![of(Reserved, Some("r-1"))], false),
+            (vec![of(Reserved, None), of(Submitted, Some("r-1"))], false),
+        ] {
+            let holds = Holds(holds);
+            assert_eq!(holds.may_be_anew(None), expected, "{holds:?}");
+            assert!(!holds.may_be_anew(Some(&named)), "{holds:?}");
+        }
+    }
+}

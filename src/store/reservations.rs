@@ -361,3 +361,6 @@ pub(super) fn purge(db: &Db, past: Timestamp) -> Result<(), Fault> {
     db.execute(sql, &[past.into(), PURGED.into()])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,22 @@
 use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
 
 use futures_util::{future::join_all, poll};
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
     end::START,
     record::chained,
     schema::{MIGRATIONS, migrate},
+    seal::{Place, Seal},
     testing::{Folder, WALLET, at, client, id, key, limit_growth, note, operation, record, sign},
     *,
 };
 use crate::{
     clock::Moment,
     operation::Operation,
-    policy::Client,
+    policy::{Client, Denied},
     types::{ClientId, Credential},
 };
 
@@ -98,7 +101,7 @@ async fn no_read_waits_for_a_writer_and_every_change_does() {
     let limited = store.client_by(slow, now).await.unwrap().unwrap();
     let counted = async || store.count(&limited, false, now).await.is_ok();
     assert_eq!([counted().await, counted().await, counted().await], [true, true, false]);
-    let late = Instant::now() - KNOWN;
+    let late = Instant::now() - known::KNOWN;
     let status = Operation { known_at: late, ..operation(&caller, "job_status", "") };
     assert!(matches!(store.begin(&status, Moment::now()).await.unwrap(), Begun::Started(_)));
     sign(&store, &status, 2).await.unwrap();
@@ -302,26 +305,33 @@ fn debug_shows_the_path_only() {
     assert_eq!(text, format!("Store {{ path: {:?}, .. }}", folder.path()));
 }
 
+/// Makes the file as an earlier version left it, with a journal of one record, and rows.
+fn earlier(folder: &Folder, migrations: &[&str], fill: impl FnOnce(&Db)) {
+    let state = folder.path().parent().unwrap().to_owned();
+    fs::create_dir(&state).unwrap();
+    let connection = folder.db();
+    connection.run("PRAGMA journal_mode = WAL").unwrap();
+    migrate(&connection, migrations).unwrap();
+    let text = r#"{"kind":"signed","seq":1,"time":1800000000000}"#;
+    let sql = "INSERT INTO journal VALUES (1, ?1, ?2)";
+    connection.execute(sql, params![text, &chained(&START, text)]).unwrap();
+    fill(&connection);
+    drop(connection);
+    fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 /// As version 0.1.0 left it: without the marker, the head and the later tables.
 #[tokio::test]
 async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_reservations() {
     const FIRST_VERSION: usize = 5;
     let folder = Folder::new();
-    let state = folder.path().parent().unwrap().to_owned();
-    fs::create_dir(&state).unwrap();
-    let connection = folder.db();
-    connection.run("PRAGMA journal_mode = WAL").unwrap();
-    migrate(&connection, &MIGRATIONS[..FIRST_VERSION]).unwrap();
-    let text = r#"{"kind":"signed","seq":1,"time":1800000000000}"#;
-    let sql = "INSERT INTO journal VALUES (1, ?1, ?2)";
-    connection.execute(sql, params![text, &chained(&START, text)]).unwrap();
     let rows = "
         INSERT INTO clients (name, uid, allow, admin, created) VALUES ('ci', 7, 'all', 0, 0);
         INSERT INTO reservations VALUES ('{WALLET}', 'job1', 'ci', 'r-1', 1800000001000, NULL);";
-    connection.run(&rows.replace("{WALLET}", WALLET)).unwrap();
-    drop(connection);
-    fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
-    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o600)).unwrap();
+    earlier(&folder, &MIGRATIONS[..FIRST_VERSION], |db| {
+        db.run(&rows.replace("{WALLET}", WALLET)).unwrap();
+    });
 
     for records in 1..=2 {
         let store = folder.open();
@@ -333,4 +343,111 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
         assert_eq!((verified.records, verified.has_head), (records, true));
         sign(&store, &operation(&ci, "job_complete", ""), 1).await.unwrap();
     }
+}
+
+/// The rows of a version in which clients had no numbers: what they hold went by their names.
+struct Unnumbered<'a> {
+    db: &'a Db,
+    seal: Seal,
+}
+
+impl Unnumbered<'_> {
+    /// Of the names, `gone` is of a client that was removed.
+    fn fill(&self) {
+        let rows = "
+            INSERT INTO clients (name, uid, allow, admin, created, max_reservations) VALUES
+                ('ci', 7, 'all', 0, 20, 2), ('zoe', 8, 'all', 0, 10, NULL);
+            INSERT INTO reservations (wallet, job, client, reservation_id, ends, workflow_token) VALUES
+                ('{WALLET}', 'job1', 'ci', 'r-1', 1800001000000, NULL),
+                ('{WALLET}', 'job4', 'gone', 'r-4', 1800001000000, NULL);
+            INSERT INTO submissions VALUES ('{WALLET}', 'job2', 'zoe', 'r-2', 1800000000000);
+            INSERT INTO pending_reservations (wallet, job, client, ends) VALUES
+                ('{WALLET}', 'job3', 'ci', 1800001000000);";
+        self.db.run(&rows.replace("{WALLET}", WALLET)).unwrap();
+        let place = Place { what: "workflow token", row: [WALLET, "job1"] };
+        let token = self.seal.seal(&place, b"the-token".to_vec()).unwrap();
+        let sql = "UPDATE reservations SET workflow_token = ?1 WHERE job = 'job1'";
+        self.db.execute(sql, params![token.as_slice()]).unwrap();
+    }
+
+    /// A row of a key that was claimed at the moment 0 by a process that is dead.
+    fn answer(&self, client: &str, key: &str, call: [u8; 32], answer: Option<&[u8]>) {
+        let place = Place { what: "answer", row: [client, key] };
+        let sealed = answer.map(|answer| self.seal.seal(&place, answer.to_vec()).unwrap());
+        let sql = "INSERT INTO answers (client, key, fingerprint, run, claimed, answer, quiet)
+                   VALUES (?1, ?2, ?3, '67e55044-10b1-426f-9247-bb680e5fe0c8', ?4, ?5, ?6)";
+        let row = params![client, key, &call, at(0), sealed.as_deref(), at(60)];
+        self.db.execute(sql, row).unwrap();
+    }
+}
+
+fn hash(parts: &[&str]) -> [u8; 32] {
+    Sha256::digest(parts.join("\n")).into()
+}
+
+#[tokio::test]
+async fn a_state_without_numbers_of_clients_keeps_all_that_its_clients_had() {
+    let folder = Folder::new();
+    let before = MIGRATIONS.iter().position(|sql| sql.contains("numbered_clients")).unwrap();
+    let reserve = hash(&[WALLET, "job_reserve", "/api/external/jobs/job1/reserve", "{}"]);
+    let path = operation(&client("zoe"), "job_complete", "").call.path().replace("job1", "job2");
+    let submitted = hex::encode(hash(&[WALLET, &path, r#""r-2""#]));
+    let (submitted, proof) = (format!("completion {submitted}"), hash(&["{}"]));
+    earlier(&folder, &MIGRATIONS[..before], |db| {
+        let rows = Unnumbered { db, seal: Seal::new(&[key(1)]) };
+        rows.fill();
+        rows.answer("ci", "answered", reserve, Some(b"200\n\nreserved"));
+        rows.answer("ci", "took-effect", reserve, Some(b"took effect\n[null,\"pending_review\"]"));
+        rows.answer("ci", "sent", reserve, None);
+        rows.answer("boss", &submitted, proof, None);
+        rows.answer("zoe", &submitted, proof, Some(b"200\n\nsubmitted"));
+        for client in ["local", "gone"] {
+            rows.answer(client, "answered", reserve, Some(b"200\n\nanother"));
+        }
+    });
+
+    let store = folder.open();
+    let found = async |uid| store.client_by(Credential::Uid(uid), at(1)).await.unwrap().unwrap();
+    let (ci, zoe) = (found(7).await, found(8).await);
+    assert_eq!((ci.id, zoe.id), (ClientId::new(2), ClientId::new(1)), "in the order of their age");
+    assert_eq!(verified(&folder), 1);
+    let owners = "SELECT group_concat(owner) FROM (SELECT owner FROM answers ORDER BY owner)";
+    let owners = folder.db().one(owners, &[], |row| Ok(row.text(0)?.to_owned())).unwrap();
+    assert_eq!(owners, "0,2,2,2,completions,removed gone");
+
+    let job = |number: u32| format!("job{number}").parse().unwrap();
+    let wallet = WALLET.parse().unwrap();
+    let reservation = store.reservation(wallet, &job(1)).await.unwrap().unwrap();
+    assert_eq!((reservation.client, reservation.client_name), (ci.id, ci.name.clone()));
+    assert_eq!(reservation.workflow_token.unwrap().expose_secret(), "the-token");
+    let mut holders = Vec::new();
+    for number in 1..=4 {
+        holders.push(store.holder(wallet, &job(number), ClientId::LOCAL, at(1)).await.unwrap());
+    }
+    let removed = ClientId::new(-1);
+    assert_eq!(holders, [ci.id, zoe.id, ci.id, removed].map(Some));
+
+    let moment = Moment { wall: at(1), steady: at(1) };
+    let begin = async |client: &Client, action, job, key: Option<&str>| {
+        let key = key.map(|key| key.parse().unwrap());
+        let operation = Operation { key, ..Operation::of(client, action, job, "") };
+        store.begin(&operation, moment).await.unwrap()
+    };
+    let body = |begun| match begun {
+        Begun::Answered(answer) => answer.body,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(body(begin(&ci, "job_reserve", "job1", Some("answered")).await), "reserved");
+    for (key, has_died) in [("took-effect", false), ("sent", true)] {
+        let begun = begin(&ci, "job_reserve", "job1", Some(key)).await;
+        let Begun::Started(started) = begun else { panic!("{begun:?}") };
+        let doubt = Doubt { settles_at: at(60), has_died, is_other: false };
+        assert_eq!(started.doubt, Some(doubt), "{key}");
+    }
+    let third = begin(&ci, "job_reserve", "job9", None).await;
+    let too_many = Denied::TooManyReservations { running: 2, until: at(1000) };
+    assert!(matches!(&third, Begun::Denied(denied) if *denied == too_many), "{third:?}");
+    assert_eq!(body(begin(&zoe, "job_complete", "job2", Some("new")).await), "submitted");
+    let others = begin(&ci, "job_complete", "job2", None).await;
+    assert!(matches!(others, Begun::Denied(Denied::Holder { .. })), "{others:?}");
 }

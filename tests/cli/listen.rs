@@ -155,7 +155,7 @@ fn what_is_at_the_path_of_a_socket_is_left_alone() {
     drop(live);
     fs::remove_file(home.path("p.sock")).unwrap();
     home.write("p.sock", "milk");
-    home.run(&args).fails(73, &["unix:p.sock", "no socket", "left alone"]);
+    home.run(&args).fails(73, &["unix:p.sock", "not a socket", "left alone"]);
     assert_eq!(fs::read_to_string(home.path("p.sock")).unwrap(), "milk");
 }
 

@@ -221,7 +221,7 @@ impl Vouched {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-        let instance = instance(Live::new(tls, Guard::default(), 1));
+        let instance = instance(Live::new(tls, Guard::default()));
         tokio::spawn(http::serve(listeners, router, limits, instance, Workers::current(), stop));
         address
     }

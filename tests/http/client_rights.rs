@@ -12,7 +12,7 @@ use agentpmt_proxy::{
     action::{ACTIONS, Action, Needs},
     call::Call,
     policy::Client,
-    proxy::{CallError, Incoming, Places},
+    proxy::{Admission, CallError, Evidence},
     sandbox::{Sandbox, Settings},
     store::ClientRecord,
     types::{Address, RequestId},
@@ -27,11 +27,7 @@ use futures_util::future::{join, join_all, join3};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::{
-    sync::Semaphore,
-    task::yield_now,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
 use crate::{
     agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records},
@@ -447,20 +443,16 @@ async fn who_loses_access_while_it_waits_for_its_key_is_not_told_what_came_of_it
     let agent = Agent::add(&proxy, &may("ci", "jobs"));
     assert!(agent.reserve(GENERAL_JOB).await.status().is_success());
     assert!(agent.complete(GENERAL_JOB, "k").await.status().is_success());
-    let client = clients(&proxy).list().unwrap().remove(0).client;
+    // A call that was admitted before the revocation.
+    let action = Action::named("job_complete").unwrap();
+    let evidence = Evidence { token: Some(Ok(agent.token.clone())), ..Evidence::default() };
+    let (call_id, trace) = (RequestId::random(), Arc::default());
+    let key = Some("k".parse().unwrap());
+    let admission = Admission { action, product: None, call_id, key, trace };
+    let admitted = proxy.proxy.admit(&evidence, admission).await.unwrap();
     clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
-    // A call of which it was known before the revocation who makes it.
-    let complete = Action::named("job_complete").unwrap();
-    let waiting = Incoming {
-        call: Call::new(complete, [GENERAL_JOB], PROOF.as_bytes()).unwrap(),
-        call_id: RequestId::random(),
-        client,
-        known: Instant::now(),
-        key: Some("k".parse().unwrap()),
-        trail: Arc::default(),
-        place: Places::new(1).take(&agent.name).unwrap(),
-    };
-    let error = proxy.proxy.call(waiting).await.unwrap_err();
+    let call = Call::new(action, [GENERAL_JOB], PROOF.as_bytes()).unwrap();
+    let error = proxy.proxy.call(admitted, call).await.unwrap_err();
     assert!(matches!(&error, CallError::Store(error) if error.is_access_ended()), "{error}");
     assert_eq!(denials(&proxy, ["client", "reason"]).await, [["ci", "access_ended"]]);
 }

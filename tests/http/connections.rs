@@ -52,9 +52,8 @@ async fn seen_over_a_socket(folder: &Path, behind_proxy: bool) -> Peer {
     let (tell, mut told) = mpsc::channel(1);
     let see = move |Extension(peer): Extension<Peer>| async move { tell.send(peer).await.unwrap() };
     let router = Router::new().route("/", get(see));
-    let read = |_: &Live| Err("there is nothing to reload".to_owned());
-    let instance =
-        Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default(), 1), read);
+    let read = || Err("there is nothing to reload".to_owned());
+    let instance = Instance::new(Vec::new(), behind_proxy, Live::new(None, Guard::default()), read);
     let stop = CancellationToken::new();
     let server = http::serve(
         listeners,
@@ -203,7 +202,7 @@ async fn a_request_that_comes_before_the_last_is_answered_is_answered_too() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let instance = common::instance(Live::new(None, Guard::default()));
     let server =
         http::serve(listeners, router, Limits::default(), instance, Workers::current(), stop);
     tokio::spawn(server);
@@ -247,7 +246,7 @@ async fn an_answer_that_its_client_does_not_take_is_not_kept() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let instance = common::instance(Live::new(None, Guard::default()));
     let limits = Limits { write: SOON, ..Limits::default() };
     let server = http::serve(listeners, router, limits, instance, Workers::current(), stop.clone());
     let server = tokio::spawn(server);
@@ -287,7 +286,7 @@ async fn connections_are_spread_over_threads_that_end_with_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
-    let instance = common::instance(Live::new(None, Guard::default(), 1));
+    let instance = common::instance(Live::new(None, Guard::default()));
     let (limits, workers) = (Limits::default(), Workers::start().unwrap());
     let server = http::serve(listeners, router, limits, instance, workers, stop.clone());
     let server = tokio::spawn(server);

@@ -80,9 +80,10 @@ impl TestProxy {
         let upstream = Upstream::new(&options.upstream).unwrap();
         let proxy = Proxy::new(signer.into(), upstream, store, options.expose_workflow_token);
         let proxy = Arc::new(proxy.with_actions(options.actions));
+        proxy.set_max_in_flight(options.in_flight);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let instance = instance(Live::new(None, options.guard, options.in_flight));
+        let instance = instance(Live::new(None, options.guard));
         let router = http::router(proxy.clone(), options.limits, instance.clone());
         let (listeners, stop) = (vec![Listener::Tcp(listener)], CancellationToken::new());
         tokio::spawn(http::serve(
@@ -134,7 +135,7 @@ impl TestProxy {
 
 /// What a server needs besides, with nothing to reload.
 pub(crate) fn instance(live: Live) -> Arc<Instance> {
-    Instance::new(Vec::new(), false, live, |_| Err("there is nothing to reload".to_owned()))
+    Instance::new(Vec::new(), false, live, || Err("there is nothing to reload".to_owned()))
 }
 
 /// The settings of an upstream at a port of this machine.

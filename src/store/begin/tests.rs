@@ -159,6 +159,20 @@ async fn calls_of_one_process_with_one_key_are_made_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn of_many_at_once_one_begins() {
+    let folder = Folder::new();
+    let stores = [folder.open(), folder.open(), folder.open()];
+    let all = (0..60).map(|number| {
+        let store = stores[number % 3].clone();
+        async move { store.begin(&impatient(keyed()), moment(0)).await.unwrap() }
+    });
+    let (running, started): (Vec<_>, Vec<_>) =
+        join_all(all).await.into_iter().partition(|begun| matches!(begun, Begun::Running));
+    assert!(matches!(&started[..], [Begun::Started(_)]), "{started:?}");
+    assert_eq!(running.len(), 59);
+}
+
+#[tokio::test]
 async fn a_call_of_another_process_with_the_same_key_is_running_until_that_has_died() {
     let folder = Folder::new();
     let (one, other) = (folder.open(), folder.open());
@@ -349,6 +363,7 @@ async fn a_full_disk_leaves_a_call_that_was_sent_in_doubt_and_begins_none() {
     while refused.is_ok() {
         refused = sign(&store, &keyed(), 1).await;
     }
+    assert!(refused.unwrap_err().is_full());
     assert!(store.begin(&long, moment(0)).await.unwrap_err().is_full());
     limit_growth(&store, 1000).await;
     drop(begun);
@@ -517,7 +532,7 @@ async fn an_answer_that_may_be_of_an_earlier_reservation_is_doubted() {
 }
 
 #[tokio::test]
-async fn a_submission_that_is_seen_again_keeps_its_reservation() {
+async fn a_submission_that_is_seen_again_keeps_its_reservation_until_the_job_is_reserved_again() {
     let folder = Folder::new();
     let store = folder.open();
     let local = Client::local();
@@ -529,6 +544,8 @@ async fn a_submission_that_is_seen_again_keeps_its_reservation() {
     let sql = "SELECT count(*) FROM reservations
                WHERE state = 'submitted' AND reservation_id = 'r-1'";
     assert_eq!(folder.number(sql), 1);
+    reserved(&store, &local, "job1", 1800, 0).await;
+    assert_eq!(folder.number(sql), 0);
 }
 
 fn limited(text: &str, max: u32) -> Client {
@@ -640,6 +657,8 @@ async fn a_reserve_counts_until_its_outcome_is_known_or_for_half_an_hour() {
     assert_eq!(too_many(&store, &client, "job3", last).await, (1, at(HALF_AN_HOUR)));
     assert_eq!(holder(&store, "job2", &other, last).await, Some(client.id));
     assert!(store.reservations(at(0)).await.unwrap().is_empty(), "it is no reservation");
+    let wallet = crate::store::testing::WALLET.parse().unwrap();
+    assert!(store.reservation(wallet, &"job2".parse().unwrap()).await.unwrap().is_none());
     drop(opened(&store, &client, "job3", HALF_AN_HOUR).await);
     // One that may have succeeded goes with the proof of its job.
     drop(opened(&store, &other, "job5", 0).await);
@@ -662,6 +681,7 @@ async fn a_job_counts_once_however_often_it_is_asked_for() {
     // The end of one reserve takes nothing from another of the same job, nor from the reservation.
     closed(&store, &client, "job1", first).await;
     assert_eq!(too_many(&store, &client, "job3", 0).await.0, 2);
+    assert_eq!(jobs(&store).await, ["job1"]);
     closed(&store, &client, "job2", second).await;
     drop(opened(&store, &client, "job3", 0).await);
 }
@@ -679,6 +699,10 @@ async fn a_job_has_a_holder_from_the_reserve_to_the_end_on_any_clock() {
         assert!(matches!(denied(&store, &reserve, now).await, Denied::Holder { .. }), "{now}");
     }
     assert_eq!(holder(&store, "job1", &other, 605).await, None);
+    assert_eq!(holder(&store, "job2", &other, 0).await, None);
+    let elsewhere = crate::types::Address::new([0; 20]);
+    let elsewhere = store.holder(elsewhere, &"job1".parse().unwrap(), ci.id, at(0)).await;
+    assert_eq!(elsewhere.unwrap(), None);
     // A clock that is wrong takes nothing from who reserved it last.
     assert_eq!(holder(&store, "job1", &ci, 605).await, Some(ci.id));
     drop(opened(&store, &other, "job1", 605).await);
@@ -699,8 +723,9 @@ async fn a_submitted_job_stays_its_clients_until_it_is_reserved_again_or_a_month
         make(&store, &complete, ended, now).await;
     };
     reserved(&store, &ci, "job1", 600, 0).await;
-    for (client, job, of) in [(&boss, "job1", &ci), (&boss, "job2", &boss)] {
-        submit(client, job, 0).await;
+    drop(opened(&store, &ci, "job2", 0).await);
+    for (job, of) in [("job1", &ci), ("job2", &ci), ("job3", &boss)] {
+        submit(&boss, job, 0).await;
         assert_eq!(holder(&store, job, &other, MONTH - 1).await, Some(of.id), "{job}");
     }
     // A client that tries to reserve it is not told of the submission: the upstream knows better.
@@ -723,6 +748,9 @@ async fn an_admin_may_reserve_what_another_holds() {
     let claim = opened(&store, &boss, "job1", 0).await;
     closed(&store, &boss, "job1", claim).await;
     assert_eq!(holder(&store, "job1", &boss, 0).await, Some(ci.id));
+    // So may the owner of the process, while there is no client.
+    folder.tamper("DELETE FROM clients");
+    let _claim = opened(&store, &Client::local(), "job1", 0).await;
 }
 
 #[tokio::test]
@@ -745,23 +773,35 @@ async fn a_change_is_counted_for_all_processes_and_one_that_has_to_wait_when_it_
     drop(begun);
 }
 
-/// What holds a job, or a client, is found in as many steps when much is held by others.
+/// What holds a job or has a key is found in as many steps when there is much of others.
 #[test]
 fn nothing_is_searched_from_end_to_end() {
     let folder = Folder::new();
     drop(folder.open());
     let database = folder.db();
-    for sql in [
-        "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2",
-        "SELECT client FROM reservations WHERE wallet = ?1 AND job = ?2 AND state = 'reserved'",
-        "SELECT client FROM reservations WHERE client = ?1 AND ends > ?2",
-        "SELECT id FROM reservations WHERE forgotten <= ?1 ORDER BY forgotten LIMIT ?2",
-        "SELECT run FROM answers WHERE owner = ?1 AND key = ?2 AND claimed > ?3",
-        "SELECT key FROM answers WHERE claimed <= ?1 ORDER BY claimed LIMIT ?2",
-    ] {
-        let steps = database.plan(sql);
-        assert!(steps.iter().all(|step| step.starts_with("SEARCH")), "{steps:?}");
+    let sources = [
+        include_str!("../callers.rs"),
+        include_str!("../keys.rs"),
+        include_str!("../reservations.rs"),
+    ];
+    let texts = sources.iter().flat_map(|source| source.split('"'));
+    let statements: Vec<_> = texts
+        .filter(|text| ["SELECT ", "DELETE ", "UPDATE "].iter().any(|verb| text.starts_with(verb)))
+        // That shows all that run.
+        .filter(|sql| !sql.ends_with("ORDER BY ends"))
+        .map(|sql| sql.replace("{COLUMNS}", "*").replace("{which}", "TRUE"))
+        .collect();
+    assert!(statements.len() > 12, "{statements:?}");
+    for sql in statements {
+        let steps = database.plan(&sql);
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH")), "{sql}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{sql}: {steps:?}");
     }
+}
+
+async fn jobs(store: &Store) -> Vec<String> {
+    let all = store.reservations(at(0)).await.unwrap();
+    all.iter().map(|reservation| reservation.job.to_string()).collect()
 }
 
 /// A key is text that a client may choose.

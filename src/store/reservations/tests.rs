@@ -1,17 +1,44 @@
 use super::*;
-use crate::store::testing::{Folder, WALLET, at, holds, key};
+use crate::{
+    policy::Client,
+    store::{
+        Claim, Finish, JobEnd, KeyEnd,
+        testing::{Folder, WALLET, at, client, holds, key, limit_growth},
+    },
+};
 
 const DAY: i64 = 24 * 60 * 60;
 
 fn reservation(job: &str, ends: i64) -> Reservation {
+    let Client { id, name, .. } = client("agent");
     Reservation {
         job: job.parse().unwrap(),
         wallet: WALLET.parse().unwrap(),
-        client: "agent".into(),
+        client: id,
+        client_name: name,
         reservation_id: Some("reservation-1".into()),
         ends: at(ends),
         workflow_token: Some("the-workflow-token".into()),
     }
+}
+
+fn end(job: JobEnd, now: i64) -> Finish {
+    Finish { key: KeyEnd::Free, job, is_pending: false, past: at(now) }
+}
+
+/// Ends a reserve, which holds nothing else.
+async fn keep(store: &Store, reservation: &Reservation, now: i64) -> Result<(), StoreError> {
+    let job = reservation.job.as_str();
+    let reserve = Operation::of(&client("agent"), "job_reserve", job, "");
+    let ended = end(JobEnd::Reserved(reservation.clone()), now);
+    store.finish(&reserve, &Claim::default(), &ended, at(now)).await
+}
+
+/// Ends a completion, which holds nothing else.
+async fn submit(store: &Store, job: &str, now: i64) {
+    let complete = Operation::of(&client("agent"), "job_complete", job, "{}");
+    let ended = end(JobEnd::Submitted, now);
+    store.finish(&complete, &Claim::default(), &ended, at(now)).await.unwrap();
 }
 
 fn wallet() -> Address {
@@ -29,12 +56,13 @@ fn jobs(reservations: &[Reservation]) -> Vec<&str> {
 #[tokio::test]
 async fn a_reservation_is_as_it_was_after_a_restart() {
     let folder = Folder::new();
-    folder.open().keep_reservation(&reservation("job1", 1800), at(0)).await.unwrap();
+    keep(&folder.open(), &reservation("job1", 1800), 0).await.unwrap();
     let store = folder.open();
     let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
     assert_eq!(found.workflow_token.unwrap().expose_secret(), "the-workflow-token");
     assert_eq!((found.job.as_str(), found.wallet), ("job1", wallet()));
-    assert_eq!((found.client.as_str(), found.ends), ("agent", at(1800)));
+    let Client { id, name, .. } = client("agent");
+    assert_eq!((found.client, found.client_name, found.ends), (id, name, at(1800)));
     assert_eq!(found.reservation_id.as_deref(), Some("reservation-1"));
     assert!(store.reservation(wallet(), &slug("job2")).await.unwrap().is_none());
 }
@@ -44,11 +72,11 @@ async fn those_that_run_are_listed_the_first_to_end_first() {
     let folder = Folder::new();
     let store = folder.open();
     for (job, ends) in [("late", 1800), ("early", 900), ("over", 100)] {
-        store.keep_reservation(&reservation(job, ends), at(0)).await.unwrap();
+        keep(&store, &reservation(job, ends), 0).await.unwrap();
     }
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["early", "late"]);
     assert!(store.reservation(wallet(), &slug("over")).await.unwrap().is_some());
-    store.submit_job(wallet(), &slug("early"), "ci", None, at(100), at(100)).await.unwrap();
+    submit(&store, "early", 100).await;
     assert_eq!(jobs(&store.reservations(at(100)).await.unwrap()), ["late"]);
     assert!(store.reservation(wallet(), &slug("early")).await.unwrap().is_none());
 }
@@ -57,10 +85,10 @@ async fn those_that_run_are_listed_the_first_to_end_first() {
 async fn a_later_reservation_of_a_job_takes_the_place_of_the_earlier() {
     let folder = Folder::new();
     let store = folder.open();
-    store.keep_reservation(&reservation("job1", 1800), at(0)).await.unwrap();
+    keep(&store, &reservation("job1", 1800), 0).await.unwrap();
     let again =
         Reservation { reservation_id: None, workflow_token: None, ..reservation("job1", 3600) };
-    store.keep_reservation(&again, at(1800)).await.unwrap();
+    keep(&store, &again, 1800).await.unwrap();
     let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
     assert_eq!((found.ends, found.reservation_id), (at(3600), None));
     assert!(found.workflow_token.is_none());
@@ -70,10 +98,10 @@ async fn a_later_reservation_of_a_job_takes_the_place_of_the_earlier() {
 async fn one_that_ended_a_day_ago_goes_when_another_comes() {
     let folder = Folder::new();
     let store = folder.open();
-    store.keep_reservation(&reservation("job1", 0), at(0)).await.unwrap();
-    store.keep_reservation(&reservation("job2", 0), at(DAY - 1)).await.unwrap();
+    keep(&store, &reservation("job1", 0), 0).await.unwrap();
+    keep(&store, &reservation("job2", 0), DAY - 1).await.unwrap();
     assert!(store.reservation(wallet(), &slug("job1")).await.unwrap().is_some());
-    store.keep_reservation(&reservation("job3", DAY), at(DAY)).await.unwrap();
+    keep(&store, &reservation("job3", DAY), DAY).await.unwrap();
     assert!(store.reservation(wallet(), &slug("job1")).await.unwrap().is_none());
 }
 
@@ -81,7 +109,7 @@ async fn one_that_ended_a_day_ago_goes_when_another_comes() {
 async fn tokens_are_sealed_and_bound_to_their_job() {
     let folder = Folder::new();
     let store = folder.open();
-    store.keep_reservation(&reservation("job1", 1800), at(0)).await.unwrap();
+    keep(&store, &reservation("job1", 1800), 0).await.unwrap();
     assert!(holds(&folder.bytes(), "reservation-1"));
     assert!(!holds(&folder.bytes(), "the-workflow-token"));
     folder.tamper("UPDATE reservations SET job = 'job2'");
@@ -92,7 +120,7 @@ async fn tokens_are_sealed_and_bound_to_their_job() {
 #[tokio::test]
 async fn another_wallets_reservation_is_listed_without_its_token() {
     let folder = Folder::new();
-    folder.open().keep_reservation(&reservation("job1", 1800), at(0)).await.unwrap();
+    keep(&folder.open(), &reservation("job1", 1800), 0).await.unwrap();
     let other = Store::open(&folder.path(), &[key(2)]).unwrap();
     let listed = other.reservations(at(0)).await.unwrap();
     assert_eq!(jobs(&listed), ["job1"]);
@@ -105,13 +133,13 @@ async fn a_reservation_is_found_by_either_case_of_its_job() {
     let folder = Folder::new();
     let store = folder.open();
     let (upper, lower) = ("507F1F77BCF8", "507f1f77bcf8");
-    store.keep_reservation(&reservation(upper, 1800), at(0)).await.unwrap();
+    keep(&store, &reservation(upper, 1800), 0).await.unwrap();
     // Its token is sealed for the job as it is spelled.
     let found = store.reservation(wallet(), &slug(lower)).await.unwrap().unwrap();
     assert_eq!((found.job.as_str(), found.workflow_token.is_some()), (upper, true));
-    store.keep_reservation(&reservation(lower, 3600), at(0)).await.unwrap();
+    keep(&store, &reservation(lower, 3600), 0).await.unwrap();
     assert_eq!(jobs(&store.reservations(at(0)).await.unwrap()), [lower]);
-    store.submit_job(wallet(), &slug(upper), "agent", None, at(0), at(0)).await.unwrap();
+    submit(&store, upper, 0).await;
     assert!(store.reservations(at(0)).await.unwrap().is_empty());
 }
 
@@ -121,15 +149,24 @@ fn a_reservation_does_not_print_its_token() {
 }
 
 #[tokio::test]
-async fn a_submission_that_is_seen_again_keeps_its_reservation_until_the_job_is_reserved_again() {
+async fn a_reservation_that_cannot_be_written_is_known_until_the_next_of_its_job_or_its_proof() {
     let folder = Folder::new();
     let store = folder.open();
-    let job = slug("job");
-    for id in [Some("r-1"), None] {
-        store.submit_job(wallet(), &job, "ci", id, at(0), at(0)).await.unwrap();
-    }
-    let submission = store.submission(wallet(), &job).await.unwrap().unwrap();
-    assert_eq!(submission.reservation_id.as_deref(), Some("r-1"));
-    store.keep_reservation(&reservation("job", 60), at(0)).await.unwrap();
-    assert_eq!(store.submission(wallet(), &job).await.unwrap(), None);
+    keep(&store, &reservation("job1", 900), 0).await.unwrap();
+    limit_growth(&store, 0).await;
+    let token = || Some("t".repeat(100_000).into());
+    let [first, second] = [1800, 3600]
+        .map(|ends| Reservation { workflow_token: token(), ..reservation("job1", ends) });
+    let [first_end, second_end] =
+        [&first, &second].map(|reservation| end(JobEnd::Reserved(reservation.clone()), 0));
+    let found = async || store.reservation(wallet(), &slug("JOB1")).await.unwrap();
+    assert!(keep(&store, &first, 0).await.unwrap_err().is_full());
+    assert_eq!(found().await.unwrap().ends, first.ends);
+    assert!(store.is_to_be_finished(&first_end));
+    assert!(keep(&store, &second, 0).await.unwrap_err().is_full());
+    assert_eq!(found().await.unwrap().ends, second.ends);
+    assert!(!store.is_to_be_finished(&first_end) && store.is_to_be_finished(&second_end));
+    limit_growth(&store, 1000).await;
+    submit(&store, "job1", 0).await;
+    assert!(found().await.is_none() && !store.is_to_be_finished(&second_end));
 }

@@ -81,8 +81,8 @@ pub(crate) fn exchange(
     stub.begin(signer.address(), script);
     let proxy = Arc::new(Proxy::new(signer.into(), upstream.clone(), store, false));
     runtime.block_on(async {
-        let live = Live::new(None, Guard::default(), 16);
-        let instance = Instance::new(Vec::new(), false, live, |_| Err(String::new()));
+        let live = Live::new(None, Guard::default());
+        let instance = Instance::new(Vec::new(), false, live, || Err(String::new()));
         let router = surface::router(proxy.clone(), Limits::default(), instance);
         let service = TowerToHyperService::new(router);
         for (index, mut request) in requests.into_iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::{
     refusal::Refusal,
     session::SessionError,
     signer::SignerError,
-    upstream::{Answer, UpstreamError},
+    upstream::{Answer, Unanswered, UpstreamError},
 };
 
 /// The first pause before another try; each further one is twice as long, with jitter.
@@ -131,25 +131,9 @@ impl Tries {
             Outcome::Answered(_, Some(_)) => Next::Return,
             Outcome::Answered(answer, None) => self.after_answer(answer, now),
             Outcome::NoSession(error) => self.after_no_session(error, now),
-            // It has waited long enough, or the client has gone away.
-            Outcome::NotSigned(_)
-            | Outcome::NoAnswer(UpstreamError::Busy { .. })
-            | Outcome::Abandoned => Next::Return,
-            // It would be sent elsewhere again, or to what is not the API.
-            Outcome::NoAnswer(error) if is_elsewhere(error) => Next::Return,
-            Outcome::NoAnswer(UpstreamError::Failing { .. }) => self.again_in_outage(now),
-            Outcome::NoAnswer(UpstreamError::BrokenOff { .. })
-                if self.changes && self.is_idempotent =>
-            {
-                match self.pause(now) {
-                    Next::Return => Next::Settle,
-                    again => again,
-                }
-            }
-            Outcome::NoAnswer(_) if self.changes => Next::Settle,
-            // It would be too large again.
-            Outcome::NoAnswer(UpstreamError::TooLarge { .. }) => Next::Return,
-            Outcome::NoAnswer(_) => self.pause(now),
+            // The client may send it again, or has gone away.
+            Outcome::NotSigned(_) | Outcome::Abandoned => Next::Return,
+            Outcome::NoAnswer(error) => self.after_no_answer(&error.why, now),
         }
     }
 
@@ -174,8 +158,8 @@ impl Tries {
             Outcome::NoSession(SessionError::Refused { status, retry_after, .. }) => {
                 is_error(*status, retry_after.as_ref())
             }
-            Outcome::NoSession(SessionError::Upstream(UpstreamError::BrokenOff { .. })) => true,
-            Outcome::NoAnswer(UpstreamError::BrokenOff { .. }) => !self.changes,
+            Outcome::NoSession(SessionError::Upstream(error)) => is_broken_off(error),
+            Outcome::NoAnswer(error) => !self.changes && is_broken_off(error),
             Outcome::Answered(answer, None) => {
                 !self.changes && is_error(answer.status, answer.headers.get(header::RETRY_AFTER))
             }
@@ -206,8 +190,30 @@ impl Tries {
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
             SessionError::NoNonce { .. } => Next::Return,
-            SessionError::Upstream(error) if is_elsewhere(error) => Next::Return,
-            SessionError::Upstream(UpstreamError::Failing { .. }) => self.again_in_outage(now),
+            SessionError::Upstream(error) => match &error.why {
+                why if is_elsewhere(why) => Next::Return,
+                Unanswered::Failing(_) => self.again_in_outage(now),
+                _ => self.pause(now),
+            },
+            SessionError::Refused { .. } => self.pause(now),
+        }
+    }
+
+    fn after_no_answer(&mut self, why: &Unanswered, now: Instant) -> Next {
+        match why {
+            // It has waited for half of its time already.
+            Unanswered::Busy { .. } => Next::Return,
+            why if is_elsewhere(why) => Next::Return,
+            Unanswered::Failing(_) => self.again_in_outage(now),
+            Unanswered::BrokenOff(_) if self.changes && self.is_idempotent => {
+                match self.pause(now) {
+                    Next::Return => Next::Settle,
+                    again => again,
+                }
+            }
+            _ if self.changes => Next::Settle,
+            // The next answer would be too large again.
+            Unanswered::TooLarge => Next::Return,
             _ => self.pause(now),
         }
     }
@@ -261,15 +267,16 @@ fn is_unreachable(outcome: &Outcome) -> bool {
     else {
         return false;
     };
-    matches!(error, UpstreamError::Unreachable { .. })
+    matches!(error.why, Unanswered::Unreachable(_))
 }
 
-/// Whether it will be answered no better when it is made again.
-fn is_elsewhere(error: &UpstreamError) -> bool {
-    matches!(
-        error,
-        UpstreamError::Moved { .. } | UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. }
-    )
+/// Whether something other than the API answers, as it would again.
+fn is_elsewhere(why: &Unanswered) -> bool {
+    matches!(why, Unanswered::Moved { .. } | Unanswered::Foreign(_) | Unanswered::NotHttp(_))
+}
+
+fn is_broken_off(error: &UpstreamError) -> bool {
+    matches!(error.why, Unanswered::BrokenOff(_))
 }
 
 fn is_json(answer: &Answer) -> bool {
@@ -324,21 +331,33 @@ mod tests {
         matches!(next, Next::Again(wait) if wait < Duration::from_millis(300))
     }
 
-    const URL: fn() -> String = || "http://u".to_owned();
+    fn no_answer(why: Unanswered) -> Outcome {
+        Outcome::NoAnswer(error(why))
+    }
+
+    fn error(why: Unanswered) -> UpstreamError {
+        UpstreamError { url: "http://u".to_owned(), why }
+    }
+
+    fn unreachable() -> UpstreamError {
+        error(Unanswered::Unreachable("refused".to_owned()))
+    }
+
+    fn broken_off() -> UpstreamError {
+        error(Unanswered::BrokenOff("reset".to_owned()))
+    }
 
     #[test]
     fn what_was_not_sent_is_tried_again_whatever_it_is() {
-        let error = UpstreamError::Unreachable { url: URL(), cause: "refused".to_owned() };
         for changes in [true, false] {
-            assert!(is_again(next(changes, &Outcome::NoAnswer(error.clone()))));
-            assert!(is_again(next(changes, &Outcome::NoSession(error.clone().into()))));
+            assert!(is_again(next(changes, &Outcome::NoAnswer(unreachable()))));
+            assert!(is_again(next(changes, &Outcome::NoSession(unreachable().into()))));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_sent_is_given_up_after_the_patience_and_not_before() {
-        let error = UpstreamError::Unreachable { url: URL(), cause: "refused".to_owned() };
-        let (unsent, patience) = (Outcome::NoAnswer(error), Duration::from_secs(5));
+        let (unsent, patience) = (Outcome::NoAnswer(unreachable()), Duration::from_secs(5));
         let begun = Instant::now();
         for changes in [true, false] {
             let deadline = begun + Duration::from_secs(60);
@@ -358,7 +377,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_told_soon_unless_it_is_asked_what_became_of_a_change() {
-        let broken = UpstreamError::BrokenOff { url: URL(), cause: "reset".to_owned() };
         let begun = Instant::now();
         let (patience, minute) = (Duration::from_secs(5), Duration::from_secs(60));
         let tried_until = |tries: Tries, outcome: &Outcome| {
@@ -369,25 +387,24 @@ mod tests {
             now - begun
         };
         let tries = |changes| Tries::new(changes, begun + minute).with_patience(patience);
-        for outcome in [answer(502, None), answer(500, None), Outcome::NoAnswer(broken.clone())] {
+        for outcome in [answer(502, None), answer(500, None), Outcome::NoAnswer(broken_off())] {
             assert_eq!(tried_until(tries(false).told_soon(), &outcome), patience);
             assert!(tried_until(tries(false), &outcome) > minute / 2);
             assert_eq!(tries(true).told_soon().next(&outcome, begun), Next::Settle);
         }
         let late = begun + minute / 2;
-        let broken_off = Outcome::NoAnswer(broken.clone());
-        assert!(is_again(tries(false).told_soon().next(&broken_off, late)));
-        let no_session = Outcome::NoSession(broken.into());
+        let broken = Outcome::NoAnswer(broken_off());
+        assert!(is_again(tries(false).told_soon().next(&broken, late)));
+        let no_session = Outcome::NoSession(broken_off().into());
         assert_eq!(tried_until(tries(true).told_soon(), &no_session), patience);
-        let error = UpstreamError::Failing { url: URL(), cause: "502".to_owned() };
-        let known = Outcome::NoAnswer(error);
+        let known = no_answer(Unanswered::Failing("502".to_owned()));
         assert_eq!(tries(true).told_soon().next(&known, begun), Next::Return);
         assert!(tried_until(tries(false), &known) > minute / 2);
     }
 
     #[test]
     fn what_was_sent_and_lost_is_tried_again_only_if_it_changes_nothing() {
-        let lost = Outcome::NoAnswer(UpstreamError::TimedOut { url: URL() });
+        let lost = no_answer(Unanswered::TimedOut);
         assert_eq!(next(true, &lost), Next::Settle);
         assert!(is_again(next(false, &lost)));
         assert_eq!(next(true, &answer(500, None)), Next::Settle);
@@ -405,7 +422,7 @@ mod tests {
             assert_eq!(next(false, &page), Next::Return, "{body:?}");
         }
         assert!(is_again(next(false, &answer(502, None))));
-        let large = Outcome::NoAnswer(UpstreamError::TooLarge { url: URL() });
+        let large = no_answer(Unanswered::TooLarge);
         assert_eq!(next(true, &large), Next::Settle);
         assert_eq!(next(false, &large), Next::Return);
     }
@@ -421,14 +438,13 @@ mod tests {
     #[test]
     fn a_put_is_made_again_after_a_broken_connection_until_there_is_no_time() {
         let now = Instant::now();
-        let broken = UpstreamError::BrokenOff { url: URL(), cause: "reset".to_owned() };
-        let broken = Outcome::NoAnswer(broken);
+        let broken = Outcome::NoAnswer(broken_off());
         let tries = |method| Tries::new(true, now + Duration::from_secs(60)).of_method(&method);
         assert!(is_again(tries(Method::PUT).next(&broken, now)));
         let late = now + Duration::from_secs(60);
         assert_eq!(tries(Method::PUT).next(&broken, late), Next::Settle);
         assert_eq!(tries(Method::POST).next(&broken, now), Next::Settle);
-        let silent = Outcome::NoAnswer(UpstreamError::TimedOut { url: URL() });
+        let silent = no_answer(Unanswered::TimedOut);
         assert_eq!(tries(Method::PUT).next(&silent, now), Next::Settle);
     }
 
@@ -476,7 +492,7 @@ mod tests {
             let retry_after = wish.map(|wish| wish.parse().unwrap());
             let status = StatusCode::from_u16(status).unwrap();
             Outcome::NoSession(SessionError::Refused {
-                url: URL(),
+                url: "http://u".to_owned(),
                 status,
                 retry_after,
                 by_proxy: false,

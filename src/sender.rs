@@ -1,8 +1,8 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
@@ -21,7 +21,7 @@ use crate::{
     signer::{Signer, SignerError},
     store::{self, Attempt, Claim, Store, StoreError},
     types::{Address, RequestId, SessionNonce, Signature},
-    upstream::{Limiter, LimiterPermit, Request, Upstream, UpstreamError},
+    upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
     withheld,
 };
 
@@ -232,19 +232,17 @@ impl Sender {
         if call.action() == operation.action() {
             operation.trace.tried(took);
         }
+        let answered = |status: StatusCode| store::Outcome::Answered {
+            status: status.as_u16(),
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        };
         let recorded = match &result {
-            Ok(answer) => store::Outcome::Answered {
-                status: answer.status.as_u16(),
-                milliseconds: whole_milliseconds(took),
+            Ok(answer) => answered(answer.status),
+            Err(error) => match error.why {
+                Unanswered::Moved { status, .. } | Unanswered::Foreign(status) => answered(status),
+                _ if error.was_sent() => store::Outcome::Unknown,
+                _ => store::Outcome::NotSent,
             },
-            Err(UpstreamError::Moved { status, .. } | UpstreamError::Foreign { status, .. }) => {
-                store::Outcome::Answered {
-                    status: status.as_u16(),
-                    milliseconds: whole_milliseconds(took),
-                }
-            }
-            Err(error) if error.was_sent() => store::Outcome::Unknown,
-            Err(_) => store::Outcome::NotSent,
         };
         self.store.outcome(request_id, recorded).await;
         match result {
@@ -285,10 +283,6 @@ pub(crate) struct Try {
     pub(crate) outcome: Outcome,
     /// The nonce it was signed under.
     pub(crate) nonce: Option<SessionNonce>,
-}
-
-fn whole_milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An upstream that repeats what it was sent must not show its clients what the proxy keeps to itself.

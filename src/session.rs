@@ -19,7 +19,7 @@ use crate::{
     action::SESSION_PATH,
     loose,
     types::{Address, SessionNonce},
-    upstream::{Answer, Request, Upstream, UpstreamError, named},
+    upstream::{Answer, Request, Unanswered, Upstream, UpstreamError, named},
 };
 
 /// A session with less than a fifth of its life left, at most this much, is renewed.
@@ -59,12 +59,6 @@ pub enum SessionError {
     /// A good answer without a usable nonce.
     #[error("{url} began a session without a usable session_nonce")]
     NoNonce {
-        /// The upstream's address.
-        url: String,
-    },
-    /// Still waiting at the request's deadline.
-    #[error("{url} did not begin a session in time")]
-    TimedOut {
         /// The upstream's address.
         url: String,
     },
@@ -121,7 +115,7 @@ impl Sessions {
                 _ => self.renewal(&mut state),
             }
         };
-        let timed_out = |_| SessionError::TimedOut { url: self.0.upstream.url().to_owned() };
+        let timed_out = |_| self.0.upstream.error(Unanswered::TimedOut);
         timeout_at(deadline, renewal).await.map_err(timed_out)?
     }
 
@@ -136,9 +130,9 @@ impl Sessions {
         let start = || {
             let inner = self.0.clone();
             let task = tokio::spawn(async move { inner.renew().await });
-            let url = self.0.upstream.url().to_owned();
             // A task ends early only when the runtime shuts down.
-            let shut_down = move |_| Err(SessionError::TimedOut { url });
+            let timed_out = self.0.upstream.error(Unanswered::TimedOut);
+            let shut_down = move |_| Err(timed_out.into());
             task.map(|result| result.unwrap_or_else(shut_down)).boxed().shared()
         };
         state.renewal.get_or_insert_with(start).clone()
@@ -155,8 +149,9 @@ impl Inner {
         let result = self.begin().await;
         let mut state = self.lock();
         state.renewal = None;
+        let is_silent = |error: &UpstreamError| matches!(error.why, Unanswered::TimedOut);
         state.was_silent =
-            matches!(result, Err(SessionError::Upstream(UpstreamError::TimedOut { .. })));
+            matches!(&result, Err(SessionError::Upstream(error)) if is_silent(error));
         state.pause_until = result.is_err().then(|| Instant::now() + PAUSE);
         let session = result.inspect_err(|error| tracing::warn!(%error, "no session"))?;
         let nonce = session.nonce.clone();
@@ -170,9 +165,7 @@ impl Inner {
             method: Method::POST,
             path: SESSION_PATH.to_owned(),
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
-            workflow_token: None,
-            changes: false,
-            job: None,
+            ..Request::default()
         };
         let whole = self.upstream.deadline(false);
         // All calls wait for this one request, and another may be answered; but an upstream that is

@@ -23,7 +23,7 @@ use crate::{
     session::{ERROR_TYPE, SessionError},
     store::StoreError,
     types::{ClientName, InvalidToken, RequestId},
-    upstream::UpstreamError,
+    upstream::{Unanswered, UpstreamError},
 };
 
 /// The header that tells our errors from the upstream's; its value is the error's code.
@@ -60,8 +60,8 @@ enum Retry {
 
 impl Retry {
     /// For a call that went out and was not answered.
-    fn after_sending(action: &Action) -> Self {
-        if action.changes() { Self::CheckFirst } else { Self::Safe }
+    fn after_sending(changes: bool) -> Self {
+        if changes { Self::CheckFirst } else { Self::Safe }
     }
 
     fn advice(self) -> &'static str {
@@ -251,7 +251,7 @@ impl Problem {
     pub(super) fn failed(action: &Action, failure: &CallError) -> Self {
         match failure {
             CallError::Session(error) => Self::no_session(error),
-            CallError::Upstream(error) => Self::no_answer(action, error),
+            CallError::Upstream(error) => Self::no_answer(action.changes(), error),
             CallError::NotSigned(error) => {
                 let detail = format!("{error}; nothing was sent, so send the call again later");
                 let problem = Self::new(Kind::NotSigned, detail).retry(Retry::Safe);
@@ -315,7 +315,7 @@ impl Problem {
                 Self::new(Kind::Overloaded, failure.to_string()).retry(Retry::Safe)
             }
             CallError::Aborted => {
-                let retry = Retry::after_sending(action);
+                let retry = Retry::after_sending(action.changes());
                 Self::new(Kind::Internal, format!("{failure}; {}", retry.advice())).retry(retry)
             }
             CallError::Unauthenticated(_)
@@ -416,64 +416,57 @@ impl Problem {
     }
 
     fn no_session(error: &SessionError) -> Self {
-        let kind = match error {
-            SessionError::Upstream(error) => kind_of(error),
-            SessionError::TimedOut { .. } => Kind::UpstreamTimeout,
-            SessionError::Refused { .. } | SessionError::NoNonce { .. } => Kind::SessionFailed,
-        };
-        let retry_after = match error {
-            SessionError::Refused { status, retry_after, .. } => {
-                retry_after.clone().or_else(|| status.is_server_error().then_some(SOON))
+        let (advice, retry_after) = match error {
+            SessionError::Upstream(error) => return Self::no_answer(false, error),
+            SessionError::NoNonce { .. } => (Retry::Safe.advice(), None),
+            SessionError::Refused { status, retry_after, by_proxy, .. } => {
+                let advice = match by_proxy {
+                    true => PROXY,
+                    false if is_foreign(*status) => FOREIGN,
+                    false => Retry::Safe.advice(),
+                };
+                let soon = status.is_server_error().then_some(SOON);
+                (advice, retry_after.clone().or(soon))
             }
-            SessionError::Upstream(
-                UpstreamError::Unreachable { .. }
-                | UpstreamError::Failing { .. }
-                | UpstreamError::BrokenOff { .. },
-            ) => Some(SOON),
-            _ => None,
         };
-        let advice = match error {
-            SessionError::Upstream(
-                UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. },
-            ) => UNREACHABLE,
-            SessionError::Upstream(UpstreamError::Moved { .. }) => MOVED,
-            SessionError::Upstream(
-                UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. },
-            ) => FOREIGN,
-            SessionError::Refused { by_proxy: true, .. } => PROXY,
-            SessionError::Refused { status, .. } if is_foreign(*status) => FOREIGN,
-            _ => Retry::Safe.advice(),
-        };
-        let retry =
-            if [MOVED, FOREIGN, PROXY].contains(&advice) { Retry::Never } else { Retry::Safe };
-        let detail = format!("{error}; {advice}");
-        Self { retry_after, ..Self::new(kind, detail).retry(retry) }
+        let retry = if [FOREIGN, PROXY].contains(&advice) { Retry::Never } else { Retry::Safe };
+        let problem = Self::new(Kind::SessionFailed, format!("{error}; {advice}"));
+        Self { retry_after, ..problem.retry(retry) }
     }
 
-    fn no_answer(action: &Action, error: &UpstreamError) -> Self {
-        let retry = match error {
-            UpstreamError::Moved { .. }
-            | UpstreamError::Foreign { .. }
-            | UpstreamError::NotHttp { .. } => Retry::Never,
-            _ if error.was_sent() => Retry::after_sending(action),
+    fn no_answer(changes: bool, error: &UpstreamError) -> Self {
+        let why = &error.why;
+        let retry = match why {
+            Unanswered::Moved { .. } | Unanswered::Foreign(_) | Unanswered::NotHttp(_) => {
+                Retry::Never
+            }
+            _ if error.was_sent() => Retry::after_sending(changes),
             _ => Retry::Safe,
         };
-        let advice = match error {
-            UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. } => UNREACHABLE,
-            UpstreamError::Moved { .. } => MOVED,
-            UpstreamError::Foreign { .. } if action.changes() => FOREIGN_TO_CHANGE,
-            UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. } => FOREIGN,
-            UpstreamError::Busy { .. } => {
-                "nothing was sent, so send it again later; if the upstream is well, raise \
-                 upstream.max_calls"
+        let (kind, advice) = match why {
+            Unanswered::Unreachable(_) | Unanswered::Failing(_) => {
+                (Kind::UpstreamUnreachable, UNREACHABLE)
             }
-            UpstreamError::TooLarge { .. } => "ask for less, as with a smaller limit",
-            _ => retry.advice(),
+            Unanswered::Moved { .. } => (Kind::UpstreamMoved, MOVED),
+            Unanswered::Foreign(_) if changes => (Kind::UpstreamForeign, FOREIGN_TO_CHANGE),
+            Unanswered::Foreign(_) | Unanswered::NotHttp(_) => (Kind::UpstreamForeign, FOREIGN),
+            Unanswered::Busy { .. } => (
+                Kind::Overloaded,
+                "nothing was sent, so send it again later; if the upstream is well, raise \
+                 upstream.max_calls",
+            ),
+            Unanswered::TooLarge => {
+                (Kind::AnswerTooLarge, "ask for less if the call can, as with a smaller limit")
+            }
+            Unanswered::TimedOut => (Kind::UpstreamTimeout, retry.advice()),
+            Unanswered::BrokenOff(_) | Unanswered::OtherJob => {
+                (Kind::UpstreamBrokeOff, retry.advice())
+            }
         };
-        let is_over_soon = !error.was_sent() || matches!(error, UpstreamError::BrokenOff { .. });
+        let is_over_soon = !error.was_sent() || matches!(why, Unanswered::BrokenOff(_));
         let retry_after = (retry == Retry::Safe && is_over_soon).then_some(SOON);
-        let detail = format!("{error}; {advice}");
-        Self { retry_after, ..Self::new(kind_of(error), detail).retry(retry) }
+        let problem = Self::new(kind, format!("{error}; {advice}"));
+        Self { retry_after, ..problem.retry(retry) }
     }
 }
 
@@ -515,18 +508,4 @@ fn is_foreign(status: StatusCode) -> bool {
 fn seconds_until(time: Timestamp, now: Timestamp) -> Option<u64> {
     let left = Duration::try_from(time.duration_since(now)).ok()?;
     Some(left.as_secs() + 1)
-}
-
-fn kind_of(error: &UpstreamError) -> Kind {
-    match error {
-        UpstreamError::Unreachable { .. } | UpstreamError::Failing { .. } => {
-            Kind::UpstreamUnreachable
-        }
-        UpstreamError::Moved { .. } => Kind::UpstreamMoved,
-        UpstreamError::Foreign { .. } | UpstreamError::NotHttp { .. } => Kind::UpstreamForeign,
-        UpstreamError::TimedOut { .. } => Kind::UpstreamTimeout,
-        UpstreamError::BrokenOff { .. } | UpstreamError::OtherJob { .. } => Kind::UpstreamBrokeOff,
-        UpstreamError::Busy { .. } => Kind::Overloaded,
-        UpstreamError::TooLarge { .. } => Kind::AnswerTooLarge,
-    }
 }

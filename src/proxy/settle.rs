@@ -15,7 +15,7 @@ use crate::{
     sender::Sender,
     store::{Claim, Doubt, Reservation},
     types::{Address, Slug},
-    upstream::{Answer, UpstreamError},
+    upstream::{Answer, Unanswered},
 };
 
 /// The header of an answer that stands for one that was lost; its value is the call that was answered.
@@ -80,7 +80,7 @@ impl Proxy {
     ) -> Result<Settled, CallError> {
         let Operation { client, call, wallet, .. } = operation;
         let settles_at = match doubt.has_died {
-            true => sender.upstream().quiet_after_death(doubt.settles_at, clock::now()),
+            true => sender.upstream().settles_after_death(doubt.settles_at, clock::now()),
             false => doubt.settles_at,
         };
         // If the client's access ends just now, the call stays in doubt.
@@ -232,8 +232,10 @@ impl Attempts<'_> {
             let Ok(tried) = tried else { return JobStatus::default() };
             let now = Instant::now();
             let next = match &tried.outcome {
-                // Nobody else will ask.
-                Outcome::NoAnswer(UpstreamError::Busy { .. }) => tries.pause(now),
+                // The probe is for the proxy itself, which is not told to come again.
+                Outcome::NoAnswer(error) if matches!(error.why, Unanswered::Busy { .. }) => {
+                    tries.pause(now)
+                }
                 outcome => tries.next(outcome, now),
             };
             match next {
@@ -253,7 +255,7 @@ impl Attempts<'_> {
 /// Whether the upstream may still be at work on a call, as far as its answer tells.
 pub(super) fn is_silent(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::NoAnswer(error) => matches!(error, UpstreamError::TimedOut { .. }),
+        Outcome::NoAnswer(error) => matches!(error.why, Unanswered::TimedOut),
         // A gateway's word that what is behind it said nothing.
         Outcome::Answered(answer, _) => matches!(answer.status.as_u16(), 504 | 520..=527),
         Outcome::NoSession(_) | Outcome::NotSigned(_) | Outcome::Abandoned => false,

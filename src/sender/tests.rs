@@ -1,5 +1,7 @@
 //! What a slow signer leaves to others.
 
+use std::time::Duration;
+
 use axum::{Router, routing::any};
 use futures_util::future::join_all;
 use jiff::Timestamp;

@@ -1,10 +1,13 @@
-//! What an answer says of itself: whether it is the API's, and by how much the clocks differ.
+//! The upstream's answer: whether it is the API's, and by how much the clocks differ.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header};
+use http_body_util::LengthLimitError;
+use hyper::body::{Body, Incoming};
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 
-use crate::{clock, loose, types::Slug};
+use super::error::{MAX_ANSWER, Unanswered, causes, named};
+use crate::{body, clock, loose, types::Slug};
 
 /// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
 /// gives a browser rights are not among them.
@@ -26,6 +29,28 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Reads an answer to its end.
+    pub(super) async fn read(
+        response: Response<Incoming>,
+        changes: bool,
+    ) -> Result<Self, Unanswered> {
+        let status = response.status();
+        if status.is_informational() {
+            return Err(Unanswered::BrokenOff(format!("it ended with {}", named(status))));
+        }
+        if is_moved(status, changes) {
+            let origin = response.headers().get(header::LOCATION).and_then(origin);
+            return Err(Unanswered::Moved { status, origin });
+        }
+        let headers = passed_headers(response.headers());
+        let clock_ahead = clock_ahead(response.headers(), Timestamp::now());
+        let body = read_body(response.into_body()).await?;
+        if is_foreign(status, &body, changes) {
+            return Err(Unanswered::Foreign(status));
+        }
+        Ok(Self { status, headers, body, clock_ahead })
+    }
+
     /// What the upstream's clock says.
     pub(crate) fn upstream_now(&self) -> Timestamp {
         let now = Timestamp::now();
@@ -38,9 +63,20 @@ impl Answer {
     }
 }
 
+async fn read_body(body: Incoming) -> Result<Bytes, Unanswered> {
+    // One that announces too much is not read at all.
+    if body.size_hint().lower() > MAX_ANSWER as u64 {
+        return Err(Unanswered::TooLarge);
+    }
+    body::read(body, MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
+        true => Unanswered::TooLarge,
+        false => Unanswered::BrokenOff(causes(&*error)),
+    })
+}
+
 /// Whether a status asks for the same call elsewhere, so that it had no effect here. 303 does not: it
 /// may follow one that was made. So may 301 and 302 follow a change, since clients take them for 303.
-pub(super) fn is_moved(status: StatusCode, changes: bool) -> bool {
+fn is_moved(status: StatusCode, changes: bool) -> bool {
     matches!(status.as_u16(), 307 | 308) || !changes && is_moved_or_done(status)
 }
 
@@ -51,7 +87,7 @@ fn is_moved_or_done(status: StatusCode) -> bool {
 
 /// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
 /// of the answer to a change does not say what became of it, so that is found out.
-pub(super) fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
+fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     if status.is_redirection() {
         return is_moved_or_done(status) || !loose::is_almost_json(body);
     }
@@ -76,7 +112,7 @@ pub(super) fn names_another(answer: &Answer, job: &Slug) -> bool {
 }
 
 /// Where a `Location` leads, as `upstream.url` takes it.
-pub(super) fn origin(location: &HeaderValue) -> Option<String> {
+fn origin(location: &HeaderValue) -> Option<String> {
     let uri: Uri = location.to_str().ok()?.parse().ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
     let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -84,14 +120,14 @@ pub(super) fn origin(location: &HeaderValue) -> Option<String> {
 }
 
 /// How far `now` is ahead of the `Date` of an answer, unless the two are about the same.
-pub(super) fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
+fn clock_ahead(headers: &HeaderMap, now: Timestamp) -> SignedDuration {
     let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| rfc2822::parse(date).ok());
     let ahead = date.map(|date| now.duration_since(date.timestamp())).unwrap_or_default();
     if ahead.abs() > clock::TOLERANCE { ahead } else { SignedDuration::ZERO }
 }
 
-pub(super) fn passed_headers(headers: &HeaderMap) -> HeaderMap {
+fn passed_headers(headers: &HeaderMap) -> HeaderMap {
     let passed = |name: &HeaderName| {
         PASSED_HEADERS.contains(name)
             || name.as_str().starts_with("ratelimit")

@@ -31,43 +31,38 @@ use crate::clock::slept;
 pub(super) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("agentpmt-proxy/", env!("CARGO_PKG_VERSION")));
 
-/// How long a connection that nobody uses stays open.
+/// How long an idle connection stays open.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A change takes no connection that was idle for longer: an upstream that closes it meanwhile leaves
-/// in doubt whether it was processed.
+/// How long a connection for changes stays open while idle. If the upstream closes it just as a change
+/// is sent, it is in doubt whether the change was processed.
 const IDLE_FOR_CHANGES: Duration = Duration::from_secs(1);
 
-/// After a sleep of this length, no connection is taken for one that still leads anywhere.
+/// After the machine has slept this long, open connections are taken for dead.
 const SLEEP: Duration = Duration::from_secs(1);
 
-/// A connection that is silent is asked after this time whether it is alive, and again after the
-/// same time.
+/// The time of silence before the first keep-alive probe of TCP, and between further ones.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How often it is asked until it is given up.
+/// After how many probes without an answer a connection is dropped.
 const KEEPALIVE_TRIES: u32 = 3;
 
-/// A path may be silent for so long, however short connecting may take.
+/// The least time for which the peer may acknowledge nothing, however short `connect_timeout` is.
 #[cfg(target_os = "linux")]
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Connector<S> = BoxCloneSyncService<Uri, MaybeHttpsStream<S>, BoxError>;
-type Tcp = TokioIo<TcpStream>;
+/// A stream to the upstream or to a proxy, with or without TLS.
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// The connections to one upstream. Every thread has its own, so that no call waits for another
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<Stream>, BoxError>;
+type Pool = Client<Connector, Full<Bytes>>;
+
+/// The connections to one upstream. Every thread has its own pools, so that no call waits for another
 /// thread.
 #[derive(Debug)]
 pub(super) struct Connections {
-    way: Way,
+    connector: Connector,
     pools: ThreadLocal<RefCell<Pools>>,
-}
-
-/// How a connection is made.
-#[derive(Debug)]
-enum Way {
-    Direct(Connector<Tcp>),
-    Tunnel(Connector<MaybeHttpsStream<Tcp>>),
 }
 
 /// The connections of one thread.
@@ -75,18 +70,13 @@ enum Way {
 struct Pools {
     reads: Pool,
     changes: Pool,
-    /// For how long the machine had slept before the first of them was made.
+    /// How long the machine had slept in all when these pools were made.
     slept: Duration,
 }
 
-#[derive(Debug)]
-enum Pool {
-    Direct(Client<Connector<Tcp>, Full<Bytes>>),
-    Tunnel(Client<Connector<MaybeHttpsStream<Tcp>>, Full<Bytes>>),
-}
-
 impl Connections {
-    /// To `upstream`, each made within `time`. The proxy variables hold for all but loopback.
+    /// Connections to `upstream`, each made within `time`. The proxy variables apply unless it is on
+    /// loopback.
     ///
     /// # Errors
     /// When the machine has no root certificates, and `upstream` needs them.
@@ -97,26 +87,28 @@ impl Connections {
     ) -> Result<Self, rustls::Error> {
         let tls = tls(upstream)?;
         let proxy = if is_loopback { None } else { Matcher::from_env().intercept(upstream) };
-        let way = match proxy {
-            None => Way::Direct(in_time(time, https(tcp(time), tls, is_loopback))),
+        let connector = match proxy {
+            None => {
+                let direct = tcp(time).map_response(Stream::Http);
+                in_time(time, https(direct, tls, is_loopback))
+            }
             Some(proxy) => {
                 let to_proxy = HttpsConnector::from((tcp(time), tls.clone()));
-                let tunnel = tunnel(&proxy, to_proxy);
-                Way::Tunnel(in_time(time, https(tunnel, tls, is_loopback)))
+                in_time(time, https(tunnel(&proxy, to_proxy), tls, is_loopback))
             }
         };
-        Ok(Self { way, pools: ThreadLocal::new() })
+        Ok(Self { connector, pools: ThreadLocal::new() })
     }
 
-    /// Sends a request over a connection of this thread, an open one if there is any that may be used.
+    /// Sends a request over a connection of this thread: an open one if it can, else a new one.
     pub(super) fn send(&self, request: Request<Full<Bytes>>, changes: bool) -> ResponseFuture {
         self.send_after(slept(), request, changes)
     }
 
-    /// Takes no connection again that this thread has used.
+    /// Drops the connections of this thread.
     pub(super) fn forget(&self) {
         if let Some(pools) = self.pools.get() {
-            *pools.borrow_mut() = self.way.pools(slept());
+            *pools.borrow_mut() = self.new_pools(slept());
         }
     }
 
@@ -126,37 +118,29 @@ impl Connections {
         request: Request<Full<Bytes>>,
         changes: bool,
     ) -> ResponseFuture {
-        let pools = self.pools.get_or(|| RefCell::new(self.way.pools(slept)));
+        let pools = self.pools.get_or(|| RefCell::new(self.new_pools(slept)));
         let mut pools = pools.borrow_mut();
         if slept.abs_diff(pools.slept) >= SLEEP {
-            *pools = self.way.pools(slept);
+            *pools = self.new_pools(slept);
         }
-        match if changes { &pools.changes } else { &pools.reads } {
-            Pool::Direct(client) => client.request(request),
-            Pool::Tunnel(client) => client.request(request),
-        }
+        let pool = if changes { &pools.changes } else { &pools.reads };
+        pool.request(request)
+    }
+
+    fn new_pools(&self, slept: Duration) -> Pools {
+        let pool = |idle| {
+            let mut builder = Client::builder(TokioExecutor::new());
+            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle).set_host(false);
+            builder.build(self.connector.clone())
+        };
+        Pools { reads: pool(IDLE), changes: pool(IDLE_FOR_CHANGES), slept }
     }
 }
 
-impl Way {
-    fn pools(&self, slept: Duration) -> Pools {
-        Pools { reads: self.pool(IDLE), changes: self.pool(IDLE_FOR_CHANGES), slept }
-    }
-
-    fn pool(&self, idle: Duration) -> Pool {
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(idle).set_host(false);
-        match self {
-            Self::Direct(connector) => Pool::Direct(builder.build(connector.clone())),
-            Self::Tunnel(connector) => Pool::Tunnel(builder.build(connector.clone())),
-        }
-    }
-}
-
-/// Root certificates take some milliseconds to read, and not every machine has them: for an upstream
-/// without TLS they are left where they are.
+/// The TLS settings. Root certificates take some milliseconds to read, and some machines have none, so
+/// they are read only for an upstream with TLS.
 fn tls(upstream: &Uri) -> Result<ClientConfig, rustls::Error> {
-    // The first provider stays; another caller in this process may have installed it.
+    // This fails if another caller in this process has installed a provider, which then stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = ClientConfig::builder();
     let config = match upstream.scheme() {
@@ -180,10 +164,10 @@ fn https<C>(connector: C, mut tls: ClientConfig, is_loopback: bool) -> HttpsConn
 
 fn tcp(time: Duration) -> HttpConnector {
     let mut tcp = HttpConnector::new();
-    // It is not asked for HTTP alone.
+    // TLS is made over it, so it must take `https` as well.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    // Shared among the addresses of a name: one that is silent leaves time for the next.
+    // The addresses of a name share this time, so a silent one leaves some to the next.
     tcp.set_connect_timeout(Some(time));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
@@ -204,10 +188,10 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
     }
 }
 
-/// The time holds for all of it: name, connection, proxy, TLS.
-fn in_time<S, C>(time: Duration, connector: C) -> Connector<S>
+/// Limits the time for all of it: name, connection, proxy and TLS.
+fn in_time<C>(time: Duration, connector: C) -> Connector
 where
-    C: Service<Uri, Response = MaybeHttpsStream<S>> + Clone + Send + Sync + 'static,
+    C: Service<Uri, Response = MaybeHttpsStream<Stream>> + Clone + Send + Sync + 'static,
     C::Error: Into<BoxError>,
     C::Future: Send,
 {

@@ -7,97 +7,89 @@ use http::StatusCode;
 /// The largest answer that is taken, in bytes.
 pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// Why there is no answer. [`UpstreamError::was_sent`] tells whether the call may have taken effect.
+/// The upstream gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum UpstreamError {
-    /// No connection, so the request did not go out.
-    #[error("{url} cannot be reached: {cause}")]
-    Unreachable {
-        /// The upstream's address.
-        url: String,
-        /// What the network said.
-        cause: String,
-    },
+#[error("{}", why.text(url))]
+pub struct UpstreamError {
+    /// The upstream's address.
+    pub url: String,
+    /// Why there is no answer.
+    pub why: Unanswered,
+}
+
+/// Why a request has no answer. A text is the cause as the network or a parser tells it.
+#[derive(Debug, Clone)]
+pub enum Unanswered {
+    /// There was no connection, so the request was not sent.
+    Unreachable(String),
     /// There are connections, but the last calls failed, so this one was not sent.
-    #[error("{url} keeps failing: {cause}")]
-    Failing {
-        /// The upstream's address.
-        url: String,
-        /// The failure of the last call.
-        cause: String,
-    },
-    /// No answer before the deadline.
-    #[error("{url} did not answer in time")]
-    TimedOut {
-        /// The upstream's address.
-        url: String,
-    },
-    /// The connection broke after the request went out.
-    #[error("the connection to {url} broke before the answer was complete: {cause}")]
-    BrokenOff {
-        /// The upstream's address.
-        url: String,
-        /// What the network said.
-        cause: String,
-    },
-    /// It waited for one of `upstream.max_calls` permits in vain, so it was not sent.
-    #[error("{most} other calls to {url} were in flight for as long as this one could wait")]
+    Failing(String),
+    /// There was no answer before the deadline.
+    TimedOut,
+    /// The connection broke after the request was sent.
+    BrokenOff(String),
+    /// All upstream permits were taken until the call could wait no longer, so it was not sent.
     Busy {
-        /// The upstream's address.
-        url: String,
-        /// How many may be.
+        /// How many permits there are, which is `upstream.max_calls`.
         most: usize,
     },
-    /// It sends its callers elsewhere, and did not act on the call.
-    #[error("{url} answers {}{}", named(*status), towards(origin.as_deref()))]
+    /// The upstream redirects, and did not act on the call.
     Moved {
-        /// The upstream's address.
-        url: String,
         /// The status of its answer.
         status: StatusCode,
         /// The scheme and authority of its `Location`, if it has both. The rest may repeat what was sent.
         origin: Option<String>,
     },
-    /// Something other than the API answers, with a web page or a redirect that is none.
-    #[error("{url} answers {} without the API's JSON", named(*status))]
-    Foreign {
-        /// The upstream's address.
-        url: String,
-        /// The status of its answer.
-        status: StatusCode,
-    },
+    /// Something other than the API answers: with a web page, or with a redirect that is none.
+    Foreign(StatusCode),
     /// The peer answered a read with bytes that are not HTTP.
-    #[error("{url} does not speak HTTP: {cause}")]
-    NotHttp {
-        /// The upstream's address.
-        url: String,
-        /// The parser's error.
-        cause: String,
-    },
-    /// The answer is about another job, so the answer to the call is lost.
-    #[error("{url} answered about another job than was asked for")]
-    OtherJob {
-        /// The upstream's address.
-        url: String,
-    },
+    NotHttp(String),
+    /// The answer names another job than the call, so it belongs to another call.
+    OtherJob,
     /// The answer is larger than [`MAX_ANSWER`].
-    #[error("the answer of {url} is larger than {} MiB", MAX_ANSWER / 1024 / 1024)]
-    TooLarge {
-        /// The upstream's address.
-        url: String,
-    },
+    TooLarge,
 }
 
 impl UpstreamError {
     /// Whether the upstream may have acted on the request.
     pub fn was_sent(&self) -> bool {
-        !matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Failing { .. }
-                | Self::Busy { .. }
-                | Self::Moved { .. }
-        )
+        self.why.was_sent()
+    }
+}
+
+impl Unanswered {
+    /// Whether the upstream may have acted on the request.
+    pub(crate) fn was_sent(&self) -> bool {
+        use Unanswered::{Busy, Failing, Moved, Unreachable};
+        !matches!(self, Unreachable(_) | Failing(_) | Busy { .. } | Moved { .. })
+    }
+
+    /// The sentence for an upstream with this address.
+    fn text(&self, url: &str) -> String {
+        match self {
+            Self::Unreachable(cause) => format!("{url} cannot be reached: {cause}"),
+            Self::Failing(cause) => format!("{url} fails again and again: {cause}"),
+            Self::TimedOut => format!("{url} did not answer in time"),
+            Self::BrokenOff(cause) => {
+                format!("the connection to {url} broke before the answer was complete: {cause}")
+            }
+            Self::Busy { most } => {
+                format!("{most} other calls were being made to {url} all the time")
+            }
+            Self::Moved { status, origin } => {
+                let origin = origin.as_ref().map(|origin| format!(" with a Location at {origin}"));
+                format!("{url} answers {}{}", named(*status), origin.unwrap_or_default())
+            }
+            Self::Foreign(status) => {
+                format!("{url} answers {} without the API's JSON", named(*status))
+            }
+            Self::NotHttp(cause) => format!("{url} does not speak HTTP: {cause}"),
+            Self::OtherJob => format!("{url} gave the answer to another call than it was asked"),
+            Self::TooLarge => {
+                let most = MAX_ANSWER / 1024 / 1024;
+                format!("the answer of {url} is larger than {most} MiB")
+            }
+        }
     }
 }
 
@@ -107,17 +99,12 @@ pub(crate) fn named(status: StatusCode) -> String {
     format!("{}{name}", status.as_str())
 }
 
-fn towards(origin: Option<&str>) -> String {
-    origin.map(|origin| format!(" with a Location at {origin}")).unwrap_or_default()
-}
-
-/// The causes of an error, outermost first; the outermost of a client error says nothing that its
-/// cause does not.
+/// The causes of an error, outermost first, without an outermost one that only repeats its cause.
 pub(super) fn causes(error: &dyn Error) -> String {
     let mut texts = Vec::new();
     let mut next = error.source().or(Some(error));
     while let Some(cause) = next {
-        // What follows such a text says the same in more words.
+        // The cause of such an error says the same in more words.
         texts.extend(Some(cause.to_string()).filter(|text| !text.starts_with("client error (")));
         next = cause.source();
     }

@@ -17,12 +17,12 @@ use crate::{clock, tally::Tally, types::ClientName};
 #[derive(Debug)]
 pub(crate) struct Limiter {
     most: usize,
-    state: Mutex<Given>,
+    permits: Mutex<Permits>,
 }
 
 #[derive(Debug, Default)]
-struct Given {
-    permits: usize,
+struct Permits {
+    given: usize,
     /// How many each client has.
     clients: Tally<ClientName>,
     /// The clients that wait, in the order of their turns.
@@ -30,7 +30,7 @@ struct Given {
     waiting: BTreeMap<ClientName, VecDeque<oneshot::Sender<LimiterPermit>>>,
 }
 
-/// One of a limiter's permits, which goes back to it when this is dropped.
+/// A permit of a limiter, which goes back to it when this is dropped.
 #[derive(Debug)]
 pub struct LimiterPermit {
     /// `None` once it was given back.
@@ -42,11 +42,7 @@ pub struct LimiterPermit {
 
 impl Limiter {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, state: Mutex::default() })
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.most
+        Arc::new(Self { most, permits: Mutex::default() })
     }
 
     /// A permit for a client, unless it must wait for longer than half of the time until its deadline:
@@ -57,12 +53,12 @@ impl Limiter {
         deadline: Instant,
     ) -> Option<LimiterPermit> {
         let turn = {
-            let mut state = self.state();
-            if self.has_permit(&state, client) {
-                return Some(self.give(&mut state, client, false));
+            let mut permits = self.permits();
+            if self.has_permit(&permits, client) {
+                return Some(self.give(&mut permits, client, false));
             }
             let (sender, turn) = oneshot::channel();
-            state.wait(client, sender);
+            permits.wait(client, sender);
             turn
         };
         timeout_at(clock::half_way(deadline), turn).await.ok()?.ok()
@@ -70,41 +66,41 @@ impl Limiter {
 
     /// Whether a client may have one more now. While permits are left, every client that waits has its
     /// share already, so none is passed over.
-    fn has_permit(&self, state: &Given, client: &ClientName) -> bool {
+    fn has_permit(&self, permits: &Permits, client: &ClientName) -> bool {
         let share = if client.is_local() { self.most } else { self.most - self.most / 4 };
-        state.permits < self.most && state.clients.of(client) < share
+        permits.given < self.most && permits.clients.of(client) < share
     }
 
     fn give(
         self: &Arc<Self>,
-        state: &mut Given,
+        permits: &mut Permits,
         client: &ClientName,
         has_waited: bool,
     ) -> LimiterPermit {
-        state.permits += 1;
-        state.clients.add(client);
+        permits.given += 1;
+        permits.clients.add(client);
         LimiterPermit { limiter: Some(self.clone()), client: client.clone(), has_waited }
     }
 
     /// Takes a permit back, and gives those that are left to the clients whose turn it is.
     fn free(self: &Arc<Self>, client: &ClientName) {
-        let mut state = self.state();
-        state.leave(client);
-        for _ in 0..state.turns.len() {
-            if state.permits == self.most {
+        let mut permits = self.permits();
+        permits.leave(client);
+        for _ in 0..permits.turns.len() {
+            if permits.given == self.most {
                 return;
             }
-            let Some(next) = state.turns.pop_front() else { return };
-            if self.has_permit(&state, &next)
-                && let Some(turn) = state.next_of(&next)
-                && let Err(mut permit) = turn.send(self.give(&mut state, &next, true))
+            let Some(next) = permits.turns.pop_front() else { return };
+            if self.has_permit(&permits, &next)
+                && let Some(turn) = permits.next_of(&next)
+                && let Err(mut permit) = turn.send(self.give(&mut permits, &next, true))
             {
                 // The call was dropped just now. So is its permit, which must not take the lock again.
                 permit.limiter = None;
-                state.leave(&next);
+                permits.leave(&next);
             }
-            if state.waiting.contains_key(&next) {
-                state.turns.push_back(next);
+            if permits.waiting.contains_key(&next) {
+                permits.turns.push_back(next);
             }
         }
     }
@@ -112,15 +108,15 @@ impl Limiter {
     /// How many calls wait for a permit.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        self.state().waiting.values().map(VecDeque::len).sum()
+        self.permits().waiting.values().map(VecDeque::len).sum()
     }
 
-    fn state(&self) -> MutexGuard<'_, Given> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Given {
+impl Permits {
     fn wait(&mut self, client: &ClientName, turn: oneshot::Sender<LimiterPermit>) {
         if !self.waiting.contains_key(client) {
             self.turns.push_back(client.clone());
@@ -139,7 +135,7 @@ impl Given {
     }
 
     fn leave(&mut self, client: &ClientName) {
-        self.permits -= 1;
+        self.given -= 1;
         self.clients.remove(client);
     }
 }
@@ -187,11 +183,11 @@ mod tests {
         assert!(permit.has_waited && poll!(other.as_mut()).is_pending());
         drop(permit);
         assert!(poll!(flood[1].as_mut()).is_pending(), "the other client is next");
-        // What was given to one that goes away before it has heard of it is free again.
+        // A permit that was given to a call that is then dropped is free again.
         drop(other);
         assert!(poll!(flood[1].as_mut()).is_ready());
-        let state = limiter.state();
-        assert_eq!((state.permits, state.turns.len(), state.waiting.len()), (0, 0, 0));
+        let permits = limiter.permits();
+        assert_eq!((permits.given, permits.turns.len(), permits.waiting.len()), (0, 0, 0));
     }
 
     #[tokio::test]

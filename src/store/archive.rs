@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     audit::{Journal, VerifyError},
-    db::{Db, params},
+    db::Db,
     deed::{Deed, user},
     end::End,
     error::{Fault, StoreError},
@@ -92,9 +92,9 @@ fn remove(db: &Db, mut begin: End, end: End) -> Result<(), Fault> {
             }
             let seq = end.seq.min(begin.seq + BATCH);
             let sql = "SELECT hash FROM journal WHERE seq = ?1";
-            let hash = db.one(sql, params![seq], |row| row.hash(0))?;
-            db.execute("DELETE FROM journal WHERE seq <= ?1", params![seq])?;
-            db.execute("UPDATE archived SET seq = ?1, hash = ?2", params![seq, &hash])?;
+            let hash = db.one(sql, &[seq.into()], |row| row.hash(0))?;
+            db.execute("DELETE FROM journal WHERE seq <= ?1", &[seq.into()])?;
+            db.execute("UPDATE archived SET seq = ?1, hash = ?2", &[seq.into(), (&hash).into()])?;
             Ok(End { seq, hash })
         })?;
         thread::sleep(PAUSE);

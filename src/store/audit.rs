@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    db::{Db, Param, Row, params},
+    db::{Db, Param, Row},
     end::{End, START},
     error::{Fault, StoreError},
     file,
@@ -121,7 +121,7 @@ impl Journal {
 
     fn page(&self, which: &str, seq: Param<'_>, count: u32) -> Result<Vec<Record>, StoreError> {
         let sql = format!("SELECT seq, record, hash FROM journal WHERE {which} LIMIT ?2");
-        let records = self.db.rows(&sql, params![seq, count], record);
+        let records = self.db.rows(&sql, &[seq, count.into()], record);
         records.map_err(|fault| self.failed(fault))
     }
 
@@ -192,7 +192,7 @@ impl Journal {
     /// It cannot be read.
     pub fn holds(&self, hash: &[u8; 32]) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE hash = ?1)";
-        let held = self.db.one(sql, params![hash], |row| row.flag(0));
+        let held = self.db.one(sql, &[hash.into()], |row| row.flag(0));
         Ok(*hash == self.begin()?.hash || held.map_err(|fault| self.failed(fault))?)
     }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::{
-    db::params,
     error::{Fault, StoreError},
     file, new_file,
 };
@@ -19,7 +18,7 @@ pub fn backup(path: &Path, copy: &Path) -> Result<(), StoreError> {
     let db = file::open_to_read(path).map_err(|fault| StoreError::new(path, fault))?;
     let write = || -> Result<(), Fault> {
         let name = file.path().to_str().ok_or(Fault::PathNotUtf8)?;
-        db.execute("VACUUM INTO ?1", params![name]).map(drop)
+        db.execute("VACUUM INTO ?1", &[name.into()]).map(drop)
     };
     write().and_then(|()| new_file::name(file, copy)).map_err(of_copy)
 }

@@ -1,10 +1,10 @@
 //! The first moment of a call: whether it goes on, decided on rate, keys and job together.
 
 use super::{
-    Inner, Store, StoreError,
     callers::{access_ended, last_arrival, set_arrival},
     db::Db,
-    error::Fault,
+    error::{Fault, StoreError},
+    handle::{Inner, Store},
     holding::{Holds, running},
     keys::{Doubt, Key, Keys, Standing},
     locks::Locked,

@@ -3,10 +3,7 @@
 #[cfg(target_os = "linux")]
 use std::{fs, sync::OnceLock};
 
-use super::{
-    db::{Db, params},
-    error::Fault,
-};
+use super::{db::Db, error::Fault};
 use crate::clock;
 use jiff::Timestamp;
 
@@ -46,10 +43,10 @@ impl Clock {
         let moved = before.map_or(0, |before| self.ahead.saturating_sub(before));
         let sql = "UPDATE reservations SET ends = ends + ?1, forgotten = forgotten + ?1
                    WHERE boot = ?2";
-        db.execute(sql, params![moved, self.boot])?;
+        db.execute(sql, &[moved.into(), self.boot.into()])?;
         let sql = "INSERT INTO clock (one, boot, ahead) VALUES (1, ?1, ?2)
                    ON CONFLICT (one) DO UPDATE SET boot = excluded.boot, ahead = excluded.ahead";
-        db.execute(sql, params![self.boot, self.ahead]).map(drop)
+        db.execute(sql, &[self.boot.into(), self.ahead.into()]).map(drop)
     }
 
     /// The same for a database as it is opened.
@@ -62,7 +59,7 @@ impl Clock {
 
     /// How far ahead it was since the machine started, when the ends last followed it.
     fn before(&self, db: &Db) -> Result<Option<i64>, Fault> {
-        db.row("SELECT ahead FROM clock WHERE boot = ?1", params![self.boot], |row| row.int(0))
+        db.row("SELECT ahead FROM clock WHERE boot = ?1", &[self.boot.into()], |row| row.int(0))
     }
 }
 

@@ -1,49 +1,23 @@
 //! Who calls, and how often.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{
-    Store, StoreError,
     db::Db,
-    error::Fault,
+    error::{Fault, StoreError},
+    handle::Store,
     known::{KnownClient, Recalled},
     schema::has_clients,
 };
 use crate::{
-    policy::{Client, Rate},
+    policy::Client,
     types::{ClientId, Credential},
 };
-use jiff::Timestamp;
-
-/// The calls of this process that came last, one of each client that has a rate: its theoretical arrival
-/// time. The database counts those of all processes, a little later.
-#[derive(Debug, Default)]
-pub(super) struct Arrivals(Mutex<HashMap<ClientId, i64>>);
-
-impl Arrivals {
-    fn count(&self, client: &Client, rate: Rate, now: Timestamp) -> Result<(), Duration> {
-        let mut arrivals = self.lock();
-        let next = rate.admit(arrivals.get(&client.id).copied(), now)?;
-        arrivals.insert(client.id, next);
-        Ok(())
-    }
-
-    /// Learns what the database counted.
-    pub(super) fn learn(&self, client: ClientId, arrival: Option<i64>) {
-        let (mut arrivals, Some(arrival)) = (self.lock(), arrival) else { return };
-        let known = arrivals.entry(client).or_insert(arrival);
-        *known = arrival.max(*known);
-    }
-
-    /// Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Store {
     /// The client that is known by a credential and not revoked. One whose time is over is found as
@@ -51,7 +25,7 @@ impl Store {
     /// second.
     ///
     /// The database is not asked for every call, but a change of the clients counts from the moment
-    /// at which it is acknowledged ([`Clients`](super::Clients)).
+    /// at which it is acknowledged (`Clients`).
     ///
     /// # Errors
     /// It cannot be read.

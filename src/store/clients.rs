@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     client_row,
-    db::{Db, Row, params},
+    db::{Db, Row},
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
@@ -91,7 +91,7 @@ impl Clients {
     /// there.
     ///
     /// # Errors
-    /// As of [`Store::open`](super::Store::open).
+    /// As of `Store::open`.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let db = file::open(path).map_err(|fault| StoreError::new(path, fault))?;
         Ok(Self { path: path.to_owned(), db })
@@ -238,14 +238,14 @@ impl From<Fault> for Stop {
 /// Whether a client is not revoked; `None` if there is no such client.
 fn is_active(db: &Db, name: &ClientName) -> Result<Option<bool>, Fault> {
     let sql = "SELECT revoked IS NULL FROM clients WHERE name = ?1";
-    db.row(sql, params![name.as_str()], |row| row.flag(0))
+    db.row(sql, &[name.as_str().into()], |row| row.flag(0))
 }
 
 /// The client that has a credential.
 fn known_by(db: &Db, credential: &Credential) -> Result<Option<ClientName>, Fault> {
     let (column, value) = client_row::stored(credential);
     let sql = format!("SELECT {} FROM clients WHERE {column} = ?1", client_row::COLUMNS);
-    Ok(db.row(&sql, params![value], client_row::client)?.map(|client| client.name))
+    Ok(db.row(&sql, &[value], client_row::client)?.map(|client| client.name))
 }
 
 fn insert(db: &Db, client: &Client, credential: &Credential, now: Timestamp) -> Result<(), Fault> {
@@ -258,15 +258,15 @@ fn insert(db: &Db, client: &Client, credential: &Credential, now: Timestamp) -> 
     let (allow, wallet) =
         (client.allow.to_string(), client.wallet.map(|wallet| wallet.to_string()));
     let rate = client.rate.map(|rate| rate.to_string());
-    let row = params![
-        client.name.as_str(),
-        &allow,
-        wallet.as_deref(),
-        rate.as_deref(),
-        client.max_reservations,
-        client.admin,
-        client.expires,
-        now,
+    let row = &[
+        client.name.as_str().into(),
+        allow.as_str().into(),
+        wallet.as_deref().into(),
+        rate.as_deref().into(),
+        client.max_reservations.into(),
+        client.admin.into(),
+        client.expires.into(),
+        now.into(),
         value,
     ];
     db.execute(&sql, row).map(drop)
@@ -277,25 +277,26 @@ fn revoke(db: &Db, name: &ClientName, now: Timestamp) -> Result<(), Fault> {
     let sql = "UPDATE clients
                SET revoked = ?2, token_hash = NULL, certificate = NULL, uid = NULL
                WHERE name = ?1";
-    db.execute(sql, params![name.as_str(), now]).map(drop)
+    db.execute(sql, &[name.as_str().into(), now.into()]).map(drop)
 }
 
 fn number(db: &Db, name: &ClientName) -> Result<Option<i64>, Fault> {
-    db.row("SELECT id FROM clients WHERE name = ?1", params![name.as_str()], |row| row.int(0))
+    db.row("SELECT id FROM clients WHERE name = ?1", &[name.as_str().into()], |row| row.int(0))
 }
 
 /// Gives a client what the one of its name before it held: a new token is no reason to lose it.
 fn inherit(db: &Db, before: i64, name: &ClientName) -> Result<(), Fault> {
     let Some(now) = number(db, name)? else { return Ok(()) };
     let sql = "UPDATE reservations SET client = ?1 WHERE client = ?2";
-    db.execute(sql, params![now, before])?;
+    db.execute(sql, &[now.into(), before.into()])?;
     let sql = "UPDATE answers SET owner = ?1, sealed_for = coalesce(sealed_for, owner)
                WHERE owner = ?2";
-    db.execute(sql, params![&now.to_string(), &before.to_string()]).map(drop)
+    db.execute(sql, &[now.to_string().as_str().into(), before.to_string().as_str().into()])
+        .map(drop)
 }
 
 fn delete(db: &Db, name: &ClientName) -> Result<(), Fault> {
-    db.execute("DELETE FROM clients WHERE name = ?1", params![name.as_str()]).map(drop)
+    db.execute("DELETE FROM clients WHERE name = ?1", &[name.as_str().into()]).map(drop)
 }
 
 /// Records a change together with it.

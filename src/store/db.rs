@@ -3,7 +3,7 @@
 //! Rules see rows and give values. SQL texts number their values from `?1` and their columns from 0, and use
 //! nothing but what PostgreSQL also has, so that it can stand behind the same four calls.
 
-use std::{ops::Deref, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{
@@ -38,12 +38,6 @@ pub(super) struct Row<'a>(&'a rusqlite::Row<'a>);
 
 /// A compiled statement.
 pub(super) struct Statement<'c>(CachedStatement<'c>);
-
-/// The values of a statement, in order.
-macro_rules! params {
-    ($($value:expr),* $(,)?) => { &[$($crate::store::db::Param::from($value)),*] };
-}
-pub(super) use params;
 
 impl Db {
     /// Opens a database that is there, to read and write.
@@ -183,15 +177,6 @@ impl Db {
     /// Has statements wait so long while another process writes.
     pub(super) fn set_patience(&self, patience: Duration) -> Result<(), Fault> {
         Ok(self.0.busy_timeout(patience)?)
-    }
-}
-
-/// For the files that still use SQLite's types.
-impl Deref for Db {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.0
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end of the journal's chain.
 
 use super::{
-    db::{Db, Row, params},
+    db::{Db, Row},
     error::Fault,
 };
 
@@ -36,6 +36,7 @@ impl End {
     /// Whether the chain ends here or goes on from here.
     pub(super) fn is_in(&self, db: &Db) -> Result<bool, Fault> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 AND hash = ?2)";
-        Ok(self.seq == 0 || db.one(sql, params![self.seq, &self.hash], |row| row.flag(0))?)
+        Ok(self.seq == 0
+            || db.one(sql, &[self.seq.into(), (&self.hash).into()], |row| row.flag(0))?)
     }
 }

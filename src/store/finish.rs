@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 
 use super::{
-    Inner, Store, StoreError,
     begin::Claim,
     db::Db,
-    error::Fault,
+    error::{Fault, StoreError},
+    handle::{Inner, Store},
     keys::Key,
     reservations::{self, Reservation},
     stored_answer::StoredAnswer,

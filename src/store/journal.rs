@@ -10,14 +10,14 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{
-    Store, StoreError,
     begin::Claim,
     callers::access_ended,
     db::Db,
     deed::{Deed, user},
     denial::Denial,
-    error::Fault,
+    error::{Fault, StoreError},
     file,
+    handle::Store,
     known::KNOWN,
     record::{Attempt, Chain, Draft, Outcome},
     refusals::{MINUTE, More, Next},
@@ -124,6 +124,15 @@ impl Store {
                 store.leave(Draft::denied(&last, count, Timestamp::now())).await;
             }
         });
+    }
+
+    /// Waits until all that was given to the store before, also in the background, is on the disk.
+    ///
+    /// # Errors
+    /// Nothing can be written.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.record_counts().await;
+        self.write(|_| Ok(())).await
     }
 
     /// How many records of the background were lost since the store was opened.

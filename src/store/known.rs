@@ -20,12 +20,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    client_row,
-    db::{Db, params},
-    error::Fault,
-    marker,
-};
+use super::{client_row, db::Db, error::Fault, marker};
 use crate::{policy::Client, types::Credential};
 
 /// How long a cached client may be used.
@@ -218,7 +213,7 @@ fn find(db: &Db, credential: &Credential) -> Result<Option<KnownClient>, Fault> 
     let (column, value) = client_row::stored(credential);
     let columns = client_row::COLUMNS;
     let sql = format!("SELECT {columns} FROM clients WHERE {column} = ?1 AND revoked IS NULL");
-    db.row(&sql, params![value], |row| {
+    db.row(&sql, &[value], |row| {
         let last_used = row.opt_int(client_row::LAST_USED)?.unwrap_or(NEVER);
         let (client, arrival) = (client_row::client(row)?, row.opt_int(client_row::ARRIVAL)?);
         Ok(KnownClient { client, arrival, last_used: last_used.into() })

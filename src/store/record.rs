@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    db::{Db, Statement, params},
+    db::{Db, Statement},
     deed::Deed,
     denial::{Caller, Denial},
     end::End,
@@ -187,7 +187,7 @@ impl<'c> Chain<'c> {
         let seq = self.end.seq + 1;
         let record = draft.numbered(seq);
         let hash = chained(&self.end.hash, &record);
-        self.insert.execute(params![seq, &record, &hash])?;
+        self.insert.execute(&[seq.into(), record.as_str().into(), (&hash).into()])?;
         self.end = End { seq, hash };
         Ok(())
     }

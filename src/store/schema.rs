@@ -1,7 +1,7 @@
 //! The tables, and how a file of an earlier version becomes one of this version.
 
 use super::{
-    db::{Db, Row, params},
+    db::{Db, Row},
     error::Fault,
 };
 
@@ -347,7 +347,7 @@ pub(super) fn has_clients(db: &Db) -> Result<bool, Fault> {
 /// Whether there is a table of this name, as an earlier version may not have it.
 pub(super) fn has_table(db: &Db, name: &str) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";
-    db.one(sql, params![name], |row| row.flag(0))
+    db.one(sql, &[name.into()], |row| row.flag(0))
 }
 
 /// The version of the file, which is at most `known`.

@@ -1,11 +1,13 @@
-use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, pin::pin};
 
 use futures_util::{future::join_all, poll};
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
+    db::Db,
     end::START,
     record::chained,
     schema::{MIGRATIONS, migrate},
@@ -314,7 +316,7 @@ fn earlier(folder: &Folder, migrations: &[&str], fill: impl FnOnce(&Db)) {
     migrate(&connection, migrations).unwrap();
     let text = r#"{"kind":"signed","seq":1,"time":1800000000000}"#;
     let sql = "INSERT INTO journal VALUES (1, ?1, ?2)";
-    connection.execute(sql, params![text, &chained(&START, text)]).unwrap();
+    connection.execute(sql, &[text.into(), (&chained(&START, text)).into()]).unwrap();
     fill(&connection);
     drop(connection);
     fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
@@ -367,7 +369,7 @@ impl Unnumbered<'_> {
         let place = Place { what: "workflow token", row: [WALLET, "job1"] };
         let token = self.seal.seal(&place, b"the-token".to_vec()).unwrap();
         let sql = "UPDATE reservations SET workflow_token = ?1 WHERE job = 'job1'";
-        self.db.execute(sql, params![token.as_slice()]).unwrap();
+        self.db.execute(sql, &[token.as_slice().into()]).unwrap();
     }
 
     /// A row of a key that was claimed at the moment 0 by a process that is dead.
@@ -376,8 +378,10 @@ impl Unnumbered<'_> {
         let sealed = answer.map(|answer| self.seal.seal(&place, answer.to_vec()).unwrap());
         let sql = "INSERT INTO answers (client, key, fingerprint, run, claimed, answer, quiet)
                    VALUES (?1, ?2, ?3, '67e55044-10b1-426f-9247-bb680e5fe0c8', ?4, ?5, ?6)";
-        let row = params![client, key, &call, at(0), sealed.as_deref(), at(60)];
-        self.db.execute(sql, row).unwrap();
+        let [claimed, settles] = [at(0).into(), at(60).into()];
+        let answer = sealed.as_deref().into();
+        let row = [client.into(), key.into(), (&call).into(), claimed, answer, settles];
+        self.db.execute(sql, &row).unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Folders that are not in layers yet.
-const KNOTS: [&str; 6] = ["canonical", "http", "loose", "policy", "proxy", "store"];
+const KNOTS: [&str; 5] = ["canonical", "http", "loose", "policy", "proxy"];
 
 /// The text of a module, or of the tests in it.
 struct Source {
@@ -143,6 +143,10 @@ fn a_module_imports_only_from_layers_above_its_own() {
     for Source { file, module, text } in &sources {
         for import in imports(text, module) {
             let Some(folder) = broken(module, &import, &folders) else { continue };
+            if module.ends_with(&["tests".to_owned()]) && !folder.is_empty() {
+                // What tests need of their own folder is in no layer.
+                continue;
+            }
             match folder.first().filter(|folder| KNOTS.contains(&folder.as_str())) {
                 Some(folder) => drop(knots.insert(folder)),
                 None => mistakes.push(format!("{}: {}", file.display(), import.join("::"))),

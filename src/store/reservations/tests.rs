@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     policy::Client,
     store::{
-        Claim, Finish, JobEnd, KeyEnd,
+        Claim, Finish, JobEnd, KeyEnd, Store, StoreError,
         testing::{Folder, WALLET, at, client, holds, key, limit_growth},
     },
 };

@@ -1,0 +1,78 @@
+//! The jobs that clients hold, with those whose reservation is not on record yet.
+
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+
+use super::{
+    error::StoreError,
+    handle::Store,
+    reservations::{Reservation, holds, reservation, reserved},
+};
+use crate::types::{Address, ClientId, Slug};
+
+impl Store {
+    /// The reservation of a job; also one that has ended, for a day.
+    ///
+    /// # Errors
+    /// It cannot be read, or its workflow token does not open.
+    pub async fn reservation(
+        &self,
+        wallet: Address,
+        job: &Slug,
+    ) -> Result<Option<Reservation>, StoreError> {
+        if let Some(unsaved) = self.unsaved(wallet, job) {
+            return Ok(Some(unsaved));
+        }
+        self.follow_clock().await;
+        let (inner, job) = (self.0.clone(), job.clone());
+        self.read(move |db| reservation(db, &inner.seal, wallet, &job)).await
+    }
+
+    /// The reservations of all wallets that have not ended, the first to end first. A workflow
+    /// token that does not open, since it is another wallet's, is left out.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn reservations(&self, now: Timestamp) -> Result<Vec<Reservation>, StoreError> {
+        self.follow_clock().await;
+        let inner = self.0.clone();
+        let mut running = self.read(move |db| reserved(db, &inner.seal, now)).await?;
+        for unsaved in &*self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.retain(|saved| !saved.is_of(unsaved.wallet, &unsaved.job));
+            running.extend(Some(unsaved.clone()).filter(|unsaved| unsaved.ends > now));
+        }
+        running.sort_by_key(|reservation| reservation.ends);
+        Ok(running)
+    }
+
+    /// The client that holds a job, for one that asks (`Holds::holder`).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn holder(
+        &self,
+        wallet: Address,
+        job: &Slug,
+        asks: ClientId,
+        now: Timestamp,
+    ) -> Result<Option<ClientId>, StoreError> {
+        self.follow_clock().await;
+        let (unsaved, job) = (self.unsaved(wallet, job), job.clone());
+        let holds = self.read(move |db| holds(db, wallet, &job, unsaved.as_ref())).await?;
+        Ok(holds.holder(asks, now).map(|hold| hold.client))
+    }
+
+    /// Has the reservation of a job be known that is not on record yet, or none.
+    pub(super) fn set_unsaved(&self, wallet: Address, job: &Slug, unsaved: Option<&Reservation>) {
+        let mut all = self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|other| !other.is_of(wallet, job));
+        all.extend(unsaved.cloned());
+    }
+
+    /// The reservation of a job that is not on record yet.
+    pub(super) fn unsaved(&self, wallet: Address, job: &Slug) -> Option<Reservation> {
+        let unsaved = self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaved.iter().find(|unsaved| unsaved.is_of(wallet, job)).cloned()
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     types::{RequestId, SessionNonce, Slug},
 };
 
-/// Room for the text of most calls, in bytes.
+/// The length of most messages, in bytes.
 const USUAL_LENGTH: usize = 320;
 
 /// The text to sign: seven lines, joined by line feeds, none at the end. Its `Display` is the text.
@@ -51,7 +51,7 @@ impl Message {
         self.payload_hash
     }
 
-    /// The digest of the EIP-191 personal message: what the curve signs.
+    /// The digest of the EIP-191 personal message, which is signed.
     pub fn eip191_digest(&self) -> [u8; 32] {
         let prefix = format!("\x19Ethereum Signed Message:\n{}", self.text.len());
         Keccak256::new_with_prefix(prefix).chain_update(&self.text).finalize().into()
@@ -71,7 +71,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Writes the two lines that name the call.
+/// Writes the two lines that bind the signature to the call.
 fn write_bound_lines(text: &mut String, signed: SignedCall<'_>) -> fmt::Result {
     let call = signed.call();
     let action = call.action();

@@ -1,4 +1,4 @@
-//! What the upstream's refusals mean to a signer (protocol §8).
+//! The upstream's refusals that concern the signature (protocol §8).
 
 use http::StatusCode;
 use serde_json::value::RawValue;
@@ -11,19 +11,19 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// A refusal that the proxy acts on; every other answer is the client's to read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The nonce is unknown or over: a new session, a fresh request id, sign again, once.
+    /// The nonce is unknown or has expired. The call is signed once more, in a new session.
     SessionOver,
-    /// The request id was used: a fresh one, sign again, once.
+    /// The request id was used before. The call is signed once more, with a fresh one.
     Replay,
-    /// What was signed is not what the upstream rebuilt. It is a bug, so it is never tried again.
+    /// The upstream rebuilt another message than was signed. It is a bug, so the call is not repeated.
     WrongSignature {
         /// The message as the upstream rebuilt it, if it says so.
         expected_message: Option<String>,
     },
 }
 
-/// The words by which refusals are known: the codes of the live server and the sentences of the
-/// reference verifier.
+/// The texts that tell refusals apart: the codes of the live server, and the sentences of the reference
+/// verifier.
 const SESSION_OVER: [&str; 5] = [
     "EXTERNAL_SIGNATURE_SESSION_NONCE_INVALID",
     "EXTERNAL_SIGNATURE_SESSION_NONCE_EXPIRED",
@@ -40,8 +40,8 @@ const REPLAY: [&str; 2] =
     ["EXTERNAL_SIGNATURE_REQUEST_REPLAY", "Duplicate request_id for this session_nonce"];
 
 impl Refusal {
-    /// Reads an answer. The codes may stand at `code`, `error.code`, `detail.code`, or only in the
-    /// text. Other fields are not looked at: they may repeat what the client sent.
+    /// The refusal in an answer, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
+    /// or anywhere in a body that is not JSON. Other fields are ignored: they may repeat the client's text.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
         let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::CONFLICT);
         if !refused || answer.body.len() > MAX_REFUSAL {
@@ -72,7 +72,7 @@ pub(crate) fn first_difference(ours: &Message, theirs: &str) -> Option<String> {
     differs.map(name).or_else(|| theirs.next().map(|_| "a line after the last".to_owned()))
 }
 
-/// What an error says of itself, wherever servers put it.
+/// The texts of an error, wherever servers put them.
 fn texts(body: &RawValue) -> Vec<String> {
     let mut places = vec![body];
     places.extend(["detail", "error"].into_iter().filter_map(|name| loose::field(body, name)));

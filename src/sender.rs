@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Sender {
     signer: Signer,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     upstream: Upstream,
     store: Store,
     /// Limits the messages that a remote signer has at once. A local one signs without waiting.

@@ -1,5 +1,5 @@
-//! The wallet's session with the upstream: one nonce, fetched once however many requests wait for
-//! it, renewed before its end (protocol §1).
+//! The wallet's session with the upstream: one nonce, fetched once for all calls that wait for it, and
+//! renewed before its end (protocol §1).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,19 +26,19 @@ use crate::{
 const MAX_RENEWAL_MARGIN: Duration = Duration::from_secs(60);
 
 /// A session with less than a twentieth of its life left, at most this much, is no longer used: the
-/// request would arrive too late.
+/// call could arrive after its end.
 const MAX_ARRIVAL_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long after a failure a session that still serves is left alone.
+/// How long after a failed renewal the next one waits, if the session can still be used.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// However long a session is said to live, it is renewed after this time.
+/// The longest life of a session, whatever the upstream says.
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the `type` of a proxy's own error begins with.
+/// The beginning of the `type` of a proxy's own error.
 pub(crate) const ERROR_TYPE: &str = "urn:agentpmt-proxy:error:";
 
-/// Why there is no session. In every case the call has had no effect.
+/// Why there is no session. The call had no effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
     /// The upstream gave no answer.
@@ -64,98 +64,93 @@ pub enum SessionError {
     },
 }
 
-/// The sessions of one wallet, at most one of them in use; clones share it.
-#[derive(Debug, Clone)]
-pub struct Sessions(Arc<Inner>);
-
+/// The sessions of one wallet, of which at most one is in use.
 #[derive(Debug)]
-struct Inner {
+pub struct Sessions {
     upstream: Upstream,
     wallet: Address,
-    state: Mutex<State>,
+    latest: Mutex<Latest>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    current: Option<Session>,
+struct Latest {
+    session: Option<Session>,
     renewal: Option<Renewal>,
-    /// After a failure, a session that still serves is not renewed before this time.
+    /// After a failure, a session that can still be used is not renewed before this time.
     pause_until: Option<Instant>,
-    /// Whether the last renewal had no answer in time; then the next one gets more.
+    /// Whether the last renewal had no answer in time. The next one then gets more time.
     was_silent: bool,
 }
 
-/// A session that is on its way, for all who wait.
+/// A session that is being fetched, for all calls that wait for it.
 type Renewal = Shared<BoxFuture<'static, Result<SessionNonce, SessionError>>>;
 
 impl Sessions {
     /// No session yet; the first request begins one.
-    pub fn new(upstream: Upstream, wallet: Address) -> Self {
-        Self(Arc::new(Inner { upstream, wallet, state: Mutex::default() }))
+    pub fn new(upstream: Upstream, wallet: Address) -> Arc<Self> {
+        Arc::new(Self { upstream, wallet, latest: Mutex::default() })
     }
 
     /// The nonce of a live session.
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub async fn nonce(&self, deadline: Instant) -> Result<SessionNonce, SessionError> {
+    pub async fn nonce(self: &Arc<Self>, deadline: Instant) -> Result<SessionNonce, SessionError> {
         let renewal = {
-            let mut state = self.0.lock();
+            let mut latest = self.lock();
             let now = Instant::now();
-            match &state.current {
+            match &latest.session {
                 Some(session) if session.is_fresh(now) => return Ok(session.nonce.clone()),
                 Some(session) if session.is_usable(now) => {
                     let nonce = session.nonce.clone();
-                    if state.pause_until.is_none_or(|until| until < now) {
-                        // Nobody waits for it: this session still serves.
-                        drop(self.renewal(&mut state));
+                    if latest.pause_until.is_none_or(|until| until < now) {
+                        // It goes on in its task, while this call uses the old session.
+                        drop(self.renewal(&mut latest));
                     }
                     return Ok(nonce);
                 }
-                _ => self.renewal(&mut state),
+                _ => self.renewal(&mut latest),
             }
         };
-        let timed_out = |_| self.0.upstream.error(Unanswered::TimedOut);
+        let timed_out = |_| self.upstream.error(Unanswered::TimedOut);
         timeout_at(deadline, renewal).await.map_err(timed_out)?
     }
 
     /// Drops a session that the upstream no longer knows, unless it was replaced already.
     pub fn forget(&self, nonce: &SessionNonce) {
-        self.0.lock().current.take_if(|session| session.nonce == *nonce);
+        self.lock().session.take_if(|session| session.nonce == *nonce);
     }
 
-    /// Joins the renewal that is under way, or starts one. It runs in a task of its own, so it ends
-    /// well even if all who wait for it go away.
-    fn renewal(&self, state: &mut State) -> Renewal {
+    /// Joins the renewal that runs, or starts one. It has a task of its own, so it comes to its end even
+    /// if all calls that wait for it are dropped.
+    fn renewal(self: &Arc<Self>, latest: &mut Latest) -> Renewal {
         let start = || {
-            let inner = self.0.clone();
-            let task = tokio::spawn(async move { inner.renew().await });
+            let sessions = self.clone();
+            let task = tokio::spawn(async move { sessions.renew().await });
             // A task ends early only when the runtime shuts down.
-            let timed_out = self.0.upstream.error(Unanswered::TimedOut);
+            let timed_out = self.upstream.error(Unanswered::TimedOut);
             let shut_down = move |_| Err(timed_out.into());
             task.map(|result| result.unwrap_or_else(shut_down)).boxed().shared()
         };
-        state.renewal.get_or_insert_with(start).clone()
+        latest.renewal.get_or_insert_with(start).clone()
     }
-}
 
-impl Inner {
     /// No code that holds the lock can panic half-way through a change.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn renew(&self) -> Result<SessionNonce, SessionError> {
         let result = self.begin().await;
-        let mut state = self.lock();
-        state.renewal = None;
+        let mut latest = self.lock();
+        latest.renewal = None;
         let is_silent = |error: &UpstreamError| matches!(error.why, Unanswered::TimedOut);
-        state.was_silent =
+        latest.was_silent =
             matches!(&result, Err(SessionError::Upstream(error)) if is_silent(error));
-        state.pause_until = result.is_err().then(|| Instant::now() + PAUSE);
+        latest.pause_until = result.is_err().then(|| Instant::now() + PAUSE);
         let session = result.inspect_err(|error| tracing::warn!(%error, "no session"))?;
         let nonce = session.nonce.clone();
-        state.current = Some(session);
+        latest.session = Some(session);
         Ok(nonce)
     }
 
@@ -168,8 +163,8 @@ impl Inner {
             ..Request::default()
         };
         let whole = self.upstream.deadline(false);
-        // All calls wait for this one request, and another may be answered; but an upstream that is
-        // slow needs all the time there is.
+        // All calls wait for this one request, and a second one may be answered sooner. But if the last
+        // one had no answer in time, the upstream may need all the time there is.
         let was_silent = self.lock().was_silent;
         let deadline = if was_silent { whole } else { self.upstream.one_try(false, whole) };
         let answer = self.upstream.send(request, deadline).await?;
@@ -198,14 +193,14 @@ fn is_of_proxy(answer: &Answer) -> bool {
 #[derive(Debug)]
 struct Session {
     nonce: SessionNonce,
-    /// From then on it is used no more; `None` if its end is not known.
+    /// The time from which it is no longer used; `None` if its end is not known.
     over_at: Option<Instant>,
-    /// From then on it is used while a new one is fetched.
+    /// The time from which a new one is fetched.
     renew_at: Option<Instant>,
 }
 
 impl Session {
-    /// Counts the life from `begun`, the time before the request, so that it never seems longer.
+    /// Counts the life from `begun`, the time before the request, so as never to take it for longer.
     fn parse(answer: &Answer, begun: Instant) -> Option<Self> {
         let body = loose::parse(&answer.body)?;
         let nonce = loose::text(loose::field(body, "session_nonce")?)?.parse().ok()?;
@@ -228,9 +223,9 @@ impl Session {
     }
 }
 
-/// How long a session lives, if the upstream says so. `now` is by its clock. `expires_in` goes first,
-/// since `expires_at` needs two clocks that agree. An end that lies in the past shows that they do not,
-/// so it says nothing.
+/// How long a session lives, if the upstream says so; `now` is the time by its clock. `expires_in` comes
+/// first, since `expires_at` needs two clocks that agree. An end in the past shows that they do not, so
+/// it is ignored.
 fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
     let stated = loose::field(answer, "expires_in").and_then(|value| value.get().parse().ok());
     let seconds: f64 = stated.or_else(|| {
@@ -252,7 +247,7 @@ mod tests {
     use crate::config::{UpstreamConfig, UpstreamUrl};
 
     /// Sessions with an upstream that is not there.
-    fn sessions() -> Sessions {
+    fn sessions() -> Arc<Sessions> {
         let url = UpstreamUrl::on_this_machine(1);
         let second = Duration::from_secs(1);
         let config = UpstreamConfig {
@@ -338,12 +333,12 @@ mod tests {
         let nonce: SessionNonce = "n".parse().unwrap();
         let near_end = (Some(now - second), Some(now + second * 60));
         let session = Session { nonce: nonce.clone(), renew_at: near_end.0, over_at: near_end.1 };
-        sessions.0.lock().current = Some(session);
+        sessions.lock().session = Some(session);
         assert!(sessions.nonce(now + second).await.unwrap() == nonce);
-        let renewal = sessions.0.lock().renewal.clone().expect("a renewal");
+        let renewal = sessions.lock().renewal.clone().expect("a renewal");
         assert!(renewal.await.is_err(), "there is no upstream");
         assert!(sessions.nonce(now + second).await.unwrap() == nonce);
-        assert!(sessions.0.lock().renewal.is_none(), "not again at once after a failure");
+        assert!(sessions.lock().renewal.is_none(), "not again at once after a failure");
     }
 
     #[tokio::test]
@@ -352,10 +347,10 @@ mod tests {
         let second = Duration::from_secs(1);
         let [old, new]: [SessionNonce; 2] = ["old", "new"].map(|nonce| nonce.parse().unwrap());
         let session = Session::new(new.clone(), Instant::now(), None);
-        sessions.0.lock().current = Some(session);
+        sessions.lock().session = Some(session);
         sessions.forget(&old);
         assert!(sessions.nonce(Instant::now() + second).await.unwrap() == new);
         sessions.forget(&new);
-        assert!(sessions.0.lock().current.is_none());
+        assert!(sessions.lock().session.is_none());
     }
 }

@@ -1,19 +1,19 @@
-//! Secrets of the proxy in the upstream's answers, which clients do not get to see.
+//! Keeps the proxy's secrets out of the answers that clients see.
 
 use bytes::Bytes;
 use memchr::memmem;
 
 use crate::{canonical::CanonicalJson, loose};
 
-/// What a client sees in place of a secret that the proxy holds.
+/// Stands in an answer in place of a secret of the proxy.
 pub(crate) const HELD_BY_PROXY: &str = "held-by-proxy";
 
-/// A text of this length, in bytes, is no word of an answer by chance.
+/// The length, in bytes, from which a text does not stand in an answer by chance.
 pub(crate) const UNMISTAKABLE: usize = 16;
 
-/// A body with [`HELD_BY_PROXY`] in place of secrets of some length, if one stands in it letter by
-/// letter, as in one that repeats what was sent. Of JSON only strings are changed, so that it stays
-/// JSON.
+/// A body with [`HELD_BY_PROXY`] in place of secrets of at least [`UNMISTAKABLE`] bytes, if one stands in
+/// it letter by letter, as in a body that repeats the request. In JSON only strings are changed, so that
+/// it stays JSON.
 pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> Option<Bytes> {
     let is_found = |secret: &&str| is_there(body, secret.as_bytes());
     let found: Vec<&str> = secrets.iter().copied().filter(is_found).collect();
@@ -24,8 +24,8 @@ pub(crate) fn from_body(body: &[u8], secrets: &[&str]) -> Option<Bytes> {
     json.or_else(|| Some(in_bytes(body, &found)))
 }
 
-/// Whether a secret stands in a body; one shorter than [`UNMISTAKABLE`] never does. Its beginning is
-/// looked for first: to prepare the search for a long text costs more than for a short one.
+/// Whether a secret stands in a body; one shorter than [`UNMISTAKABLE`] never does. Searches for its
+/// beginning first, since the set-up of a search costs more for a long text.
 fn is_there(body: &[u8], secret: &[u8]) -> bool {
     let Some((beginning, _)) = secret.split_at_checked(UNMISTAKABLE) else { return false };
     let start = memmem::find(body, beginning);
@@ -50,9 +50,8 @@ pub(crate) fn in_bytes(body: &[u8], secrets: &[&str]) -> Bytes {
         .into()
 }
 
-/// The same JSON with other texts in some of its strings, names included; `None` if it is no JSON.
-/// `withhold` gets each string as it stands, with its quotes, and gives its new text, if any. Every
-/// other byte stays.
+/// The same JSON with other texts in some of its strings, names included; `None` if it is not JSON.
+/// `withhold` takes each string as it is written, with its quotes, and returns its new text, if any.
 pub(crate) fn in_strings(body: &[u8], withhold: impl Fn(&str) -> Option<String>) -> Option<Bytes> {
     let json = loose::parse(body)?;
     let mut out = Vec::with_capacity(body.len());
@@ -68,13 +67,13 @@ pub(crate) fn in_strings(body: &[u8], withhold: impl Fn(&str) -> Option<String>)
     Some(out.into())
 }
 
-/// The text of a string with [`HELD_BY_PROXY`] in place of these secrets, however they are spelled,
-/// if it holds any. Of two that overlap, the first is replaced.
+/// The text of a string with [`HELD_BY_PROXY`] in place of these secrets, however they are escaped, if it
+/// holds any. Of two that overlap, the first is replaced.
 pub(crate) fn in_text<'a>(
     literal: &str,
     secrets: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    // What cannot be decoded, for half of a surrogate pair, is taken as it stands.
+    // A string that cannot be decoded, such as half of a surrogate pair, is searched as it is written.
     let text = serde_json::from_str(literal).unwrap_or_else(|_| literal.to_owned());
     let mut found = secrets.into_iter().filter(|secret| text.contains(secret)).peekable();
     found.peek()?;

@@ -31,8 +31,8 @@ impl Random {
     }
 }
 
-/// What an upstream does that is slow and fails now and then.
-struct Server {
+/// An upstream that is slow and sometimes fails.
+struct Flaky {
     random: Mutex<Random>,
     ends: Mutex<HashMap<String, Instant>>,
     running: AtomicU32,
@@ -41,7 +41,7 @@ struct Server {
     waits: AtomicBool,
 }
 
-impl Server {
+impl Flaky {
     async fn open(&self) -> Result<String, StatusCode> {
         assert_eq!(self.running.fetch_add(1, SeqCst), 0, "one renewal at a time");
         let (delay, fails) = {
@@ -64,7 +64,7 @@ impl Server {
     }
 }
 
-async fn serve(server: Arc<Server>) -> Sessions {
+async fn serve(server: Arc<Flaky>) -> Arc<Sessions> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let second = Duration::from_secs(1);
     let config = UpstreamConfig {
@@ -85,15 +85,15 @@ async fn serve(server: Arc<Server>) -> Sessions {
 }
 
 /// Lets everything happen that does not wait for the clock.
-async fn let_run(sessions: &Sessions, server: &Server) {
-    while sessions.0.lock().renewal.is_some() && !server.waits.load(SeqCst) {
+async fn let_run(sessions: &Sessions, server: &Flaky) {
+    while sessions.lock().renewal.is_some() && !server.waits.load(SeqCst) {
         yield_now().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_day_of_renewals_has_no_gap_and_no_request_on_an_ended_session() {
-    let server = Arc::new(Server {
+    let server = Arc::new(Flaky {
         random: Mutex::new(Random(1)),
         ends: Mutex::default(),
         running: AtomicU32::new(0),
@@ -105,7 +105,7 @@ async fn a_day_of_renewals_has_no_gap_and_no_request_on_an_ended_session() {
     let mut step = || Duration::from_millis(1 + random.below(7000));
 
     // Only the first request of all waits.
-    while sessions.0.lock().current.is_none() {
+    while sessions.lock().session.is_none() {
         drop(sessions.nonce(Instant::now()).await);
         let_run(&sessions, &server).await;
         advance(step()).await;

@@ -16,7 +16,7 @@ pub enum SignerError {
     Failed {
         /// The wallet.
         wallet: Address,
-        /// What it said.
+        /// Its answer, or why it cannot be asked.
         cause: String,
     },
 }

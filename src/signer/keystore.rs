@@ -5,8 +5,8 @@
 //! need older versions of the same cryptography crates, which would come in twice, and neither
 //! writes a file with mode 0600.
 //!
-//! Nothing here is async. Whoever opens or saves a key on an async runtime does it on a thread for
-//! blocking work, since the key derivation takes about a second and 256 MiB.
+//! Nothing here is async. The key derivation takes about a second and 256 MiB, so an async caller opens
+//! and saves keys on a thread for blocking work.
 
 mod bare_address;
 mod folder;
@@ -27,7 +27,7 @@ use secrecy::SecretString;
 
 pub use self::{
     error::KeystoreError,
-    export::Export,
+    export::ExportedKey,
     kdf::KdfError,
     key_file::{KeyFileError, ScryptCost},
     locked_key::LockedKey,
@@ -54,10 +54,9 @@ impl Keystore {
         Self { dir: std::path::absolute(&dir).unwrap_or(dir) }
     }
 
-    /// The keys of the directory by the names of their files; none if there is no such directory. A
-    /// file that is no key file stands there as its error, so that nobody misses a wallet without a
-    /// word; one that others may read is listed all the same. Names that begin with a dot, and
-    /// directories, are left out.
+    /// The keys of the directory, in the order of their file names; none if there is no such directory. A
+    /// file that is no key file is listed as its error, so that no wallet is missing without a word; one
+    /// that others may read is listed as well. Hidden files and directories are left out.
     ///
     /// # Errors
     ///
@@ -95,7 +94,7 @@ impl Keystore {
         Ok(key)
     }
 
-    /// Whether the wallet can be saved, so that nobody is asked for a password in vain.
+    /// Checks that the wallet can be saved, before the user is asked for a password.
     ///
     /// # Errors
     ///
@@ -110,8 +109,8 @@ impl Keystore {
     /// Saves a key under a password, in a new file that only its owner may read, named as geth
     /// names it. The file is whole on the disk or not there; no file is ever overwritten.
     ///
-    /// The directory is closed to group and others, as [`Keystore::find`] wants it, unless it is
-    /// there for more than keys: a clone of a repository has an empty one, open to all.
+    /// The directory is closed to group and others, as [`Keystore::find`] demands, unless it holds more
+    /// than keys. This matters in a clone of the repository, which has an empty one that is open to all.
     ///
     /// # Errors
     ///
@@ -156,13 +155,14 @@ impl Keystore {
 
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = self.entries()?;
-        // What cannot be looked at is kept: reading it tells why. A pipe is not: reading it waits.
+        // A path whose kind is unknown is kept, since reading it tells why. A pipe is not, since reading
+        // it would wait.
         paths.retain(|path| fs::metadata(path).map_or(true, |data| data.is_file()));
         paths.sort();
         Ok(paths)
     }
 
-    /// What is in the directory, in no order; names that begin with a dot are left out.
+    /// The entries of the directory in any order, without hidden ones.
     fn entries(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         let listing = match fs::read_dir(&self.dir) {
@@ -178,7 +178,7 @@ impl Keystore {
         Ok(paths)
     }
 
-    /// One of these keys, of which there is at least one.
+    /// Chooses one of these keys, of which there is at least one.
     fn choose(
         &self,
         mut keys: Vec<LockedKey>,
@@ -207,7 +207,7 @@ fn names(keys: &[LockedKey]) -> String {
     keys.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// As geth has it: `UTC--2016-03-22T12-57-55.920751759Z--` and the address.
+/// The name that geth would give: `UTC--2016-03-22T12-57-55.920751759Z--` and the address.
 fn file_name(wallet: Address) -> String {
     let time = Timestamp::now().strftime("UTC--%Y-%m-%dT%H-%M-%S.%9fZ");
     format!("{time}--{}", bare_address::digits(wallet))

@@ -16,7 +16,7 @@ use crate::{
     types::{Address, SealKey, Signature},
 };
 
-/// What the derived key is for: another purpose needs another text.
+/// The context of the derived key (HKDF's `info`). A key for another purpose needs another text.
 const SEAL_PURPOSE: &[u8] = b"agentpmt-proxy: seal what is stored, 1";
 
 /// A wallet's private key. It wipes itself when dropped, is not copied, and prints nothing but its

@@ -47,7 +47,7 @@ impl Export {
         confirm(signer.address())?;
         let password = self.new.choose("Password for the copy: ")?;
         record_deed(&config.database(), Deed::WalletExport(signer.address()))?;
-        let copy = keystore::Export::new(&signer, &password)
+        let copy = keystore::ExportedKey::new(&signer, &password)
             .map_err(|cause| KeystoreError::File { path: key.path().to_owned(), cause })?;
         match self.file {
             Some(path) => Ok(copy.save(&path)?),

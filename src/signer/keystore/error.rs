@@ -1,4 +1,4 @@
-//! What can go wrong with the files of keys.
+//! Errors of key files and of their directory.
 
 use std::{
     io,
@@ -15,11 +15,11 @@ pub enum KeystoreError {
     /// The operating system refused.
     #[error("cannot {doing} {path}: {cause}; check the path and its permissions")]
     Io {
-        /// What was tried, as a verb.
+        /// The verb for what failed.
         doing: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// Another user of the machine may read or change a key file or the directory.
@@ -30,7 +30,7 @@ pub enum KeystoreError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         cause: KeyFileError,
     },
     /// There is no key file at all.

@@ -1,4 +1,4 @@
-//! A key on its way to another program.
+//! A key for another program.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ use crate::signer::local::LocalKey;
 
 /// A copy of a key under a password of its own, as a V3 key file.
 #[derive(Debug)]
-pub struct Export(KeyFile);
+pub struct ExportedKey(KeyFile);
 
-impl Export {
+impl ExportedKey {
     /// The key under this password. It takes about a second and 256 MiB.
     ///
     /// # Errors

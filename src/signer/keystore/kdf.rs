@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// The bytes that the format uses. A file that states a greater `dklen` is served with them as
-/// well: both functions end in PBKDF2, whose output begins the same whatever its length.
+/// The bytes that the format uses. They are also right for a file with a greater `dklen`: both functions
+/// end in PBKDF2, and a longer output of it begins with the shorter one.
 const DKLEN: u64 = 32;
 const MAX_DKLEN: u64 = 128;
 
@@ -37,7 +37,7 @@ pub enum KdfError {
     /// scrypt would take more memory or time than this program gives.
     #[error("scrypt's n, r and p ask for more than 1 GiB of memory or for too much time")]
     ScryptCost,
-    /// The system does not give the memory that scrypt takes, in MiB.
+    /// The system does not give scrypt this much memory, in MiB.
     #[error(
         "unlocking takes {0} MiB of memory, and the system gives less; raise the limit of the \
          process (ulimit -v), or make a key file that takes 4 MiB, with --light of \
@@ -76,7 +76,7 @@ pub(super) enum Prf {
     HmacSha256,
 }
 
-/// Parameters that have been found bearable.
+/// Parameters that are within the limits.
 enum Work {
     Scrypt(scrypt::Params),
     Pbkdf2 { rounds: u32 },
@@ -88,7 +88,7 @@ impl Kdf {
         Self::Scrypt { n, r, p, dklen: DKLEN, salt: salt.to_vec() }
     }
 
-    /// Whether [`Kdf::derive`] would take the parameters; takes no time.
+    /// Whether [`Kdf::derive`] would accept the parameters. This takes no time.
     pub(super) fn check(&self) -> Result<(), KdfError> {
         self.work().map(drop)
     }
@@ -102,14 +102,14 @@ impl Kdf {
         }
     }
 
-    /// Whether the system gives that memory now. scrypt has no way to find out, and ends the process.
+    /// Whether the system gives that memory now. scrypt does not check, and would abort the process.
     pub(super) fn check_memory(&self) -> Result<(), KdfError> {
         let memory = self.memory();
         // With some more for its blocks.
         let bytes = usize::try_from((memory + 1) * MIB).map_err(|_| KdfError::Memory(memory))?;
         let mut table = Vec::<u8>::new();
         let given = table.try_reserve_exact(bytes);
-        // Otherwise the compiler may leave the allocation out.
+        // Keeps the compiler from removing the allocation.
         black_box(&table);
         given.map_err(|_| KdfError::Memory(memory))
     }

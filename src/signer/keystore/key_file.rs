@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{signer::local::LocalKey, types::Address};
 
-/// What scrypt costs, in the names of RFC 7914, section 2.
+/// The cost of scrypt, in the names of RFC 7914, section 2.
 #[derive(Debug, Clone, Copy)]
 pub struct ScryptCost {
     pub(super) n: u64,
@@ -32,7 +32,7 @@ impl ScryptCost {
     /// geth's standard: 256 MiB and about a second.
     pub const STANDARD: Self = Self { n: 262_144, r: 8, p: 1 };
 
-    /// geth's light one: 4 MiB and a tenth of a second, also for who guesses passwords.
+    /// geth's light one: 4 MiB and a tenth of a second, for the user and for an attacker alike.
     pub const LIGHT: Self = Self { n: 4096, r: 8, p: 6 };
 }
 
@@ -55,8 +55,8 @@ pub(super) struct KeyFile {
 /// Why a key file is refused or does not open. Its text is a clause that follows the file's path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
-    /// Another format, or a part of this one that is not supported. What the parser found is left
-    /// out: a file in the wrong place may be a bare private key.
+    /// Another format, or a part of this one that is not supported. The parser's error is left out, since
+    /// a file in the wrong place may be a bare private key.
     #[error(
         "it is no key file of Web3 Secret Storage version 3 (JSON with an aes-128-ctr ciphertext \
          of at most 32 bytes, and scrypt or pbkdf2 with hmac-sha256); if you have the bare private \
@@ -140,8 +140,7 @@ impl KeyFile {
         Ok(file)
     }
 
-    /// The wallet whose key this is, if the file says so. Nobody has checked it before
-    /// [`KeyFile::decrypt`] has.
+    /// The wallet of the key, if the file names it. [`KeyFile::decrypt`] checks that.
     pub(super) fn address(&self) -> Option<Address> {
         self.address
     }
@@ -221,7 +220,7 @@ impl KeyFile {
         text
     }
 
-    /// The same file; if it does not say its wallet, it opens only if the key is this one's.
+    /// The same file. If it does not name its wallet, it opens only if its key is that of `wallet`.
     pub(super) fn expecting(self, wallet: Option<Address>) -> Self {
         Self { address: self.address.or(wallet), ..self }
     }
@@ -237,7 +236,7 @@ impl KeyFile {
 }
 
 impl fmt::Debug for KeyFile {
-    /// Leaves out what a guesser of passwords would need.
+    /// Leaves out everything by which a password could be guessed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyFile").field("address", &self.address).finish_non_exhaustive()
     }

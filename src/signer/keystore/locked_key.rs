@@ -20,7 +20,7 @@ use crate::{
     types::Address,
 };
 
-/// What is read of a key file, in bytes; one takes about 500.
+/// The most that is read of a key file, in bytes; one takes about 500.
 const MAX_FILE: usize = 64 * 1024;
 
 /// A key file that has been read and waits for its password.
@@ -33,8 +33,8 @@ pub struct LockedKey {
 }
 
 impl LockedKey {
-    /// Reads a key file, whoever else may read it; everything that can be checked without the
-    /// password is.
+    /// Reads a key file, even if other users may read it, and checks all that can be checked without the
+    /// password.
     ///
     /// # Errors
     ///
@@ -42,8 +42,8 @@ impl LockedKey {
     pub fn read(path: PathBuf) -> Result<Self, KeystoreError> {
         let source = files::open(&path).map_err(io_error("open the key file", &path))?;
         let metadata = source.metadata().map_err(io_error("read", &path))?;
-        // Wiped, since a file in the wrong place may be a bare private key; and with room to spare,
-        // since what has to move when it grows leaves a copy.
+        // Wiped, since a file in the wrong place may be a bare private key, and large enough never to
+        // grow, which would leave a copy behind.
         let mut json = Zeroizing::new(Vec::with_capacity(MAX_FILE + 64));
         source.take(MAX_FILE as u64).read_to_end(&mut json).map_err(io_error("read", &path))?;
         let file = KeyFile::from_json(&json).map_err(file_error(&path))?;
@@ -56,8 +56,8 @@ impl LockedKey {
         &self.path
     }
 
-    /// The wallet that the key must turn out to be of, as the file, its name or the choice says.
-    /// `cast` writes it to neither file nor name.
+    /// The wallet whose key it must be, as the file, its name or the user's choice says. `cast` writes it
+    /// to neither file nor name.
     pub fn wallet(&self) -> Option<Address> {
         self.file.address()
     }
@@ -110,12 +110,12 @@ impl LockedKey {
         writing::replace(&self.path, &file).map_err(io_error("write", &self.path))
     }
 
-    /// The same; if nothing says its wallet, it unlocks only if the key is this one's.
+    /// The same key file. If it does not name its wallet, it unlocks only if its key is that of `wallet`.
     pub(super) fn expecting(self, wallet: Address) -> Self {
         Self { file: self.file.expecting(Some(wallet)), ..self }
     }
 
-    /// The same, or [`KeystoreError::Exposed`].
+    /// The same key file, unless other users may read or change it.
     pub(super) fn for_owner_alone(self) -> Result<Self, KeystoreError> {
         self.exposed.clone()?;
         Ok(self)

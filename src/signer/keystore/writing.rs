@@ -17,7 +17,7 @@ pub(super) fn create(path: &Path, file: &KeyFile) -> io::Result<()> {
 
 /// Writes a file in place of one that is there; at every moment there is one of them.
 pub(super) fn replace(path: &Path, file: &KeyFile) -> io::Result<()> {
-    // What a link leads to is replaced, not the link.
+    // A link is followed, so that its target is replaced and not the link.
     let path = &path.canonicalize()?;
     write(path, file, |temporary| temporary.persist(path))
 }
@@ -29,7 +29,7 @@ fn write(
 ) -> io::Result<()> {
     let path = std::path::absolute(path)?;
     let dir = path.parent().ok_or(ErrorKind::IsADirectory)?;
-    // tempfile creates it new and with mode 0600; the dot hides it from whoever lists key files.
+    // tempfile creates a new file with mode 0600. The dot keeps it out of lists of key files.
     let mut temporary = tempfile::Builder::new().prefix(".").tempfile_in(dir)?;
     temporary.write_all(file.to_json().as_bytes())?;
     temporary.as_file().sync_all()?;

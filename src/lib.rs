@@ -29,6 +29,7 @@
 pub mod clock;
 pub mod files;
 pub mod manual;
+pub mod problems;
 pub mod protocol;
 mod tally;
 pub mod types;
@@ -64,6 +65,8 @@ mod job_status;
 mod sender;
 
 pub mod proxy;
+
+mod problem;
 
 pub mod http;
 pub mod sandbox;

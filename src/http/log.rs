@@ -9,7 +9,10 @@ use axum::{
     response::Response,
 };
 
-use super::{Surface, guard, problem::Problem};
+use super::{
+    Surface, guard,
+    problem::{self, Problem},
+};
 use crate::{
     trail::Trail,
     types::{RequestId, TOKEN_PREFIX},
@@ -55,7 +58,7 @@ pub(super) async fn request(
     let problem = response.extensions_mut().remove::<Problem>();
     let id = &event.arrival.call_id;
     if let Some(problem) = &problem {
-        response = problem.write(id, response.into_parts().0.headers);
+        response = problem::write(problem, id, response.into_parts().0.headers);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -103,8 +106,8 @@ impl Event {
             microseconds = begun.elapsed().as_micros() as u64,
             upstream_microseconds = is_sent.then(|| trail.upstream_microseconds()),
             tries = is_sent.then(|| trail.tries()),
-            error = problem.map(Problem::code),
-            detail = problem.map(Problem::detail),
+            error = problem.map(|problem| problem.kind.code),
+            detail = problem.map(|problem| problem.detail.as_str()),
             "{message}"
         );
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::rate::Rate;
 use crate::{
     action::Action,
+    problems::{self, Kind},
     types::{Address, ClientName, Slug},
 };
 
@@ -93,16 +94,16 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// The reason in a word, for the journal: the `code` that the client gets.
-    pub fn reason(&self) -> &'static str {
+    /// Its row among the problems, whose code is also the reason in the journal.
+    pub fn kind(&self) -> &'static Kind {
         match self {
-            Self::Expired { .. } => "access_ended",
-            Self::Action { .. } | Self::Wallet { .. } => "not_allowed",
-            Self::Holder { .. } => "held_by_another",
-            Self::Submitted { .. } => "already_submitted",
-            Self::NotHeld { .. } => "not_reserved",
-            Self::TooFast { .. } => "rate_exceeded",
-            Self::TooManyReservations { .. } => "too_many_reservations",
+            Self::Expired { .. } => &problems::ACCESS_ENDED,
+            Self::Action { .. } | Self::Wallet { .. } => &problems::NOT_ALLOWED,
+            Self::Holder { .. } => &problems::HELD_BY_ANOTHER,
+            Self::Submitted { .. } => &problems::ALREADY_SUBMITTED,
+            Self::NotHeld { .. } => &problems::NOT_RESERVED,
+            Self::TooFast { .. } => &problems::TOO_FAST,
+            Self::TooManyReservations { .. } => &problems::TOO_MANY_RESERVATIONS,
         }
     }
 }

@@ -187,7 +187,7 @@ mod tests {
         let holder = holder.map(ClientId::new);
         let about_a_job = ACTIONS.iter().filter(|action| call(action).job().is_some());
         let permit = |action| client.permit(call(action), WALLET, holder, now());
-        about_a_job.map(|action| permit(action).err().map(|denied| denied.reason())).collect()
+        about_a_job.map(|action| permit(action).err().map(|denied| denied.kind().code)).collect()
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         let ends = |end: &str| Client { expires: Some(end.parse().unwrap()), ..client("jobs") };
         let permit = |client: &Client| client.permit(named("job_list"), WALLET, None, now());
         assert!(permit(&ends("2026-02-16T00:00:01Z")).is_ok());
-        assert_eq!(permit(&ends("2026-02-16T00:00:00Z")).unwrap_err().reason(), "access_ended");
+        assert_eq!(permit(&ends("2026-02-16T00:00:00Z")).unwrap_err().kind().code, "access_ended");
     }
 
     #[test]

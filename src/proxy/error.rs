@@ -6,6 +6,7 @@ use super::Overloaded;
 use crate::{
     job_status::JobStatus,
     policy::Denied,
+    problems::{self, Kind},
     session::SessionError,
     signer::SignerError,
     store::{Reservation, StoreError},
@@ -118,15 +119,13 @@ pub enum CallError {
 }
 
 impl Unauthenticated {
-    /// The reason in a word, for the journal: the `code` that the caller gets.
-    pub(crate) fn reason(self) -> &'static str {
+    /// Its row among the problems.
+    pub(crate) fn kind(self) -> &'static Kind {
         match self {
-            Self::NoEvidence => "unauthenticated",
-            Self::UnknownToken | Self::Token(InvalidToken::Foreign) => "unknown_token",
-            Self::Token(InvalidToken::Mistyped) => "mistyped_token",
-            Self::Token(InvalidToken::Misplaced | InvalidToken::Several) => {
-                "malformed_authorization"
-            }
+            Self::NoEvidence => &problems::UNAUTHENTICATED,
+            Self::UnknownToken | Self::Token(InvalidToken::Foreign) => &problems::UNKNOWN_TOKEN,
+            Self::Token(InvalidToken::Mistyped) => &problems::MISTYPED_TOKEN,
+            Self::Token(_) => &problems::MALFORMED_AUTHORIZATION,
         }
     }
 }
@@ -152,14 +151,15 @@ impl CallError {
 
     /// Why the client was not let through, as the `code` that it gets, if it was not.
     pub(super) fn denial(&self) -> Option<&'static str> {
-        match self {
-            Self::Unauthenticated(error) => Some(error.reason()),
-            Self::Denied(denied) => Some(denied.reason()),
-            Self::HeldMeanwhile { .. } => Some("held_by_another"),
-            Self::WalletNotHeld { .. } => Some("not_allowed"),
-            Self::OtherWallet { .. } => Some("other_wallet"),
-            Self::Store(error) if error.is_access_ended() => Some("access_ended"),
-            _ => None,
-        }
+        let kind = match self {
+            Self::Unauthenticated(error) => error.kind(),
+            Self::Denied(denied) => denied.kind(),
+            Self::Store(error) if error.is_access_ended() => &problems::ACCESS_ENDED,
+            Self::HeldMeanwhile { .. } => &problems::HELD_BY_ANOTHER,
+            Self::WalletNotHeld { .. } => &problems::NOT_ALLOWED,
+            Self::OtherWallet { .. } => &problems::OTHER_WALLET,
+            _ => return None,
+        };
+        Some(kind.code)
     }
 }

@@ -84,6 +84,7 @@ impl Store {
             key: key.clone(),
             alias: alias.clone(),
             pending: *pending,
+            unsaved: operation.job().and_then(|job| self.unsaved(operation.wallet, job)),
             finish: finish.clone(),
             now,
         };
@@ -102,18 +103,20 @@ struct Ending {
     key: Option<Key>,
     alias: Option<Key>,
     pending: Option<i64>,
+    /// The reservation of its job, if that is not on record yet.
+    unsaved: Option<Reservation>,
     finish: Finish,
     now: Timestamp,
 }
 
 impl Ending {
     fn write(&self, inner: &Inner, db: &Db) -> Result<(), Fault> {
-        let Self { operation, key, alias, pending, finish, now } = self;
+        let Self { operation, key, alias, pending, unsaved, finish, now } = self;
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
             (JobEnd::Reserved(reservation), _) => reservations::keep(db, &inner.seal, reservation)?,
             (JobEnd::Submitted, Some(job)) => {
-                reservations::submit(db, operation, job, *now)?;
+                reservations::submit(db, operation, job, unsaved.as_ref(), *now)?;
             }
             _ => {}
         }

@@ -227,10 +227,11 @@ pub(super) fn submit(
     db: &Db,
     operation: &Operation,
     job: &Slug,
+    unsaved: Option<&Reservation>,
     now: Timestamp,
 ) -> Result<(), Fault> {
     let Operation { client, wallet, call, .. } = operation;
-    let holds = holds(db, *wallet, job, None)?;
+    let holds = holds(db, *wallet, job, unsaved)?;
     let holder = holds.holder(client.id, now);
     let holder = holder.map(|hold| (hold.client, hold.client_name.as_str()));
     let (client, client_name) = holder.unwrap_or((client.id, client.name.as_str()));

@@ -250,6 +250,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX reservations_of_job ON reservations (wallet, job);
     CREATE INDEX reservations_of_client ON reservations (client, ends);
     CREATE INDEX reservations_by_age ON reservations (forgotten);
+    CREATE INDEX reservations_by_end ON reservations (ends) WHERE state = 'reserved';
 
     -- What was answered to an Idempotency-Key; no answer as long as its call runs. A key belongs to the
     -- number of a client, or to all completions. When a call that was sent settles, in milliseconds; null

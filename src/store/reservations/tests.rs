@@ -170,3 +170,19 @@ async fn a_reservation_that_cannot_be_written_is_known_until_the_next_of_its_job
     submit(&store, "job1", 0).await;
     assert!(found().await.is_none() && !store.is_to_be_finished(&second_end));
 }
+
+#[tokio::test]
+async fn the_proof_for_a_reservation_that_could_not_be_written_leaves_the_job_its_holders() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let (ci, other) = (ClientId::new(7), ClientId::new(8));
+    limit_growth(&store, 0).await;
+    let workflow_token = Some("t".repeat(100_000).into());
+    let held = Reservation { client: ci, workflow_token, ..reservation("job1", 1800) };
+    assert!(keep(&store, &held, 0).await.unwrap_err().is_full());
+    limit_growth(&store, 1000).await;
+    submit(&store, "job1", 0).await;
+    assert_eq!(store.holder(wallet(), &slug("job1"), other, at(0)).await.unwrap(), Some(ci));
+    let sql = "SELECT count(*) FROM reservations WHERE reservation_id = 'reservation-1'";
+    assert_eq!(folder.number(sql), 1);
+}

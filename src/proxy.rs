@@ -335,6 +335,9 @@ impl Proxy {
 
     /// Begins the call, which waits while another process is at work on the same.
     async fn begin(&self, operation: &Operation) -> Result<Begun, StoreError> {
+        if !self.store.decides(operation) {
+            return Ok(Begun::Started(Box::default()));
+        }
         let mut pauses = Tries::new(false, operation.deadline);
         loop {
             let begun = self.store.begin(operation, Moment::now()).await?;

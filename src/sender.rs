@@ -192,7 +192,8 @@ impl Sender {
     }
 
     async fn record(&self, attempt: Attempt<'_>, claim: &Claim) -> Result<(), StoreError> {
-        let settles_at = clock::now() + self.upstream.settle_time(false);
+        let changes = attempt.call.action().changes();
+        let settles_at = changes.then(|| clock::now() + self.upstream.settle_time(false));
         self.store.sign(attempt, claim, settles_at).await
     }
 
@@ -229,7 +230,7 @@ impl Sender {
             Request { method, path, body, workflow_token, changes, job: call.job().cloned() };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
-        if call.action() == operation.action() {
+        if std::ptr::eq(call.action(), operation.action()) {
             operation.trace.tried(took);
         }
         let answered = |status: StatusCode| store::Outcome::Answered {

@@ -31,6 +31,9 @@ impl Proxy {
         was_reserved: bool,
     ) -> Result<Answer, CallError> {
         let job = self.job_end(operation, &mut result);
+        if !operation.action().changes() {
+            return result;
+        }
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
         let key = key_end(operation, &result, was_reserved);

@@ -74,6 +74,11 @@ pub struct Claim {
 }
 
 impl Store {
+    /// Whether the ledger has anything to say to a call before it is made.
+    pub fn decides(&self, operation: &Operation) -> bool {
+        is_keyed(operation) || is_counted(operation) || asks(operation)
+    }
+
     /// Begins a call: counts a change against its client's rate, claims its keys, and finds out whether it
     /// may be made on its job. All is decided in one step, for all processes on this file, and on the disk
     /// when this returns. It waits until the deadline for calls of this process with the same key.
@@ -84,24 +89,21 @@ impl Store {
     pub async fn begin(&self, operation: &Operation, now: Moment) -> Result<Begun, StoreError> {
         let (given, job) = (Key::given(operation), operation.job());
         let names: Vec<_> = given.iter().map(Key::lock_name).chain(job_lock(operation)).collect();
-        let is_keyed = !names.is_empty();
         let Some(locked) = self.0.locks.lock(names, operation.deadline).await else {
             return Ok(Begun::Running);
         };
-        if is_keyed {
+        if is_keyed(operation) {
             // Others see by it that this process lives.
             self.hold()?;
         }
         let unsaved = job.and_then(|job| self.unsaved(operation.wallet, job));
         let beginning = Beginning { operation: operation.clone(), given, unsaved, now };
         let inner = self.0.clone();
-        let mut begun = if is_keyed || beginning.is_counted() {
+        let mut begun = if is_keyed(operation) || is_counted(operation) {
             self.write(move |db| beginning.begin(&inner, db)).await?
-        } else if beginning.asks() {
+        } else {
             self.follow_clock().await;
             self.read(move |db| beginning.begin(&inner, db)).await?
-        } else {
-            Begun::Started(Box::default())
         };
         if let Begun::Started(started) = &mut begun {
             started.claim.locked = Some(locked);
@@ -131,33 +133,37 @@ struct Beginning {
     now: Moment,
 }
 
+/// Whether a call has a key, of its client or as a completion.
+fn is_keyed(operation: &Operation) -> bool {
+    operation.change_key().is_some() || operation.is_completion()
+}
+
+/// Whether something is written for a call even without a key.
+fn is_counted(operation: &Operation) -> bool {
+    let is_limited = operation.client.rate.is_some();
+    is_limited && operation.action().changes() || counts_reserve(operation)
+}
+
+/// Whether a call is a reserve, and there are other clients to count it for.
+fn counts_reserve(operation: &Operation) -> bool {
+    reserves(operation) && operation.client.id != ClientId::LOCAL
+}
+
+/// Whether something has to be known of the job of a call.
+fn asks(operation: &Operation) -> bool {
+    let is_asked = operation.action().needs != Needs::Nothing;
+    operation.job().is_some() && is_asked && !operation.client.admin || needs_token(operation)
+}
+
+fn reserves(operation: &Operation) -> bool {
+    operation.action().effect == Effect::Reserves
+}
+
+fn needs_token(operation: &Operation) -> bool {
+    operation.action().proof == Proof::WorkflowToken
+}
+
 impl Beginning {
-    /// Whether something is written for it even without a key.
-    fn is_counted(&self) -> bool {
-        let is_limited = self.operation.client.rate.is_some();
-        is_limited && self.operation.action().changes() || self.counts_reserve()
-    }
-
-    /// Whether it is a reserve, and there are other clients to count it for.
-    fn counts_reserve(&self) -> bool {
-        self.reserves() && self.operation.client.id != ClientId::LOCAL
-    }
-
-    /// Whether something has to be known of its job.
-    fn asks(&self) -> bool {
-        let is_asked = self.operation.action().needs != Needs::Nothing;
-        self.operation.job().is_some() && is_asked && !self.operation.client.admin
-            || self.needs_token()
-    }
-
-    fn reserves(&self) -> bool {
-        self.operation.action().effect == Effect::Reserves
-    }
-
-    fn needs_token(&self) -> bool {
-        self.operation.action().proof == Proof::WorkflowToken
-    }
-
     fn begin(&self, inner: &Inner, db: &Db) -> Result<Begun, Fault> {
         let (client, now) = (&self.operation.client, self.now.wall);
         if access_ended(db, client.id, now)? {
@@ -225,7 +231,7 @@ impl Beginning {
         }
         match (&grant, self.operation.job()) {
             (Err(denied), _) if doubt.is_none() => return Ok(Begun::Denied(denied.clone())),
-            (Ok(_), Some(job)) if self.counts_reserve() => {
+            (Ok(_), Some(job)) if counts_reserve(&self.operation) => {
                 claim.pending = Some(insert_pending(db, &self.operation, job, now.wall)?);
             }
             _ => {}
@@ -246,7 +252,7 @@ impl Beginning {
     ) -> Result<Result<Grant, Denied>, Fault> {
         let Operation { client, wallet, call, .. } = &self.operation;
         let now = self.now.wall;
-        if self.reserves() {
+        if reserves(&self.operation) {
             if holds.is_reserved_by_another(client.id, now) && !client.admin {
                 return Ok(Err(Denied::Holder { job: job.clone() }));
             }
@@ -267,7 +273,7 @@ impl Beginning {
             let held = holds.reserved().and_then(|hold| hold.reservation_id.as_deref());
             grant.reservation_id = held.map(CanonicalJson::string);
         }
-        if self.needs_token() {
+        if needs_token(&self.operation) {
             grant.reservation = match &self.unsaved {
                 Some(unsaved) => Some(unsaved.clone()),
                 None => reservation(db, &inner.seal, *wallet, job)?,

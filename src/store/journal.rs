@@ -44,18 +44,19 @@ impl Store {
         &self,
         attempt: Attempt<'_>,
         claim: &Claim,
-        settles_at: Timestamp,
+        settles_at: impl Into<Option<Timestamp>>,
     ) -> Result<(), StoreError> {
         let draft = Draft::signed(&attempt, Timestamp::now());
         let Attempt { operation, call, .. } = attempt;
-        let (client, is_probe) = (operation.client.id, call.action() != operation.action());
+        let client = operation.client.id;
+        let is_probe = !std::ptr::eq(call.action(), operation.action());
         if call.action().changes() {
-            let (inner, key) = (self.0.clone(), claim.key.clone());
+            let (inner, key, settles_at) = (self.0.clone(), claim.key.clone(), settles_at.into());
             let record = move |db: &Db| {
                 if access_ended(db, client, Timestamp::now())? {
                     return Err(Fault::AccessEnded);
                 }
-                if let Some(key) = &key {
+                if let (Some(key), Some(settles_at)) = (&key, settles_at) {
                     inner.keys(db).mark_sent(key, settles_at)?;
                 }
                 Chain::read(db)?.append(draft)

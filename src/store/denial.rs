@@ -18,8 +18,7 @@ pub struct Denial {
     pub action: &'static str,
     /// What it was to be done to, if the call names it.
     pub product: Option<Slug>,
-    /// Why, as the `code` that the client gets, such as that of
-    /// [`Denied::reason`](crate::policy::Denied::reason).
+    /// Why: the code of its problem.
     pub reason: &'static str,
 }
 

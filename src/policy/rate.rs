@@ -41,9 +41,8 @@ impl Rate {
     /// # Errors
     /// There were too many calls; the next is admitted after this time.
     pub fn admit(self, arrival: Option<i64>, now: Timestamp) -> Result<i64, Duration> {
-        // The nanoseconds of an i64 end in the year 2262.
-        let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
-        let latest = now.saturating_add(self.interval() * i64::from(self.count.get()));
+        let now = nanoseconds(now);
+        let latest = self.latest(now);
         let arrival = match arrival {
             Some(arrival) if arrival > latest.saturating_add(SLACK) => latest - self.interval(),
             arrival => arrival.unwrap_or(now).max(now),
@@ -53,11 +52,31 @@ impl Rate {
         if early == 0 { Ok(next) } else { Err(Duration::from_nanos(early)) }
     }
 
+    /// Counts a call that was let through by another count, also if it was one too many: the next ones wait
+    /// the longer. Returns its theoretical arrival time.
+    pub fn count(self, arrival: Option<i64>, now: Timestamp) -> i64 {
+        self.admit(arrival, now).unwrap_or_else(|_| {
+            let arrival = arrival.unwrap_or_else(|| nanoseconds(now));
+            let most = self.latest(nanoseconds(now)).saturating_add(SLACK);
+            arrival.saturating_add(self.interval()).min(most)
+        })
+    }
+
+    /// The latest theoretical arrival time of a call that is admitted.
+    fn latest(self, now: i64) -> i64 {
+        now.saturating_add(self.interval() * i64::from(self.count.get()))
+    }
+
     /// The time between two calls, in nanoseconds, rounded up so that there are never too many.
     fn interval(self) -> i64 {
         let count = i64::from(self.count.get());
         (self.period.nanoseconds() + count - 1) / count
     }
+}
+
+/// The nanoseconds of an i64 end in the year 2262.
+fn nanoseconds(now: Timestamp) -> i64 {
+    i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 impl Period {
@@ -126,6 +145,21 @@ mod tests {
             }
         }
         (admitted, arrival.unwrap())
+    }
+
+    #[test]
+    fn a_call_that_was_one_too_many_makes_the_next_ones_wait() {
+        let rate = rate("10/s");
+        let mut arrival = None;
+        for _ in 0..15 {
+            arrival = Some(rate.count(arrival, at(0)));
+        }
+        assert!(rate.admit(arrival, at(SECOND / 2)).is_err());
+        assert!(rate.admit(arrival, at(SECOND / 2 + SECOND / 10)).is_ok());
+        // No more than a clock that differs is allowed for: what lies further ahead is forgotten.
+        let slow: Rate = "1/d".parse().unwrap();
+        let arrival = (0..9).fold(None, |arrival, _| Some(slow.count(arrival, at(0))));
+        assert!(slow.admit(arrival, at(0)).is_err());
     }
 
     #[test]

@@ -92,9 +92,7 @@ impl Store {
             let (inner, id) = (Arc::downgrade(&self.0), client.id);
             let count = move |db: &Db| {
                 let last = last_arrival(db, id)?;
-                // A call that has gone on counts also where others have used up the rate.
-                let next = rate.admit(last, now).ok().or(last);
-                let Some(next) = next else { return Ok(()) };
+                let next = rate.count(last, now);
                 set_arrival(db, id, next)?;
                 if let Some(inner) = inner.upgrade() {
                     inner.arrivals.learn(id, Some(next));

@@ -389,9 +389,9 @@ impl Book {
         }
     }
 
-    /// From the beginning to each call that was let through, there were no more than what the time since
-    /// then allows and a burst for each proxy: of calls that change nothing, each learns of those of the
-    /// other a moment later.
+    /// From the beginning to each call that was let through, there were no more than each proxy alone lets
+    /// through. Of calls that change nothing, it learns of those of the other a moment later, which may be
+    /// long on a busy machine.
     fn keeps_the_rates(&self, calls: &[Call], rights: &[Client], begun: Timestamp) {
         for (number, client) in rights.iter().enumerate() {
             let Some(rate) = client.rate else { continue };
@@ -402,7 +402,7 @@ impl Book {
             for (passed, at) in (1u64..).zip(&admitted) {
                 // The journal's times are whole milliseconds, rounded down.
                 let elapsed = at - begun.as_millisecond() + 1;
-                let allowed = 2 * count + count * u64::try_from(elapsed).unwrap() / period;
+                let allowed = 2 * (count + count * u64::try_from(elapsed).unwrap() / period);
                 assert!(passed <= allowed, "{passed} of {allowed} for {} at {rate}", client.name);
             }
         }

@@ -2,61 +2,18 @@
 //! [`Permit`]; [`Permit::status_probe`] derives the one for the status probe of the same call.
 
 mod allow;
-mod denied;
-mod permit;
 mod rate;
 
-use std::time::Duration;
+mod denied;
 
-use jiff::Timestamp;
+mod client;
+
+mod permit;
 
 pub use self::{
     allow::{Allow, InvalidAllow},
+    client::Client,
     denied::Denied,
     permit::{Permit, SignedPermit},
     rate::{InvalidRate, Rate},
 };
-use crate::types::{Address, ClientId, ClientName};
-
-/// A client, and what it may do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
-    /// Its number, which tells it from another one that has or had its name.
-    pub id: ClientId,
-    /// Its name, which is also in the journal.
-    pub name: ClientName,
-    /// The calls that it may make.
-    pub allow: Allow,
-    /// The one wallet that it may use; without it, any.
-    pub wallet: Option<Address>,
-    /// How often it may call; without it, as often as it likes.
-    pub rate: Option<Rate>,
-    /// How many reservations it may hold at a time; without it, any number.
-    pub max_reservations: Option<u32>,
-    /// Whether it may act on the reservations of other clients.
-    pub admin: bool,
-    /// From when on it may do nothing.
-    pub expires: Option<Timestamp>,
-}
-
-impl Client {
-    /// The client that everyone on this machine is as long as no client is configured. It may do
-    /// everything.
-    pub fn local() -> Self {
-        Self {
-            id: ClientId::LOCAL,
-            name: ClientName::local(),
-            allow: Allow::everything(),
-            wallet: None,
-            rate: None,
-            max_reservations: None,
-            admin: true,
-            expires: None,
-        }
-    }
-
-    /// The denial of a call that comes too soon after others.
-    pub(crate) fn too_fast(&self, rate: Rate, wait: Duration) -> Denied {
-        Denied::TooFast { client: self.name.clone(), rate, wait }
-    }
-}

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Client, Denied};
+use super::{client::Client, denied::Denied};
 use crate::{
     action::{Action, Lookup, Needs},
     call::{Call, SignedCall},

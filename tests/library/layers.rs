@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Folders that are not in layers yet.
-const KNOTS: [&str; 5] = ["canonical", "http", "loose", "policy", "proxy"];
+const KNOTS: [&str; 4] = ["canonical", "http", "loose", "proxy"];
 
 /// The text of a module, or of the tests in it.
 struct Source {

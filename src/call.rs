@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     action::{About, Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
-    canonical::{CanonicalJson, JsonError, Object},
+    json::{CanonicalJson, JsonError, Object},
     types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
 };
 

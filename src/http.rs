@@ -57,7 +57,7 @@ use crate::{
     action::{Action, SESSION_PATH},
     body,
     call::{Call, InvalidCall, WALLET, other_wallet},
-    loose,
+    json::JsonText,
     proxy::{Admission, Admitted, CallError, Proxy},
     store::Reservation,
     types::InvalidValue,
@@ -211,8 +211,8 @@ async fn session(
     };
     let body = read_body(body, surface.body_time).await?;
     let wallet = surface.proxy.wallet_of(&client);
-    let named = loose::parse(&body).and_then(|body| loose::field(body, WALLET));
-    if let Some(named) = named.and_then(|named| other_wallet(named.get(), wallet)) {
+    let named = JsonText::parse(&body).and_then(|body| body.field(WALLET));
+    if let Some(named) = named.and_then(|named| other_wallet(named.as_str(), wallet)) {
         return Err(Problem::other_wallet(&CallError::other_wallet(named, wallet)));
     }
     let end = Timestamp::now() + SignedDuration::from_secs(LOCAL_SESSION_SECONDS);

@@ -1,8 +1,6 @@
 //! What a `job_status` answer says of a change whose own answer was lost (protocol §6).
 
-use serde_json::value::RawValue;
-
-use crate::{action::Effect, loose, upstream::Answer};
+use crate::{action::Effect, json::JsonText, upstream::Answer};
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -22,19 +20,19 @@ pub struct JobStatus {
 impl JobStatus {
     /// Reads a good answer; of any other nothing is known.
     pub(crate) fn of(answer: Answer) -> Self {
-        let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
+        let body = JsonText::parse(&answer.body).filter(|_| answer.status.is_success());
         let Some(read) = body.map(Self::read) else { return Self::default() };
         Self { answer: Some(answer), ..read }
     }
 
-    fn read(body: &RawValue) -> Self {
-        let text = |path: &[&str]| loose::at(body, path).and_then(loose::text);
-        let flag = |name| loose::field(body, name).and_then(|value| value.get().parse().ok());
+    fn read(body: JsonText<'_>) -> Self {
+        let text = |path: &[&str]| body.at(path).and_then(JsonText::text);
+        let flag = |name| body.field(name).and_then(|value| value.as_str().parse().ok());
         Self {
             job: text(&["job", "status"]),
             submission: text(&["submission", "status"]),
             has_active_reservation: flag("has_active_reservation"),
-            no_submission: loose::is_null(body, "submission"),
+            no_submission: body.has_null("submission"),
             can_submit: flag("can_submit"),
             answer: None,
         }
@@ -67,7 +65,7 @@ mod tests {
     use super::*;
 
     fn took_effect(effect: Effect, body: &str) -> Option<bool> {
-        JobStatus::read(loose::parse(body.as_bytes()).unwrap()).took_effect(effect)
+        JobStatus::read(JsonText::parse(body.as_bytes()).unwrap()).took_effect(effect)
     }
 
     #[test]

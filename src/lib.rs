@@ -35,9 +35,8 @@ mod tally;
 pub mod types;
 
 mod body;
-pub mod canonical;
 pub mod config;
-mod loose;
+pub mod json;
 
 pub mod action;
 

@@ -7,7 +7,7 @@ use sha3::{Digest, Keccak256};
 use crate::{
     action::Binds,
     call::SignedCall,
-    canonical::PayloadHash,
+    json::PayloadHash,
     policy::SignedPermit,
     types::{RequestId, SessionNonce, Slug},
 };

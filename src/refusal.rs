@@ -1,9 +1,8 @@
 //! The upstream's refusals that concern the signature (protocol §8).
 
 use http::StatusCode;
-use serde_json::value::RawValue;
 
-use crate::{loose, message::Message, upstream::Answer};
+use crate::{json::JsonText, message::Message, upstream::Answer};
 
 /// The largest answer in which a refusal is looked for, in bytes. One takes less than a kilobyte.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -47,7 +46,7 @@ impl Refusal {
         if !refused || answer.body.len() > MAX_REFUSAL {
             return None;
         }
-        let body = loose::parse(&answer.body);
+        let body = JsonText::parse(&answer.body);
         let texts = match body {
             Some(body) => texts(body),
             None => vec![String::from_utf8_lossy(&answer.body).into_owned()],
@@ -73,24 +72,24 @@ pub(crate) fn first_difference(ours: &Message, theirs: &str) -> Option<String> {
 }
 
 /// The texts of an error, wherever servers put them.
-fn texts(body: &RawValue) -> Vec<String> {
+fn texts(body: JsonText<'_>) -> Vec<String> {
     let mut places = vec![body];
-    places.extend(["detail", "error"].into_iter().filter_map(|name| loose::field(body, name)));
-    let lists: Vec<_> = places.iter().flat_map(|place| loose::items(place)).collect();
+    places.extend(["detail", "error"].into_iter().filter_map(|name| body.field(name)));
+    let lists: Vec<_> = places.iter().flat_map(|place| place.items()).collect();
     places.extend(lists);
     let names = ["code", "message", "msg"];
-    let fields = places.iter().flat_map(|place| names.map(|name| loose::field(place, name)));
+    let fields = places.iter().flat_map(|place| names.map(|name| place.field(name)));
     let texts: Vec<_> = fields.flatten().chain(places.iter().copied()).collect();
-    texts.into_iter().filter_map(loose::text).collect()
+    texts.into_iter().filter_map(JsonText::text).collect()
 }
 
-fn expected_message(body: &RawValue) -> Option<String> {
+fn expected_message(body: JsonText<'_>) -> Option<String> {
     let paths = [
         &["expected_message"][..],
         &["detail", "expected_message"],
         &["error", "expected_message"],
     ];
-    paths.into_iter().find_map(|path| loose::at(body, path)).and_then(loose::text)
+    paths.into_iter().find_map(|path| body.at(path)).and_then(JsonText::text)
 }
 
 #[cfg(test)]

@@ -8,13 +8,11 @@ use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::value::RawValue;
 
 use crate::{
     call::RESERVATION_ID,
-    canonical::CanonicalJson,
     clock,
-    loose::{self, Encoding, Found},
+    json::{CanonicalJson, Encoding, Found, JsonText, decode, named},
     operation::Operation,
     store::Reservation,
     types::Slug,
@@ -53,19 +51,19 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// Reads the body of a good answer.
     pub(crate) fn parse(body: &[u8]) -> Self {
-        let (text, encoding) = loose::decode(body);
-        let json = loose::parse(text.as_bytes());
-        let tokens = loose::named(&text, TOKEN);
-        let known: Vec<&RawValue> = json.map(known_tokens).unwrap_or_default();
+        let (text, encoding) = decode(body);
+        let json = JsonText::parse(text.as_bytes());
+        let tokens = named(&text, TOKEN);
+        let known: Vec<JsonText<'_>> = json.map(known_tokens).unwrap_or_default();
         let is_known = |token: &Found<'_>| {
-            known.iter().any(|known| ptr::eq(known.get(), token.as_it_stands()))
+            known.iter().any(|known| ptr::eq(known.as_str(), token.as_it_stands()))
         };
         // An answer in an envelope has its fields somewhere else.
         let field = |name: &str| {
-            let known = json.and_then(|json| top_or_job(json, name)).and_then(loose::text);
-            known.or_else(|| loose::named(&text, name).into_iter().find_map(Found::text))
+            let known = json.and_then(|json| top_or_job(json, name)).and_then(JsonText::text);
+            known.or_else(|| named(&text, name).into_iter().find_map(Found::text))
         };
-        let token = known.iter().find_map(|token| loose::text(token));
+        let token = known.iter().find_map(|token| token.text());
         Self {
             token: token.or_else(|| tokens.iter().find_map(|token| token.text())),
             job: field("job_id"),
@@ -109,12 +107,12 @@ impl Reserved {
 
 /// The tokens of an answer, and of its job, the one to use first: the guide does not say at which
 /// depth it stands.
-fn known_tokens(answer: &RawValue) -> Vec<&RawValue> {
-    let places = [Some(answer), loose::field(answer, "job")].into_iter().flatten();
-    let token = |place| loose::at(place, &["workflow_access", TOKEN]);
+fn known_tokens<'a>(answer: JsonText<'a>) -> Vec<JsonText<'a>> {
+    let places = [Some(answer), answer.field("job")].into_iter().flatten();
+    let token = |place: JsonText<'a>| place.at(&["workflow_access", TOKEN]);
     places
         .filter_map(token)
-        .filter(|token| loose::text(token).is_some_and(|text| !text.is_empty()))
+        .filter(|token| token.text().is_some_and(|text| !text.is_empty()))
         .collect()
 }
 
@@ -164,8 +162,8 @@ fn within(literal: &str) -> Option<String> {
     }
     let text: String = serde_json::from_str(literal).ok()?;
     let is_json =
-        text.trim_start().starts_with(['{', '[']) && loose::parse(text.as_bytes()).is_some();
-    if is_json { without(&text, &loose::named(&text, TOKEN)) } else { None }
+        text.trim_start().starts_with(['{', '[']) && JsonText::parse(text.as_bytes()).is_some();
+    if is_json { without(&text, &named(&text, TOKEN)) } else { None }
 }
 
 /// Whether the name of a token may stand in a body: most have none, and are not looked at more closely.
@@ -180,8 +178,8 @@ pub(crate) fn without_tokens(body: &[u8]) -> Option<Bytes> {
     if !may_name_one(body) {
         return None;
     }
-    let (text, encoding) = loose::decode(body);
-    let text = without(&text, &loose::named(&text, TOKEN))?;
+    let (text, encoding) = decode(body);
+    let text = without(&text, &named(&text, TOKEN))?;
     Some(encoding.encode(&text).into())
 }
 
@@ -200,8 +198,8 @@ fn without_long_strings(text: &str) -> String {
 
 /// Whether a reserve answer tells the job's private instructions.
 pub(crate) fn has_instructions(body: &[u8]) -> bool {
-    let (text, _) = loose::decode(body);
-    let found = loose::named(&text, INSTRUCTIONS);
+    let (text, _) = decode(body);
+    let found = named(&text, INSTRUCTIONS);
     found.iter().any(|value| !["null", "\"\""].contains(&value.as_it_stands()))
 }
 
@@ -236,8 +234,8 @@ pub(crate) fn token_header(reservation: &Reservation) -> Option<HeaderValue> {
 }
 
 /// The guide does not say at which depth the fields of a reservation stand (protocol §6).
-fn top_or_job<'a>(answer: &'a RawValue, name: &str) -> Option<&'a RawValue> {
-    loose::field(answer, name).or_else(|| loose::at(answer, &["job", name]))
+fn top_or_job<'a>(answer: JsonText<'a>, name: &str) -> Option<JsonText<'a>> {
+    answer.field(name).or_else(|| answer.at(&["job", name]))
 }
 
 #[cfg(test)]
@@ -335,7 +333,7 @@ mod tests {
         let text = withheld(body);
         assert!(!text.contains("bcdefghijklmnop"), "{text}");
         assert!(text.contains(r#""a":"Bearer held-by-proxy","b":"held-by-proxy\"""#), "{text}");
-        assert!(loose::parse(text.as_bytes()).is_some(), "{text}");
+        assert!(JsonText::parse(text.as_bytes()).is_some(), "{text}");
     }
 
     #[test]
@@ -354,7 +352,7 @@ mod tests {
             text.ends_with(r#""a":"held-by-proxy","b":"held-by-proxy","c":"short"}"#),
             "{text}"
         );
-        assert!(loose::parse(text.as_bytes()).is_some(), "{text}");
+        assert!(JsonText::parse(text.as_bytes()).is_some(), "{text}");
         // The same one over and over is one.
         let text = withheld(&body(&vec![token(0); 4000]));
         assert!(text.ends_with(r#""a":"with held-by-proxy","b":"no token is in it","c":"short"}"#));

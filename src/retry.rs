@@ -8,7 +8,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
 use crate::{
-    loose,
+    json::{JsonText, is_almost_json},
     refusal::Refusal,
     session::SessionError,
     signer::SignerError,
@@ -280,7 +280,7 @@ fn is_broken_off(error: &UpstreamError) -> bool {
 }
 
 fn is_json(answer: &Answer) -> bool {
-    loose::parse(&answer.body).is_some() || loose::is_almost_json(&answer.body)
+    JsonText::parse(&answer.body).is_some() || is_almost_json(&answer.body)
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.

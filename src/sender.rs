@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::{
     call::Call,
-    canonical::{CanonicalJson, Object},
     clock,
+    json::{CanonicalJson, Object},
     message::Message,
     operation::Operation,
     policy::{Permit, SignedPermit},

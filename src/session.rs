@@ -12,12 +12,11 @@ use futures_util::{
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     action::SESSION_PATH,
-    loose,
+    json::JsonText,
     types::{Address, SessionNonce},
     upstream::{Answer, Request, Unanswered, Upstream, UpstreamError, named},
 };
@@ -186,8 +185,8 @@ impl Sessions {
 
 /// Whether an answer is an error of a proxy's own.
 fn is_of_proxy(answer: &Answer) -> bool {
-    let kind = loose::parse(&answer.body).and_then(|body| loose::field(body, "type"));
-    kind.and_then(loose::text).is_some_and(|kind| kind.starts_with(ERROR_TYPE))
+    let kind = JsonText::parse(&answer.body).and_then(|body| body.field("type"));
+    kind.and_then(JsonText::text).is_some_and(|kind| kind.starts_with(ERROR_TYPE))
 }
 
 #[derive(Debug)]
@@ -202,8 +201,8 @@ struct Session {
 impl Session {
     /// Counts the life from `begun`, the time before the request, so as never to take it for longer.
     fn parse(answer: &Answer, begun: Instant) -> Option<Self> {
-        let body = loose::parse(&answer.body)?;
-        let nonce = loose::text(loose::field(body, "session_nonce")?)?.parse().ok()?;
+        let body = JsonText::parse(&answer.body)?;
+        let nonce = body.field("session_nonce")?.text()?.parse().ok()?;
         Some(Self::new(nonce, begun, life(body, answer.upstream_now())))
     }
 
@@ -226,10 +225,10 @@ impl Session {
 /// How long a session lives, if the upstream says so; `now` is the time by its clock. `expires_in` comes
 /// first, since `expires_at` needs two clocks that agree. An end in the past shows that they do not, so
 /// it is ignored.
-fn life(answer: &RawValue, now: Timestamp) -> Option<Duration> {
-    let stated = loose::field(answer, "expires_in").and_then(|value| value.get().parse().ok());
+fn life(answer: JsonText<'_>, now: Timestamp) -> Option<Duration> {
+    let stated = answer.field("expires_in").and_then(|value| value.as_str().parse().ok());
     let seconds: f64 = stated.or_else(|| {
-        let end: Timestamp = loose::text(loose::field(answer, "expires_at")?)?.parse().ok()?;
+        let end: Timestamp = answer.field("expires_at")?.text()?.parse().ok()?;
         Some(end.duration_since(now).as_secs_f64())
     })?;
     (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_LIFE.as_secs_f64())))
@@ -264,7 +263,7 @@ mod tests {
     fn life_of(fields: &str) -> Option<Duration> {
         let body = format!("{{{fields}}}");
         let now = "2026-02-16T00:00:00Z".parse().unwrap();
-        life(loose::parse(body.as_bytes()).unwrap(), now)
+        life(JsonText::parse(body.as_bytes()).unwrap(), now)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::{canonical::CanonicalJson, loose};
+use crate::json::{CanonicalJson, JsonText};
 
 /// Stands in an answer in place of a secret of the proxy.
 pub(crate) const HELD_BY_PROXY: &str = "held-by-proxy";
@@ -53,10 +53,10 @@ pub(crate) fn in_bytes(body: &[u8], secrets: &[&str]) -> Bytes {
 /// The same JSON with other texts in some of its strings, names included; `None` if it is not JSON.
 /// `withhold` takes each string as it is written, with its quotes, and returns its new text, if any.
 pub(crate) fn in_strings(body: &[u8], withhold: impl Fn(&str) -> Option<String>) -> Option<Bytes> {
-    let json = loose::parse(body)?;
+    let json = JsonText::parse(body)?;
     let mut out = Vec::with_capacity(body.len());
     let mut done = 0;
-    for literal in loose::strings(json) {
+    for literal in json.strings().map(JsonText::as_str) {
         let Some(text) = withhold(literal) else { continue };
         let start = literal.as_ptr() as usize - body.as_ptr() as usize;
         out.extend_from_slice(&body[done..start]);

@@ -1,6 +1,6 @@
 //! Canonical JSON of a body, and the hash of it.
 
-use agentpmt_proxy::canonical::CanonicalJson;
+use agentpmt_proxy::json::CanonicalJson;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 /// A short proof, a long one, and the longest body that is taken.

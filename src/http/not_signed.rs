@@ -83,7 +83,7 @@ impl World {
         let journal = Journal::open(&self.folder.path().join("proxy.db")).unwrap();
         let records = journal.tail(100).unwrap();
         let fields = records.iter().map(|record| record.fields().unwrap());
-        let word = |name| move |fields: &crate::canonical::Object| fields.text(name);
+        let word = |name| move |fields: &crate::json::Object| fields.text(name);
         fields.map(|f| word("outcome")(&f).or_else(|| word("kind")(&f)).unwrap()).collect()
     }
 }

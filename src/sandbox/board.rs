@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::canonical::Object;
+use crate::json::Object;
 
 use super::{error::ApiError, form::Form, job::Job, seed::JOBS, settings::Settings};
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    canonical::{JsonError, Object},
+    json::{JsonError, Object},
     types::Address,
 };
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{canonical::Object, types::Address};
+use crate::{json::Object, types::Address};
 
 use super::{
     error::ApiError,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     action::{Action, Proof, SESSION_PATH},
-    canonical::Object,
+    json::Object,
     types::Address,
 };
 

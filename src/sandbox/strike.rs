@@ -23,7 +23,7 @@ use super::{
     serve::cut,
     verify::Arrived,
 };
-use crate::{action::Proof, canonical::Object};
+use crate::{action::Proof, json::Object};
 
 /// About the size of the answer that is too large, in bytes.
 const HUGE: usize = 20 << 20;

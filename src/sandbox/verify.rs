@@ -12,7 +12,7 @@ use sha3::{Digest, Keccak256};
 
 use crate::{
     action::{Action, Binds, ENVELOPE, Payload, Signed},
-    canonical::{CanonicalJson, Object},
+    json::{CanonicalJson, Object},
     types::{Address, RequestId, SessionNonce, Signature},
 };
 

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::canonical::Object;
+use crate::json::Object;
 
 use super::{error::ApiError, form::Form};
 

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     action::{Effect, Needs, Proof},
     call::RESERVATION_ID,
-    canonical::CanonicalJson,
     clock::Moment,
+    json::CanonicalJson,
     operation::Operation,
     policy::Denied,
     types::{ClientId, Slug},

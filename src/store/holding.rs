@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::{canonical::CanonicalJson, clock, types::ClientId};
+use crate::{clock, json::CanonicalJson, types::ClientId};
 
 /// One client's hold of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::{
     seal::{Place, Seal},
     stored_answer::{StoredAnswer, TOOK_EFFECT},
 };
-use crate::{call::RESERVATION_ID, canonical::CanonicalJson, operation::Operation};
+use crate::{call::RESERVATION_ID, json::CanonicalJson, operation::Operation};
 
 /// How long an answer is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);

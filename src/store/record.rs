@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    canonical::{JsonError, Object, ObjectWriter, PayloadHash},
+    json::{JsonError, Object, ObjectWriter, PayloadHash},
     operation::Operation,
     types::RequestId,
 };
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         action::Action,
-        canonical::CanonicalJson,
+        json::CanonicalJson,
         store::{
             end::START,
             testing::{client, operation},

@@ -7,7 +7,11 @@ use hyper::body::{Body, Incoming};
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 
 use super::error::{MAX_ANSWER, Unanswered, causes, named};
-use crate::{body, clock, loose, types::Slug};
+use crate::{
+    body, clock,
+    json::{JsonText, is_almost_json},
+    types::Slug,
+};
 
 /// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
 /// gives a browser rights are not among them.
@@ -89,7 +93,7 @@ fn is_moved_or_done(status: StatusCode) -> bool {
 /// of the answer to a change does not say what became of it, so that is found out.
 fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     if status.is_redirection() {
-        return is_moved_or_done(status) || !loose::is_almost_json(body);
+        return is_moved_or_done(status) || !is_almost_json(body);
     }
     let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     !changes && !is_passing && body.trim_ascii_start().starts_with(b"<")
@@ -99,14 +103,14 @@ fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
 pub(super) fn is_of_gateway(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 502..=504 | 520..=527)
         && !answer.headers.contains_key(header::RETRY_AFTER)
-        && !loose::is_almost_json(&answer.body)
+        && !is_almost_json(&answer.body)
 }
 
 /// Whether a good answer names a job, and not the one that was asked for.
 pub(super) fn names_another(answer: &Answer, job: &Slug) -> bool {
-    let body = loose::parse(&answer.body).filter(|_| answer.status.is_success());
+    let body = JsonText::parse(&answer.body).filter(|_| answer.status.is_success());
     let paths = [&["job_id"][..], &["job", "job_id"]];
-    let named = paths.iter().filter_map(|path| loose::at(body?, path).and_then(loose::text));
+    let named = paths.iter().filter_map(|path| body?.at(path).and_then(JsonText::text));
     let named: Vec<String> = named.collect();
     !named.is_empty() && !named.iter().any(|named| job.is_same(named))
 }

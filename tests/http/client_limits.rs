@@ -8,7 +8,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    canonical::Object,
+    json::Object,
     policy::Client,
     sandbox::{Sandbox, Settings},
 };

@@ -13,7 +13,7 @@ use std::{
 
 use agentpmt_proxy::{
     action::{ACTIONS, Action},
-    canonical::Object,
+    json::Object,
     policy::Client,
     sandbox::{Sandbox, Settings},
     types::Address,

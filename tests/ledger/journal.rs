@@ -8,7 +8,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    canonical::{CanonicalJson, Object},
+    json::{CanonicalJson, Object},
     policy::Client,
     sandbox::{Sandbox, Settings},
     store::Journal,

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Folders that are not in layers yet.
-const KNOTS: [&str; 4] = ["canonical", "http", "loose", "proxy"];
+const KNOTS: [&str; 2] = ["http", "proxy"];
 
 /// The text of a module, or of the tests in it.
 struct Source {

@@ -3,7 +3,7 @@
 use agentpmt_proxy::{
     action::{ACTIONS, Action, Binds},
     call::Call,
-    canonical::CanonicalJson,
+    json::CanonicalJson,
     message::Message,
     policy::Client,
     types::{Address, RequestId, SessionNonce},

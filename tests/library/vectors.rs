@@ -9,7 +9,7 @@ use std::{
 use agentpmt_proxy::{
     action::{About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
     call::Call,
-    canonical::{CanonicalJson, Object},
+    json::{CanonicalJson, Object},
     message::Message,
     policy::{Client, Permit},
     signer::LocalKey,

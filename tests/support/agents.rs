@@ -4,7 +4,7 @@
 
 use agentpmt_proxy::{
     action::{Action, Effect},
-    canonical::Object,
+    json::Object,
     policy::Client,
     store::{Clients, Journal},
     types::{ClientName, ClientToken, Credential},

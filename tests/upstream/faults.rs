@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 use agentpmt_proxy::{
     action::{ACTIONS, Action},
     call::Call,
-    canonical::{CanonicalJson, Object},
+    json::{CanonicalJson, Object},
     message::Message,
     policy,
     sandbox::{Fault, KINDS, Sandbox, Settings},

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::canonical::Object;
+use crate::json::Object;
 
 /// A record, and that of its outcome if it has one.
 pub(super) struct Entry {

@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use super::entry::Entry;
 use crate::{
     action::Action,
-    canonical::Object,
     cli::{
         failure::Failure,
         option::{moment, number},
         output::{complain, print_while_read},
     },
+    json::Object,
     store::{Journal, Record},
     types::ClientName,
 };

@@ -14,7 +14,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::canonical::write_string;
+use crate::json::write_string;
 
 /// Room for most lines, in bytes.
 const USUAL_LENGTH: usize = 512;

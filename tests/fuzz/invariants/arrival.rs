@@ -3,7 +3,7 @@
 
 use agentpmt_proxy::{
     action::{ACTIONS, Action, ENVELOPE, Proof},
-    canonical::{CanonicalJson, Object},
+    json::{CanonicalJson, Object},
     types::{Address, Slug},
 };
 use http::request::Parts;

@@ -1,6 +1,6 @@
 //! Canonical JSON (protocol §4).
 
-use agentpmt_proxy::canonical::{CanonicalJson, JsonError, Object};
+use agentpmt_proxy::json::{CanonicalJson, JsonError, Object};
 use serde_json::Value;
 
 use super::contains;

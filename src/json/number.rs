@@ -1,6 +1,6 @@
 //! Numbers: integers as they stand, floats with the fewest digits.
 
-use super::{JsonError, MAX_DIGITS};
+use super::error::{JsonError, MAX_DIGITS};
 
 /// Writes a number of JSON in canonical form.
 pub(super) fn write_number(out: &mut String, text: &str) -> Result<(), JsonError> {

@@ -13,17 +13,23 @@ pub(crate) enum Encoding {
     Latin1,
 }
 
-/// The text of a body. Of JSON the first two characters are ASCII, which shows UTF-16.
+/// Whether a body in UTF-16 is big endian, by its mark or by its first character, which in JSON is of
+/// ASCII; `None` if it is not in UTF-16.
+pub(super) fn utf16(body: &[u8]) -> Option<bool> {
+    match body {
+        [0xff, 0xfe, ..] | [1..=0xff, 0, ..] => Some(false),
+        [0xfe, 0xff, ..] | [0, 1..=0xff, ..] => Some(true),
+        _ => None,
+    }
+}
+
+/// The text of a body.
 pub(crate) fn decode(body: &[u8]) -> (Cow<'_, str>, Encoding) {
-    let is_big_endian = match body {
-        [0xff, 0xfe, ..] | [1..=0xff, 0, ..] => false,
-        [0xfe, 0xff, ..] | [0, 1..=0xff, ..] => true,
-        _ => {
-            return match std::str::from_utf8(body) {
-                Ok(text) => (text.into(), Encoding::Utf8),
-                Err(_) => (body.iter().copied().map(char::from).collect(), Encoding::Latin1),
-            };
-        }
+    let Some(is_big_endian) = utf16(body) else {
+        return match std::str::from_utf8(body) {
+            Ok(text) => (text.into(), Encoding::Utf8),
+            Err(_) => (body.iter().copied().map(char::from).collect(), Encoding::Latin1),
+        };
     };
     let unit = |bytes: &[u8; 2]| match is_big_endian {
         true => u16::from_be_bytes(*bytes),

@@ -1,13 +1,11 @@
 //! Values by their name, at any depth, also of a text that is not JSON to the letter.
 
-use serde_json::value::RawValue;
-
-use super::{literal_length, parse, strings, text};
+use super::{lenient::JsonText, walk::string_length};
 
 /// A value that stands behind a name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Found<'a> {
-    Json(&'a RawValue),
+    Json(JsonText<'a>),
     /// What stands there in place of JSON, without quotes.
     Text(&'a str),
 }
@@ -16,7 +14,7 @@ impl<'a> Found<'a> {
     /// As it stands there.
     pub(crate) fn as_it_stands(self) -> &'a str {
         match self {
-            Self::Json(value) => value.get(),
+            Self::Json(value) => value.as_str(),
             Self::Text(text) => text,
         }
     }
@@ -24,8 +22,8 @@ impl<'a> Found<'a> {
     /// The text of a string or a number, or of what stands in its place.
     pub(crate) fn text(self) -> Option<String> {
         match self {
-            Self::Json(value) if value.get().starts_with(['{', '[']) => None,
-            Self::Json(value) => text(value).or_else(|| Some(value.get().to_owned())),
+            Self::Json(value) if value.as_str().starts_with(['{', '[']) => None,
+            Self::Json(value) => value.text().or_else(|| Some(value.as_str().to_owned())),
             Self::Text(text) => Some(text.to_owned()),
         }
     }
@@ -33,8 +31,8 @@ impl<'a> Found<'a> {
     /// Each string in it, names included, or its text if there is none.
     pub(crate) fn texts(self) -> Vec<String> {
         match self {
-            Self::Json(value) if value.get().starts_with(['{', '[']) => {
-                strings(value).filter_map(|literal| serde_json::from_str(literal).ok()).collect()
+            Self::Json(value) if value.as_str().starts_with(['{', '[']) => {
+                value.strings().filter_map(JsonText::text).collect()
             }
             _ => self.text().into_iter().collect(),
         }
@@ -49,12 +47,11 @@ impl<'a> Found<'a> {
 /// The values behind a name, however it is spelled: in upper or lower case, with `_` or without. In
 /// order and without those within another; empty ones are left out.
 pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<Found<'a>> {
-    let behind_names: Vec<&str> = match parse(body.as_bytes()) {
-        Some(json) => strings(json)
-            .filter(|literal| {
-                serde_json::from_str(literal).is_ok_and(|text: String| is_named(&text, name))
-            })
-            .map(|literal| &body[end(body, literal)..])
+    let behind_names: Vec<&str> = match JsonText::parse(body.as_bytes()) {
+        Some(json) => json
+            .strings()
+            .filter(|literal| literal.text().is_some_and(|text| is_named(&text, name)))
+            .map(|literal| &body[end(body, literal.as_str())..])
             .collect(),
         None => behind(body, name),
     };
@@ -121,13 +118,13 @@ fn value(behind_name: &str) -> Option<Found<'_>> {
     let rest = rest.strip_prefix([':', '='])?.trim_start();
     let json = serde_json::Deserializer::from_str(rest).into_iter().next();
     if let Some(Ok(value)) = json {
-        return Some(Found::Json(value));
+        return Some(Found::Json(JsonText::of(value)));
     }
     if rest.starts_with(['{', '[']) {
         return Some(Found::Text(rest));
     }
     if rest.starts_with('"') {
-        let inner = &rest[1..literal_length(rest)];
+        let inner = &rest[1..string_length(rest)];
         return Some(Found::Text(inner.strip_suffix('"').unwrap_or(inner)));
     }
     // A string within a string, or one in other quotes.

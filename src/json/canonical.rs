@@ -1,66 +1,16 @@
-//! Canonical JSON and its hash: the bytes of a payload on which both sides agree.
+//! Canonical JSON: a value, an object field by field, and the hash.
 //!
 //! The form is that of Python's `json.dumps(value, sort_keys=True, separators=(",", ":"))`, with
 //! one change: a float with an integral value below 1e21 is written as an integer, as a JavaScript
 //! hop would write it (protocol §4).
-//!
-//! `serde_json` checks the syntax, a walk over the text that it found good takes it apart, and a
-//! canonicalizer writes what the walk finds. Its `Value` would not do: it rounds integers over 64
-//! bits or, with arbitrary precision, takes an object with one reserved key for a number.
-
-mod canonicalizer;
-mod number;
-mod string;
-mod walk;
-mod writer;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use self::canonicalizer::Canonicalizer;
-pub(crate) use self::{string::write_string, writer::ObjectWriter};
+use super::{canonicalizer::Canonicalizer, encoding, error::JsonError, string::write_string};
 use crate::types::write_hex;
-
-/// The deepest nesting of arrays and objects that is taken.
-const MAX_DEPTH: usize = 128;
-
-/// The most digits of an integer that Python reads.
-const MAX_DIGITS: usize = 4300;
-
-/// Why a text has no canonical form. Lines and columns count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JsonError {
-    /// Not JSON (RFC 8259), or not UTF-8.
-    #[error("it is not JSON: {0}")]
-    Syntax(String),
-    /// JSON, but not an object, where one is needed.
-    #[error("it is JSON, but not an object: it must look like {{\"name\": value}}")]
-    NotAnObject,
-    /// Text in another encoding.
-    #[error("it is UTF-16 or UTF-32, not UTF-8: send it as UTF-8")]
-    Utf16,
-    /// Half of a surrogate pair, which no UTF-8 text can hold.
-    #[error(
-        "the string at line {line} column {column} holds half of a surrogate pair (\\uD800 to \\uDFFF)"
-    )]
-    LoneSurrogate {
-        /// Where the half stands.
-        line: usize,
-        /// Where it stands in the line, in bytes.
-        column: usize,
-    },
-    /// An integer that servers in Python refuse to read.
-    #[error("an integer has more than {MAX_DIGITS} digits")]
-    IntegerTooLong,
-    /// The double nearest to the number is infinite.
-    #[error("a number is too large for a double (the largest is about 1.8e308)")]
-    NumberTooLarge,
-    /// Deeper than 128 levels.
-    #[error("arrays and objects are nested deeper than {MAX_DEPTH} levels")]
-    TooDeep,
-}
 
 /// A JSON value in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,21 +137,14 @@ impl Object {
 
 /// The text, if it is JSON as far as syntax goes.
 fn checked(text: &[u8]) -> Result<&str, JsonError> {
-    let wrong = |syntax| if is_utf16(text) { JsonError::Utf16 } else { JsonError::Syntax(syntax) };
+    let wrong = |syntax| {
+        if encoding::utf16(text).is_some() { JsonError::Utf16 } else { JsonError::Syntax(syntax) }
+    };
     let utf8 = std::str::from_utf8(text).map_err(|error| {
         wrong(format!("byte {} is not UTF-8, in which it must be sent", error.valid_up_to() + 1))
     })?;
     let syntax = serde_json::from_str::<&RawValue>(utf8);
     syntax.map(RawValue::get).map_err(|error| wrong(error.to_string()))
-}
-
-/// Whether a text that is no JSON begins as one in UTF-16 does: with a mark, or with a character of ASCII.
-fn is_utf16(text: &[u8]) -> bool {
-    match text {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        [first, second, ..] => (*first == 0) != (*second == 0),
-        _ => false,
-    }
 }
 
 /// The object of fields that are in order.

@@ -43,6 +43,23 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Steps over the next value, and returns its text.
+    pub(super) fn next_value(&mut self) -> &'a str {
+        self.skip_space();
+        let (text, mut depth) = (self.0, 0);
+        loop {
+            if let Part::Object | Part::Array = self.next_part() {
+                depth += 1;
+            }
+            while depth > 0 && !self.has_item() {
+                depth -= 1;
+            }
+            if depth == 0 {
+                return &text[..text.len() - self.0.len()];
+            }
+        }
+    }
+
     /// The next name of an object with its quotes, the colon behind us; `None` behind its last field.
     pub(super) fn next_name(&mut self) -> Option<&'a str> {
         if !self.has_item() {
@@ -54,8 +71,8 @@ impl<'a> Walk<'a> {
         Some(name)
     }
 
-    /// Whether the array or object goes on: steps over a comma before the next item, or over the
-    /// bracket behind the last.
+    /// Whether the array or object goes on: steps over a comma before the next item, over a colon, or
+    /// over the bracket behind the last item.
     pub(super) fn has_item(&mut self) -> bool {
         self.skip_space();
         match self.0.as_bytes().first() {
@@ -63,7 +80,7 @@ impl<'a> Walk<'a> {
                 self.take(1);
                 false
             }
-            Some(b',') => {
+            Some(b',' | b':') => {
                 self.take(1);
                 self.skip_space();
                 true
@@ -83,8 +100,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The length of the string literal that the text begins with.
-fn string_length(text: &str) -> usize {
+/// The length of the string literal that the text begins with; all of it if the literal does not end.
+pub(super) fn string_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    JsonError, MAX_DEPTH,
+    error::{JsonError, MAX_DEPTH},
     number::write_number,
     string::{half_pair, unescaped, write_string},
     walk::{Part, Walk},

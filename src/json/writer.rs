@@ -61,8 +61,7 @@ impl ObjectWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::canonical::CanonicalJson;
+    use super::{super::canonical::CanonicalJson, *};
 
     #[test]
     fn what_is_written_is_canonical() {

@@ -16,6 +16,7 @@ use agentpmt_proxy::{
     sandbox::{Sandbox, Settings},
     types::ClientToken,
 };
+use memchr::memmem::Finder;
 use rustix::process::geteuid;
 use serde_json::Value;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -75,13 +76,17 @@ fn nothing_secret_gets_out(format: &str) {
     assert_eq!(found(&secrets, &places), Vec::<String>::new());
 
     // None of them would have been missed.
-    for secret in &secrets {
-        for (spelling, planted) in secret.spellings.iter().enumerate() {
-            fs::write(home.path("state/planted"), [b"\0x", &planted[..], b"y"].concat()).unwrap();
-            let seen = found(std::slice::from_ref(secret), &files(&home.path("state")));
-            assert_eq!(seen.len(), 1, "spelling {spelling} of {}", secret.name);
+    let mut planted = Vec::new();
+    for (number, secret) in secrets.iter().enumerate() {
+        for (spelling, bytes) in secret.spellings.iter().enumerate() {
+            let path = home.path(&format!("state/planted.{number}.{spelling}"));
+            fs::write(&path, [b"\0x", &bytes[..], b"y"].concat()).unwrap();
+            planted.push(format!("{} in {}", secret.name, path.display()));
         }
     }
+    let seen = found(&secrets, &files(&home.path("state")));
+    planted.retain(|planted| !seen.contains(planted));
+    assert_eq!(planted, Vec::<String>::new());
 }
 
 /// A proxy with one client, whose way to a sandbox is tapped.
@@ -175,7 +180,7 @@ impl Scene {
                 places.push(Place::new(name, bytes));
             }
         }
-        let limits = &places.last().unwrap().text;
+        let limits = String::from_utf8_lossy(&places.last().unwrap().bytes);
         let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
         let core: Vec<_> = core.unwrap().split_whitespace().take(2).collect();
         assert_eq!(core, ["0", "0"]);
@@ -266,16 +271,15 @@ impl Calls<'_> {
     }
 }
 
-/// Bytes that somebody may see, each as the character of its number.
+/// Bytes that a stranger may see.
 struct Place {
     name: String,
-    text: String,
+    bytes: Vec<u8>,
 }
 
 impl Place {
-    fn new(name: &str, bytes: impl AsRef<[u8]>) -> Self {
-        let text = bytes.as_ref().iter().map(|byte| char::from(*byte)).collect();
-        Self { name: name.to_owned(), text }
+    fn new(name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), bytes: bytes.into() }
     }
 }
 
@@ -347,8 +351,8 @@ fn found(secrets: &[Secret], places: &[Place]) -> Vec<String> {
     let mut found = Vec::new();
     for secret in secrets {
         for spelling in &secret.spellings {
-            let spelling = Place::new("", spelling).text;
-            let seen = places.iter().filter(|place| place.text.contains(&spelling));
+            let finder = Finder::new(spelling);
+            let seen = places.iter().filter(|place| finder.find(&place.bytes).is_some());
             found.extend(seen.map(|place| format!("{} in {}", secret.name, place.name)));
         }
     }

@@ -104,7 +104,7 @@ fn a_password_that_no_pipe_holds_is_refused() {
 fn the_longest_password_goes_through() {
     let password = "🐎".repeat(1024);
     let home = Home::new().with_password(&password);
-    home.run_with_input(&["wallet", "import"], &"42".repeat(32)).result();
+    home.run_with_input(&["wallet", "import", "--light"], &"42".repeat(32)).result();
     home.serve(&["serve"]).is_ready(WALLET);
     let home = home.without_password();
     home.write("secret", &format!("{password}\r\nnot this line"));

@@ -12,18 +12,19 @@ use crate::{
 };
 
 /// A second wallet, its key file and its password.
-const OTHER: &str = "0x008aeeda4d805471df9b2a5b0f38a0c3bcba786b";
-const OTHER_FILE: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keystore/wiki-scrypt.json");
-/// A name that says the address, which the file does not.
+const OTHER: &str = "0xf466859ead1932d743d622cb74fc058882e8648a";
+const OTHER_FILE: &str = include_str!("../vectors/keystore/geth-foobar.json");
+/// A name that says the address, which the file then does not.
 const OTHER_NAME: &str =
-    "UTC--2026-01-01T00-00-00.000000000Z--008aeeda4d805471df9b2a5b0f38a0c3bcba786b";
-const OTHER_PASSWORD: &str = "testpassword";
+    "UTC--2026-01-01T00-00-00.000000000Z--f466859ead1932d743d622cb74fc058882e8648a";
+const OTHER_PASSWORD: &str = "foobar";
 
 /// A home with both wallets, of which the second has a password of its own.
 fn home() -> Home {
     let home = Home::with_wallet().with_password(PASSWORD);
-    home.write(&format!("keys/{OTHER_NAME}"), &fs::read_to_string(OTHER_FILE).unwrap());
+    let without_address = OTHER_FILE.replace(&format!("\"{}\"", &OTHER[2..]), "null");
+    assert_ne!(without_address, OTHER_FILE);
+    home.write(&format!("keys/{OTHER_NAME}"), &without_address);
     home.write("other.password", OTHER_PASSWORD);
     let wallets = format!(
         "[[wallets]]\naddress = \"{WALLET}\"\n\n[[wallets]]\naddress = \"{OTHER}\"\n\
@@ -118,7 +119,7 @@ fn the_wallet_of_clients_that_are_bound_to_none_is_the_first_or_the_one_that_is_
         assert!(home.run(&[&["explain", "job_list"], flags].concat()).ok().contains(wallet));
     }
     home.write("new", "another horse");
-    let passwd = ["wallet", "passwd", "--wallet", OTHER, "--new-password-file", "new"];
+    let passwd = ["wallet", "passwd", "--light", "--wallet", OTHER, "--new-password-file", "new"];
     assert!(home.run(&passwd).result().contains(OTHER), "the old one came from its own file");
     let unknown = "0x0000000000000000000000000000000000000001";
     home.run(&["check", "--wallet", unknown]).fails_at_length(78, &["--wallet: ", "[[wallets]]"]);

@@ -48,7 +48,7 @@ fn key_42() -> Address {
 fn a_saved_key_is_found_and_opens() {
     let (_dir, keystore) = keystore();
     let key = LocalKey::random();
-    let path = keystore.save(&key, &"secret".into(), ScryptCost::STANDARD).unwrap();
+    let path = keystore.save(&key, &"secret".into(), LIGHT).unwrap();
     for choice in [None, Some(key.address())] {
         let locked = keystore.find(choice).unwrap();
         assert_eq!((locked.path(), locked.wallet()), (&*path, Some(key.address())));

@@ -1,12 +1,11 @@
 //! What must survive: the journal of what was signed, the answers to idempotency keys, the
 //! reservations, and the clients.
 //!
-//! It is an SQLite database. All SQL stands in this module, behind methods that say what they are
-//! for, so that another database can come behind the same methods. Several processes may use one
-//! file at the same time.
+//! It is an SQLite database, which several processes may use at the same time. SQL stands beside the rules
+//! that need it, and reaches the database through `db` alone, so that another one can stand behind that.
 //!
-//! A thread of its own writes (`worker`): no method blocks the runtime, and the cost of a sync is
-//! shared by all who wait for one. Another one reads, and waits for no writer.
+//! One thread writes, and one reads (`worker`): no method blocks the runtime, all callers that wait share
+//! the cost of one sync, and no read waits for a writer.
 //!
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
@@ -27,7 +26,7 @@ mod refusals;
 mod seal;
 
 mod boot;
-mod client_row;
+mod client_rows;
 mod end;
 mod new_file;
 mod run;
@@ -77,7 +76,8 @@ pub use self::{
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     backup::backup,
     begin::{Begun, Claim, Grant, Started},
-    clients::{ClientRecord, Clients, ClientsError},
+    client_rows::ClientRecord,
+    clients::{Clients, ClientsError},
     deed::Deed,
     denial::{Caller, Denial},
     error::{Fault, StoreError},

@@ -17,7 +17,7 @@ use super::{
     error::{Fault, StoreError},
     exported::Exported,
     file, head, new_file,
-    record::{Chain, Draft},
+    record::{Chain, Draft, Record},
 };
 
 /// How many records are removed in one transaction: a proxy waits for it no longer than for another's
@@ -28,8 +28,8 @@ const BATCH: u64 = 5000;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Moves the records from before a time, up to the first that is not, into a new file for its owner
-/// alone, in the form of [`Journal::export`]. The last record stays, and the last that a proxy is known
-/// to have written. `None`, and no file, if there is none to move.
+/// alone, in the form of [`Journal::export`]. The last record stays, and so does the last that a proxy is
+/// known to have written. `None`, and no file, if there is none to move.
 ///
 /// The file is whole and on the disk before anything is removed. Then the journal begins with the hash
 /// of the last record that was removed, at every moment and in one transaction with its removal; so the
@@ -53,22 +53,11 @@ pub fn archive(
     let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
     let of_archive = |fault: Fault| StoreError::new(archive, fault.of_copy());
     let mut file = BufWriter::new(new_file::make(archive).map_err(of_archive)?);
-    let mut end = begin;
-    'pages: loop {
-        let page = journal.after(end.seq, Journal::PAGE)?;
-        let is_last = page.is_empty();
-        for record in page {
-            if record.seq >= stays || record.time().is_some_and(|time| time >= before) {
-                break 'pages;
-            }
-            let line = record.to_json_line_after(&begin);
-            end = end.and(&record)?;
-            writeln!(file, "{line}").map_err(Fault::io("write it")).map_err(of_archive)?;
-        }
-        if is_last {
-            break;
-        }
-    }
+    let moves =
+        |record: &Record| record.seq < stays && record.time().is_none_or(|time| time < before);
+    let end = write(&journal, begin, moves, |line| {
+        writeln!(file, "{line}").map_err(Fault::io("write it")).map_err(of_archive)
+    })?;
     if end == begin {
         return Ok(None);
     }
@@ -77,6 +66,29 @@ pub fn archive(
     let db = file::open(path).map_err(of_database)?;
     remove(&db, begin, end).map_err(of_database)?;
     Ok(Some(Exported { records: end.seq - begin.seq, last: end.seq, hash: end.hash }))
+}
+
+/// Writes the records after `begin`, up to the first that is not moved. Returns where the chain ends then.
+fn write(
+    journal: &Journal,
+    begin: End,
+    moves: impl Fn(&Record) -> bool,
+    mut write: impl FnMut(&str) -> Result<(), StoreError>,
+) -> Result<End, VerifyError> {
+    let mut end = begin;
+    loop {
+        let page = journal.after(end.seq, Journal::PAGE)?;
+        if page.is_empty() {
+            return Ok(end);
+        }
+        for record in page {
+            if !moves(&record) {
+                return Ok(end);
+            }
+            end = end.and(&record)?;
+            write(&record.to_json_line_after(&begin))?;
+        }
+    }
 }
 
 /// Removes the records after `begin` up to `end`, and has the journal begin after them.

@@ -1,7 +1,8 @@
 //! The first moment of a call: whether it goes on, decided on rate, keys and job together.
 
 use super::{
-    callers::{access_ended, last_arrival, set_arrival},
+    callers::access_ended,
+    client_rows,
     db::Db,
     error::{Fault, StoreError},
     handle::{Inner, Store},
@@ -172,7 +173,7 @@ impl Beginning {
         let Some(rate) = client.rate.filter(|_| self.operation.action().changes()) else {
             return self.decide(inner, db);
         };
-        let last = last_arrival(db, client.id)?;
+        let last = client_rows::arrival(db, client.id)?;
         let arrival = match rate.admit(last, now) {
             Err(wait) => {
                 inner.arrivals.learn(client.id, last);
@@ -183,7 +184,7 @@ impl Beginning {
         let begun = self.decide(inner, db)?;
         // One that is begun again is counted then.
         if !matches!(begun, Begun::Running) {
-            set_arrival(db, client.id, arrival)?;
+            client_rows::set_arrival(db, client.id, arrival)?;
         }
         Ok(begun)
     }

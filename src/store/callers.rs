@@ -8,11 +8,11 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    client_rows,
     db::Db,
     error::{Fault, StoreError},
     handle::Store,
     known::{KnownClient, Recalled},
-    schema::has_clients,
 };
 use crate::{
     policy::Client,
@@ -91,9 +91,8 @@ impl Store {
         if !changes {
             let (inner, id) = (Arc::downgrade(&self.0), client.id);
             let count = move |db: &Db| {
-                let last = last_arrival(db, id)?;
-                let next = rate.count(last, now);
-                set_arrival(db, id, next)?;
+                let next = rate.count(client_rows::arrival(db, id)?, now);
+                client_rows::set_arrival(db, id, next)?;
                 if let Some(inner) = inner.upgrade() {
                     inner.arrivals.learn(id, Some(next));
                 }
@@ -107,21 +106,15 @@ impl Store {
     /// What is known, and sees to it that it stays known while it is asked for, without waiting.
     fn renewed<T>(&self, Recalled { value, renewal }: Recalled<T>) -> T {
         if let Some(renewal) = renewal {
-            self.0.worker.read_soon(|connection| renewal.renew(connection));
+            self.0.worker.read_soon(|db| renewal.renew(db));
         }
         value
     }
 
     /// It waits for nothing: when there is much to do, the next call will do.
     async fn note_use(&self, known: Arc<KnownClient>, now: Timestamp) {
-        let id = known.client.id.number();
-        let note = move |db: &Db| {
-            db.execute(
-                "UPDATE clients SET last_used = ?2 WHERE id = ?1",
-                &[id.into(), now.into()],
-            )?;
-            Ok(())
-        };
+        let id = known.client.id;
+        let note = move |db: &Db| client_rows::set_last_used(db, id, now);
         let done = move |result: Result<(), Fault>| {
             if result.is_err() {
                 known.was_not_noted();
@@ -131,32 +124,17 @@ impl Store {
     }
 }
 
-/// The theoretical arrival time of a client's last call, in nanoseconds.
-pub(super) fn last_arrival(db: &Db, client: ClientId) -> Result<Option<i64>, Fault> {
-    let sql = "SELECT arrival FROM clients WHERE id = ?1";
-    Ok(db.row(sql, &[client.number().into()], |row| row.opt_int(0))?.flatten())
-}
-
-/// A client that was removed meanwhile has no row, and its call was allowed before.
-pub(super) fn set_arrival(db: &Db, client: ClientId, arrival: i64) -> Result<(), Fault> {
-    let sql = "UPDATE clients SET arrival = ?2 WHERE id = ?1";
-    db.execute(sql, &[client.number().into(), arrival.into()])?;
-    Ok(())
-}
-
 /// Whether the access of a client has ended: it was revoked (perhaps removed since), or it has expired.
 /// The client `local`, which stands for callers before any client is added, has no access once there is
 /// one.
 pub(super) fn access_ended(db: &Db, client: ClientId, now: Timestamp) -> Result<bool, Fault> {
     if client == ClientId::LOCAL {
-        return has_clients(db);
+        return client_rows::exist(db);
     }
-    let sql = "SELECT revoked, expires FROM clients WHERE id = ?1";
-    let ended = db.row(sql, &[client.number().into()], |row| {
-        let is_over = row.opt_time(1)?.is_some_and(|end| end <= now);
-        Ok(row.opt_time(0)?.is_some() || is_over)
-    })?;
-    Ok(ended.unwrap_or(true))
+    let ends = client_rows::ends(db, client)?;
+    Ok(ends.is_none_or(|[revoked, expires]| {
+        revoked.is_some() || expires.is_some_and(|expires| expires <= now)
+    }))
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ impl Store {
     /// Records an attempt that is about to be signed.
     ///
     /// For a change, the record is on the disk when this returns, and with it that the call of the claimed
-    /// key was sent, which settles at `settles_at`. Whoever revokes a client and whoever records its
-    /// change write one after the other, in all processes on this file: nothing is recorded for a client
-    /// after its revocation or its time. For any other call, the record follows in the background: it waits
+    /// key was sent, which settles at `settles_at`. A revocation and a record are written one after the
+    /// other, in all processes on this file: nothing is recorded for a client after its revocation or its
+    /// time. For any other call, the record follows in the background: it waits
     /// for room in the queue for at most 100 ms, then it is lost and counted.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Store {
             };
             return self.write(record).await;
         }
-        // Who waited long may have lost its access meanwhile. No writer is waited for.
+        // A client that waited long may have lost its access meanwhile. No writer is waited for.
         if !is_probe && operation.known_at.elapsed() >= KNOWN {
             let ended = self.read(move |db| access_ended(db, client, Timestamp::now()));
             if ended.await? {
@@ -75,7 +75,8 @@ impl Store {
     }
 
     /// Notes that the upstream may be at work on the call of a claimed key for longer than was known. When
-    /// this returns, it is on the disk, for whoever claims the key if this process ends.
+    /// this returns, it is on the disk, for the next process that claims the key
+    /// if this one ends.
     ///
     /// # Errors
     /// It could not be written.
@@ -85,13 +86,13 @@ impl Store {
         self.write(move |db| inner.keys(db).prolong(&key, settles_at)).await
     }
 
-    /// Records what came of a call, in the background as the record of a call that only reads.
+    /// Records the outcome of a call, in the background.
     pub async fn outcome(&self, request_id: &RequestId, outcome: Outcome) {
         self.leave(Draft::outcome(request_id, outcome, Timestamp::now())).await;
     }
 
-    /// Records a call that was denied, in the background as the record of a call that only reads. Of many in a minute those
-    /// after the first 60 of a client, or of all strangers, are one record with their count.
+    /// Records a call that was denied, in the background. Of many in a minute, those after the first 60 of a
+    /// client, or of all unknown callers, are one record with their count.
     pub async fn denied(&self, denial: &Denial) {
         match self.0.refusals.next(denial, Instant::now()) {
             Next::Record => self.leave(Draft::denied(denial, 1, Timestamp::now())).await,
@@ -100,12 +101,12 @@ impl Store {
         }
     }
 
-    /// Records what was done to the proxy itself and by whom, in the background as the record of a call that only reads.
+    /// Records what was done to the proxy itself and by which user, in the background.
     pub async fn did(&self, deed: Deed<'_>, by: &str) {
         self.leave(Draft::admin(deed, by, Timestamp::now())).await;
     }
 
-    /// Records what was only counted so far.
+    /// Records the refusals that were only counted so far.
     pub(super) async fn record_counts(&self) {
         for More { last, count } in self.0.refusals.take() {
             self.leave(Draft::denied(&last, count, Timestamp::now())).await;
@@ -114,7 +115,7 @@ impl Store {
 
     /// Records after a minute how many calls of the same caller were denied since.
     fn count_a_minute(&self, denial: Denial) {
-        // The end of the store does not wait for it: whoever ends it records what was counted.
+        // The end of the store does not wait for it: `flush` records what was counted.
         let store = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             sleep(MINUTE).await;

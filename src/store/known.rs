@@ -1,4 +1,4 @@
-//! A cache of the clients, so that most calls need no query to find out who makes them.
+//! A cache of the clients, so that most calls need no query to identify their client.
 //!
 //! An entry may be used for the time of a lease, which begins before the entry is read. A command that
 //! changes a client commits the change, waits for one lease, and then reports success. So no process
@@ -20,18 +20,18 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{client_row, db::Db, error::Fault, marker};
+use super::{client_rows, db::Db, error::Fault, marker};
 use crate::{policy::Client, types::Credential};
 
 /// How long a cached client may be used.
 pub(super) const LEASE: Duration = Duration::from_millis(50);
 
-/// How long a call may go on with the client that was found for it. One that takes longer before it is
+/// How long a call may go on with the client that was found for it. A call that waited longer before it is
 /// made asks anew, so that a revocation counts at once.
-pub(crate) const KNOWN: Duration = Duration::from_millis(50);
+pub(super) const KNOWN: Duration = Duration::from_millis(50);
 
-/// When a lease that is in use is renewed: early enough that nobody has to wait for it, even if the
-/// disk is slow.
+/// When a lease that is in use is renewed: early enough that no call has to wait for it, even if
+/// the disk is slow.
 const RENEWED: Duration = Duration::from_millis(20);
 
 /// How exactly the last use of a client is known.
@@ -44,7 +44,7 @@ const NEVER: i64 = i64::MIN;
 pub(super) struct Known {
     database: PathBuf,
     state: RwLock<State>,
-    /// Whether somebody has seen to it that the lease is renewed.
+    /// Whether a task sees to it that the lease is renewed.
     renewing: AtomicBool,
 }
 
@@ -73,10 +73,10 @@ pub(super) struct KnownClient {
     last_used: AtomicI64,
 }
 
-/// What is known without asking the database.
+/// What the cache says.
 pub(super) struct Recalled<T> {
     pub(super) value: T,
-    /// The duty to renew the lease, if it is time and nobody else has it.
+    /// The duty to renew the lease, if it is time and no other task has it.
     pub(super) renewal: Option<Renewal>,
 }
 
@@ -125,13 +125,17 @@ impl Known {
         db: &Db,
         credential: &Credential,
     ) -> Result<Option<Arc<KnownClient>>, Fault> {
-        // Who waited before may have asked the same, or have had the lease renewed.
+        // A caller that waited before may have asked the same, or have had the lease renewed.
         if let Some(found) = self.client(credential) {
             return Ok(found.value);
         }
         // First the version, then the client: one that is newer than the version does no harm.
         self.confirm(db)?;
-        let found = find(db, credential)?.map(Arc::new);
+        let found = client_rows::known_by(db, credential)?;
+        let found = found.filter(|record| record.revoked.is_none()).map(|record| {
+            let last_used = record.last_used.map_or(NEVER, Timestamp::as_millisecond).into();
+            Arc::new(KnownClient { client: record.client, arrival: record.arrival, last_used })
+        });
         if let Some(client) = &found {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.clients.insert(*credential, client.clone());
@@ -162,8 +166,7 @@ impl Known {
     /// client.
     fn confirm(&self, db: &Db) -> Result<bool, Fault> {
         let begun = Instant::now();
-        let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
-        let (version, any) = db.one(sql, &[], |row| Ok((row.int(0)?, row.flag(1)?)))?;
+        let (version, any) = client_rows::version(db)?;
         if !any && self.had_any() {
             marker::check_without_clients(&self.database)?;
         }
@@ -171,7 +174,7 @@ impl Known {
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
         let forgotten = if is_same { HashMap::new() } else { mem::take(&mut state.clients) };
         state.lease = Some(Lease { version, any, until: begun + LEASE });
-        // It may be many, and nobody has to wait for that.
+        // It may be many, and no other task has to wait for that.
         drop(state);
         drop(forgotten);
         Ok(any)
@@ -192,7 +195,7 @@ impl Drop for Renewal {
 }
 
 impl KnownClient {
-    /// Whether it should be noted that the client is here now: once in a while, one caller is told so.
+    /// Whether the last use is to be noted now: true for one caller once in a while.
     pub(super) fn is_to_be_noted(&self, now: Timestamp) -> bool {
         let (last, now) = (self.last_used.load(Relaxed), now.as_millisecond());
         u128::from(now.abs_diff(last)) >= USE_NOTED.unsigned_abs().as_millis()
@@ -203,21 +206,6 @@ impl KnownClient {
     pub(super) fn was_not_noted(&self) {
         self.last_used.store(NEVER, Relaxed);
     }
-}
-
-/// The client that has a credential and is not revoked.
-///
-/// The index compares a hash byte by byte. What the time of that tells of a stored hash tells
-/// nothing of the token, which nobody finds by its hash.
-fn find(db: &Db, credential: &Credential) -> Result<Option<KnownClient>, Fault> {
-    let (column, value) = client_row::stored(credential);
-    let columns = client_row::COLUMNS;
-    let sql = format!("SELECT {columns} FROM clients WHERE {column} = ?1 AND revoked IS NULL");
-    db.row(&sql, &[value], |row| {
-        let last_used = row.opt_int(client_row::LAST_USED)?.unwrap_or(NEVER);
-        let (client, arrival) = (client_row::client(row)?, row.opt_int(client_row::ARRIVAL)?);
-        Ok(KnownClient { client, arrival, last_used: last_used.into() })
-    })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl Losses {
         self.count.load(Relaxed)
     }
 
-    /// Hears what became of so many records. Counts, and logs when losing begins and when it ends.
+    /// Counts so many records if they were lost; logs when losing begins and when it ends.
     pub(super) fn hear(&self, records: u64, result: &Result<(), Fault>) {
         match result {
             _ if records == 0 => (),

@@ -9,10 +9,10 @@ use std::{
 };
 
 use super::{
+    client_rows,
     db::Db,
     error::Fault,
     files::{folder, sync},
-    schema::has_clients,
 };
 
 const TEXT: &str = "\
@@ -28,7 +28,7 @@ pub(super) fn path(database: &Path) -> PathBuf {
 /// Refuses a database that has lost its clients. A database with clients and without the marker gets it.
 pub(super) fn check(database: &Path, db: &Db) -> Result<(), Fault> {
     match update(database, db) {
-        Err(fault) if !stands(database)? && has_clients(db)? => {
+        Err(fault) if !stands(database)? && client_rows::exist(db)? => {
             let marker = path(database);
             tracing::warn!(
                 "{}: cannot make it ({fault}), so a loss of the clients would not be seen",
@@ -44,11 +44,11 @@ pub(super) fn check(database: &Path, db: &Db) -> Result<(), Fault> {
 /// command that is killed in between leaves no marker without clients, and the next to open the database
 /// makes it.
 pub(super) fn update(database: &Path, db: &Db) -> Result<(), Fault> {
-    if stands(database)? == has_clients(db)? {
+    if stands(database)? == client_rows::exist(db)? {
         return Ok(());
     }
     // Another process may add clients, or remove the last, at this moment.
-    db.transaction(|db| match (stands(database)?, has_clients(db)?) {
+    db.transaction(|db| match (stands(database)?, client_rows::exist(db)?) {
         (true, false) => Err(lost(database)),
         (false, true) => make(database).map_err(Fault::io("mark its folder")),
         _ => Ok(()),
@@ -57,7 +57,7 @@ pub(super) fn update(database: &Path, db: &Db) -> Result<(), Fault> {
 
 /// The same check where nothing may be written.
 pub(super) fn check_to_read(database: &Path, db: &Db) -> Result<(), Fault> {
-    if has_clients(db)? { Ok(()) } else { check_without_clients(database) }
+    if client_rows::exist(db)? { Ok(()) } else { check_without_clients(database) }
 }
 
 /// Refuses a database without clients, unless a command removed the last one or there never were any.

@@ -1,4 +1,4 @@
-//! Which refused calls are recorded one by one: whoever is refused can go on, and must not fill the disk.
+//! Which refused calls are recorded one by one: a refused caller can go on, and must not fill the disk.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use crate::types::ClientName;
 /// How long refusals are counted before the count is recorded.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// How many refusals of a client, and of all strangers together, are recorded one by one in a minute.
+/// How many refusals of a client, and of all unknown callers together, are recorded one by one in a minute.
 const SINGLE: u32 = 60;
 
 /// The refused calls of the last minute.
@@ -72,7 +72,7 @@ impl Refusals {
         }
     }
 
-    /// What was only counted of a caller, whose next minute begins.
+    /// The refusals of a caller that were only counted; its next minute begins.
     pub(super) fn end_of_minute(&self, denial: &Denial, now: Instant) -> Option<More> {
         let mut all = self.all();
         let recent = all.get_mut(&key(denial))?;
@@ -80,7 +80,7 @@ impl Refusals {
         mem::take(&mut recent.more)
     }
 
-    /// What was only counted of all.
+    /// The refusals of all callers that were only counted.
     pub(super) fn take(&self) -> Vec<More> {
         self.all().values_mut().filter_map(|recent| mem::take(&mut recent.more)).collect()
     }
@@ -90,7 +90,7 @@ impl Refusals {
     }
 }
 
-/// The client, or all strangers.
+/// The client, or `None` for all unknown callers.
 fn key(denial: &Denial) -> Option<ClientName> {
     match &denial.caller {
         Caller::Client(name) => Some(name.clone()),

@@ -1,7 +1,7 @@
 //! One run of the process, and whether another run still lives.
 //!
-//! Several processes may use one file. What an earlier one left behind may be taken over when it has
-//! died, and not before: two would then work on the same. A proxy, and a run that claims anything, holds
+//! Several processes may use one file. A call of an earlier process may be taken over when that has died,
+//! and not before: two processes would then make the same call. A proxy, and a run that claims anything, holds
 //! a lock on a file of its own beside the database; the system drops the lock when the process ends,
 //! however it ends.
 
@@ -66,7 +66,7 @@ impl Run {
         is_locked(&lock_path(&self.folder, id))
     }
 
-    /// The file has its name only when it is locked, so nobody finds it unlocked while we live.
+    /// The file has its name only when it is locked, so it is never found unlocked while we live.
     fn lock_file(&self) -> io::Result<File> {
         let file = tempfile::Builder::new().prefix(".run-").tempfile_in(&self.folder)?;
         file.as_file().lock()?;
@@ -85,7 +85,7 @@ impl Drop for Run {
     }
 }
 
-/// Whether any run is alive whose lock is in this folder.
+/// Whether any run is alive that has its lock in this folder.
 pub(super) fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
     for entry in fs::read_dir(folder).map_err(Fault::io("read its folder"))? {
         let path = entry.map_err(Fault::io("read its folder"))?.path();
@@ -96,6 +96,7 @@ pub(super) fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
     Ok(false)
 }
 
+/// Whether the run with this lock is alive: the one place that decides that.
 fn is_locked(path: &Path) -> Result<bool, Fault> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -340,11 +340,6 @@ pub(super) fn content(db: &Db) -> Result<Content, Fault> {
     })
 }
 
-/// Whether there was ever a client that was not removed since.
-pub(super) fn has_clients(db: &Db) -> Result<bool, Fault> {
-    db.one("SELECT EXISTS (SELECT 1 FROM clients)", &[], |row| row.flag(0))
-}
-
 /// Whether there is a table of this name, as an earlier version may not have it.
 pub(super) fn has_table(db: &Db, name: &str) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)";

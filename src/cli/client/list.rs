@@ -43,7 +43,7 @@ impl List {
 }
 
 fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
-    let ClientRecord { client, credential, created, revoked, last_used } = record;
+    let ClientRecord { client, credential, created, revoked, last_used, .. } = record;
     let text = |time: &Timestamp| time.to_string();
     json!({
         "name": client.name.as_str(),

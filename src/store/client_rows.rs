@@ -1,0 +1,186 @@
+//! The clients as they are stored: all SQL about them.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use super::{
+    db::{Db, Param, Row},
+    error::Fault,
+};
+use crate::{
+    policy::Client,
+    types::{CertificateHash, ClientId, ClientName, Credential, TokenHash},
+};
+
+/// A client as it was added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRecord {
+    /// The client and what it may do.
+    pub client: Client,
+    /// What it is known by; a revoked client by nothing.
+    pub credential: Option<Credential>,
+    /// When it was added.
+    pub created: Timestamp,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+    /// When it called the last time, to about a second.
+    pub last_used: Option<Timestamp>,
+    /// The theoretical arrival time of its last call, in nanoseconds.
+    pub(super) arrival: Option<i64>,
+}
+
+/// The columns of a client, in the order in which they are read here.
+const COLUMNS: &str = "id, name, allow, wallet, rate, max_reservations, admin, expires, token_hash, \
+                       certificate, uid, created, revoked, last_used, arrival";
+
+impl ClientRecord {
+    fn stored(row: &Row<'_>) -> Result<Self, Fault> {
+        let client = Client {
+            id: ClientId::new(row.int(0)?),
+            name: parsed(row.text(1)?, "name")?,
+            allow: parsed(row.text(2)?, "allow")?,
+            wallet: row.opt_text(3)?.map(|text| parsed(text, "wallet")).transpose()?,
+            rate: row.opt_text(4)?.map(|text| parsed(text, "rate")).transpose()?,
+            max_reservations: row.opt_int(5)?,
+            admin: row.flag(6)?,
+            expires: row.opt_time(7)?,
+        };
+        let token = row.opt_hash(8)?.map(|hash| Credential::Token(TokenHash::new(hash)));
+        let hash = row.opt_hash(9)?;
+        let certificate = hash.map(|hash| Credential::Certificate(CertificateHash::new(hash)));
+        let uid = row.opt_int(10)?.map(Credential::Uid);
+        Ok(Self {
+            client,
+            credential: token.or(certificate).or(uid),
+            created: row.time(11)?,
+            revoked: row.opt_time(12)?,
+            last_used: row.opt_time(13)?,
+            arrival: row.opt_int(14)?,
+        })
+    }
+}
+
+fn parsed<T: FromStr>(text: &str, column: &'static str) -> Result<T, Fault> {
+    text.parse().map_err(|_| Fault::Malformed(column))
+}
+
+/// The column in which a credential stands, and how it stands there.
+fn stored(credential: &Credential) -> (&'static str, Param<'_>) {
+    match credential {
+        Credential::Token(hash) => ("token_hash", hash.as_bytes().into()),
+        Credential::Certificate(hash) => ("certificate", hash.as_bytes().into()),
+        Credential::Uid(uid) => ("uid", (*uid).into()),
+    }
+}
+
+/// All clients, also those that are revoked, by name.
+pub(super) fn all(db: &Db) -> Result<Vec<ClientRecord>, Fault> {
+    let sql = format!("SELECT {COLUMNS} FROM clients ORDER BY name");
+    db.rows(&sql, &[], ClientRecord::stored)
+}
+
+/// Whether there is any client, also a revoked one.
+pub(super) fn exist(db: &Db) -> Result<bool, Fault> {
+    db.one("SELECT EXISTS (SELECT 1 FROM clients)", &[], |row| row.flag(0))
+}
+
+/// Another number after every change of who may call or what a client may do, and whether there is any
+/// client.
+pub(super) fn version(db: &Db) -> Result<(i64, bool), Fault> {
+    let sql = "SELECT version, EXISTS (SELECT 1 FROM clients) FROM clients_version";
+    db.one(sql, &[], |row| Ok((row.int(0)?, row.flag(1)?)))
+}
+
+/// The client that has a credential.
+///
+/// The index compares a hash byte by byte. What the time of that tells of a stored hash tells nothing of
+/// the token, which cannot be found from its hash.
+pub(super) fn known_by(db: &Db, credential: &Credential) -> Result<Option<ClientRecord>, Fault> {
+    let (column, value) = stored(credential);
+    let sql = format!("SELECT {COLUMNS} FROM clients WHERE {column} = ?1");
+    db.row(&sql, &[value], ClientRecord::stored)
+}
+
+/// The number of a client, and whether it is not revoked.
+pub(super) fn named(db: &Db, name: &ClientName) -> Result<Option<(ClientId, bool)>, Fault> {
+    let sql = "SELECT id, revoked IS NULL FROM clients WHERE name = ?1";
+    db.row(sql, &[name.as_str().into()], |row| Ok((ClientId::new(row.int(0)?), row.flag(1)?)))
+}
+
+/// When a client was revoked and when it expires, as far as it was or does.
+pub(super) fn ends(db: &Db, client: ClientId) -> Result<Option<[Option<Timestamp>; 2]>, Fault> {
+    let sql = "SELECT revoked, expires FROM clients WHERE id = ?1";
+    db.row(sql, &[client.number().into()], |row| Ok([row.opt_time(0)?, row.opt_time(1)?]))
+}
+
+/// Adds a client, and returns its number.
+pub(super) fn insert(
+    db: &Db,
+    client: &Client,
+    credential: &Credential,
+    now: Timestamp,
+) -> Result<ClientId, Fault> {
+    let (column, value) = stored(credential);
+    let sql = format!(
+        "INSERT INTO clients
+         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id"
+    );
+    let allow = client.allow.to_string();
+    let wallet = client.wallet.map(|wallet| wallet.to_string());
+    let rate = client.rate.map(|rate| rate.to_string());
+    let row = [
+        client.name.as_str().into(),
+        allow.as_str().into(),
+        wallet.as_deref().into(),
+        rate.as_deref().into(),
+        client.max_reservations.into(),
+        client.admin.into(),
+        client.expires.into(),
+        now.into(),
+        value,
+    ];
+    db.one(&sql, &row, |row| row.int(0)).map(ClientId::new)
+}
+
+/// Gives a client what another held.
+pub(super) fn inherit(db: &Db, from: ClientId, to: ClientId) -> Result<(), Fault> {
+    let (from, to) = (from.number(), to.number());
+    let sql = "UPDATE reservations SET client = ?1 WHERE client = ?2";
+    db.execute(sql, &[to.into(), from.into()])?;
+    let sql = "UPDATE answers SET owner = ?1, sealed_for = coalesce(sealed_for, owner)
+               WHERE owner = ?2";
+    let (from, to) = (from.to_string(), to.to_string());
+    db.execute(sql, &[to.as_str().into(), from.as_str().into()]).map(drop)
+}
+
+/// Revokes a client. Its credential is forgotten, so that another client may have it.
+pub(super) fn revoke(db: &Db, client: ClientId, now: Timestamp) -> Result<(), Fault> {
+    let sql = "UPDATE clients
+               SET revoked = ?2, token_hash = NULL, certificate = NULL, uid = NULL
+               WHERE id = ?1";
+    db.execute(sql, &[client.number().into(), now.into()]).map(drop)
+}
+
+pub(super) fn delete(db: &Db, client: ClientId) -> Result<(), Fault> {
+    db.execute("DELETE FROM clients WHERE id = ?1", &[client.number().into()]).map(drop)
+}
+
+/// Notes that a client is here.
+pub(super) fn set_last_used(db: &Db, client: ClientId, now: Timestamp) -> Result<(), Fault> {
+    let sql = "UPDATE clients SET last_used = ?2 WHERE id = ?1";
+    db.execute(sql, &[client.number().into(), now.into()]).map(drop)
+}
+
+/// The theoretical arrival time of a client's last call, in nanoseconds.
+pub(super) fn arrival(db: &Db, client: ClientId) -> Result<Option<i64>, Fault> {
+    let sql = "SELECT arrival FROM clients WHERE id = ?1";
+    Ok(db.row(sql, &[client.number().into()], |row| row.opt_int(0))?.flatten())
+}
+
+/// A client that was removed meanwhile has no row, and its call was allowed before.
+pub(super) fn set_arrival(db: &Db, client: ClientId, arrival: i64) -> Result<(), Fault> {
+    let sql = "UPDATE clients SET arrival = ?2 WHERE id = ?1";
+    db.execute(sql, &[client.number().into(), arrival.into()]).map(drop)
+}

@@ -23,7 +23,7 @@ mod workers;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::{Body, Bytes},
     extract::{FromRequestParts, MatchedPath, RawPathParams, RawQuery, Request, State},
     http::{
@@ -41,7 +41,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::{auth::Caller, log::Arrival, problem::Problem, unsent::Unsent};
+use self::{auth::Caller, problem::Problem, unsent::Unsent};
 pub use self::{
     crowd::Exempt,
     guard::Guard,
@@ -60,6 +60,7 @@ use crate::{
     json::JsonText,
     proxy::{Admission, Admitted, CallError, Proxy},
     store::Reservation,
+    trace::Trace,
     types::InvalidValue,
     upstream::Answer,
     withheld::HELD_BY_PROXY,
@@ -106,7 +107,8 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         .route("/proxy/status", get(status::status))
         .route("/proxy/reload", post(status::reload));
     for action in actions {
-        let handler = move |State(surface), request| call(action, surface, request);
+        let handler =
+            move |State(surface), Extension(trace), request| call(action, surface, trace, request);
         router = router.route(action.path, on(method_filter(action), handler));
     }
     router
@@ -119,12 +121,13 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
 async fn call(
     action: &'static Action,
     surface: Arc<Surface>,
+    trace: Arc<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
-    let admitted = match admit(action, &surface, first_id, &parts).await {
+    let admitted = match admit(action, &surface, trace, first_id, &parts).await {
         Ok(admitted) => admitted,
         Err(problem) => {
             Box::pin(discard(&parts, body)).await;
@@ -150,16 +153,16 @@ async fn call(
 async fn admit(
     action: &'static Action,
     surface: &Surface,
+    trace: Arc<Trace>,
     first_id: Option<&str>,
     parts: &Parts,
 ) -> Result<Admitted, Problem> {
-    let Arrival { call_id, trail: trace } = Arrival::of(&parts.extensions);
     let (key, malformed) = match head::key(action, parts) {
         Ok(key) => (key, None),
         Err(problem) => (None, Some(problem)),
     };
     let product = first_id.and_then(|id| id.parse().ok());
-    let admission = Admission { action, product, call_id, key, trace };
+    let admission = Admission { action, product, key, trace };
     let admitted = surface.proxy.admit(&auth::evidence(parts), admission).await;
     let admitted = admitted.map_err(|failure| Problem::failed(action, &failure))?;
     // A caller that is not known is told so and nothing else.

@@ -43,7 +43,7 @@ pub mod action;
 pub mod call;
 
 pub mod policy;
-pub mod trail;
+pub mod trace;
 
 pub mod operation;
 

@@ -8,8 +8,8 @@ use crate::{
     action::{Action, Effect},
     call::Call,
     policy::Client,
-    trail::Trail,
-    types::{Address, IdempotencyKey, RequestId, Slug},
+    trace::Trace,
+    types::{Address, IdempotencyKey, Slug},
 };
 
 /// An admitted call.
@@ -17,8 +17,6 @@ use crate::{
 pub struct Operation {
     /// The call.
     pub call: Call,
-    /// The id of the local request, which is also in its answer.
-    pub call_id: RequestId,
     /// The client that makes it.
     pub client: Client,
     /// The wallet that signs it.
@@ -30,7 +28,7 @@ pub struct Operation {
     /// When it has to be over.
     pub deadline: Instant,
     /// What is witnessed of it.
-    pub trace: Arc<Trail>,
+    pub trace: Arc<Trace>,
 }
 
 impl Operation {
@@ -61,13 +59,12 @@ impl Operation {
     pub(crate) fn of(client: &Client, action: &str, job: &str, body: &str) -> Self {
         Self {
             call: Call::new(Action::named(action).unwrap(), [job], body.as_bytes()).unwrap(),
-            call_id: "call".parse().unwrap(),
             client: client.clone(),
             wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
             key: None,
             known_at: Instant::now(),
             deadline: Instant::now() + std::time::Duration::from_secs(60),
-            trace: Arc::default(),
+            trace: Arc::new(Trace::new("call".parse().unwrap())),
         }
     }
 }

@@ -48,6 +48,7 @@ use crate::{
     sender::Sender,
     signer::Signer,
     store::{Begun, Claim, Denial, Grant, Reservation, Started, Store, StoreError},
+    trace::Step,
     types::Address,
     upstream::{Answer, Seen, Upstream},
 };
@@ -231,11 +232,10 @@ impl Proxy {
         let proxy = self.clone();
         let running = async move {
             let Admitted { admission, client, known_at, permit: _permit } = admitted;
-            let Admission { call_id, key, trace, .. } = admission;
+            let Admission { key, trace, .. } = admission;
             let wallet = proxy.wallet_of(&client);
             let deadline = proxy.upstream.deadline(call.action().changes());
-            let mut operation =
-                Operation { call, call_id, client, wallet, key, known_at, deadline, trace };
+            let mut operation = Operation { call, client, wallet, key, known_at, deadline, trace };
             let run = AssertUnwindSafe(proxy.run(&mut operation)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));
             (operation.call, result)
@@ -258,7 +258,9 @@ impl Proxy {
         if let Some(named) = operation.call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
-        let Started { grant, doubt, claim } = match self.begin(operation).await? {
+        let begun = self.begin(operation).await?;
+        operation.trace.tell(Step::Begun);
+        let Started { grant, doubt, claim } = match begun {
             Begun::Started(started) => *started,
             Begun::Answered(answer) => return Ok(replayed(answer)),
             Begun::Denied(denied) => return Err(denied.into()),

@@ -1,6 +1,6 @@
 //! Whether a call is made again (protocol §8), decided without doing anything.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -37,6 +37,18 @@ pub(crate) enum Outcome {
     NoAnswer(UpstreamError),
     /// Its client went away before it could be sent, so it was not.
     Abandoned,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(answer, _) => write!(f, "answered {}", answer.status.as_u16()),
+            Self::NoSession(error) => error.fmt(f),
+            Self::NotSigned(error) => error.fmt(f),
+            Self::NoAnswer(error) => error.fmt(f),
+            Self::Abandoned => f.write_str("its client went away"),
+        }
+    }
 }
 
 /// What to do after a try.

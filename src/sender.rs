@@ -20,6 +20,7 @@ use crate::{
     session::Sessions,
     signer::{Signer, SignerError},
     store::{self, Attempt, Claim, Store, StoreError},
+    trace::Step,
     types::{Address, RequestId, SessionNonce, Signature},
     upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
     withheld,
@@ -126,6 +127,7 @@ impl Sender {
             }
         };
         drop(signing);
+        operation.trace.tell(Step::Signed);
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
         let mut outcome = self.send(attempt, body.into(), None, deadline).await;
         if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
@@ -230,9 +232,7 @@ impl Sender {
             Request { method, path, body, workflow_token, changes, job: call.job().cloned() };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
-        if std::ptr::eq(call.action(), operation.action()) {
-            operation.trace.tried(took);
-        }
+        operation.trace.tell(Step::Sent(call.action(), took));
         let answered = |status: StatusCode| store::Outcome::Answered {
             status: status.as_u16(),
             milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

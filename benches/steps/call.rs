@@ -19,6 +19,7 @@ use agentpmt_proxy::{
     proxy::{Admission, Evidence, Proxy},
     signer::LocalKey,
     store::Store,
+    trace::Trace,
     types::RequestId,
     upstream::{Answer, Request, Upstream},
 };
@@ -60,8 +61,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 async fn make(proxy: &Arc<Proxy>, action: &str, ids: &[&str], body: &str) -> Answer {
     let action = Action::named(action).unwrap();
     let evidence = Evidence { is_owner: true, ..Evidence::default() };
-    let (call_id, trace) = (RequestId::random(), Arc::default());
-    let admission = Admission { action, product: None, call_id, key: None, trace };
+    let trace = Arc::new(Trace::new(RequestId::random()));
+    let admission = Admission { action, product: None, key: None, trace };
     let admitted = proxy.admit(&evidence, admission).await.unwrap();
     let call = Call::new(action, ids.iter().copied(), body.as_bytes()).unwrap();
     proxy.call(admitted, call).await.unwrap()

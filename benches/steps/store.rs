@@ -13,6 +13,7 @@ use agentpmt_proxy::{
     policy::Client,
     signer::LocalKey,
     store::{Attempt, Claim, Store},
+    trace::Trace,
     types::RequestId,
 };
 use criterion::{BenchmarkId, Criterion};
@@ -83,13 +84,12 @@ fn operation(signer: &LocalKey, action: &str) -> Operation {
     let call = Call::new(action, ["68f0a1c27b3e4d5f60718201"], b"").expect("a call");
     Operation {
         call,
-        call_id: RequestId::random(),
         client: Client::local(),
         wallet: signer.address(),
         key: None,
         known_at: tokio::time::Instant::now() + Duration::from_secs(3600),
         deadline: tokio::time::Instant::now(),
-        trace: Arc::default(),
+        trace: Arc::new(Trace::new(RequestId::random())),
     }
 }
 

@@ -1,10 +1,10 @@
 //! One log event a request, and the request id in every response.
 
-use std::{borrow::Cow, sync::Arc, thread::panicking, time::Instant};
+use std::{borrow::Cow, sync::Arc, thread::panicking};
 
 use axum::{
     extract::{Request, State},
-    http::{Extensions, HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -14,7 +14,7 @@ use super::{
     problem::{self, Problem},
 };
 use crate::{
-    trail::Trail,
+    trace::Trace,
     types::{RequestId, TOKEN_PREFIX},
 };
 
@@ -23,32 +23,15 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest id of a client that is taken, in characters: it is on record with every call.
 const MAX_REQUEST_ID: usize = 128;
 
-/// What a request is given when it arrives.
-#[derive(Debug, Clone)]
-pub(super) struct Arrival {
-    /// The client's own id, if it is usable and holds no token.
-    pub(super) call_id: RequestId,
-    /// What becomes known of it.
-    pub(super) trail: Arc<Trail>,
-}
-
-impl Arrival {
-    /// What a request was given by [`request`]; something fresh if it did not come through it.
-    pub(super) fn of(extensions: &Extensions) -> Self {
-        let fresh = || Self { call_id: RequestId::random(), trail: Arc::default() };
-        extensions.get().cloned().unwrap_or_else(fresh)
-    }
-}
-
-/// Gives the request an id, guards it, writes problems out, and logs.
+/// Begins the trace of a request, guards it, writes problems out, and logs.
 pub(super) async fn request(
     State(surface): State<Arc<Surface>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let arrival = Arrival { call_id: request_id(&request), trail: Arc::default() };
-    let event = Event::of(&request, &arrival);
-    request.extensions_mut().insert(arrival);
+    let trace = Arc::new(Trace::new(request_id(&request)));
+    let event = Event::of(&request, trace.clone());
+    request.extensions_mut().insert(trace);
     let mut response = match guard::check(&surface.instance, &request) {
         Ok(None) => next.run(request).await,
         // In a box, since few requests come from a page: the others keep no room for it.
@@ -56,7 +39,7 @@ pub(super) async fn request(
         Err(refused) => refused,
     };
     let problem = response.extensions_mut().remove::<Problem>();
-    let id = &event.arrival.call_id;
+    let id = &event.trace.call_id;
     if let Some(problem) = &problem {
         response = problem::write(problem, id, response.into_parts().0.headers);
     }
@@ -69,22 +52,16 @@ pub(super) async fn request(
 
 /// The event of one request, which is logged when it is answered, or when its client has gone.
 struct Event {
-    arrival: Arrival,
+    trace: Arc<Trace>,
     method: Method,
     path: String,
-    begun: Instant,
     answered: bool,
 }
 
 impl Event {
-    fn of(request: &Request, arrival: &Arrival) -> Self {
-        Self {
-            arrival: arrival.clone(),
-            method: request.method().clone(),
-            path: printable(request.uri().path()).into_owned(),
-            begun: Instant::now(),
-            answered: false,
-        }
+    fn of(request: &Request, trace: Arc<Trace>) -> Self {
+        let path = printable(request.uri().path()).into_owned();
+        Self { trace, method: request.method().clone(), path, answered: false }
     }
 
     fn answered(mut self, status: StatusCode, problem: Option<&Problem>) {
@@ -93,19 +70,19 @@ impl Event {
     }
 
     fn log(&self, status: Option<StatusCode>, problem: Option<&Problem>, message: &str) {
-        let Self { arrival: Arrival { call_id, trail }, method, path, begun, .. } = self;
-        let is_sent = trail.tries() > 0;
+        let Self { trace, method, path, .. } = self;
+        let is_sent = trace.attempts() > 0;
         tracing::info!(
-            request_id = call_id.as_str(),
-            client = trail.client(),
+            request_id = trace.call_id.as_str(),
+            client = trace.client(),
             %method,
             path,
-            action = trail.action(),
-            product = trail.product(),
+            action = trace.action(),
+            product = trace.product(),
             status = status.map(|status| status.as_u16()),
-            microseconds = begun.elapsed().as_micros() as u64,
-            upstream_microseconds = is_sent.then(|| trail.upstream_microseconds()),
-            tries = is_sent.then(|| trail.tries()),
+            microseconds = trace.microseconds(),
+            upstream_microseconds = is_sent.then(|| trace.upstream_microseconds()),
+            tries = is_sent.then(|| trace.attempts()),
             error = problem.map(|problem| problem.kind.code),
             detail = problem.map(|problem| problem.detail.as_str()),
             "{message}"
@@ -116,7 +93,7 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         if !self.answered {
-            self.arrival.trail.abandon();
+            self.trace.abandon();
         }
         // What panics is told by the panic.
         if !self.answered && !panicking() {
@@ -142,6 +119,7 @@ fn escaped(path: &str) -> Cow<'_, str> {
     }
 }
 
+/// The client's own id, if it is usable and holds no token; or else a random one.
 fn request_id(request: &Request) -> RequestId {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let is_usable = |text: &&str| text.len() <= MAX_REQUEST_ID && !text.contains(TOKEN_PREFIX);

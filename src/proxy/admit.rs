@@ -11,10 +11,9 @@ use crate::{
     action::Action,
     policy::Client,
     store::{Caller, Denial},
-    trail::Trail,
+    trace::{Step, Trace},
     types::{
-        Address, CertificateHash, ClientToken, Credential, IdempotencyKey, InvalidToken, RequestId,
-        Slug,
+        Address, CertificateHash, ClientToken, Credential, IdempotencyKey, InvalidToken, Slug,
     },
 };
 
@@ -40,12 +39,10 @@ pub struct Admission {
     pub action: &'static Action,
     /// The id of what it is about, if that is usable.
     pub product: Option<Slug>,
-    /// Its id, which is also in its answer.
-    pub call_id: RequestId,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
-    /// What becomes of it, for its log event.
-    pub trace: Arc<Trail>,
+    /// What is witnessed of it.
+    pub trace: Arc<Trace>,
 }
 
 /// A call that may be made, for [`Proxy::call`].
@@ -77,9 +74,12 @@ impl Proxy {
             }
         };
         let (action, product) = (admission.action, admission.product.clone());
-        admission.trace.begin(&client.name, action, product);
+        admission.trace.name(&client.name, action, product);
         match self.let_in(&client, action).await {
-            Ok(permit) => Ok(Admitted { admission, client, known_at, permit }),
+            Ok(permit) => {
+                admission.trace.tell(Step::Admitted);
+                Ok(Admitted { admission, client, known_at, permit })
+            }
             Err(error) => {
                 let wallet = Some(self.wallet_of(&client));
                 let caller = Caller::Client(client.name);
@@ -160,8 +160,8 @@ impl Proxy {
         error: CallError,
     ) -> CallError {
         let Some(reason) = error.denial() else { return error };
-        let Admission { call_id, action, product, .. } = admission;
-        let (call_id, product) = (call_id.clone(), product.clone());
+        let Admission { trace, action, product, .. } = admission;
+        let (call_id, product) = (trace.call_id.clone(), product.clone());
         let denial = Denial { call_id, caller, wallet, action: action.name, product, reason };
         self.store.denied(&denial).await;
         error

@@ -17,6 +17,7 @@ use crate::{
     retry::{Next, Outcome, Tries},
     sender::{Sender, Try},
     store::{Claim, StoreError},
+    trace::Step,
     upstream::Answer,
 };
 
@@ -61,6 +62,9 @@ impl Proxy {
                 if timeout(pause, self.ending.cancelled()).await.is_ok() && !pause.is_zero() {
                     next = Next::Return;
                 }
+            }
+            if next != Next::Return {
+                operation.trace.tell(Step::Again(&tried.outcome));
             }
             match next {
                 Next::Return => {

@@ -13,6 +13,7 @@ use crate::{
     refusal::Refusal,
     reservation::{self, Reserved},
     store::{Claim, Finish, JobEnd, KeyEnd, Reservation, StoredAnswer},
+    trace::Step,
     types::Slug,
     upstream::Answer,
 };
@@ -42,6 +43,7 @@ impl Proxy {
             tracing::error!(%error, "what became of a call is not on record yet");
             self.tasks.spawn(self.clone().finish_later(operation.clone(), claim, finish));
         }
+        operation.trace.tell(Step::Finished);
         result
     }
 

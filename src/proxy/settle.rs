@@ -14,6 +14,7 @@ use crate::{
     retry::{Next, Outcome, Tries},
     sender::Sender,
     store::{Claim, Doubt, Reservation},
+    trace::Step,
     types::{Address, Slug},
     upstream::{Answer, Unanswered},
 };
@@ -126,12 +127,28 @@ impl Proxy {
         }
     }
 
-    /// Asks for the job's status until it shows that a change took effect, or shows after `settles_at` that
-    /// it did not: before, the upstream may still be at work on it.
+    /// Finds out what became of a change, and tells its trace.
     ///
     /// # Errors
     /// Nobody can tell whether it took effect.
     pub(super) async fn settle(
+        &self,
+        attempts: &Attempts<'_>,
+        settles_at: Timestamp,
+    ) -> Result<Settled, CallError> {
+        let settled = self.look_up(attempts, settles_at).await;
+        attempts.operation.trace.tell(Step::Settled(match &settled {
+            Ok(Settled::NotMade(..)) => "not made",
+            Ok(Settled::Reserved(_)) => "reserved",
+            Ok(Settled::Submitted(_)) => "submitted",
+            Err(_) => "unknown",
+        }));
+        settled
+    }
+
+    /// Asks for the job's status until it shows that a change took effect, or shows after `settles_at` that
+    /// it did not: before, the upstream may still be at work on it.
+    async fn look_up(
         &self,
         attempts: &Attempts<'_>,
         settles_at: Timestamp,

@@ -35,7 +35,7 @@ impl Denial {
     /// The denial of an operation.
     pub fn of(operation: &Operation, reason: &'static str) -> Self {
         Self {
-            call_id: operation.call_id.clone(),
+            call_id: operation.trace.call_id.clone(),
             caller: Caller::Client(operation.client.name.clone()),
             wallet: Some(operation.wallet),
             action: operation.action().name,

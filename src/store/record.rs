@@ -62,7 +62,7 @@ impl Draft {
         let Attempt { operation, call, request_id, payload_hash } = attempt;
         let mut object = ObjectWriter::new();
         object.string("action", call.action().name);
-        object.string("call_id", operation.call_id.as_str());
+        object.string("call_id", operation.trace.call_id.as_str());
         object.string("client", operation.client.name.as_str());
         object.string("kind", "signed");
         if let Some(hash) = payload_hash {
@@ -257,6 +257,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         action::Action,
@@ -265,6 +267,7 @@ mod tests {
             end::START,
             testing::{client, operation},
         },
+        trace::Trace,
     };
 
     #[test]
@@ -299,7 +302,8 @@ mod tests {
         let at = Timestamp::from_millisecond(-1).unwrap();
         let id: RequestId = r#"a"\b"#.parse().unwrap();
         let complete = operation(&client("ci"), "job_complete", "");
-        let complete = Operation { call_id: id.clone(), ..complete };
+        let trace = Arc::new(Trace::new(id.clone()));
+        let complete = Operation { trace, ..complete };
         let wallet = complete.wallet;
         let list = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
         let (operation, request_id) = (&complete, &id);

@@ -118,6 +118,43 @@ async fn an_error_is_told_by_its_code_and_what_it_says() {
     assert!(refused.get("error").is_none(), "{refused}");
 }
 
+/// The steps of a call, in the order in which they were told, each with its detail.
+fn steps(server: &Server, id: &str) -> Vec<String> {
+    let is_over = |log: &str| log.contains(r#""message":"request""#);
+    until(|| is_over(&server.log()));
+    let log = server.log();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let steps = events.filter(|event| event["level"] == "DEBUG" && event["request_id"] == id);
+    let text = |event: &Value, name| event[name].as_str().unwrap_or_default().to_owned();
+    let step = |event| format!("{} {}", text(&event, "message"), text(&event, "detail"));
+    steps.map(|event| step(event).trim_end().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn for_debugging_every_step_of_a_call_is_told_and_why_it_was_made_again() {
+    let home = home().with("AGENTPMT_PROXY_LOG__LEVEL", "debug");
+    let (sandbox, server, token) = served(&home).await;
+    sandbox.inject("cut_after:job_reserve:1".parse().unwrap());
+    let path = format!("/api/external/jobs/{GENERAL_JOB}/reserve");
+    assert_eq!(send(&server, &token, "POST", &path, "r-1").await.status(), 504);
+    let mut steps = steps(&server, "r-1");
+    let again = steps.remove(4);
+    assert!(again.starts_with("again the connection to ") && again.contains(" broke"), "{again}");
+    let expected = [
+        "admitted",
+        "begun",
+        "signed",
+        "sent job_reserve",
+        "signed",
+        "sent job_status",
+        "settled reserved",
+        "signed",
+        "sent job_reserve",
+        "finished",
+    ];
+    assert_eq!(steps, expected);
+}
+
 #[tokio::test]
 async fn of_a_caller_that_is_refused_no_client_is_told() {
     let home = home();

@@ -15,6 +15,7 @@ use agentpmt_proxy::{
     proxy::{Admission, CallError, Evidence},
     sandbox::{Sandbox, Settings},
     store::ClientRecord,
+    trace::Trace,
     types::{Address, RequestId},
 };
 use axum::{
@@ -446,9 +447,9 @@ async fn who_loses_access_while_it_waits_for_its_key_is_not_told_what_came_of_it
     // A call that was admitted before the revocation.
     let action = Action::named("job_complete").unwrap();
     let evidence = Evidence { token: Some(Ok(agent.token.clone())), ..Evidence::default() };
-    let (call_id, trace) = (RequestId::random(), Arc::default());
+    let trace = Arc::new(Trace::new(RequestId::random()));
     let key = Some("k".parse().unwrap());
-    let admission = Admission { action, product: None, call_id, key, trace };
+    let admission = Admission { action, product: None, key, trace };
     let admitted = proxy.proxy.admit(&evidence, admission).await.unwrap();
     clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
     let call = Call::new(action, [GENERAL_JOB], PROOF.as_bytes()).unwrap();

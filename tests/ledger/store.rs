@@ -18,6 +18,7 @@ use agentpmt_proxy::{
         Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd, Outcome,
         Reservation, Store, StoredAnswer,
     },
+    trace::Trace,
     types::{ClientId, RequestId},
 };
 use http::{HeaderMap, StatusCode};
@@ -56,13 +57,12 @@ impl Home {
         let ids = ids.iter().copied();
         Operation {
             call: Call::new(Action::named(action).unwrap(), ids, b"{}").unwrap(),
-            call_id: "call-1".parse().unwrap(),
             client,
             wallet: self.signer.address(),
             key: None,
             known_at: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(60),
-            trace: Arc::default(),
+            trace: Arc::new(Trace::new("call-1".parse().unwrap())),
         }
     }
 

@@ -1,22 +1,23 @@
 //! The local surface: the upstream's paths, unsigned, and the proxy's own.
 
-mod arriving;
 mod auth;
-mod crowd;
+mod backlog;
+mod connection_limiter;
+mod connection_state;
 mod guard;
 mod head;
 mod instance;
 mod listener;
 mod log;
 mod nearest_path;
-mod open;
+mod open_connections;
 mod peer;
 mod problem;
+mod request_body;
 mod server;
 mod socket_file;
 mod status;
 mod tls;
-mod unsent;
 mod wire;
 mod workers;
 
@@ -41,9 +42,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use self::{auth::Caller, problem::Problem, unsent::Unsent};
+use self::{auth::Caller, backlog::Backlog, problem::Problem};
 pub use self::{
-    crowd::Exempt,
     guard::Guard,
     instance::{Instance, Live},
     listener::Listener,
@@ -147,7 +147,7 @@ async fn call(
     drop((parts, body));
     let answer = surface.proxy.call(admitted, call).await;
     let answer = answer.map_err(|failure| Problem::failed(action, &failure))?;
-    Ok(pass_on(answer, surface.instance.unsent()))
+    Ok(pass_on(answer, surface.instance.backlog()))
 }
 
 async fn admit(
@@ -190,8 +190,8 @@ async fn read_body(body: Body, time: Duration) -> Result<Bytes, Problem> {
     })
 }
 
-fn pass_on(answer: Answer, unsent: &Unsent) -> Response {
-    let mut response = Response::new(Body::from(unsent.count(answer.body)));
+fn pass_on(answer: Answer, backlog: &Backlog) -> Response {
+    let mut response = Response::new(Body::from(backlog.count(answer.body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response

@@ -8,37 +8,29 @@ use std::{
 
 use crate::tally::Tally;
 
-/// The peers that the limit does not apply to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exempt {
-    /// Programs on this machine.
-    Loopback,
-    /// None.
-    Nobody,
-}
-
-/// The number of open connections of each peer that is not exempt.
+/// The number of open connections of each peer that the limit applies to.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(super) struct ConnectionLimiter {
     most: usize,
-    exempt: Exempt,
+    limits_loopback: bool,
     counts: Mutex<Tally<IpAddr>>,
 }
 
-/// An admitted connection. If it counts towards the limit, it stops counting when this is dropped.
+/// The permit of an open connection. If it counts towards the limit, it stops when this is dropped.
 #[derive(Debug)]
-pub(super) struct Member(Option<(Arc<Crowd>, IpAddr)>);
+pub(super) struct ConnectionPermit(Option<(Arc<ConnectionLimiter>, IpAddr)>);
 
-impl Crowd {
-    /// A limiter that admits up to `most` connections of a peer.
-    pub(super) fn new(most: usize, exempt: Exempt) -> Arc<Self> {
-        Arc::new(Self { most, exempt, counts: Mutex::default() })
+impl ConnectionLimiter {
+    /// A limiter that lets a peer have up to `most` connections. Programs on this machine may have any
+    /// number, unless `limits_loopback`.
+    pub(super) fn new(most: usize, limits_loopback: bool) -> Arc<Self> {
+        Arc::new(Self { most, limits_loopback, counts: Mutex::default() })
     }
 
-    /// Admits a connection from this address, unless its peer has reached the limit.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Member> {
-        if self.exempt == Exempt::Loopback && address.is_loopback() {
-            return Some(Member(None));
+    /// A permit for a connection from this address, unless its peer has reached the limit.
+    pub(super) fn permit(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
+        if address.is_loopback() && !self.limits_loopback {
+            return Some(ConnectionPermit(None));
         }
         let address = network(address);
         let mut counts = self.counts();
@@ -46,7 +38,7 @@ impl Crowd {
             return None;
         }
         counts.add(&address);
-        Some(Member(Some((self.clone(), address))))
+        Some(ConnectionPermit(Some((self.clone(), address))))
     }
 
     fn counts(&self) -> MutexGuard<'_, Tally<IpAddr>> {
@@ -62,10 +54,10 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Member {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let Some((crowd, address)) = &self.0 else { return };
-        crowd.counts().remove(address);
+        let Some((limiter, address)) = &self.0 else { return };
+        limiter.counts().remove(address);
     }
 }
 
@@ -79,36 +71,36 @@ mod tests {
 
     #[test]
     fn an_address_has_its_limit_and_others_have_theirs() {
-        let crowd = Crowd::new(2, Exempt::Loopback);
-        let admit = |text: &str| crowd.admit(address(text));
-        let [first, second] = [(); 2].map(|()| admit("192.0.2.1").unwrap());
-        assert!(admit("192.0.2.1").is_none());
-        let other = admit("192.0.2.2").unwrap();
+        let limiter = ConnectionLimiter::new(2, false);
+        let permit = |text: &str| limiter.permit(address(text));
+        let [first, second] = [(); 2].map(|()| permit("192.0.2.1").unwrap());
+        assert!(permit("192.0.2.1").is_none());
+        let other = permit("192.0.2.2").unwrap();
         drop(first);
-        let third = admit("192.0.2.1").unwrap();
-        assert!(admit("192.0.2.1").is_none());
+        let third = permit("192.0.2.1").unwrap();
+        assert!(permit("192.0.2.1").is_none());
         drop((second, third, other));
-        assert_eq!(crowd.counts().len(), 0, "what is over is forgotten");
+        assert_eq!(limiter.counts().len(), 0, "what is over is forgotten");
     }
 
     #[test]
     fn the_addresses_of_one_network_of_ipv6_are_one_peer() {
-        let crowd = Crowd::new(1, Exempt::Nobody);
-        let _first = crowd.admit(address("2001:db8:1:2::1")).unwrap();
-        assert!(crowd.admit(address("2001:db8:1:2:ffff::2")).is_none());
-        let _other = crowd.admit(address("2001:db8:1:3::1")).unwrap();
-        let _four = crowd.admit(address("192.0.2.1")).unwrap();
-        assert!(crowd.admit(address("192.0.2.2")).is_some());
+        let limiter = ConnectionLimiter::new(1, true);
+        let _first = limiter.permit(address("2001:db8:1:2::1")).unwrap();
+        assert!(limiter.permit(address("2001:db8:1:2:ffff::2")).is_none());
+        let _other = limiter.permit(address("2001:db8:1:3::1")).unwrap();
+        let _four = limiter.permit(address("192.0.2.1")).unwrap();
+        assert!(limiter.permit(address("192.0.2.2")).is_some());
     }
 
     #[test]
-    fn loopback_is_not_counted_if_it_is_exempt() {
-        let crowd = Crowd::new(1, Exempt::Loopback);
+    fn loopback_is_not_counted_unless_it_is_limited() {
+        let limiter = ConnectionLimiter::new(1, false);
         let texts = ["127.0.0.1", "127.0.0.1", "127.1.2.3", "::1", "::1"];
-        let all = texts.map(|text| crowd.admit(address(text)));
+        let all = texts.map(|text| limiter.permit(address(text)));
         assert!(all.iter().all(Option::is_some), "{all:?}");
-        let crowd = Crowd::new(1, Exempt::Nobody);
-        let _one = crowd.admit(address("127.0.0.1")).unwrap();
-        assert!(crowd.admit(address("127.0.0.1")).is_none());
+        let limiter = ConnectionLimiter::new(1, true);
+        let _one = limiter.permit(address("127.0.0.1")).unwrap();
+        assert!(limiter.permit(address("127.0.0.1")).is_none());
     }
 }

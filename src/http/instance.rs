@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, oneshot, watch};
 
-use super::{guard::Guard, tls::Tls, unsent::Unsent};
+use super::{backlog::Backlog, guard::Guard, tls::Tls};
 
 /// The settings that a reload may change. A reload replaces the whole value, and each connection or
 /// request reads it once, so it never sees half of a change.
@@ -35,9 +35,9 @@ pub struct Instance {
     live: watch::Sender<Arc<Live>>,
     read: Box<Read>,
     /// Held while a reload runs, so that there is one at a time.
-    turn: Arc<AsyncMutex<()>>,
-    last: Mutex<Option<Reload>>,
-    unsent: Unsent,
+    reloading: Arc<AsyncMutex<()>>,
+    last: Mutex<Option<LastReload>>,
+    backlog: Backlog,
 }
 
 /// Reads the configuration again: what comes after the value that it is given, or what is wrong.
@@ -45,7 +45,7 @@ type Read = dyn Fn() -> Result<Live, String> + Send + Sync;
 
 /// The last time that the configuration was read again.
 #[derive(Debug, Clone)]
-pub(super) struct Reload {
+pub(super) struct LastReload {
     pub(super) at: Timestamp,
     /// What was wrong; then nothing changed.
     pub(super) result: Result<(), String>,
@@ -67,9 +67,9 @@ impl Instance {
             behind_proxy,
             live: watch::Sender::new(Arc::new(live)),
             read: Box::new(read),
-            turn: Arc::default(),
+            reloading: Arc::default(),
             last: Mutex::default(),
-            unsent: Unsent::default(),
+            backlog: Backlog::default(),
         })
     }
 
@@ -89,8 +89,8 @@ impl Instance {
     }
 
     /// The large answers that clients have not taken yet.
-    pub(super) fn unsent(&self) -> &Unsent {
-        &self.unsent
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// How long it has run.
@@ -99,7 +99,7 @@ impl Instance {
     }
 
     /// The last reload, if there was any.
-    pub(super) fn last_reload(&self) -> Option<Reload> {
+    pub(super) fn last_reload(&self) -> Option<LastReload> {
         lock(&self.last).clone()
     }
 
@@ -109,12 +109,12 @@ impl Instance {
     /// # Errors
     /// What was wrong; then everything is as it was.
     pub async fn reload(self: Arc<Self>) -> Result<(), String> {
-        let turn = self.turn.clone().lock_owned().await;
+        let lock = self.reloading.clone().lock_owned().await;
         let (told, result) = oneshot::channel();
         // No thread of the runtime, whose end would wait for a disk that does not answer.
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(move || {
             let _ = told.send(self.reload_now());
-            drop(turn);
+            drop(lock);
         });
         thread.map_err(|cause| format!("there is no thread to reload with: {cause}"))?;
         result.await.unwrap_or_else(|_| Err("the reload broke off; the log says more".to_owned()))
@@ -128,7 +128,7 @@ impl Instance {
             Ok(()) => tracing::info!("reloaded the configuration"),
             Err(mistakes) => tracing::error!(mistakes, "the reload was refused; nothing changed"),
         }
-        *lock(&self.last) = Some(Reload { at: Timestamp::now(), result: result.clone() });
+        *lock(&self.last) = Some(LastReload { at: Timestamp::now(), result: result.clone() });
         result
     }
 }

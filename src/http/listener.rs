@@ -26,9 +26,9 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
-/// A connection that no runtime has.
+/// A connection that is in no runtime.
 #[derive(Debug)]
-pub(super) enum Detached {
+pub(super) enum DetachedStream {
     Tcp(std::net::TcpStream, IpAddr),
     Unix(net::UnixStream),
 }
@@ -65,7 +65,7 @@ impl Listener {
     }
 }
 
-impl Detached {
+impl DetachedStream {
     /// Gives it to the runtime that runs this.
     pub(super) fn attach(self) -> io::Result<Stream> {
         match self {
@@ -77,10 +77,10 @@ impl Detached {
 
 impl Stream {
     /// Takes it from its runtime.
-    pub(super) fn detach(self) -> io::Result<Detached> {
+    pub(super) fn detach(self) -> io::Result<DetachedStream> {
         match self {
-            Self::Tcp(stream, address) => Ok(Detached::Tcp(stream.into_std()?, address)),
-            Self::Unix(stream) => stream.into_std().map(Detached::Unix),
+            Self::Tcp(stream, address) => Ok(DetachedStream::Tcp(stream.into_std()?, address)),
+            Self::Unix(stream) => stream.into_std().map(DetachedStream::Unix),
         }
     }
 

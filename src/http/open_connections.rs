@@ -1,116 +1,59 @@
-//! The open connections. When descriptors run short, those that ask for nothing make room.
+//! The open connections. When descriptors run short, those that ask for nothing are evicted.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use tokio::sync::Notify;
+use super::connection_state::ConnectionState;
 
 /// The connections that are open, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Open {
+pub(super) struct OpenConnections {
     next: AtomicU64,
-    all: Mutex<BTreeMap<u64, Arc<Usage>>>,
+    all: Mutex<BTreeMap<u64, Arc<ConnectionState>>>,
 }
 
-/// What a connection is used for.
-#[derive(Debug, Default)]
-pub(super) struct Usage {
-    asked: AtomicBool,
-    busy: AtomicBool,
-    lingers: AtomicBool,
-    /// Whether it was told to make room.
-    ends: AtomicBool,
-    close: Notify,
-}
-
-/// A connection's entry, until it is dropped.
+/// An open connection. Dropping it takes it off the list.
 #[derive(Debug)]
-pub(super) struct Entry {
-    open: Arc<Open>,
+pub(super) struct OpenConnection {
+    list: Arc<OpenConnections>,
     number: u64,
-    usage: Arc<Usage>,
+    pub(super) state: Arc<ConnectionState>,
 }
 
-impl Open {
-    pub(super) fn enter(self: &Arc<Self>) -> Entry {
-        let (number, usage) = (self.next.fetch_add(1, Relaxed), Arc::<Usage>::default());
-        self.all().insert(number, usage.clone());
-        Entry { open: self.clone(), number, usage }
+impl OpenConnections {
+    pub(super) fn add(self: &Arc<Self>) -> OpenConnection {
+        let (number, state) = (self.next.fetch_add(1, Relaxed), Arc::<ConnectionState>::default());
+        self.all().insert(number, state.clone());
+        OpenConnection { list: self.clone(), number, state }
     }
 
-    /// Has the oldest closed that only lingers; or else the oldest that has not asked for anything yet,
-    /// or that waits for its next request. False if there is none of them.
-    pub(super) fn close_one(&self) -> bool {
+    /// Evicts the oldest that only lingers; or else the oldest without a request so far, or the oldest
+    /// between two requests. False if there is none of them.
+    pub(super) fn evict_one(&self) -> bool {
         let mut all = self.all();
-        let first = |is_free: fn(&Usage) -> bool| {
-            all.iter().find(|(_, usage)| is_free(usage)).map(|(number, _)| *number)
+        let first = |is_free: fn(&ConnectionState) -> bool| {
+            all.iter().find(|(_, state)| is_free(state)).map(|(number, _)| *number)
         };
-        let found = first(|usage| usage.lingers.load(Relaxed))
-            .or_else(|| first(|usage| !usage.asked.load(Relaxed)))
-            .or_else(|| first(|usage| !usage.busy.load(Relaxed)));
-        let Some(usage) = found.and_then(|number| all.remove(&number)) else { return false };
-        usage.ends.store(true, Relaxed);
-        usage.close.notify_one();
-        true
+        let found = first(ConnectionState::lingers)
+            .or_else(|| first(|state| !state.has_begun()))
+            .or_else(|| first(|state| !state.is_busy()));
+        let evicted = found.and_then(|number| all.remove(&number));
+        evicted.inspect(|state| state.evict()).is_some()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Usage>>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<ConnectionState>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Usage {
-    /// Its last answer is written, and only the rest of its request is still read.
-    pub(super) fn linger(&self) {
-        self.lingers.store(true, Relaxed);
-    }
-
-    /// Whether it was told to make room.
-    pub(super) fn is_to_end(&self) -> bool {
-        self.ends.load(Relaxed)
-    }
-}
-
-impl Entry {
-    pub(super) fn usage(&self) -> Arc<Usage> {
-        self.usage.clone()
-    }
-
-    /// A request has come.
-    pub(super) fn begin(&self) {
-        self.usage.asked.store(true, Relaxed);
-        self.usage.busy.store(true, Relaxed);
-    }
-
-    /// The request has its answer.
-    pub(super) fn end(&self) {
-        self.usage.busy.store(false, Relaxed);
-    }
-
-    /// Whether a request has come so far.
-    pub(super) fn has_asked(&self) -> bool {
-        self.usage.asked.load(Relaxed)
-    }
-
-    /// Whether nothing is left to do but to read what nobody needs.
-    pub(super) fn lingers(&self) -> bool {
-        self.usage.lingers.load(Relaxed)
-    }
-
-    /// Waits until the connection is to make room.
-    pub(super) async fn closed(&self) {
-        self.usage.close.notified().await;
-    }
-}
-
-impl Drop for Entry {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.open.all().remove(&self.number);
+        self.list.all().remove(&self.number);
     }
 }
 
@@ -122,19 +65,19 @@ mod tests {
 
     #[test]
     fn those_that_ask_for_nothing_make_room_the_oldest_first() {
-        let open = Arc::<Open>::default();
-        let [idle, busy, first, second, lingering, gone] = [(); 6].map(|()| open.enter());
-        idle.begin();
-        idle.end();
-        busy.begin();
-        lingering.usage().linger();
+        let open = Arc::<OpenConnections>::default();
+        let [idle, busy, first, second, lingering, gone] = [(); 6].map(|()| open.add());
+        idle.state.begin_request();
+        idle.state.end_request();
+        busy.state.begin_request();
+        lingering.state.linger();
         drop(gone);
         let all = [&idle, &busy, &first, &second, &lingering];
         for expected in [4, 2, 3, 0] {
-            assert!(open.close_one());
-            let closed = all.map(|entry| entry.closed().now_or_never().is_some());
-            assert_eq!(closed, [0, 1, 2, 3, 4].map(|number| number == expected));
+            assert!(open.evict_one());
+            let evicted = all.map(|one| one.state.evicted().now_or_never().is_some());
+            assert_eq!(evicted, [0, 1, 2, 3, 4].map(|number| number == expected));
         }
-        assert!(!open.close_one(), "what is at work is not cut off");
+        assert!(!open.evict_one(), "what is at work is not cut off");
     }
 }

@@ -1,68 +1,31 @@
-//! Bodies of requests while they arrive.
+//! The body of a request while it arrives.
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// Whether bytes of the client are still unread on a connection: closing it then would cut the client
-/// off before it has read its answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// Whether the body of the last request is not at its end.
-    body: AtomicBool,
-    /// Whether something has come since the last request or its body.
-    more: AtomicBool,
-}
-
-impl Unread {
-    /// Something has come.
-    pub(super) fn come(&self) {
-        self.0.more.store(true, Relaxed);
-    }
-
-    /// Whether the body of the last request is not at its end.
-    pub(super) fn has_body(&self) -> bool {
-        self.0.body.load(Relaxed)
-    }
-
-    /// Whether there is anything that its sender may not have got rid of.
-    pub(super) fn has_any(&self) -> bool {
-        self.has_body() || self.0.more.load(Relaxed)
-    }
-
-    /// A request was taken, or its body was read to the end.
-    fn take(&self, body: bool) {
-        self.0.body.store(body, Relaxed);
-        self.0.more.store(false, Relaxed);
-    }
-}
+use super::connection_state::ConnectionState;
 
 /// A body that tells its connection when it was read to its end.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(super) struct RequestBody {
     body: Incoming,
-    unread: Unread,
+    connection: Arc<ConnectionState>,
 }
 
-impl Arriving {
-    pub(super) fn new(body: Incoming, unread: Unread) -> Self {
-        unread.take(!body.is_end_stream());
-        Self { body, unread }
+impl RequestBody {
+    pub(super) fn new(body: Incoming, connection: Arc<ConnectionState>) -> Self {
+        connection.take(!body.is_end_stream());
+        Self { body, connection }
     }
 }
 
-impl Body for Arriving {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -72,7 +35,7 @@ impl Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() {
-            self.unread.take(false);
+            self.connection.take(false);
         }
         Poll::Ready(frame)
     }

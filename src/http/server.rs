@@ -32,12 +32,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    arriving::{Arriving, Unread},
-    crowd::{Crowd, Exempt},
+    connection_limiter::ConnectionLimiter,
+    connection_state::ConnectionState,
     instance::Instance,
-    listener::{Detached, Listener, Stream},
-    open::{Entry, Open},
+    listener::{DetachedStream, Listener, Stream},
+    open_connections::OpenConnections,
     peer::Peer,
+    request_body::RequestBody,
     tls::{self, Tls},
     wire::Wire,
     workers::Workers,
@@ -64,8 +65,8 @@ pub struct Limits {
     pub write: Duration,
     /// How many connections one address may have open. Further ones are closed at once.
     pub connections_per_peer: usize,
-    /// The peers that may have any number of connections.
-    pub exempt: Exempt,
+    /// Whether that holds for programs on this machine too.
+    pub limits_loopback: bool,
 }
 
 impl Default for Limits {
@@ -77,7 +78,7 @@ impl Default for Limits {
             body: Duration::from_secs(30),
             write: Duration::from_secs(30),
             connections_per_peer: 256,
-            exempt: Exempt::Loopback,
+            limits_loopback: false,
         }
     }
 }
@@ -95,10 +96,10 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let most = if instance.is_behind_proxy() { usize::MAX } else { limits.connections_per_peer };
-    let crowd = Crowd::new(most, limits.exempt);
+    let limiter = ConnectionLimiter::new(most, limits.limits_loopback);
     let (open, most_open) = (Arc::default(), most_open());
     let server =
-        Arc::new(Server { router, limits, instance, crowd, open, most_open, workers, stop });
+        Arc::new(Server { router, limits, instance, limiter, open, most_open, workers, stop });
     let connections = TaskTracker::new();
     join_all(listeners.into_iter().map(|listener| server.listen(listener, &connections))).await;
     connections.close();
@@ -118,8 +119,8 @@ struct Server {
     router: Router,
     limits: Limits,
     instance: Arc<Instance>,
-    crowd: Arc<Crowd>,
-    open: Arc<Open>,
+    limiter: Arc<ConnectionLimiter>,
+    open: Arc<OpenConnections>,
     most_open: usize,
     workers: Workers,
     stop: CancellationToken,
@@ -138,7 +139,7 @@ impl Server {
                     Err(error) if is_gone(&error) => {}
                     Err(error) => {
                         tracing::debug!(%error, "no connection can be accepted");
-                        self.open.close_one();
+                        self.open.evict_one();
                         sleep(PAUSE).await;
                     }
                 },
@@ -146,13 +147,13 @@ impl Server {
         }
     }
 
-    /// Whether there are descriptors for one more connection, if need be by having one that asks for
-    /// nothing closed.
+    /// Whether there are descriptors for one more connection, if need be by evicting one that asks for
+    /// nothing.
     fn has_room(&self, connections: &TaskTracker) -> bool {
-        connections.len() < self.most_open || self.open.close_one()
+        connections.len() < self.most_open || self.open.evict_one()
     }
 
-    fn hand_over(self: &Arc<Self>, stream: Detached, connections: &TaskTracker) {
+    fn hand_over(self: &Arc<Self>, stream: DetachedStream, connections: &TaskTracker) {
         let (server, connection) = (self.clone(), connections.token());
         self.workers.serve(move || async move {
             if let Ok(stream) = stream.attach() {
@@ -164,57 +165,57 @@ impl Server {
 
     async fn connection(self: Arc<Self>, stream: Stream) {
         let address = stream.address();
-        let member = address.map(|address| self.crowd.admit(address));
-        if let Some(None) = member {
+        let permit = address.map(|address| self.limiter.permit(address));
+        if let Some(None) = permit {
             let peer = address.map(tracing::field::display);
             return tracing::debug!(
                 peer,
                 "a connection beyond max_connections_per_peer was closed"
             );
         }
-        let entry = &self.open.enter();
+        let open = self.open.add();
+        let state = &open.state;
         // Buffers are allocated after the first byte, so an idle connection costs almost no memory.
-        let Some(Some(first)) = self.in_time(entry, stream.first_byte()).await else { return };
+        let Some(Some(first)) = self.in_time(state, stream.first_byte()).await else { return };
         let passes_on = self.instance.is_behind_proxy();
         let local = stream.local();
         let peer = Peer { address, local, uid: None, certificate: None, passes_on };
         match stream {
-            Stream::Tcp(stream, _) => self.tcp(stream, first, peer, entry).await,
+            Stream::Tcp(stream, _) => self.tcp(stream, first, peer, state).await,
             Stream::Unix(stream) => {
                 let uid = stream.peer_cred().ok().map(|process| process.uid());
-                Box::pin(self.http(stream, Peer { uid, ..peer }, entry)).await;
+                Box::pin(self.http(stream, Peer { uid, ..peer }, state)).await;
             }
         }
     }
 
-    async fn tcp(&self, stream: TcpStream, first: u8, peer: Peer, entry: &Entry) {
+    async fn tcp(&self, stream: TcpStream, first: u8, peer: Peer, state: &Arc<ConnectionState>) {
         // Without it, an answer in two parts waits for the client's word on the first. It fails on a
         // connection that is gone already, which shows soon enough.
         let _ = stream.set_nodelay(true);
         let tls = self.instance.live().tls.clone();
         match tls {
             // In boxes of their own, since one without TLS takes a third of the room.
-            Some(_) if tls::is_plain(first) => Box::pin(self.plain(stream, peer, entry)).await,
-            Some(tls) => Box::pin(self.tls(&tls, stream, peer, entry)).await,
-            None => Box::pin(self.http(stream, peer, entry)).await,
+            Some(_) if tls::is_plain(first) => Box::pin(self.plain(stream, peer, state)).await,
+            Some(tls) => Box::pin(self.tls(&tls, stream, peer, state)).await,
+            None => Box::pin(self.http(stream, peer, state)).await,
         }
     }
 
     /// Tells a client that speaks plain HTTP what is wrong with that.
-    async fn plain(&self, stream: TcpStream, peer: Peer, entry: &Entry) {
-        let unread = Unread::default();
-        unread.come();
-        let mut wire = self.wire(stream, unread, entry);
+    async fn plain(&self, stream: TcpStream, peer: Peer, state: &Arc<ConnectionState>) {
+        state.received();
+        let mut wire = self.wire(stream, state);
         // Whoever does not wait for it need not be told.
-        let _ = self.in_time(entry, tls::refuse_plain(&mut wire)).await;
+        let _ = self.in_time(state, tls::refuse_plain(&mut wire)).await;
         let peer = peer.address.map(tracing::field::display);
         tracing::debug!(peer, "plain HTTP on a port with TLS was refused");
     }
 
-    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer, entry: &Entry) {
-        match self.in_time(entry, tls.accept(stream)).await {
+    async fn tls(&self, tls: &Tls, stream: TcpStream, peer: Peer, state: &Arc<ConnectionState>) {
+        match self.in_time(state, tls.accept(stream)).await {
             Some(Ok((stream, certificate))) => {
-                self.http(stream, Peer { certificate, ..peer }, entry).await;
+                self.http(stream, Peer { certificate, ..peer }, state).await;
             }
             Some(Err(error)) => {
                 let peer = peer.address.map(tracing::field::display);
@@ -224,28 +225,27 @@ impl Server {
         }
     }
 
-    fn wire<S>(&self, stream: S, unread: Unread, entry: &Entry) -> Wire<S> {
-        let unsent = self.instance.unsent().clone();
-        Wire::new(stream, unread, unsent, entry.usage(), self.limits.write)
+    fn wire<S>(&self, stream: S, state: &Arc<ConnectionState>) -> Wire<S> {
+        let backlog = self.instance.backlog().clone();
+        Wire::new(stream, state.clone(), backlog, self.limits.write)
     }
 
-    async fn http<S>(&self, stream: S, peer: Peer, entry: &Entry)
+    async fn http<S>(&self, stream: S, peer: Peer, state: &Arc<ConnectionState>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
-        let unread = Unread::default();
         let service = service_fn(|request: Request<Incoming>| {
-            entry.begin();
-            let mut request = request.map(|body| Arriving::new(body, unread.clone()));
+            state.begin_request();
+            let mut request = request.map(|body| RequestBody::new(body, state.clone()));
             request.extensions_mut().insert(peer.clone());
-            let (answer, unread) = (router.call(request), &unread);
+            let answer = router.call(request);
             async move {
                 let answer = answer.await;
-                entry.end();
+                state.end_request();
                 let mut answer = answer?;
                 // What follows an unread body cannot be told from it.
-                if unread.has_body() {
+                if state.has_unread_body() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)
@@ -254,7 +254,7 @@ impl Server {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.head);
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
-        let wire = self.wire(stream, unread.clone(), entry);
+        let wire = self.wire(stream, state);
         let mut served = pin!(http.serve_connection(TokioIo::new(wire), service));
         // Its errors are the client's, and nobody is left to be told.
         tokio::select! {
@@ -262,15 +262,15 @@ impl Server {
             biased;
             _ = served.as_mut() => return,
             () = self.stop.cancelled() => {}
-            () = entry.closed() => {
+            () = state.evicted() => {
                 tracing::debug!("a connection makes room for another");
-                if entry.lingers() {
+                if state.lingers() {
                     return;
                 }
             }
         }
         // hyper would wait for the rest of a first head.
-        if !entry.has_asked() {
+        if !state.has_begun() {
             return;
         }
         served.as_mut().graceful_shutdown();
@@ -278,12 +278,16 @@ impl Server {
     }
 
     /// Awaits a future up to the head time-out. Returns `None` on the time-out, on shutdown, or if this
-    /// connection has to make room for another.
-    async fn in_time<T>(&self, entry: &Entry, waiting: impl Future<Output = T>) -> Option<T> {
+    /// connection is evicted.
+    async fn in_time<T>(
+        &self,
+        state: &Arc<ConnectionState>,
+        waiting: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::select! {
             done = timeout(self.limits.head, waiting) => done.ok(),
             () = self.stop.cancelled() => None,
-            () = entry.closed() => None,
+            () = state.evicted() => None,
         }
     }
 }
@@ -314,13 +318,13 @@ mod tests {
             router: Router::new().route("/", get(|| async { "x".repeat(100) })),
             limits: Limits::default(),
             instance: Instance::new(Vec::new(), false, live, read),
-            crowd: Crowd::new(1, Exempt::Loopback),
+            limiter: ConnectionLimiter::new(1, false),
             open: Arc::default(),
             most_open: 1,
             workers: Workers::current(),
             stop: CancellationToken::new(),
         };
-        let entry = server.open.enter();
+        let open = server.open.add();
         let peer =
             Peer { address: None, local: None, uid: None, certificate: None, passes_on: false };
         let (near, mut far) = duplex(size);
@@ -329,10 +333,10 @@ mod tests {
             far.read_exact(&mut [0; 12]).await.unwrap();
             // The clock stands still until nothing else is left to do.
             sleep(Duration::from_millis(1)).await;
-            assert!(server.open.close_one());
+            assert!(server.open.evict_one());
             Instant::now()
         };
-        let (begun, ()) = tokio::join!(begun, server.http(near, peer, &entry));
+        let (begun, ()) = tokio::join!(begun, server.http(near, peer, &open.state));
         begun.elapsed()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::{Surface, auth::Caller, instance::Reload, problem::Problem};
+use super::{Surface, auth::Caller, instance::LastReload, problem::Problem};
 use crate::{proxy::Proxy, store::Deed, types::Address, upstream::Seen};
 
 pub(super) async fn status(
@@ -36,7 +36,7 @@ fn upstream(Seen { last_success, last_failure, unreachable_since }: Seen) -> Val
     })
 }
 
-fn row(Reload { at, result }: &Reload) -> Value {
+fn row(LastReload { at, result }: &LastReload) -> Value {
     json!({ "at": at.to_string(), "ok": result.is_ok(), "mistakes": result.as_ref().err() })
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{arriving::Unread, open::Usage, unsent::Unsent};
+use super::{backlog::Backlog, connection_state::ConnectionState};
 
 /// How long the rest of a request is still read, and thrown away, once its answer is written.
 const LINGER: Duration = Duration::from_secs(10);
@@ -22,18 +22,17 @@ const LINGER: Duration = Duration::from_secs(10);
 /// How often it is looked at whether a client takes its answer.
 const STEP: Duration = Duration::from_secs(1);
 
-/// How much of an answer a client has to take in each [`STEP`], in bytes, while too much waits to be
-/// written, or its connection is to make room.
+/// How much of an answer a client has to take in each [`STEP`], in bytes, while the backlog is
+/// full, or its connection is evicted.
 const LEAST: usize = 256 * 1024;
 
 /// A stream that fails when its client takes nothing of an answer for too long, and that is closed
 /// only when the rest of an unread request has come: a client that still sends would be cut off by the
-/// system before it had read its answer. A connection that is to make room waits for neither.
+/// system before it had read its answer. An evicted connection waits for neither.
 pub(super) struct Wire<S> {
     stream: S,
-    unread: Unread,
-    unsent: Unsent,
-    usage: Arc<Usage>,
+    connection: Arc<ConnectionState>,
+    backlog: Backlog,
     /// How long an answer may stand still.
     patience: Duration,
     stall: Option<Stall>,
@@ -52,12 +51,11 @@ struct Stall {
 impl<S> Wire<S> {
     pub(super) fn new(
         stream: S,
-        unread: Unread,
-        unsent: Unsent,
-        usage: Arc<Usage>,
+        connection: Arc<ConnectionState>,
+        backlog: Backlog,
         patience: Duration,
     ) -> Self {
-        Self { stream, unread, unsent, usage, patience, stall: None, linger: None }
+        Self { stream, connection, backlog, patience, stall: None, linger: None }
     }
 
     /// Counts what a part of an answer has written; fails if its client takes too little.
@@ -97,7 +95,7 @@ impl<S> Wire<S> {
         let stall = self.stall.get_or_insert_with(fresh);
         while stall.next.as_mut().poll(cx).is_ready() {
             let is_slow = mem::take(&mut stall.taken) < LEAST;
-            let is_pressing = self.unsent.is_too_much() || self.usage.is_to_end();
+            let is_pressing = self.backlog.is_full() || self.connection.is_evicted();
             if stall.since.elapsed() >= self.patience || is_slow && is_pressing {
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
@@ -110,7 +108,7 @@ impl<S> Wire<S> {
 impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads to the end of what the client sends, for a while.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.usage.linger();
+        self.connection.linger();
         let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         if linger.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
@@ -135,7 +133,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.unread.come();
+            self.connection.received();
         }
         read
     }
@@ -174,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.ended(shut, cx))?;
         }
-        if self.unread.has_any() && !self.usage.is_to_end() {
+        if self.connection.has_unread() && !self.connection.is_evicted() {
             ready!(self.poll_rest(cx));
         }
         Poll::Ready(Ok(()))
@@ -190,32 +188,32 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn wire(near: DuplexStream, unread: Unread, unsent: &Unsent) -> Wire<DuplexStream> {
-        Wire::new(near, unread, unsent.clone(), Arc::default(), PATIENCE)
+    fn wire(near: DuplexStream, backlog: &Backlog) -> Wire<DuplexStream> {
+        Wire::new(near, Arc::default(), backlog.clone(), PATIENCE)
     }
 
     /// How long a write takes that is more than the other end takes, and how it fails.
-    async fn stalled(unsent: &Unsent) -> (Duration, ErrorKind) {
+    async fn stalled(backlog: &Backlog) -> (Duration, ErrorKind) {
         let (near, _far) = duplex(16);
-        let mut wire = wire(near, Unread::default(), unsent);
+        let mut wire = wire(near, backlog);
         let begun = Instant::now();
         let error = wire.write_all(&[0; 100]).await.unwrap_err();
         (begun.elapsed(), error.kind())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_may_stand_still_for_less_time_while_too_much_waits() {
-        let unsent = Unsent::default();
-        let (stood, kind) = stalled(&unsent).await;
+    async fn an_answer_may_stand_still_for_less_time_while_the_backlog_is_full() {
+        let backlog = Backlog::default();
+        let (stood, kind) = stalled(&backlog).await;
         assert_eq!((stood.as_secs(), kind), (30, ErrorKind::TimedOut));
-        let _waiting = unsent.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
-        assert_eq!(stalled(&unsent).await.0.as_secs(), 1);
+        let _waiting = backlog.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
+        assert_eq!(stalled(&backlog).await.0.as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_taken_slowly_is_written() {
         let (near, mut far) = duplex(16);
-        let mut wire = wire(near, Unread::default(), &Unsent::default());
+        let mut wire = wire(near, &Backlog::default());
         let read = async {
             for _ in 0..10 {
                 sleep(PATIENCE - STEP).await;
@@ -229,10 +227,10 @@ mod tests {
     /// How an answer of four parts is written of which the client takes one in almost a [`STEP`], while
     /// too much waits.
     async fn written_in_parts(part: usize) -> io::Result<()> {
-        let unsent = Unsent::default();
-        let _waiting = unsent.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
+        let backlog = Backlog::default();
+        let _waiting = backlog.count(Bytes::from(vec![0; 65 * 1024 * 1024]));
         let (near, mut far) = duplex(part);
-        let mut wire = wire(near, Unread::default(), &unsent);
+        let mut wire = wire(near, &backlog);
         let taken = async {
             let mut bytes = vec![0; part];
             loop {
@@ -248,17 +246,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_too_much_waits_an_answer_is_not_kept_for_who_takes_it_drop_by_drop() {
+    async fn while_the_backlog_is_full_an_answer_is_not_kept_for_who_takes_it_drop_by_drop() {
         written_in_parts(LEAST).await.unwrap();
         assert_eq!(written_in_parts(LEAST - 1).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_rest_of_a_request_is_waited_for_and_not_for_ever() {
-        let unread = Unread::default();
-        unread.come();
         let (near, mut far) = duplex(16);
-        let mut wire = wire(near, unread, &Unsent::default());
+        let mut wire = wire(near, &Backlog::default());
+        wire.connection.received();
         let begun = Instant::now();
         let (shut, ()) = tokio::join!(wire.shutdown(), async {
             far.write_all(&[0; 100]).await.unwrap();

@@ -10,10 +10,10 @@ use tokio::{
 /// Threads with a runtime each. A connection stays with one of them, so that what belongs to a call
 /// is in the cache of one core and wakes nobody else. They end when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub struct Workers(Arc<[Worker]>);
+pub struct Workers(Arc<[WorkerThread]>);
 
 #[derive(Debug)]
-struct Worker {
+struct WorkerThread {
     runtime: Handle,
     /// One clone for every connection.
     load: Arc<()>,
@@ -28,12 +28,12 @@ impl Workers {
     /// The system does not give a thread or what its runtime needs.
     pub fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        (0..cores).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+        (0..cores).map(|_| WorkerThread::start()).collect::<io::Result<_>>().map(Self)
     }
 
     /// The runtime of the caller alone, as for tests, which then have everything in one place.
     pub fn current() -> Self {
-        let worker = Worker { runtime: Handle::current(), load: Arc::default(), _end: None };
+        let worker = WorkerThread { runtime: Handle::current(), load: Arc::default(), _end: None };
         Self([worker].into())
     }
 
@@ -55,7 +55,7 @@ impl Workers {
     }
 }
 
-impl Worker {
+impl WorkerThread {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();

@@ -12,7 +12,7 @@ use std::{
 
 use agentpmt_proxy::{
     config::SocketConfig,
-    http::{self, Exempt, Guard, Instance, Limits, Listener, Live, Peer, SocketFile, Workers},
+    http::{self, Guard, Instance, Limits, Listener, Live, Peer, SocketFile, Workers},
     sandbox::{Sandbox, Settings},
 };
 use axum::{Extension, Router, body::Bytes, http::StatusCode, routing::get};
@@ -341,7 +341,7 @@ async fn a_peer_has_its_connections_and_not_one_more() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
-        (options.limits.connections_per_peer, options.limits.exempt) = (1, Exempt::Nobody);
+        (options.limits.connections_per_peer, options.limits.limits_loopback) = (1, true);
     })
     .await;
     let mut first = TcpStream::connect(proxy.address).await.unwrap();

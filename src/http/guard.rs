@@ -22,19 +22,20 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use super::{
-    head::IDEMPOTENCY_KEY,
-    instance::Instance,
-    log::{REQUEST_ID, printable},
+    header::{ERROR, IDEMPOTENCY_KEY, REQUEST_ID},
     peer::Peer,
-    problem::ERROR_HEADER,
-    problem::Problem,
+    printable::printable,
 };
-use crate::config::HostName;
+use crate::{
+    config::HostName,
+    problem::Problem,
+    problems::{FOREIGN_PAGE, TRANSFER_CODING, WRONG_HOST},
+};
 
 /// Says how the page that asks stands to where it asks (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Who asks for these only wants to know whether the proxy is there.
+/// Paths that only tell whether the proxy is there, to whatever name it is asked by.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Which names the proxy answers to, and which pages may call it.
@@ -44,24 +45,6 @@ pub struct Guard {
     pub hosts: Vec<HostName>,
     /// As browsers write them.
     pub origins: Vec<String>,
-}
-
-/// Refuses what comes from a page that is not allowed, or is meant for another server; gives the
-/// origin of a page that is allowed, for [`answer_page`].
-#[expect(clippy::result_large_err, reason = "it is an answer")]
-pub(super) fn check(
-    instance: &Instance,
-    request: &Request,
-) -> Result<Option<HeaderValue>, Response> {
-    if !is_framed_plainly(request.headers()) {
-        // Whoever is in between may see the end of this request elsewhere, so nothing that follows
-        // it is read.
-        return Err(([(CONNECTION, "close")], Problem::transfer_coding()).into_response());
-    }
-    let live = instance.live();
-    let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
-    let checked = live.guard.check(request.headers(), request.uri(), local);
-    checked.map_err(IntoResponse::into_response)
 }
 
 /// Answers a page, as its browser has to be answered so that it lets the page know.
@@ -87,13 +70,30 @@ fn cors(origin: HeaderValue) -> CorsLayer {
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
-        .expose_headers([ERROR_HEADER, REQUEST_ID, RETRY_AFTER])
+        .expose_headers([ERROR, REQUEST_ID, RETRY_AFTER])
         .allow_private_network(true)
 }
 
 impl Guard {
+    /// Refuses what comes from a page that is not allowed, or is meant for another server; gives the
+    /// origin of a page that is allowed, for [`answer_page`].
+    #[expect(clippy::result_large_err, reason = "it is an answer")]
+    pub(super) fn check(&self, request: &Request) -> Result<Option<HeaderValue>, Response> {
+        if !is_framed_plainly(request.headers()) {
+            // A server in between may see the end of this request elsewhere, so nothing that follows it
+            // is read.
+            let detail = "the only Transfer-Encoding that is supported is chunked, once; send the body \
+                          with a Content-Length, or in plain chunks";
+            let problem = Problem::new(&TRANSFER_CODING, detail);
+            return Err(([(CONNECTION, "close")], problem).into_response());
+        }
+        let local = request.extensions().get().and_then(|peer: &Peer| peer.local);
+        let checked = self.check_head(request.headers(), request.uri(), local);
+        checked.map_err(IntoResponse::into_response)
+    }
+
     /// The origin of the page that a request comes from, if it is one that may call.
-    fn check(
+    fn check_head(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
@@ -113,7 +113,7 @@ impl Guard {
         uri: &Uri,
         local: Option<SocketAddr>,
     ) -> Result<(), Problem> {
-        let wrong = |given: &str| Problem::wrong_host(given, local);
+        let wrong = |given: &str| wrong_host(given, local);
         let mut given = headers.get_all(HOST).iter();
         let host = match (given.next(), given.next()) {
             (Some(host), None) => host.as_bytes(),
@@ -160,22 +160,46 @@ impl Guard {
             (Some(origin), None) if self.allows(origin) => return Ok(Some(origin.clone())),
             (Some(origin), None) if origin != "null" => {
                 let origin = String::from_utf8_lossy(origin.as_bytes());
-                return Err(Problem::foreign_page(Some(&printable(&origin))));
+                return Err(foreign_page(Some(&printable(&origin))));
             }
-            (Some(_), _) => return Err(Problem::foreign_page(None)),
+            (Some(_), _) => return Err(foreign_page(None)),
             (None, _) => {}
         }
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
         if sites.all(|site| ["same-origin", "none"].iter().any(|own| site == own)) {
             Ok(None)
         } else {
-            Err(Problem::foreign_page(None))
+            Err(foreign_page(None))
         }
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
         self.origins.iter().any(|allowed| origin == allowed)
     }
+}
+
+/// `given` says which host the request names, and `local` is where it arrived.
+fn wrong_host(given: &str, local: Option<SocketAddr>) -> Problem {
+    let own = local.map_or_else(|| "localhost".to_owned(), |local| local.to_string());
+    let detail = format!(
+        "{given}, which is not this proxy: use {own}, where the request arrived, or add the name to \
+         allowed_hosts"
+    );
+    Problem::new(&WRONG_HOST, detail)
+}
+
+/// `origin` is that of the page, if it says one.
+fn foreign_page(origin: Option<&str>) -> Problem {
+    let detail = match origin {
+        Some(origin) => format!(
+            "the request comes from the web page {origin}, and pages may not use the wallet; to allow it, \
+             add {origin} to allowed_origins"
+        ),
+        None => "the request comes from a web page that does not say its origin, and pages may not use the \
+                 wallet; a page that says it can be added to allowed_origins"
+            .to_owned(),
+    };
+    Problem::new(&FOREIGN_PAGE, detail)
 }
 
 /// The port of a host, if it has one. A name of a user before the host, or an empty port, is none
@@ -206,7 +230,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        guard().check(&map, &uri.parse().unwrap(), local.parse().ok()).is_ok()
+        guard().check_head(&map, &uri.parse().unwrap(), local.parse().ok()).is_ok()
     }
 
     fn serves(host: &str, local: &str) -> bool {

@@ -1,24 +1,22 @@
 //! One log event a request, and the request id in every response.
 
-use std::{borrow::Cow, sync::Arc, thread::panicking};
+use std::{sync::Arc, thread::panicking};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
 
 use super::{
-    Surface, guard,
-    problem::{self, Problem},
+    guard::answer_page, header::REQUEST_ID, printable::printable, problem, surface::Surface,
 };
 use crate::{
+    problem::Problem,
     trace::Trace,
     types::{RequestId, TOKEN_PREFIX},
 };
-
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id of a client that is taken, in characters: it is on record with every call.
 const MAX_REQUEST_ID: usize = 128;
@@ -32,10 +30,10 @@ pub(super) async fn request(
     let trace = Arc::new(Trace::new(request_id(&request)));
     let event = Event::of(&request, trace.clone());
     request.extensions_mut().insert(trace);
-    let mut response = match guard::check(&surface.instance, &request) {
+    let mut response = match surface.instance.live().guard.check(&request) {
         Ok(None) => next.run(request).await,
         // In a box, since few requests come from a page: the others keep no room for it.
-        Ok(Some(origin)) => Box::pin(guard::answer_page(origin, request, next)).await,
+        Ok(Some(origin)) => Box::pin(answer_page(origin, request, next)).await,
         Err(refused) => refused,
     };
     let problem = response.extensions_mut().remove::<Problem>();
@@ -99,23 +97,6 @@ impl Drop for Event {
         if !self.answered && !panicking() {
             self.log(None, None, "request whose client went away before its answer");
         }
-    }
-}
-
-/// A path as it may be shown to people: at most 200 characters, ASCII, and no token of a client.
-pub(super) fn printable(path: &str) -> Cow<'_, str> {
-    match path.split_once(TOKEN_PREFIX) {
-        // Nothing after it is of use to anyone.
-        Some((before, _)) => format!("{}{TOKEN_PREFIX}...", escaped(before)).into(),
-        None => escaped(path),
-    }
-}
-
-fn escaped(path: &str) -> Cow<'_, str> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte);
-    match path.bytes().all(is_plain) {
-        true => path.get(..200).unwrap_or(path).into(),
-        false => path.chars().flat_map(char::escape_default).take(200).collect(),
     }
 }
 

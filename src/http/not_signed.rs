@@ -1,16 +1,20 @@
 //! Calls whose signer fails, through HTTP.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use axum::{
     Router,
+    http::StatusCode,
     routing::{any, post},
 };
 use reqwest::{Client, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Folders that are not in layers yet.
-const KNOTS: [&str; 2] = ["http", "proxy"];
+const KNOTS: [&str; 1] = ["proxy"];
 
 /// The text of a module, or of the tests in it.
 struct Source {

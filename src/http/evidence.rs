@@ -1,38 +1,16 @@
-//! Who calls: a client that is known by its token, its certificate or its user id; or, as long as no
-//! client was added, everyone on this machine.
+//! What a request shows of its caller: a token, a certificate, a user id, or that it is local.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
-};
+use axum::http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use rustix::process::geteuid;
 
-use super::{Surface, peer::Peer, problem::Problem};
+use super::peer::Peer;
 use crate::{
-    policy::Client,
     proxy::Evidence,
     types::{CertificateHash, ClientToken, InvalidToken, TOKEN_PREFIX},
 };
 
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
 const BEARER: &str = "bearer ";
-
-/// The client that makes a request which is no call.
-pub(super) struct Caller(pub(super) Client);
-
-impl FromRequestParts<Arc<Surface>> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        surface: &Arc<Surface>,
-    ) -> Result<Self, Problem> {
-        let client = surface.proxy.identify(&evidence(parts)).await;
-        client.map(Self).map_err(|failure| Problem::refused(&failure))
-    }
-}
 
 /// What a request shows of its caller.
 pub(super) fn evidence(parts: &Parts) -> Evidence {
@@ -63,8 +41,8 @@ fn token(headers: &HeaderMap) -> Option<Result<ClientToken, InvalidToken>> {
     }))
 }
 
-/// Whether a peer is taken for the owner of this process: whoever reaches a loopback port, and over
-/// a unix socket the same user, or root.
+/// Whether a peer is taken for the owner of this process: every peer on a loopback port, and over a unix
+/// socket the same user, or root.
 fn is_owner(peer: &Peer) -> bool {
     let is_own = |uid| uid == 0 || uid == geteuid().as_raw();
     peer.is_local() && peer.uid.is_none_or(is_own)

@@ -1,0 +1,74 @@
+//! A request that is a call: from its head and its body to the upstream's answer.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, RawPathParams, Request},
+    http::request::Parts,
+    response::Response,
+};
+
+use super::{body, call_head, evidence::evidence, surface::Surface};
+use crate::{
+    action::Action,
+    call::{Call, InvalidCall},
+    problem::Problem,
+    proxy::{Admission, Admitted},
+    trace::Trace,
+    types::InvalidValue,
+};
+
+pub(super) async fn call(
+    action: &'static Action,
+    surface: Arc<Surface>,
+    trace: Arc<Trace>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
+    let admitted = match admit(action, &surface, trace, first_id, &parts).await {
+        Ok(admitted) => admitted,
+        Err(problem) => {
+            Box::pin(body::discard(&parts, body)).await;
+            return Err(problem);
+        }
+    };
+    let body = body::read(body, surface.body_time).await?;
+    // The only way to be rejected here is an id that is not UTF-8.
+    let ids = ids.map_err(|_| InvalidCall::Id {
+        name: "an id of the path",
+        given: parts.uri.path().to_owned(),
+        source: InvalidValue::Slug,
+    })?;
+    let call =
+        Call::new(action, ids.iter().map(|(_, id)| id), &body)?.with_query(parts.uri.query());
+    // The bytes that came in are not held while the upstream is asked.
+    drop((parts, body));
+    let answer = surface.proxy.call(admitted, call).await;
+    let answer = answer.map_err(|failure| Problem::failed(action, &failure))?;
+    let mut response = Response::new(Body::from(surface.instance.backlog().count(answer.body)));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response)
+}
+
+async fn admit(
+    action: &'static Action,
+    surface: &Surface,
+    trace: Arc<Trace>,
+    first_id: Option<&str>,
+    parts: &Parts,
+) -> Result<Admitted, Problem> {
+    let (key, malformed) = match call_head::key(action, parts) {
+        Ok(key) => (key, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let product = first_id.and_then(|id| id.parse().ok());
+    let admission = Admission { action, product, key, trace };
+    let admitted = surface.proxy.admit(&evidence(parts), admission).await;
+    let admitted = admitted.map_err(|failure| Problem::failed(action, &failure))?;
+    // A caller that is not known is told so and nothing else.
+    malformed.map_or(Ok(admitted), Err)
+}

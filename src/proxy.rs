@@ -32,7 +32,7 @@ pub use self::{
 use self::{
     attempts::Attempts,
     detached::Detached,
-    finish::replayed,
+    finish::{Found, replayed},
     in_flight::InFlight,
     probe::Probe,
     settle::{Earlier, Settled},
@@ -277,21 +277,18 @@ impl Proxy {
             None => None,
         };
         let was_reserved = matches!(settled, Some(Ok(Settled::Reserved(_))));
-        let (is_other, is_submitted) = (
-            doubt.is_some_and(|doubt| doubt.is_other),
-            matches!(settled, Some(Ok(Settled::Submitted(_)))),
-        );
+        let is_other = doubt.is_some_and(|doubt| doubt.is_other)
+            && matches!(settled, Some(Ok(Settled::Submitted(_))));
         let result = match settled.transpose() {
             Ok(Some(Settled::Submitted(answer))) => Ok(answer),
             Ok(earlier) => self.perform(operation, sender, grant, earlier, &claim).await,
             Err(error) => Err(error),
         };
-        let result = self.finish(operation, claim, result, was_reserved).await;
-        match operation.job() {
-            Some(job) if is_other && is_submitted => {
-                Err(Denied::Submitted { job: job.clone() }.into())
-            }
-            _ => result,
+        let earlier = Found { was_reserved, is_other };
+        let result = self.finish(operation, claim, result, earlier).await;
+        match operation.job().filter(|_| is_other) {
+            Some(job) => Err(Denied::Submitted { job: job.clone() }.into()),
+            None => result,
         }
     }
 

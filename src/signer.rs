@@ -12,7 +12,7 @@ pub mod keystore;
 mod scripted;
 
 #[cfg(test)]
-pub(crate) use self::scripted::Scripted;
+pub(crate) use self::scripted::{Script, Scripted};
 pub use self::{
     error::SignerError,
     local::{InvalidKey, LocalKey},

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     config::{UpstreamConfig, UpstreamUrl},
-    signer::{Scripted, Signer},
+    signer::{Script, Scripted, Signer},
     store::{Journal, Store},
     types::SealKey,
     upstream::Upstream,
@@ -30,7 +30,7 @@ use crate::{
 
 /// A proxy with a scripted signer, in front of an upstream that counts what it is sent.
 struct World {
-    verdicts: UnboundedSender<bool>,
+    verdicts: UnboundedSender<Script>,
     sent: Arc<AtomicUsize>,
     url: String,
     proxy: Arc<Proxy>,
@@ -95,7 +95,7 @@ impl World {
 #[tokio::test]
 async fn what_is_not_signed_is_not_sent_and_its_key_can_be_used_again() {
     let world = World::new().await;
-    world.verdicts.send(false).unwrap();
+    world.verdicts.send(Script::Fail).unwrap();
     let response = world.reserve().await;
     assert_eq!(
         (response.status(), response.headers()["retry-after"].as_bytes()),
@@ -107,8 +107,22 @@ async fn what_is_not_signed_is_not_sent_and_its_key_can_be_used_again() {
     assert_eq!(world.sent.load(SeqCst), 0);
     assert_eq!(world.records().await, ["signed", "not_signed"]);
 
-    world.verdicts.send(true).unwrap();
+    world.verdicts.send(Script::Sign).unwrap();
     assert_eq!(world.reserve().await.status(), StatusCode::OK);
     assert_eq!(world.sent.load(SeqCst), 1);
     assert_eq!(world.records().await, ["signed", "not_signed", "signed", "answered"]);
+}
+
+#[tokio::test]
+async fn a_panic_after_a_call_has_begun_leaves_its_key_usable_at_once() {
+    let world = World::new().await;
+    world.verdicts.send(Script::Panic).unwrap();
+    let response = world.reserve().await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    // The key is in doubt, since the record says that the call was about to be sent; it is not in use. Here
+    // nothing shows what became of it.
+    world.verdicts.send(Script::Sign).unwrap();
+    let problem: Value =
+        serde_json::from_slice(&world.reserve().await.bytes().await.unwrap()).unwrap();
+    assert_eq!(problem["code"], "outcome_unknown");
 }

@@ -21,15 +21,23 @@ use crate::{
 /// How long between two tries to write what could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What was found of an earlier attempt with the key of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// It reserved the job.
+    pub(super) was_reserved: bool,
+    /// It submitted another proof.
+    pub(super) is_other: bool,
+}
+
 impl Proxy {
     /// Keeps what became of an operation, and withholds the workflow token from its answer.
-    /// `was_reserved` is whether an earlier attempt is known to have reserved the job.
     pub(super) async fn finish(
         self: &Arc<Self>,
         operation: &Operation,
         claim: Claim,
         mut result: Result<Answer, CallError>,
-        was_reserved: bool,
+        earlier: Found,
     ) -> Result<Answer, CallError> {
         let job = self.job_end(operation, &mut result);
         if !operation.action().changes() {
@@ -37,7 +45,7 @@ impl Proxy {
         }
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
-        let key = key_end(operation, &result, was_reserved);
+        let key = key_end(operation, &result, earlier);
         let finish = Finish { key, job, is_pending, past };
         if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
             tracing::error!(%error, "what became of a call is not on record yet");
@@ -100,22 +108,19 @@ impl Proxy {
 }
 
 /// What the next call with the key of this one finds.
-fn key_end(
-    operation: &Operation,
-    result: &Result<Answer, CallError>,
-    was_reserved: bool,
-) -> KeyEnd {
+fn key_end(operation: &Operation, result: &Result<Answer, CallError>, earlier: Found) -> KeyEnd {
     match result {
         // A completion that was refused may be sent again, as when its reservation is known again.
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
         Ok(answer) if is_final(answer) => {
             let Answer { status, headers, body, .. } = answer.clone();
-            KeyEnd::Answered(StoredAnswer { status, headers, body })
+            let answer = StoredAnswer { status, headers, body };
+            if earlier.is_other { KeyEnd::AnsweredOther(answer) } else { KeyEnd::Answered(answer) }
         }
         Err(CallError::OutcomeUnknown { settles_at, .. }) => KeyEnd::InDoubt(*settles_at),
         Err(error) if error.may_have_had_effect() => KeyEnd::InDoubt(None),
         // The next one reserves once more.
-        _ if was_reserved => KeyEnd::InDoubt(None),
+        _ if earlier.was_reserved => KeyEnd::InDoubt(None),
         _ => KeyEnd::Free,
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
-    signer::{LocalKey, Scripted},
+    signer::{LocalKey, Script, Scripted},
     types::SealKey,
 };
 
@@ -52,7 +52,7 @@ async fn calls_that_wait_for_a_slow_signer_leave_upstream_permits_to_other_walle
             yield_now().await;
         }
         assert!(ask(&quick).await);
-        (0..4).for_each(|_| verdicts.send(true).unwrap());
+        (0..4).for_each(|_| verdicts.send(Script::Sign).unwrap());
     };
     let (answered, ()) = tokio::join!(join_all((0..4).map(|_| ask(&slow))), others);
     assert_eq!(answered, [true; 4]);

@@ -31,6 +31,9 @@ pub struct Finish {
 pub enum KeyEnd {
     /// It keeps the answer.
     Answered(StoredAnswer),
+    /// It keeps the answer to an earlier completion with another proof. The key that the client gave is
+    /// free, as its call was not made.
+    AnsweredOther(StoredAnswer),
     /// The next call with it is a new one: this one was surely not made, or may be made again.
     Free,
     /// The next call with it has to find out whether this one took effect. It settles at this time, if
@@ -126,7 +129,12 @@ impl Ending {
         let keys = inner.keys(db);
         for claimed in [key, alias].into_iter().flatten() {
             match &finish.key {
-                KeyEnd::Answered(answer) => keys.keep(claimed, answer)?,
+                KeyEnd::AnsweredOther(_) if alias.as_ref() == Some(claimed) => {
+                    keys.release(claimed)?;
+                }
+                KeyEnd::Answered(answer) | KeyEnd::AnsweredOther(answer) => {
+                    keys.keep(claimed, answer)?;
+                }
                 KeyEnd::Free => keys.release(claimed)?,
                 KeyEnd::InDoubt(_) => {}
             }

@@ -151,6 +151,42 @@ async fn a_second_request_waits_while_the_first_runs() {
     assert_eq!((proxy.sandbox.submissions(GENERAL_JOB), arrived.available_permits()), (1, 0));
 }
 
+/// How many transactions stand in the write-ahead log of a store: frames that end one carry the size of the
+/// database (SQLite, "WAL Frame Header Format").
+fn commits(proxy: &TestProxy) -> usize {
+    let log = std::fs::read(proxy.folder().path().join("proxy.db-wal")).unwrap();
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().unwrap());
+    let frame = 24 + number(8) as usize;
+    (32..log.len()).step_by(frame).filter(|at| number(at + 4) != 0).count()
+}
+
+#[tokio::test]
+async fn a_completion_under_a_key_costs_three_commits() {
+    let proxy = reserved().await;
+    proxy.proxy.store().flush().await.unwrap();
+    let before = commits(&proxy);
+    assert!(!good(complete(&proxy, "k").await).await.1);
+    // They begin the call, record it, and finish it. What came of its attempt may be written apart.
+    let commits = commits(&proxy) - before;
+    assert!((3..=4).contains(&commits), "{commits}");
+}
+
+#[tokio::test]
+async fn a_call_under_a_key_takes_no_longer_than_a_change_may_however_it_waits() {
+    let (proxy, _shut) = in_front_of_late(StatusCode::BAD_GATEWAY, |options| {
+        options.upstream.settle_time = Duration::from_secs(3600);
+        options.upstream.change_timeout = Duration::from_secs(4);
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    // The second waits for the key of the first, and has no time of its own after that.
+    let (first, second) = join(complete(&proxy, "k"), complete(&proxy, "k")).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(7), "{took:?} is nearly twice the time");
+    let codes = [problem(first).await["code"].clone(), problem(second).await["code"].clone()];
+    assert!(codes.contains(&"outcome_unknown".into()), "{codes:?}");
+}
+
 #[tokio::test]
 async fn a_header_that_is_no_single_key_is_refused() {
     let proxy = reserved().await;

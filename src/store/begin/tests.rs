@@ -505,6 +505,18 @@ async fn a_completion_that_was_not_made_gives_way_to_another_proof_and_no_other_
     let is_other = Some(Doubt { is_other: true, ..of_this_run(SETTLES).unwrap() });
     assert_eq!(doubt(&store, &other, 0).await, is_other);
     assert_eq!(doubt(&store, &first, 0).await, of_this_run(SETTLES), "it is still the first one's");
+    // It turns out that the first proof was submitted: the key that came with the other one is free.
+    let keyed = under(other.clone(), "k");
+    let begun = started(&store, &keyed, 0).await;
+    let ended = end(KeyEnd::AnsweredOther(answer("first")), JobEnd::Unchanged);
+    finish(&store, &keyed, &begun.claim, &ended, 0).await;
+    drop(begun);
+    assert_eq!(answered(&store, &first, 0).await, answer("first"));
+    for again in [&keyed, &other] {
+        assert!(matches!(denied(&store, again, 0).await, Denied::Submitted { .. }));
+    }
+    folder.tamper("UPDATE answers SET answer = NULL");
+
     let begun = started(&store, &other, 0).await;
     send(&store, &other, &begun.claim, SETTLES).await;
     let ended = end(KeyEnd::Answered(answer("{}")), JobEnd::Submitted);

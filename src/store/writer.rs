@@ -73,6 +73,11 @@ impl Writer {
         match self.db.take() {
             Some(db) if Files::at(&self.paths)? == self.files => Ok(db),
             open => {
+                // What stands in a log that was removed is brought into the file while it is open. To close
+                // it does so, too, but not if the reader closes its connection at the same moment.
+                if let Some(Err(fault)) = open.as_ref().map(file::checkpoint) {
+                    tracing::debug!(%fault, "the log of the files that were open is left as it is");
+                }
                 drop(open);
                 self.open_anew()
             }

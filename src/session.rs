@@ -243,21 +243,11 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::config::{UpstreamConfig, UpstreamUrl};
 
     /// Sessions with an upstream that is not there.
     fn sessions() -> Arc<Sessions> {
-        let url = UpstreamUrl::on_this_machine(1);
-        let second = Duration::from_secs(1);
-        let config = UpstreamConfig {
-            url,
-            connect_timeout: second,
-            timeout: second,
-            change_timeout: second,
-            settle_time: second,
-            max_calls: 1,
-        };
-        Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
+        let upstream = Upstream::on_this_machine(1, Duration::from_secs(1));
+        Sessions::new(upstream, Address::new([0; 20]))
     }
 
     fn life_of(fields: &str) -> Option<Duration> {

@@ -232,22 +232,28 @@ fn answers(answer: &Answer) -> String {
 }
 
 #[cfg(test)]
+impl Upstream {
+    /// An upstream at a port of this machine, which has this much time for a call and settles in a sixth.
+    pub(crate) fn on_this_machine(port: u16, time: Duration) -> Self {
+        let config = UpstreamConfig {
+            url: crate::config::UpstreamUrl::on_this_machine(port),
+            connect_timeout: time,
+            timeout: time,
+            change_timeout: time,
+            settle_time: time / 6,
+            max_calls: 4,
+        };
+        Self::new(&config).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UpstreamUrl;
 
     #[test]
     fn a_sender_that_died_may_have_lost_the_answer_until_now() {
-        let second = Duration::from_secs(1);
-        let config = UpstreamConfig {
-            url: UpstreamUrl::on_this_machine(1),
-            connect_timeout: second,
-            timeout: second,
-            change_timeout: second * 60,
-            settle_time: second * 10,
-            max_calls: 1,
-        };
-        let upstream = Upstream::new(&config).unwrap();
+        let upstream = Upstream::on_this_machine(1, Duration::from_secs(60));
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         // It was sent at 0.
         let settles_if_taken_over = |now| upstream.settles_after_death(at(10), at(now));

@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    config::{UpstreamConfig, UpstreamUrl},
     signer::{Script, Scripted, Signer},
     store::{Journal, Store},
     types::SealKey,
@@ -48,21 +47,13 @@ impl World {
         let begin = post(async || r#"{"session_nonce":"n","expires_in":900}"#);
         let upstream = Router::new().route(SESSION_PATH, begin).fallback(answer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let minute = Duration::from_secs(60);
-        let config = UpstreamConfig {
-            url: UpstreamUrl::on_this_machine(listener.local_addr().unwrap().port()),
-            connect_timeout: minute,
-            timeout: minute,
-            change_timeout: minute,
-            settle_time: minute,
-            max_calls: 4,
-        };
+        let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { axum::serve(listener, upstream).await });
         let folder = tempfile::tempdir().unwrap();
         let seal_key = SealKey::new([1; 32].into());
         let store = Store::open(&folder.path().join("proxy.db"), &[seal_key]).unwrap();
         let (signer, verdicts) = Scripted::new();
-        let upstream = Upstream::new(&config).unwrap();
+        let upstream = Upstream::on_this_machine(port, Duration::from_secs(60));
         let proxy = Arc::new(Proxy::new(Signer::Scripted(signer), upstream, store, false));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api/external/jobs/j", listener.local_addr().unwrap());

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
-    config::{UpstreamConfig, UpstreamUrl},
     policy::Client,
     signer::{LocalKey, Script, Scripted},
     types::SealKey,
@@ -28,21 +27,13 @@ async fn ask(sender: &Sender) -> bool {
 #[tokio::test]
 async fn calls_that_wait_for_a_slow_signer_leave_upstream_permits_to_other_wallets() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let minute = Duration::from_secs(60);
-    let config = UpstreamConfig {
-        url: UpstreamUrl::on_this_machine(listener.local_addr().unwrap().port()),
-        connect_timeout: minute,
-        timeout: minute,
-        change_timeout: minute,
-        settle_time: minute,
-        max_calls: 4,
-    };
+    let port = listener.local_addr().unwrap().port();
     let answer = any(async || r#"{"session_nonce":"n","expires_in":900}"#);
     tokio::spawn(async { axum::serve(listener, Router::new().fallback(answer)).await });
     let folder = tempfile::tempdir().unwrap();
     let seal_key = SealKey::new([1; 32].into());
     let store = Store::open(&folder.path().join("proxy.db"), &[seal_key]).unwrap();
-    let upstream = Upstream::new(&config).unwrap();
+    let upstream = Upstream::on_this_machine(port, Duration::from_secs(60));
     let (signer, verdicts) = Scripted::new();
     let slow = Sender::new(Signer::Scripted(signer), upstream.clone(), store.clone());
     let quick = Sender::new(LocalKey::random().into(), upstream, store);

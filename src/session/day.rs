@@ -16,7 +16,6 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::{UpstreamConfig, UpstreamUrl};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LIFE: Duration = Duration::from_secs(900);
@@ -66,22 +65,15 @@ impl Flaky {
 
 async fn serve(server: Arc<Flaky>) -> Arc<Sessions> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let second = Duration::from_secs(1);
-    let config = UpstreamConfig {
-        url: UpstreamUrl::on_this_machine(listener.local_addr().unwrap().port()),
-        connect_timeout: second * 30,
-        timeout: second * 30,
-        change_timeout: second * 30,
-        settle_time: second,
-        max_calls: 1,
-    };
+    let port = listener.local_addr().unwrap().port();
     let open = move || {
         let server = server.clone();
         async move { server.open().await }
     };
     let router = Router::new().route(SESSION_PATH, post(open));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Sessions::new(Upstream::new(&config).unwrap(), Address::new([0; 20]))
+    let upstream = Upstream::on_this_machine(port, Duration::from_secs(30));
+    Sessions::new(upstream, Address::new([0; 20]))
 }
 
 /// Lets everything happen that does not wait for the clock.

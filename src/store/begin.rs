@@ -199,15 +199,16 @@ impl Beginning {
                 Some(Standing::Running) => return Ok(Begun::Running),
                 Some(Standing::OfAnother) => return Ok(Begun::KeyReused),
             };
-        let (mut claim, mut grant) = (Claim::default(), Ok(Grant::default()));
-        (claim.key, claim.alias) = (self.given.clone(), None);
+        let mut claim = Claim { key: self.given.clone(), ..Claim::default() };
+        let mut grant = Ok(Grant::default());
         if let Some(job) = self.operation.job() {
             let holds = holds(db, self.operation.wallet, job, self.unsaved.as_ref())?;
             grant = self.grant(inner, db, job, &holds)?;
             if self.operation.is_completion() && grant.is_ok() {
                 let named = self.operation.call.body().field(RESERVATION_ID);
-                let own =
-                    Key::of_completion(&self.operation, reservation_id(named, &holds).as_ref());
+                let known = || holds.reservation_id().map(CanonicalJson::string);
+                let reservation = named.cloned().or_else(known);
+                let own = Key::of_completion(&self.operation, reservation.as_ref());
                 match keys.standing(&own, now.steady)? {
                     Standing::Free => {}
                     Standing::InDoubt(own) => doubt = Some(own),
@@ -294,14 +295,6 @@ impl Beginning {
         }
         Ok(Begun::Answered(answer))
     }
-}
-
-/// The reservation that a completion is for, in JSON, as far as it is known. A submitted job has no other
-/// until it is reserved again.
-fn reservation_id(named: Option<&CanonicalJson>, holds: &Holds) -> Option<CanonicalJson> {
-    let known = [holds.reserved(), holds.submitted()].into_iter().flatten();
-    let known = || known.filter_map(|hold| hold.reservation_id.as_deref()).next();
-    named.cloned().or_else(|| known().map(CanonicalJson::string))
 }
 
 #[cfg(test)]

@@ -85,6 +85,13 @@ impl Holds {
         self.0.iter().find(|hold| hold.state == State::Submitted)
     }
 
+    /// The id of the reservation, or of the one whose proof was submitted: a submitted job has no other until
+    /// it is reserved again.
+    pub(super) fn reservation_id(&self) -> Option<&str> {
+        let known = [self.reserved(), self.submitted()].into_iter().flatten();
+        known.filter_map(|hold| hold.reservation_id.as_deref()).next()
+    }
+
     /// Whether a completion is over that names this reservation or none: a submitted job takes no other
     /// proof, unless that is for another reservation than the one that was submitted.
     pub(super) fn is_submitted(&self, named: Option<&CanonicalJson>) -> bool {
@@ -97,9 +104,7 @@ impl Holds {
 
     /// Whether the job may have been reserved again since a completion that named no reservation.
     pub(super) fn may_be_anew(&self, named: Option<&CanonicalJson>) -> bool {
-        let mut known = [self.reserved(), self.submitted()].into_iter().flatten();
-        let is_unknown = |hold: &Hold| hold.reservation_id.is_none();
-        named.is_none() && self.reserved().is_some() && known.all(is_unknown)
+        named.is_none() && self.reserved().is_some() && self.reservation_id().is_none()
     }
 }
 

@@ -236,8 +236,7 @@ pub(super) fn submit(
     let holder = holder.map(|hold| (hold.client, hold.client_name.as_str()));
     let (client, client_name) = holder.unwrap_or((client.id, client.name.as_str()));
     // A submission that is seen once more, as after a lost answer, may be told without its reservation.
-    let known = [holds.reserved(), holds.submitted()].into_iter().flatten();
-    let known = known.filter_map(|hold| hold.reservation_id.as_deref()).next();
+    let known = holds.reservation_id();
     let named = call.body().text(RESERVATION_ID);
     let (wallet, job) = (wallet.to_string(), job.as_str());
     delete(db, &wallet, job, "TRUE")?;

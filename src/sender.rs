@@ -26,7 +26,7 @@ use crate::{
     withheld,
 };
 
-/// What makes tries: the key, the session, the journal and the way to the upstream.
+/// Makes attempts with the key, the session, the journal and the way to the upstream.
 #[derive(Debug)]
 pub(crate) struct Sender {
     signer: Signer,

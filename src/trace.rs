@@ -1,4 +1,4 @@
-//! What is witnessed of one operation, from its arrival to its answer. Everything that happens to it is
+//! The trace of one operation, from its arrival to its answer. Everything that happens to it is
 //! told here, and all that is shown of it, as its log event, is made from here.
 
 use std::{

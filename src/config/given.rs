@@ -62,7 +62,7 @@ impl Location<'_> {
 }
 
 impl<'a> Given<'a> {
-    /// What a mistake in it begins with: `proxy.toml:3: listen`.
+    /// The beginning of a mistake in it: `proxy.toml:3: listen`.
     pub(super) fn place(&self) -> String {
         let place = self.location.place();
         match self.location {

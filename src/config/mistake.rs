@@ -4,7 +4,7 @@ use strsim::damerau_levenshtein;
 
 use crate::types::InvalidValue;
 
-/// What is wrong with a value, and what is allowed. It never repeats the value, which may be a
+/// Why a value is refused, and which are allowed. It never repeats the value, which may be a
 /// secret in the wrong place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -252,7 +252,7 @@ fn default<T>(
     read(&Given { value, location, key: String::new(), example: text }).expect("a valid default")
 }
 
-/// What the name of every environment variable for this program begins with.
+/// The beginning of the name of every environment variable for this program.
 pub(super) const ENV_PREFIX: &str = "AGENTPMT_PROXY_";
 
 /// The name of the environment variable for a key: `AGENTPMT_PROXY_UPSTREAM__URL`.

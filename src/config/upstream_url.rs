@@ -78,7 +78,7 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
-/// What the URL has beyond scheme, host and port.
+/// The parts of the URL beyond scheme, host and port.
 fn surplus(url: &Url) -> Option<&'static str> {
     let parts = [
         (!url.username().is_empty() || url.password().is_some(), "a user name or password"),

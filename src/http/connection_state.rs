@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
-/// What is known of a connection while it is open.
+/// The state of a connection while it is open.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionState {
     has_begun: AtomicBool,

@@ -1,4 +1,4 @@
-//! What a request shows of its caller: a token, a certificate, a user id, or that it is local.
+//! The evidence of the caller in a request: a token, a certificate, a user id, or that it is local.
 
 use axum::http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use rustix::process::geteuid;
@@ -12,7 +12,7 @@ use crate::{
 /// The scheme of a token (RFC 6750 §2.1), in lower case.
 const BEARER: &str = "bearer ";
 
-/// What a request shows of its caller.
+/// The evidence of the caller in a request.
 pub(super) fn evidence(parts: &Parts) -> Evidence {
     let peer: Option<&Peer> = parts.extensions.get();
     Evidence {

@@ -1,4 +1,4 @@
-//! What all routes share.
+//! The values that all routes share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use axum::{
 use super::{evidence::evidence, instance::Instance};
 use crate::{policy::Client, problem::Problem, proxy::Proxy};
 
-/// What all routes share.
+/// The values that all routes share.
 pub(super) struct Surface {
     pub(super) proxy: Arc<Proxy>,
     pub(super) instance: Arc<Instance>,

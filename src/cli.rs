@@ -5,11 +5,11 @@ mod failure;
 mod option;
 mod secret;
 
+mod config_args;
 mod environment;
 mod listen;
 mod log;
 mod process;
-mod settings;
 mod signals;
 
 mod output;
@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use self::settings::Settings;
+use self::config_args::ConfigArgs;
 pub use self::{failure::Failure, output::end};
 
 /// The heading of the options that every command takes.
@@ -78,15 +78,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Sandbox(sandbox::Sandbox),
+    Sandbox(sandbox::SandboxCommand),
     #[command(subcommand)]
     Wallet(wallet::Wallet),
     Explain(explain::Explain),
     Check(check::Check),
     #[command(subcommand)]
-    Journal(journal::Journal),
+    Journal(journal::JournalCommand),
     #[command(subcommand)]
-    Client(client::Client),
+    Client(client::ClientCommand),
     Backup(backup::Backup),
     Wait(wait::Wait),
     Manual(manual::Manual),
@@ -100,7 +100,7 @@ impl Cli {
     pub fn run(self) -> Result<(), Failure> {
         process::close_memory()?;
         signals::outlive_full_files()?;
-        let settings = Settings::of_file(self.config)
+        let settings = ConfigArgs::of_file(self.config)
             .with("keys", self.keys)
             .with("state", self.state)
             .with("wallet", self.wallet)

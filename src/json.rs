@@ -27,7 +27,7 @@ pub use self::{
 pub(crate) use self::{
     encoding::{Encoding, decode},
     lenient::{JsonText, is_almost_json},
-    named::{Found, named},
+    named::{NamedValue, named},
     string::write_string,
     writer::ObjectWriter,
 };

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     call::RESERVATION_ID,
     clock,
-    json::{CanonicalJson, Encoding, Found, JsonText, decode, named},
+    json::{CanonicalJson, Encoding, JsonText, NamedValue, decode, named},
     operation::Operation,
     store::Reservation,
     types::Slug,
@@ -55,13 +55,13 @@ impl Reserved {
         let json = JsonText::parse(text.as_bytes());
         let tokens = named(&text, TOKEN);
         let known: Vec<JsonText<'_>> = json.map(known_tokens).unwrap_or_default();
-        let is_known = |token: &Found<'_>| {
+        let is_known = |token: &NamedValue<'_>| {
             known.iter().any(|known| ptr::eq(known.as_str(), token.as_it_stands()))
         };
         // An answer in an envelope has its fields somewhere else.
         let field = |name: &str| {
             let known = json.and_then(|json| top_or_job(json, name)).and_then(JsonText::text);
-            known.or_else(|| named(&text, name).into_iter().find_map(Found::text))
+            known.or_else(|| named(&text, name).into_iter().find_map(NamedValue::text))
         };
         let token = known.iter().find_map(|token| token.text());
         Self {
@@ -119,7 +119,7 @@ fn known_tokens<'a>(answer: JsonText<'a>) -> Vec<JsonText<'a>> {
 /// The text without what stands behind the name of a token. A token of some length is replaced in
 /// every string, also within a hint on how to use it. A short one could be a word of the answer, so
 /// only the token itself is. If there are very many, every string is withheld that could hold one.
-fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
+fn without(text: &str, tokens: &[NamedValue<'_>]) -> Option<String> {
     if tokens.is_empty() && !may_name_one(text.as_bytes()) {
         return None;
     }
@@ -129,8 +129,8 @@ fn without(text: &str, tokens: &[Found<'_>]) -> Option<String> {
         let start = token.as_it_stands().as_ptr() as usize - text.as_ptr() as usize;
         out += &text[done..start];
         match token {
-            Found::Json(_) => out += CanonicalJson::string(HELD_BY_PROXY).as_str(),
-            Found::Text(_) => out += HELD_BY_PROXY,
+            NamedValue::Json(_) => out += CanonicalJson::string(HELD_BY_PROXY).as_str(),
+            NamedValue::Text(_) => out += HELD_BY_PROXY,
         }
         done = start + token.as_it_stands().len();
     }

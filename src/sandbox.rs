@@ -37,7 +37,7 @@ use tokio::net::TcpListener;
 pub use self::{
     api::Sandbox,
     counts::Counts,
-    fault::{Fault, FaultKind, FaultTarget, InvalidFault, KINDS},
+    fault::{FaultKind, FaultTarget, InjectedFault, InvalidFault, KINDS},
     settings::Settings,
     time::duration,
 };

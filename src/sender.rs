@@ -19,7 +19,7 @@ use crate::{
     retry::Outcome,
     session::Sessions,
     signer::{Signer, SignerError},
-    store::{self, Attempt, Claim, Store, StoreError},
+    store::{Attempt, Claim, RecordedOutcome, Store, StoreError},
     trace::Step,
     types::{Address, RequestId, SessionNonce, Signature},
     upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
@@ -122,7 +122,7 @@ impl Sender {
         let signature = match self.sign(&message, deadline).await {
             Ok(signature) => signature.to_hex(),
             Err(error) => {
-                self.store.outcome(&request_id, store::Outcome::NotSigned).await;
+                self.store.outcome(&request_id, RecordedOutcome::NotSigned).await;
                 return Ok(Try { outcome: Outcome::NotSigned(error), nonce: None });
             }
         };
@@ -233,7 +233,7 @@ impl Sender {
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
         operation.trace.tell(Step::Sent(call.action(), took));
-        let answered = |status: StatusCode| store::Outcome::Answered {
+        let answered = |status: StatusCode| RecordedOutcome::Answered {
             status: status.as_u16(),
             milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         };
@@ -241,8 +241,8 @@ impl Sender {
             Ok(answer) => answered(answer.status),
             Err(error) => match error.why {
                 Unanswered::Moved { status, .. } | Unanswered::Foreign(status) => answered(status),
-                _ if error.was_sent() => store::Outcome::Unknown,
-                _ => store::Outcome::NotSent,
+                _ if error.was_sent() => RecordedOutcome::Unknown,
+                _ => RecordedOutcome::NotSent,
             },
         };
         self.store.outcome(request_id, recorded).await;

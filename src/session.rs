@@ -74,7 +74,7 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Latest {
     session: Option<Session>,
-    renewal: Option<Renewal>,
+    renewal: Option<PendingSession>,
     /// After a failure, a session that can still be used is not renewed before this time.
     pause_until: Option<Instant>,
     /// Whether the last renewal had no answer in time. The next one then gets more time.
@@ -82,7 +82,7 @@ struct Latest {
 }
 
 /// A session that is being fetched, for all calls that wait for it.
-type Renewal = Shared<BoxFuture<'static, Result<SessionNonce, SessionError>>>;
+type PendingSession = Shared<BoxFuture<'static, Result<SessionNonce, SessionError>>>;
 
 impl Sessions {
     /// No session yet; the first request begins one.
@@ -122,7 +122,7 @@ impl Sessions {
 
     /// Joins the renewal that runs, or starts one. It has a task of its own, so it comes to its end even
     /// if all calls that wait for it are dropped.
-    fn renewal(self: &Arc<Self>, latest: &mut Latest) -> Renewal {
+    fn renewal(self: &Arc<Self>, latest: &mut Latest) -> PendingSession {
         let start = || {
             let sessions = self.clone();
             let task = tokio::spawn(async move { sessions.renew().await });

@@ -86,7 +86,7 @@ pub use self::{
     handle::Store,
     journal::record_deed,
     keys::Doubt,
-    record::{Attempt, Outcome, Record},
+    record::{Attempt, Record, RecordedOutcome},
     reservations::Reservation,
     stored_answer::StoredAnswer,
     usable::check_usable,

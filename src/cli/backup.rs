@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
+    config_args::ConfigArgs,
     failure::Failure,
     output::{check_new, complain, tell},
-    settings::Settings,
 };
 use crate::store::{Deed, backup, record_deed};
 
@@ -24,7 +24,7 @@ pub(super) struct Backup {
 }
 
 impl Backup {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let database = settings.load()?.database();
         check_new(&self.file)?;
         // A full disk is no reason to have no copy.

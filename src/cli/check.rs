@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
+    config_args::ConfigArgs,
     failure::Failure,
     listen,
     output::print,
-    settings::Settings,
-    wallets::{self, Locked},
+    wallets::{self, LockedWallet},
 };
 use crate::{
     config::{Config, ListenAddress},
@@ -37,7 +37,7 @@ pub(super) struct Check {
 }
 
 /// A line of the answer.
-struct Row {
+struct Finding {
     name: &'static str,
     /// `None` if it is not known; JSON then has `null`.
     value: Option<String>,
@@ -46,22 +46,22 @@ struct Row {
 }
 
 impl Check {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let settings = settings.with("listen", self.listen).with("upstream.url", self.upstream);
         let config = settings.load()?;
         let rows = rows(&config)?;
         if self.json {
-            let row = |Row { name, value, .. }| (name.to_owned(), json!(value));
+            let row = |Finding { name, value, .. }| (name.to_owned(), json!(value));
             let rows: serde_json::Map<_, _> = rows.into_iter().map(row).collect();
             return print(&format!("{}\n", json!(rows)));
         }
-        rows.iter().try_for_each(|Row { name, value, otherwise }| {
+        rows.iter().try_for_each(|Finding { name, value, otherwise }| {
             print(&format!("{name:15}{}\n", value.as_deref().unwrap_or(otherwise)))
         })
     }
 }
 
-fn rows(config: &Config) -> Result<[Row; 9], Failure> {
+fn rows(config: &Config) -> Result<[Finding; 9], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
@@ -83,13 +83,13 @@ fn rows(config: &Config) -> Result<[Row; 9], Failure> {
     // They are unlocked one after the other.
     let memory = locked.iter().map(|wallet| wallet.key.memory()).max().unwrap_or_default();
     let source = config.source.as_ref().map(|path| path.display().to_string());
-    let address = |wallet: &Locked| wallet.key.wallet().map(|wallet| wallet.to_string());
+    let address = |wallet: &LockedWallet| wallet.key.wallet().map(|wallet| wallet.to_string());
     let addresses: Option<Vec<_>> = locked.iter().map(address).collect();
     let of_all =
-        |text: fn(&Locked) -> String| locked.iter().map(text).collect::<Vec<_>>().join(", ");
+        |text: fn(&LockedWallet) -> String| locked.iter().map(text).collect::<Vec<_>>().join(", ");
     let listeners = config.listen.iter().map(|address| listen::describe(address, config));
     let listeners: Vec<_> = listeners.collect();
-    let row = |name, value, otherwise| Row { name, value, otherwise };
+    let row = |name, value, otherwise| Finding { name, value, otherwise };
     let known = |name, value| row(name, Some(value), "");
     Ok([
         row("configuration", source, "no file; defaults"),

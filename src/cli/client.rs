@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use self::{add::Add, list::List, unused::tell_if_unused};
-use super::{failure::Failure, output::tell, settings::Settings};
+use super::{config_args::ConfigArgs, failure::Failure, output::tell};
 use crate::{
     config::{ClientsAre, Config},
     store::Clients,
@@ -22,7 +22,7 @@ use crate::{
 /// everything. From the first client on, every caller has to be one. A running proxy follows at once.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy client add ci --allow jobs")]
-pub(super) enum Client {
+pub(super) enum ClientCommand {
     Add(Box<Add>),
     List(List),
     Revoke(Revoke),
@@ -50,8 +50,8 @@ pub(super) struct Remove {
     name: ClientName,
 }
 
-impl Client {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+impl ClientCommand {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let config = settings.load()?;
         match self {
             Self::Add(add) => add.run(&config),

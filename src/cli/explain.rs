@@ -7,7 +7,7 @@ use clap::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{failure::Failure, output::print, settings::Settings, wallets};
+use super::{config_args::ConfigArgs, failure::Failure, output::print, wallets};
 use crate::{
     action::{ACTIONS, Action, Proof},
     call::Call,
@@ -50,7 +50,7 @@ struct Proven {
 }
 
 impl Explain {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let config = settings.load()?;
         let (ids, body) = self.split();
         if self.action.id_names().next().is_some() && ids.iter().any(|id| id.starts_with('{')) {

@@ -13,18 +13,18 @@ use serde_json::json;
 
 use self::{archive::Archive, tail::Tail};
 use super::{
+    config_args::ConfigArgs,
     failure::Failure,
     output::{complain, print, tell},
-    settings::Settings,
 };
-use crate::store::{Deed, Exported, Journal as Records, Verified, record_deed, verify_exported};
+use crate::store::{Deed, Exported, Journal, Verified, record_deed, verify_exported};
 
 /// Read the journal of what was signed
 ///
 /// It needs no wallet and no password, and works while the proxy runs.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  agentpmt-proxy journal tail")]
-pub(super) enum Journal {
+pub(super) enum JournalCommand {
     Tail(Tail),
     Verify(Verify),
     Export(Export),
@@ -66,8 +66,8 @@ pub(super) struct Verify {
 #[command(after_help = "Example:\n  agentpmt-proxy journal export > journal.jsonl")]
 pub(super) struct Export {}
 
-impl Journal {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+impl JournalCommand {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let path = settings.load()?.database();
         match self {
             Self::Tail(tail) => tail.run(&path),
@@ -83,7 +83,7 @@ impl Verify {
         if !self.files.is_empty() {
             return self.run_on_files(path);
         }
-        let journal = Records::open(path)?;
+        let journal = Journal::open(path)?;
         let Verified { records, archived, hash, has_head } = journal.verify()?;
         if let Some(expected) = self.expect
             && !journal.holds(&expected)?
@@ -120,7 +120,7 @@ impl Verify {
             earlier = Some(verified);
         }
         let Some(Exported { last, hash, .. }) = earlier else { return Ok(()) };
-        let goes_on = match Records::open(path) {
+        let goes_on = match Journal::open(path) {
             Ok(journal) => Some(journal.holds(&hash)?),
             Err(error) if error.is_missing() => None,
             Err(error) => return Err(error.into()),
@@ -152,7 +152,7 @@ fn hash(text: &str) -> Result<[u8; 32], &'static str> {
 }
 
 fn export(path: &Path) -> Result<(), Failure> {
-    let journal = Records::open(path)?;
+    let journal = Journal::open(path)?;
     // A full disk is no reason not to read it.
     if let Err(error) = record_deed(path, Deed::JournalExport) {
         complain(format_args!("warning: this export is not recorded in the journal: {error}"));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{log::Log, settings::Settings};
+use super::{config_args::ConfigArgs, log::Log};
 use crate::{
     config::Config,
     http::{Guard, Live, Tls},
@@ -12,7 +12,7 @@ use crate::{
 /// What a reload needs and changes.
 pub(super) struct Reload {
     /// Where the configuration comes from.
-    pub(super) settings: Settings,
+    pub(super) settings: ConfigArgs,
     /// The one that holds.
     pub(super) config: Mutex<Config>,
     pub(super) log: Log,

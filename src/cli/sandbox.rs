@@ -5,10 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Args;
 
 use super::{
-    failure::Failure, listen, log, option::duration, output::announce, runtime, settings::Settings,
-    signals::Signals,
+    config_args::ConfigArgs, failure::Failure, listen, log, option::duration, output::announce,
+    runtime, signals::Signals,
 };
-use crate::sandbox::{self, Fault};
+use crate::sandbox::{self, InjectedFault};
 
 /// Start only the sandbox: an upstream for trying out
 ///
@@ -18,7 +18,7 @@ use crate::sandbox::{self, Fault};
     after_help = "Examples:\n  agentpmt-proxy sandbox --session 10s --fault slow:job_list:3\n  \
                         agentpmt-proxy serve --upstream http://127.0.0.1:8403"
 )]
-pub(super) struct Sandbox {
+pub(super) struct SandboxCommand {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8403")]
     #[arg(value_parser = loopback)]
@@ -34,11 +34,11 @@ pub(super) struct Sandbox {
     review: Duration,
     /// Make the sandbox misbehave; --help lists the kinds
     #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", long_help = fault_help())]
-    faults: Vec<Fault>,
+    faults: Vec<InjectedFault>,
 }
 
-impl Sandbox {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+impl SandboxCommand {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let config = settings.load()?;
         log::start(&config.log)?;
         let listener = listen::bind(self.listen)?;

@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 use tempfile::TempDir;
 
-use super::{failure::Failure, output::complain, settings::Settings};
+use super::{config_args::ConfigArgs, failure::Failure, output::complain};
 use crate::{
     config::{ClientsAre, Config},
     files,
@@ -29,7 +29,7 @@ const PASSWORD: &str = "sandbox";
 /// The settings with a state that no other proxy has: where the command line says, else in a folder
 /// that is gone with the returned value. The state of a configuration is not the sandbox's, and a new
 /// one has no clients that could be required.
-pub(super) fn settings(settings: Settings) -> Result<(Settings, Option<TempDir>), Failure> {
+pub(super) fn settings(settings: ConfigArgs) -> Result<(ConfigArgs, Option<TempDir>), Failure> {
     if settings.has("state") {
         return Ok((settings, None));
     }

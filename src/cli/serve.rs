@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    config_args::ConfigArgs,
     environment,
     failure::Failure,
     listen::{self, Listening},
@@ -21,7 +22,6 @@ use super::{
     reload::{self, Reload},
     runtime::block_on,
     sandbox_state,
-    settings::Settings,
     signals::{Hangup, Hangups, Signals},
     wallets::{self, Wallets},
 };
@@ -29,7 +29,7 @@ use crate::{
     config::{ClientsAre, Config, ListenAddress, UpstreamConfig, UpstreamUrl},
     http::{self, Instance, Limits, Live, Tls, Workers},
     proxy::Proxy,
-    sandbox::{self, Fault, Sandbox},
+    sandbox::{self, InjectedFault, Sandbox},
     signer::LocalKey,
     store::{Deed, Store},
     upstream::Upstream,
@@ -54,7 +54,7 @@ pub(super) struct Serve {
     /// Make the sandbox misbehave; --help lists the kinds
     #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]")]
     #[arg(long_help = super::sandbox::fault_help())]
-    faults: Vec<Fault>,
+    faults: Vec<InjectedFault>,
     /// Where to listen: ADDRESS:PORT, unix:PATH or systemd; may be given several times
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
@@ -66,7 +66,7 @@ pub(super) struct Serve {
 /// What is there before there is a runtime.
 struct Start {
     sandbox: bool,
-    settings: Settings,
+    settings: ConfigArgs,
     config: Config,
     log: Log,
     tls: Option<Tls>,
@@ -74,7 +74,7 @@ struct Start {
 }
 
 impl Serve {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         // Not by clap's `requires`, which is silent where the missing option conflicts with a given one.
         if !self.sandbox && !self.faults.is_empty() {
             return Err(Failure::FaultWithoutSandbox);
@@ -160,7 +160,7 @@ async fn serve_proxy(
     Ok(())
 }
 
-async fn serve_sandbox(start: Start, faults: Vec<Fault>) -> Result<(), Failure> {
+async fn serve_sandbox(start: Start, faults: Vec<InjectedFault>) -> Result<(), Failure> {
     let upstream = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = listen::local_address(&upstream)?;
     let sandbox = Sandbox::new(sandbox::Settings::default());

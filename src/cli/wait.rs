@@ -9,7 +9,7 @@ use clap::Args;
 use reqwest::Client;
 use tokio::time::{sleep, timeout};
 
-use super::{failure::Failure, listen, option::duration, runtime, settings::Settings};
+use super::{config_args::ConfigArgs, failure::Failure, listen, option::duration, runtime};
 use crate::config::ListenAddress;
 
 /// How long between two questions.
@@ -34,7 +34,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let config = settings.with("listen", self.listen).load()?;
         let address = config.listen.iter().find(|address| **address != ListenAddress::Systemd);
         let address = address.ok_or(Failure::NowhereToAsk)?;

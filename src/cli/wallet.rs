@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use self::light::Light;
 use super::{
+    config_args::ConfigArgs,
     failure::Failure,
     output::{complain, print, tell},
     password, secret,
-    settings::Settings,
-    wallets::{self, Locked},
+    wallets::{self, LockedWallet},
 };
 use crate::{
     config::Config,
@@ -97,7 +97,7 @@ pub(super) struct Show {
 }
 
 impl Wallet {
-    pub(super) fn run(self, settings: Settings) -> Result<(), Failure> {
+    pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
         let options = settings.as_options();
         let config = settings.load()?;
         let keystore = Keystore::new(&config.keys);
@@ -218,7 +218,7 @@ impl List {
 
 impl Show {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        let Locked { key, .. } = wallets::first(config)?;
+        let LockedWallet { key, .. } = wallets::first(config)?;
         if self.json { print(&format!("{}\n", as_json(&key))) } else { print(&as_line(&key)) }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A wallet that waits for its password.
-pub(super) struct Locked {
+pub(super) struct LockedWallet {
     pub(super) key: LockedKey,
     /// Where its password comes from.
     pub(super) password: Source,
@@ -37,19 +37,22 @@ impl Wallets {
 
 /// The wallets of the configuration: those of `[[wallets]]`, or the one there is. The one that `wallet`
 /// names comes first, which is that of clients that are bound to none.
-pub(super) fn find(config: &Config) -> Result<(Locked, Vec<Locked>), Failure> {
+pub(super) fn find(config: &Config) -> Result<(LockedWallet, Vec<LockedWallet>), Failure> {
     let keystore = Keystore::new(&config.keys);
     let locked = |wallet: &WalletConfig| {
         let own = wallet.password_file.clone().map(Source::File);
         let is_common = own.is_none();
         let password = own.unwrap_or_else(|| Source::of(config));
-        Ok(Locked { key: keystore.find(Some(wallet.address))?, password, is_common })
+        Ok(LockedWallet { key: keystore.find(Some(wallet.address))?, password, is_common })
     };
     let mut wallets = config.wallets.clone();
     wallets.sort_by_key(|wallet| Some(wallet.address) != config.wallet);
     let Some((first, others)) = wallets.split_first() else {
         let key = keystore.find(config.wallet)?;
-        return Ok((Locked { key, password: Source::of(config), is_common: true }, Vec::new()));
+        return Ok((
+            LockedWallet { key, password: Source::of(config), is_common: true },
+            Vec::new(),
+        ));
     };
     let first = locked(first)?;
     let others: Result<_, Failure> = others.iter().map(locked).collect();
@@ -57,7 +60,7 @@ pub(super) fn find(config: &Config) -> Result<(Locked, Vec<Locked>), Failure> {
 }
 
 /// The wallet that is used where there is one: the first of those that [`find`] gives.
-pub(super) fn first(config: &Config) -> Result<Locked, Failure> {
+pub(super) fn first(config: &Config) -> Result<LockedWallet, Failure> {
     Ok(find(config)?.0)
 }
 
@@ -65,7 +68,7 @@ pub(super) fn first(config: &Config) -> Result<Locked, Failure> {
 /// and no async thread waits for it.
 pub(super) fn unlock(config: &Config) -> Result<Wallets, Failure> {
     let mut common: Option<SecretString> = None;
-    let mut unlock = |Locked { key, password, is_common }: Locked| {
+    let mut unlock = |LockedWallet { key, password, is_common }: LockedWallet| {
         // At a prompt, each is asked for; any other common source is read once.
         let is_shared = is_common && !matches!(password, Source::Prompt);
         if let Some(secret) = common.as_ref().filter(|_| is_shared) {

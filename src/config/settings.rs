@@ -31,11 +31,11 @@ macro_rules! settings {
     (
         Config { $(
             #[doc = $why:literal]
-            $key:ident: $type:ty = $default:tt, $read:ident $by:tt, $counts:ident $(, $option:literal)?;
+            $key:ident: $type:ty = $default:tt, $read:ident $by:tt, $applies:ident $(, $option:literal)?;
         )* }
         $($section:ident: $Section:ident { $(
             #[doc = $why_in:literal]
-            $key_in:ident: $type_in:ty = $default_in:tt, $read_in:ident $by_in:tt, $counts_in:ident
+            $key_in:ident: $type_in:ty = $default_in:tt, $read_in:ident $by_in:tt, $applies_in:ident
                 $(, $option_in:literal)?;
         )* })*
     ) => {
@@ -84,7 +84,7 @@ macro_rules! settings {
                 option: first(&[$($option)?]),
                 default: stringify!($default),
                 why: $why,
-                counts: Counts::$counts,
+                applies: Applies::$applies,
                 differs: |one, other| one.$key != other.$key,
                 set: |config, given| Ok(config.$key = given.$read $by?),
             },)*
@@ -93,7 +93,7 @@ macro_rules! settings {
                 option: first(&[$($option_in)?]),
                 default: stringify!($default_in),
                 why: $why_in,
-                counts: Counts::$counts_in,
+                applies: Applies::$applies_in,
                 differs: |one, other| one.$section.$key_in != other.$section.$key_in,
                 set: |config, given| Ok(config.$section.$key_in = given.$read_in $by_in?),
             },)*)*
@@ -102,7 +102,7 @@ macro_rules! settings {
 }
 
 // A row: the reason for the setting; its name and type; its default as TOML; how a value is read;
-// when a change counts; its option, if it has one.
+// when a change applies; its option, if it has one.
 settings! {
     Config {
         /// Where to listen, one or a list: ADDRESS:PORT, localhost:PORT (IPv4 and IPv6), unix:PATH, systemd.
@@ -178,16 +178,16 @@ pub(super) struct Setting {
     pub(super) default: &'static str,
     /// What it is for, in one line.
     why: &'static str,
-    pub(super) counts: Counts,
+    pub(super) applies: Applies,
     /// Whether two configurations differ in it.
     pub(super) differs: fn(&Config, &Config) -> bool,
     /// Checks the value and writes it into the configuration.
     pub(super) set: fn(&mut Config, &Given<'_>) -> Result<(), Mistakes>,
 }
 
-/// When a change of a setting counts.
+/// When a change of a setting applies.
 #[derive(PartialEq, Eq)]
-pub(super) enum Counts {
+pub(super) enum Applies {
     AtStart,
     AtReload,
 }
@@ -196,7 +196,7 @@ impl Config {
     /// Every setting as (key, default, whether a reload may change it, why).
     pub fn rows() -> impl Iterator<Item = (&'static str, &'static str, bool, &'static str)> {
         let plain = |default: &'static str| default.trim_matches(['"', '[', ']']);
-        let reloads = |setting: &Setting| setting.counts == Counts::AtReload;
+        let reloads = |setting: &Setting| setting.applies == Applies::AtReload;
         SETTINGS.iter().map(move |s| (s.key, plain(s.default), reloads(s), s.why.trim()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::PathBuf};
 
-use super::settings::{Config, Counts, SETTINGS, TlsConfig};
+use super::settings::{Applies, Config, SETTINGS, TlsConfig};
 
 impl Config {
     /// The file of the store, in the folder `state`.
@@ -17,7 +17,7 @@ impl Config {
 
     /// The settings that differ from another configuration and take effect only at a start.
     pub fn fixed_changes(&self, other: &Self) -> Vec<&'static str> {
-        let fixed = SETTINGS.iter().filter(|setting| setting.counts == Counts::AtStart);
+        let fixed = SETTINGS.iter().filter(|setting| setting.applies == Applies::AtStart);
         let changed = fixed.filter(|setting| (setting.differs)(self, other));
         let changed = changed.map(|setting| setting.key);
         // A certificate may be renewed, but ports that speak TLS do so from the start.

@@ -33,7 +33,7 @@ pub struct Instance {
     listeners: Vec<String>,
     behind_proxy: bool,
     live: watch::Sender<Arc<Live>>,
-    read: Box<Read>,
+    read: Box<ReadConfig>,
     /// Held while a reload runs, so that there is one at a time.
     reloading: Arc<AsyncMutex<()>>,
     last: Mutex<Option<LastReload>>,
@@ -41,7 +41,7 @@ pub struct Instance {
 }
 
 /// Reads the configuration again: what comes after the value that it is given, or what is wrong.
-type Read = dyn Fn() -> Result<Live, String> + Send + Sync;
+type ReadConfig = dyn Fn() -> Result<Live, String> + Send + Sync;
 
 /// The last time that the configuration was read again.
 #[derive(Debug, Clone)]

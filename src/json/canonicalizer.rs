@@ -15,10 +15,10 @@ pub(super) struct Canonicalizer<'a> {
     walk: Walk<'a>,
     out: String,
     /// The fields of the objects that are open, those of the innermost last.
-    fields: Vec<Field<'a>>,
+    fields: Vec<WrittenField<'a>>,
 }
 
-struct Field<'a> {
+struct WrittenField<'a> {
     name: Cow<'a, str>,
     /// Where its name and value are written, without commas.
     place: Range<usize>,
@@ -88,7 +88,7 @@ impl<'a> Canonicalizer<'a> {
             write_string(&mut self.out, &name);
             self.out.push(':');
             self.write_value(depth)?;
-            self.fields.push(Field { name, place: at..self.out.len() });
+            self.fields.push(WrittenField { name, place: at..self.out.len() });
         }
         if !self.fields[first..].is_sorted_by(|one, next| one.name < next.name) {
             self.sort_fields(start, first);

@@ -4,13 +4,13 @@ use super::{lenient::JsonText, walk::string_length};
 
 /// A value that stands behind a name.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Found<'a> {
+pub(crate) enum NamedValue<'a> {
     Json(JsonText<'a>),
     /// What stands there in place of JSON, without quotes.
     Text(&'a str),
 }
 
-impl<'a> Found<'a> {
+impl<'a> NamedValue<'a> {
     /// As it stands there.
     pub(crate) fn as_it_stands(self) -> &'a str {
         match self {
@@ -46,7 +46,7 @@ impl<'a> Found<'a> {
 
 /// The values behind a name, however it is spelled: in upper or lower case, with `_` or without. In
 /// order and without those within another; empty ones are left out.
-pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<Found<'a>> {
+pub(crate) fn named<'a>(body: &'a str, name: &str) -> Vec<NamedValue<'a>> {
     let behind_names: Vec<&str> = match JsonText::parse(body.as_bytes()) {
         Some(json) => json
             .strings()
@@ -113,19 +113,19 @@ fn end(whole: &str, part: &str) -> usize {
 }
 
 /// The value at the beginning of what follows a name. If it does not end, it is all there is.
-fn value(behind_name: &str) -> Option<Found<'_>> {
+fn value(behind_name: &str) -> Option<NamedValue<'_>> {
     let rest = behind_name.trim_start_matches(['\\', '"', '\'']).trim_start();
     let rest = rest.strip_prefix([':', '='])?.trim_start();
     let json = serde_json::Deserializer::from_str(rest).into_iter().next();
     if let Some(Ok(value)) = json {
-        return Some(Found::Json(JsonText::of(value)));
+        return Some(NamedValue::Json(JsonText::of(value)));
     }
     if rest.starts_with(['{', '[']) {
-        return Some(Found::Text(rest));
+        return Some(NamedValue::Text(rest));
     }
     if rest.starts_with('"') {
         let inner = &rest[1..string_length(rest)];
-        return Some(Found::Text(inner.strip_suffix('"').unwrap_or(inner)));
+        return Some(NamedValue::Text(inner.strip_suffix('"').unwrap_or(inner)));
     }
     // A string within a string, or one in other quotes.
     let quote = rest.len() - rest.trim_start_matches('\\').trim_start_matches(['"', '\'']).len();
@@ -134,7 +134,7 @@ fn value(behind_name: &str) -> Option<Found<'_>> {
         "" => inner.find(['"', ',', '}', ']', '\r', '\n']),
         quote => inner.find(quote),
     };
-    Some(Found::Text(inner[..ends.unwrap_or(inner.len())].trim_end()))
+    Some(NamedValue::Text(inner[..ends.unwrap_or(inner.len())].trim_end()))
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn found(body: &str) -> Vec<&str> {
-        named(body, "t").into_iter().map(Found::as_it_stands).collect()
+        named(body, "t").into_iter().map(NamedValue::as_it_stands).collect()
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    armed::Armed, board::Board, counts::Counts, fault::Fault, job::Job, seed, session::Nonces,
-    settings::Settings,
+    armed::Armed, board::Board, counts::Counts, fault::InjectedFault, job::Job, seed,
+    session::Nonces, settings::Settings,
 };
 use crate::action::Action;
 
@@ -42,12 +42,12 @@ impl Sandbox {
     }
 
     /// Arms a fault.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: InjectedFault) {
         self.api().faults.waiting.push(fault);
     }
 
     /// The faults that are armed, with the times that are left.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<InjectedFault> {
         self.api().faults.waiting.clone()
     }
 

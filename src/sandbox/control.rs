@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, error::Category, json};
 
-use super::{api::Sandbox, counts::Counts, fault::Fault};
+use super::{api::Sandbox, counts::Counts, fault::InjectedFault};
 
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
@@ -24,7 +24,7 @@ async fn list_faults(State(sandbox): State<Sandbox>) -> Json<Value> {
 }
 
 async fn add_fault(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
-    match serde_json::from_slice::<Fault>(&body) {
+    match serde_json::from_slice::<InjectedFault>(&body) {
         Ok(fault) => {
             sandbox.inject(fault.clone());
             (StatusCode::CREATED, Json(fault)).into_response()

@@ -19,7 +19,7 @@ pub use self::kind::{FaultKind, KINDS};
 /// object with `kind` and, if wanted, `action`, `times`, `delay` and `retry_after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
-pub struct Fault {
+pub struct InjectedFault {
     /// The kind of fault.
     pub kind: &'static FaultKind,
     /// The calls at which it strikes.
@@ -32,7 +32,7 @@ pub struct Fault {
     pub retry_after: u32,
 }
 
-impl Fault {
+impl InjectedFault {
     /// A fault at every call, always: one second slow, or with a `Retry-After` of 1.
     pub fn new(kind: &'static FaultKind) -> Self {
         let (target, times) = (FaultTarget::Any, None);
@@ -110,7 +110,7 @@ fn listed<T: fmt::Display>(items: impl Iterator<Item = T>) -> String {
     items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-impl FromStr for Fault {
+impl FromStr for InjectedFault {
     type Err = InvalidFault;
 
     fn from_str(text: &str) -> Result<Self, InvalidFault> {
@@ -144,7 +144,7 @@ fn delay<'de, D: Deserializer<'de>>(given: D) -> Result<Option<String>, D::Error
     }
 }
 
-impl TryFrom<Written> for Fault {
+impl TryFrom<Written> for InjectedFault {
     type Error = InvalidFault;
 
     fn try_from(written: Written) -> Result<Self, InvalidFault> {
@@ -162,8 +162,8 @@ impl TryFrom<Written> for Fault {
     }
 }
 
-impl From<Fault> for Written {
-    fn from(fault: Fault) -> Self {
+impl From<InjectedFault> for Written {
+    fn from(fault: InjectedFault) -> Self {
         let delay = SignedDuration::try_from(fault.delay).unwrap_or(SignedDuration::MAX);
         Self {
             kind: fault.kind.name().to_owned(),

@@ -42,12 +42,12 @@ pub(super) struct Job {
 
 enum Stage {
     Open,
-    Reserved(Lease),
+    Reserved(RunningReservation),
     Submitted(Review),
 }
 
 /// A running reservation.
-struct Lease {
+struct RunningReservation {
     id: String,
     wallet: Address,
     until: Timestamp,
@@ -153,7 +153,7 @@ impl Job {
             answer["workflow_access"] =
                 json!({"access_token": workspace.expose_token(), "expires_at": until.to_string()});
         }
-        self.stage = Stage::Reserved(Lease { id, wallet, until, workspace });
+        self.stage = Stage::Reserved(RunningReservation { id, wallet, until, workspace });
         Ok(answer)
     }
 

@@ -18,7 +18,7 @@ use tokio::{task::yield_now, time::sleep};
 
 use super::{
     api::Sandbox,
-    fault::{AfterCall, BeforeCall, Fault, FaultTarget, Strike},
+    fault::{AfterCall, BeforeCall, FaultTarget, InjectedFault, Strike},
     form,
     serve::cut,
     verify::Arrived,
@@ -61,7 +61,7 @@ pub(super) async fn strike(
 async fn before_call(
     what: BeforeCall,
     message: Option<String>,
-    fault: &Fault,
+    fault: &InjectedFault,
     sandbox: &Sandbox,
     request: Request,
     next: Next,
@@ -93,7 +93,7 @@ async fn before_call(
     }
 }
 
-async fn after_call(what: AfterCall, fault: &Fault, response: Response) -> Response {
+async fn after_call(what: AfterCall, fault: &InjectedFault, response: Response) -> Response {
     match what {
         AfterCall::Delay => {
             sleep(fault.delay).await;
@@ -117,7 +117,7 @@ fn another_message(call: FaultTarget, path: &str, body: &[u8]) -> Option<String>
     Some(format!("{lines}:{}", Object::parse(br#"{"another":1}"#).ok()?.to_canonical().hash()))
 }
 
-fn answer(status: u16, body: impl Into<Body>, fault: &Fault) -> Response {
+fn answer(status: u16, body: impl Into<Body>, fault: &InjectedFault) -> Response {
     // The rows of the table hold statuses only.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, [(CONTENT_TYPE, "application/json")], body.into()).into_response();

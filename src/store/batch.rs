@@ -11,7 +11,7 @@ use super::{
 };
 
 /// One piece of work of the thread that writes.
-pub(super) enum Job {
+pub(super) enum Task {
     /// What the other thread could not read.
     Read(Read),
     Change(Change),
@@ -25,15 +25,15 @@ pub(super) enum Change {
 
 /// It is given the connection, in the transaction, or told why there is none.
 #[expect(clippy::type_complexity, reason = "this struct is the name for it")]
-pub(super) struct Write(Box<dyn FnOnce(Result<&Db, Fault>) -> Answer + Send>);
+pub(super) struct Write(Box<dyn FnOnce(Result<&Db, Fault>) -> WriteResult + Send>);
 
 /// The result of a write, kept until it is known whether the transaction is on the disk.
-struct Answer {
+struct WriteResult {
     fault: Option<Fault>,
     tell: Box<dyn FnOnce(Result<(), Fault>)>,
 }
 
-impl Job {
+impl Task {
     /// Tells that it is not done.
     pub(super) fn refuse(self, fault: &Fault, losses: &Losses) {
         match self {
@@ -56,20 +56,20 @@ impl Write {
         Self(Box::new(move |db| {
             let result = db.and_then(|db| db.savepoint(work));
             let fault = result.as_ref().err().cloned();
-            Answer { fault, tell: Box::new(move |committed| tell(committed.and(result))) }
+            WriteResult { fault, tell: Box::new(move |committed| tell(committed.and(result))) }
         }))
     }
 }
 
-/// Does the jobs, reads first: every write that their callers know of was committed before.
-pub(super) fn work(writer: &mut Writer, losses: &Losses, jobs: Vec<Job>) {
+/// Does the tasks, reads first: every write that their callers know of was committed before.
+pub(super) fn work(writer: &mut Writer, losses: &Losses, tasks: Vec<Task>) {
     let db = writer.take();
     let mut healthy = true;
-    let mut changes = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        match job {
-            Job::Read(read) => healthy &= (read.0)(db.as_ref().map_err(Fault::clone)).is_none(),
-            Job::Change(change) => changes.push(change),
+    let mut changes = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        match task {
+            Task::Read(read) => healthy &= (read.0)(db.as_ref().map_err(Fault::clone)).is_none(),
+            Task::Change(change) => changes.push(change),
         }
     }
     if !changes.is_empty() {
@@ -111,7 +111,7 @@ struct Batch<'c> {
     chain: Option<Chain<'c>>,
     /// How many records of the background are in it.
     records: u64,
-    answers: Vec<Answer>,
+    answers: Vec<WriteResult>,
 }
 
 impl Batch<'_> {

@@ -13,7 +13,7 @@ pub(super) struct Hold {
     pub(super) client_name: String,
     pub(super) wallet: String,
     pub(super) job: String,
-    pub(super) state: State,
+    pub(super) state: HoldState,
     /// In milliseconds of Unix time.
     pub(super) ends: i64,
     /// The upstream's id of the reservation.
@@ -22,7 +22,7 @@ pub(super) struct Hold {
 
 /// How far a hold is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum HoldState {
     /// The reserve is under way, or its answer was lost.
     Pending,
     /// The job is reserved.
@@ -31,7 +31,7 @@ pub(super) enum State {
     Submitted,
 }
 
-impl State {
+impl HoldState {
     /// As it is stored.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -60,29 +60,31 @@ impl Holds {
     pub(super) fn holder(&self, asks: ClientId, now: Timestamp) -> Option<&Hold> {
         let runs = |hold: &&Hold| hold.ends > surely_over(now);
         let of = |state| self.0.iter().filter(move |hold| hold.state == state);
-        of(State::Reserved)
+        of(HoldState::Reserved)
             .find(runs)
-            .or_else(|| of(State::Submitted).next())
-            .or_else(|| of(State::Pending).find(runs))
-            .or_else(|| of(State::Reserved).find(|hold| hold.client == asks))
+            .or_else(|| of(HoldState::Submitted).next())
+            .or_else(|| of(HoldState::Pending).find(runs))
+            .or_else(|| of(HoldState::Reserved).find(|hold| hold.client == asks))
     }
 
     /// Whether another client keeps this one from reserving the job. A submission does not: only the
     /// upstream knows whether the job is open again.
     pub(super) fn is_reserved_by_another(&self, client: ClientId, now: Timestamp) -> bool {
         self.0.iter().any(|hold| {
-            hold.state != State::Submitted && hold.ends > surely_over(now) && hold.client != client
+            hold.state != HoldState::Submitted
+                && hold.ends > surely_over(now)
+                && hold.client != client
         })
     }
 
     /// The reservation; also one that has ended, for a day.
     pub(super) fn reserved(&self) -> Option<&Hold> {
-        self.0.iter().find(|hold| hold.state == State::Reserved)
+        self.0.iter().find(|hold| hold.state == HoldState::Reserved)
     }
 
     /// The submission, as long as the job was not reserved since.
     pub(super) fn submitted(&self) -> Option<&Hold> {
-        self.0.iter().find(|hold| hold.state == State::Submitted)
+        self.0.iter().find(|hold| hold.state == HoldState::Submitted)
     }
 
     /// The id of the reservation, or of the one whose proof was submitted: a submitted job has no other until
@@ -116,7 +118,7 @@ pub(super) fn running(
     now: Timestamp,
 ) -> (u32, Timestamp) {
     let mut ends = HashMap::<_, i64>::new();
-    for hold in holds.iter().filter(|hold| hold.state != State::Submitted) {
+    for hold in holds.iter().filter(|hold| hold.state != HoldState::Submitted) {
         let is_same = hold.wallet == wallet && hold.job.eq_ignore_ascii_case(job);
         if hold.ends > now.as_millisecond() && !is_same {
             let end = ends.entry((&hold.wallet, hold.job.to_ascii_lowercase())).or_default();
@@ -134,7 +136,7 @@ pub(super) fn surely_over(now: Timestamp) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use State::{Pending, Reserved, Submitted};
+    use HoldState::{Pending, Reserved, Submitted};
 
     use super::*;
 
@@ -146,7 +148,7 @@ mod tests {
     }
 
     /// A hold of `job1` that has no known id.
-    fn hold(client: ClientId, state: State, ends: i64) -> Hold {
+    fn hold(client: ClientId, state: HoldState, ends: i64) -> Hold {
         Hold {
             client,
             client_name: format!("c{client}"),
@@ -158,7 +160,7 @@ mod tests {
         }
     }
 
-    fn of(state: State, reservation_id: Option<&str>) -> Hold {
+    fn of(state: HoldState, reservation_id: Option<&str>) -> Hold {
         Hold { reservation_id: reservation_id.map(str::to_owned), ..hold(CI, state, 60) }
     }
 

@@ -1,7 +1,7 @@
 //! The queues of the thread that writes, and when it takes from them.
 //!
-//! A job that a caller waits for is done at once. Jobs in the background wait a moment for more, so that
-//! many records share the cost of one sync; they go along with the next job that is written anyway.
+//! A task that a caller waits for is done at once. Tasks in the background wait a moment for more, so that
+//! many records share the cost of one sync; they go along with the next task that is written anyway.
 
 use std::{
     sync::{
@@ -18,33 +18,33 @@ use std::{
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
-/// How many jobs with a caller may wait; further callers wait for room.
+/// How many tasks with a caller may wait; further callers wait for room.
 const NOW: usize = 1024;
 
-/// How many jobs in the background may wait: many, so that no caller has to wait for room when the disk is
+/// How many tasks in the background may wait: many, so that no caller has to wait for room when the disk is
 /// slow for a moment.
 const LATER: usize = 4096;
 
-/// How many jobs of either kind are taken at once.
+/// How many tasks of either kind are taken at once.
 const BATCH: usize = 1024;
 
-/// How long jobs in the background wait for more.
+/// How long tasks in the background wait for more.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Where jobs are put. The thread ends when this is dropped and all jobs are done.
+/// Where tasks are put. The thread ends when this is dropped and all tasks are done.
 pub(super) struct Outbox<J> {
-    /// For jobs with a caller that waits: call [`Outbox::wake`] after it.
+    /// For tasks with a caller that waits: call [`Outbox::wake`] after it.
     pub(super) now: mpsc::Sender<J>,
-    /// For jobs in the background: call [`Outbox::nudge`] after it.
+    /// For tasks in the background: call [`Outbox::nudge`] after it.
     pub(super) later: mpsc::Sender<J>,
     bell: Bell,
 }
 
-/// Where the thread takes its jobs from.
+/// Where the thread takes its tasks from.
 pub(super) struct Inbox<J> {
     now: mpsc::Receiver<J>,
     later: mpsc::Receiver<J>,
-    /// When the jobs in the background have waited long enough; `None` if there are none.
+    /// When the tasks in the background have waited long enough; `None` if there are none.
     due: Option<Instant>,
     idle: Arc<AtomicBool>,
 }
@@ -66,14 +66,14 @@ pub(super) fn inbox<J>() -> (Inbox<J>, impl FnOnce(Thread) -> Outbox<J>) {
 }
 
 impl<J> Outbox<J> {
-    /// Wakes the thread, because a caller waits for its job.
+    /// Wakes the thread, because a caller waits for its task.
     pub(super) fn wake(&self) {
         self.bell.thread.unpark();
     }
 
-    /// Wakes the thread for background jobs if it is idle, or if the queue has a whole batch.
+    /// Wakes the thread for background tasks if it is idle, or if the queue has a whole batch.
     pub(super) fn nudge(&self) {
-        // Pairs with the fence before the thread parks: either it sees this job, or we see that it is idle.
+        // Pairs with the fence before the thread parks: either it sees this task, or we see that it is idle.
         fence(SeqCst);
         let is_idle = self.bell.idle.load(Relaxed) && self.bell.idle.swap(false, Relaxed);
         if is_idle || self.later.capacity() < LATER - BATCH {
@@ -89,30 +89,30 @@ impl Drop for Bell {
 }
 
 impl<J> Inbox<J> {
-    /// Waits for jobs. `None` when no more can come; no jobs if there are none at the time `until`.
-    /// `writes` tells whether a job takes the background along.
+    /// Waits for tasks. `None` when no more can come; no tasks if there are none at the time `until`.
+    /// `writes` tells whether a task takes the background along.
     pub(super) fn next_batch(
         &mut self,
         writes: impl Fn(&J) -> bool,
         until: Option<Instant>,
     ) -> Option<Vec<J>> {
         loop {
-            let mut jobs = Vec::new();
-            let open = take(&mut self.now, BATCH, &mut jobs);
+            let mut tasks = Vec::new();
+            let open = take(&mut self.now, BATCH, &mut tasks);
             let is_due = self.due.is_some_and(|due| due <= Instant::now());
-            let writes = jobs.iter().any(&writes);
+            let writes = tasks.iter().any(&writes);
             if is_due || !open || self.later.len() >= BATCH || writes {
-                let waited = std::mem::take(&mut jobs);
+                let waited = std::mem::take(&mut tasks);
                 // All that was put before a write comes before it, however much it is.
                 let most = if writes { self.later.len() } else { BATCH };
-                take(&mut self.later, most, &mut jobs);
+                take(&mut self.later, most, &mut tasks);
                 self.due = None;
-                jobs.extend(waited);
+                tasks.extend(waited);
             }
-            match jobs.is_empty() {
-                false => return Some(jobs),
+            match tasks.is_empty() {
+                false => return Some(tasks),
                 true if !open => return None,
-                true if until.is_some_and(|until| until <= Instant::now()) => return Some(jobs),
+                true if until.is_some_and(|until| until <= Instant::now()) => return Some(tasks),
                 true => self.wait(until),
             }
         }
@@ -128,7 +128,7 @@ impl<J> Inbox<J> {
             Some(due) => thread::park_timeout(left(until.map_or(due, |until| until.min(due)))),
             None => {
                 self.idle.store(true, Relaxed);
-                // Pairs with the fence in `nudge`: either we see its job, or it sees that we are idle.
+                // Pairs with the fence in `nudge`: either we see its task, or it sees that we are idle.
                 fence(SeqCst);
                 if self.now.is_empty() && self.later.is_empty() && !self.now.is_closed() {
                     match until {
@@ -142,11 +142,11 @@ impl<J> Inbox<J> {
     }
 }
 
-/// Takes the jobs that are there, but no more than `most`; false if the queue is closed and empty.
-fn take<J>(queue: &mut mpsc::Receiver<J>, most: usize, jobs: &mut Vec<J>) -> bool {
+/// Takes the tasks that are there, but no more than `most`; false if the queue is closed and empty.
+fn take<J>(queue: &mut mpsc::Receiver<J>, most: usize, tasks: &mut Vec<J>) -> bool {
     for _ in 0..most {
         match queue.try_recv() {
-            Ok(job) => jobs.push(job),
+            Ok(task) => tasks.push(task),
             Err(TryRecvError::Empty) => return true,
             Err(TryRecvError::Disconnected) => return false,
         }
@@ -159,8 +159,8 @@ mod tests {
     use super::*;
 
     /// Negative numbers are writes.
-    fn is_write(job: &i32) -> bool {
-        *job < 0
+    fn is_write(task: &i32) -> bool {
+        *task < 0
     }
 
     fn both() -> (Inbox<i32>, Outbox<i32>) {
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn background_alone_is_done_after_a_moment() {
         let (mut inbox, outbox) = both();
-        for job in [-1, -2] {
-            outbox.later.try_send(job).unwrap();
+        for task in [-1, -2] {
+            outbox.later.try_send(task).unwrap();
             outbox.nudge();
         }
         assert_eq!(inbox.next_batch(is_write, None), Some(vec![-1, -2]));
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_and_much_does_not_wait() {
         let (mut inbox, outbox) = both();
-        (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
+        (0..LATER as i32).for_each(|task| outbox.later.try_send(-1 - task).unwrap());
         let sizes: Vec<_> =
             (0..LATER / BATCH).map(|_| inbox.next_batch(is_write, None).unwrap().len()).collect();
         assert_eq!(sizes, [BATCH; LATER / BATCH]);
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn all_that_was_left_before_a_write_comes_before_it() {
         let (mut inbox, outbox) = both();
-        (0..LATER as i32).for_each(|job| outbox.later.try_send(-1 - job).unwrap());
+        (0..LATER as i32).for_each(|task| outbox.later.try_send(-1 - task).unwrap());
         outbox.now.try_send(i32::MIN).unwrap();
         let batch = inbox.next_batch(is_write, None).unwrap();
         assert_eq!((batch.len(), batch.last()), (LATER + 1, Some(&i32::MIN)));
@@ -218,8 +218,8 @@ mod tests {
         outbox.now.try_send(1).unwrap();
         drop(outbox);
         let mut done = Vec::new();
-        while let Some(jobs) = inbox.next_batch(is_write, None) {
-            done.extend(jobs);
+        while let Some(tasks) = inbox.next_batch(is_write, None) {
+            done.extend(tasks);
         }
         done.sort_unstable();
         assert_eq!(done, [-1, 1]);
@@ -230,8 +230,8 @@ mod tests {
         let (mut inbox, outbox) = inbox();
         let (done, results) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            while let Some(jobs) = inbox.next_batch(is_write, None) {
-                done.send(jobs).unwrap();
+            while let Some(tasks) = inbox.next_batch(is_write, None) {
+                done.send(tasks).unwrap();
             }
         });
         let outbox = outbox(thread.thread().clone());

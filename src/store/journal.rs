@@ -19,8 +19,8 @@ use super::{
     file,
     handle::Store,
     known::KNOWN,
-    record::{Attempt, Chain, Draft, Outcome},
-    refusals::{MINUTE, More, Next},
+    record::{Attempt, Chain, Draft, RecordedOutcome},
+    refusals::{MINUTE, More, Recording},
 };
 use crate::types::RequestId;
 
@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// Records the outcome of a call, in the background.
-    pub async fn outcome(&self, request_id: &RequestId, outcome: Outcome) {
+    pub async fn outcome(&self, request_id: &RequestId, outcome: RecordedOutcome) {
         self.leave(Draft::outcome(request_id, outcome, Timestamp::now())).await;
     }
 
@@ -95,9 +95,9 @@ impl Store {
     /// client, or of all unknown callers, are one record with their count.
     pub async fn denied(&self, denial: &Denial) {
         match self.0.refusals.next(denial, Instant::now()) {
-            Next::Record => self.leave(Draft::denied(denial, 1, Timestamp::now())).await,
-            Next::Begin => self.count_a_minute(denial.clone()),
-            Next::Count => {}
+            Recording::Record => self.leave(Draft::denied(denial, 1, Timestamp::now())).await,
+            Recording::Begin => self.count_a_minute(denial.clone()),
+            Recording::Count => {}
         }
     }
 

@@ -112,7 +112,7 @@ impl Key {
 }
 
 /// A row of the table.
-struct Found {
+struct KeyRow {
     fingerprint: Vec<u8>,
     run: String,
     settles: Option<i64>,
@@ -150,13 +150,13 @@ impl Keys<'_> {
         }
     }
 
-    fn find(&self, key: &Key, now: Timestamp) -> Result<Option<Found>, Fault> {
+    fn find(&self, key: &Key, now: Timestamp) -> Result<Option<KeyRow>, Fault> {
         let sql = "SELECT fingerprint, run, settles, answer, sealed_for FROM answers
                    WHERE owner = ?1 AND key = ?2 AND claimed > ?3";
         let oldest = self.before.oldest(now);
         let params = [key.owner.as_str().into(), key.text.as_str().into(), oldest.into()];
         self.db.row(sql, &params, |row| {
-            Ok(Found {
+            Ok(KeyRow {
                 fingerprint: row.blob(0)?.to_owned(),
                 run: row.text(1)?.to_owned(),
                 settles: row.opt_int(2)?,

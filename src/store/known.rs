@@ -43,13 +43,13 @@ const NEVER: i64 = i64::MIN;
 /// The clients that have called since the last change of any client.
 pub(super) struct Known {
     database: PathBuf,
-    state: RwLock<State>,
+    state: RwLock<CachedClients>,
     /// Whether a task sees to it that the lease is renewed.
     renewing: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+struct CachedClients {
     lease: Option<Lease>,
     clients: HashMap<Credential, Arc<KnownClient>>,
 }
@@ -153,7 +153,7 @@ impl Known {
 
     /// Forgets all, as what was read from files that are not used any more.
     pub(super) fn forget(&self) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::default();
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = CachedClients::default();
     }
 
     /// Whether there was any client when that was read last.

@@ -33,7 +33,7 @@ pub struct Attempt<'a> {
 
 /// What came of a call that was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordedOutcome {
     /// The upstream answered.
     Answered {
         /// The status of its answer.
@@ -78,14 +78,14 @@ impl Draft {
         Self { text: object.finish(), seq_at }
     }
 
-    pub(super) fn outcome(request_id: &RequestId, outcome: Outcome, at: Timestamp) -> Self {
+    pub(super) fn outcome(request_id: &RequestId, outcome: RecordedOutcome, at: Timestamp) -> Self {
         let (word, answered) = match outcome {
-            Outcome::Answered { status, milliseconds } => {
+            RecordedOutcome::Answered { status, milliseconds } => {
                 ("answered", Some((status, milliseconds)))
             }
-            Outcome::NotSigned => ("not_signed", None),
-            Outcome::NotSent => ("not_sent", None),
-            Outcome::Unknown => ("unknown", None),
+            RecordedOutcome::NotSigned => ("not_signed", None),
+            RecordedOutcome::NotSent => ("not_sent", None),
+            RecordedOutcome::Unknown => ("unknown", None),
         };
         let mut object = ObjectWriter::new();
         object.string("kind", "outcome");
@@ -289,7 +289,7 @@ mod tests {
             r#""wallet":"0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"}"#,
         ];
         assert_eq!(text(Draft::signed(&attempt, at)), expected.concat());
-        let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
+        let outcome = RecordedOutcome::Answered { status: 200, milliseconds: 12 };
         let expected = [
             r#"{"kind":"outcome","milliseconds":12,"outcome":"answered","request_id":"r-1","#,
             r#""seq":42,"status":200,"time":1700000000123}"#,
@@ -318,15 +318,15 @@ mod tests {
             product: Some("job1".parse().unwrap()),
             reason: "token",
         };
-        let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
+        let outcome = RecordedOutcome::Answered { status: 200, milliseconds: 12 };
         let drafts = [
             Draft::signed(&all, at),
             Draft::signed(&least, at),
             Draft::denied(&denial, 1, at),
             Draft::denied(&Denial { wallet: None, product: None, ..denial.clone() }, 2, at),
             Draft::outcome(&id, outcome, at),
-            Draft::outcome(&id, Outcome::NotSent, at),
-            Draft::outcome(&id, Outcome::Unknown, at),
+            Draft::outcome(&id, RecordedOutcome::NotSent, at),
+            Draft::outcome(&id, RecordedOutcome::Unknown, at),
             Draft::admin(Deed::ClientAdd(&"ci".parse().unwrap()), "uid 7", at),
             Draft::admin(Deed::WalletExport(wallet), "uid 7", at),
             Draft::admin(Deed::JournalArchive(7), "uid 7", at),

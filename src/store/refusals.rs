@@ -38,7 +38,7 @@ pub(super) struct More {
 
 /// What is to be done about a refused call.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Recording {
     /// It is recorded.
     Record,
     /// It is counted, and the count is to be recorded after a minute.
@@ -49,7 +49,7 @@ pub(super) enum Next {
 
 impl Refusals {
     /// Counts one more.
-    pub(super) fn next(&self, denial: &Denial, now: Instant) -> Next {
+    pub(super) fn next(&self, denial: &Denial, now: Instant) -> Recording {
         let mut all = self.all();
         let fresh = || Recent { begun: now, single: 0, more: None };
         let recent = all.entry(key(denial)).or_insert_with(fresh);
@@ -58,16 +58,16 @@ impl Refusals {
         }
         if recent.single < SINGLE {
             recent.single += 1;
-            return Next::Record;
+            return Recording::Record;
         }
         match &mut recent.more {
             Some(more) => {
                 *more = More { last: denial.clone(), count: more.count + 1 };
-                Next::Count
+                Recording::Count
             }
             none => {
                 *none = Some(More { last: denial.clone(), count: 1 });
-                Next::Begin
+                Recording::Begin
             }
         }
     }
@@ -115,22 +115,22 @@ mod tests {
         let begun = Instant::now();
         let next = |seconds| refusals.next(&flood, begun + Duration::from_secs(seconds));
         let first: Vec<_> = (0..100).map(|_| next(0)).collect();
-        assert!(first[..60].iter().all(|next| *next == Next::Record));
-        assert_eq!(first[60], Next::Begin);
-        assert!(first[61..].iter().all(|next| *next == Next::Count));
+        assert!(first[..60].iter().all(|next| *next == Recording::Record));
+        assert_eq!(first[60], Recording::Begin);
+        assert!(first[61..].iter().all(|next| *next == Recording::Count));
         let end = |seconds| refusals.end_of_minute(&flood, begun + Duration::from_secs(seconds));
         assert_eq!(end(60).unwrap().count, 40);
-        assert_eq!((next(61), next(62)), (Next::Begin, Next::Count), "it goes on");
+        assert_eq!((next(61), next(62)), (Recording::Begin, Recording::Count), "it goes on");
         assert_eq!(end(120).unwrap().count, 2);
         assert!(end(180).is_none());
-        assert_eq!(next(240), Next::Record, "after a quiet minute");
+        assert_eq!(next(240), Recording::Record, "after a quiet minute");
     }
 
     #[test]
     fn a_client_is_counted_by_itself_and_strangers_together() {
         let refusals = Refusals::default();
         let now = Instant::now();
-        let records = |caller: Caller| refusals.next(&denial(caller), now) == Next::Record;
+        let records = |caller: Caller| refusals.next(&denial(caller), now) == Recording::Record;
         let stranger = |number: u32| Caller::Unknown(format!("192.0.2.{number}"));
         assert_eq!((0..100).filter(|number| records(stranger(*number))).count(), 60);
         assert!(records(Caller::Client("ci".parse().unwrap())));

@@ -7,7 +7,7 @@ use super::{
     boot,
     db::{Db, Row},
     error::Fault,
-    holding::{Hold, Holds, State},
+    holding::{Hold, HoldState, Holds},
     seal::{Place, Seal},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl Reservation {
             client_name: self.client_name.to_string(),
             wallet: self.wallet.to_string(),
             job: self.job.to_string(),
-            state: State::Reserved,
+            state: HoldState::Reserved,
             ends: self.ends.as_millisecond(),
             reservation_id: self.reservation_id.clone(),
         }
@@ -80,7 +80,7 @@ pub(super) fn holds(
     let wallet = wallet.to_string();
     let mut holds = db.rows(sql, &[wallet.as_str().into(), job.as_str().into()], hold)?;
     if let Some(unsaved) = unsaved {
-        holds.retain(|hold| hold.state != State::Reserved);
+        holds.retain(|hold| hold.state != HoldState::Reserved);
         holds.push(unsaved.hold());
     }
     Ok(Holds(holds))
@@ -109,7 +109,7 @@ fn hold(row: &Row<'_>) -> Result<Hold, Fault> {
         client_name: row.text(1)?.to_owned(),
         wallet: row.text(2)?.to_owned(),
         job: row.text(3)?.to_owned(),
-        state: State::from_str(row.text(4)?).ok_or(Fault::Malformed("state"))?,
+        state: HoldState::from_str(row.text(4)?).ok_or(Fault::Malformed("state"))?,
         ends: row.int(5)?,
         reservation_id: row.opt_text(6)?.map(str::to_owned),
     })
@@ -164,7 +164,7 @@ struct NewHold<'a> {
     job: &'a str,
     client: ClientId,
     client_name: &'a str,
-    state: State,
+    state: HoldState,
     ends: Timestamp,
     /// When it is to be forgotten.
     forgotten: Timestamp,
@@ -185,7 +185,7 @@ pub(super) fn insert_pending(
         job: job.as_str(),
         client: operation.client.id,
         client_name: operation.client.name.as_str(),
-        state: State::Pending,
+        state: HoldState::Pending,
         ends,
         forgotten: ends + clock::TOLERANCE,
         reservation_id: None,
@@ -212,7 +212,7 @@ pub(super) fn keep(db: &Db, seal: &Seal, reservation: &Reservation) -> Result<()
         job,
         client: reservation.client,
         client_name: reservation.client_name.as_str(),
-        state: State::Reserved,
+        state: HoldState::Reserved,
         ends: reservation.ends,
         forgotten: reservation.ends + KEPT,
         reservation_id: reservation.reservation_id.as_deref(),
@@ -245,7 +245,7 @@ pub(super) fn submit(
         job,
         client,
         client_name,
-        state: State::Submitted,
+        state: HoldState::Submitted,
         ends: now,
         forgotten: now + SUBMITTED,
         reservation_id: named.as_deref().or(known),

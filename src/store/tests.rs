@@ -154,7 +154,7 @@ async fn lost_records_are_counted_and_the_chain_goes_on() {
     assert!(lost > 0);
     assert_eq!(verified(&folder) + lost, RECORDS);
     limit_growth(&store, 1000).await;
-    store.outcome(&id(1), Outcome::Unknown).await;
+    store.outcome(&id(1), RecordedOutcome::Unknown).await;
     store.flush().await.unwrap();
     assert_eq!((store.lost_records(), verified(&folder) + lost), (lost, RECORDS + 1));
 }

@@ -16,7 +16,7 @@ use tokio::sync::{
 };
 
 use super::{
-    batch::{Change, Job, Write, work},
+    batch::{Change, Task, Write, work},
     db::Db,
     error::Fault,
     inbox::{Inbox, Outbox, inbox},
@@ -32,7 +32,7 @@ const READS: usize = 1024;
 /// The handle of the threads; they end when it is dropped and all work is done.
 pub(super) struct Worker {
     reads: mpsc::Sender<Read>,
-    outbox: Arc<Outbox<Job>>,
+    outbox: Arc<Outbox<Task>>,
     losses: Arc<Losses>,
 }
 
@@ -80,8 +80,8 @@ impl Worker {
     ) -> Result<T, Fault> {
         let (sender, receiver) = oneshot::channel();
         let write = Write::new(work, move |result| drop(sender.send(result)));
-        let job = Job::Change(Change::Write(write));
-        self.outbox.now.send(job).await.map_err(|_| Fault::Stopped)?;
+        let task = Task::Change(Change::Write(write));
+        self.outbox.now.send(task).await.map_err(|_| Fault::Stopped)?;
         self.outbox.wake();
         receiver.await.unwrap_or(Err(Fault::Stopped))
     }
@@ -105,36 +105,36 @@ impl Worker {
 
     async fn later(&self, change: Change, patience: Duration) {
         let later = &self.outbox.later;
-        let (job, fault) = match later.try_send(Job::Change(change)) {
+        let (task, fault) = match later.try_send(Task::Change(change)) {
             Ok(()) => return self.outbox.nudge(),
-            Err(TrySendError::Closed(job)) => (job, Fault::Stopped),
-            Err(TrySendError::Full(job)) => match later.send_timeout(job, patience).await {
+            Err(TrySendError::Closed(task)) => (task, Fault::Stopped),
+            Err(TrySendError::Full(task)) => match later.send_timeout(task, patience).await {
                 Ok(()) => return self.outbox.nudge(),
-                Err(SendTimeoutError::Timeout(job)) => (job, Fault::Behind),
-                Err(SendTimeoutError::Closed(job)) => (job, Fault::Stopped),
+                Err(SendTimeoutError::Timeout(task)) => (task, Fault::Behind),
+                Err(SendTimeoutError::Closed(task)) => (task, Fault::Stopped),
             },
         };
-        job.refuse(&fault, &self.losses);
+        task.refuse(&fault, &self.losses);
     }
 }
 
 /// The thread that writes.
-fn write(mut inbox: Inbox<Job>, mut writer: Writer, losses: &Losses) {
-    let is_change = |job: &Job| matches!(job, Job::Change(_));
-    while let Some(jobs) = inbox.next_batch(is_change, writer.head.due()) {
-        match jobs.is_empty() {
+fn write(mut inbox: Inbox<Task>, mut writer: Writer, losses: &Losses) {
+    let is_change = |task: &Task| matches!(task, Task::Change(_));
+    while let Some(tasks) = inbox.next_batch(is_change, writer.head.due()) {
+        match tasks.is_empty() {
             true => writer.head.write(),
-            false => work(&mut writer, losses, jobs),
+            false => work(&mut writer, losses, tasks),
         }
     }
     writer.head.write();
 }
 
 /// The thread that reads.
-fn read(mut reads: mpsc::Receiver<Read>, reader: &Reader, writes: &Outbox<Job>) {
+fn read(mut reads: mpsc::Receiver<Read>, reader: &Reader, writes: &Outbox<Task>) {
     while let Some(read) = reads.blocking_recv() {
         let Some(left) = reader.read(read) else { continue };
-        match writes.now.blocking_send(Job::Read(left)) {
+        match writes.now.blocking_send(Task::Read(left)) {
             Ok(()) => writes.wake(),
             Err(refused) => refused.0.refuse(&Fault::Stopped, &Losses::default()),
         }

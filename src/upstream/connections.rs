@@ -52,9 +52,9 @@ const KEEPALIVE_TRIES: u32 = 3;
 const LEAST_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream to the upstream or to a proxy, with or without TLS.
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type MaybeTlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<Stream>, BoxError>;
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<MaybeTlsStream>, BoxError>;
 type Pool = Client<Connector, Full<Bytes>>;
 
 /// The connections to one upstream. Every thread has its own pools, so that no call waits for another
@@ -89,7 +89,7 @@ impl Connections {
         let proxy = if is_loopback { None } else { Matcher::from_env().intercept(upstream) };
         let connector = match proxy {
             None => {
-                let direct = tcp(time).map_response(Stream::Http);
+                let direct = tcp(time).map_response(MaybeTlsStream::Http);
                 in_time(time, https(direct, tls, is_loopback))
             }
             Some(proxy) => {
@@ -191,7 +191,7 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
 /// Limits the time for all of it: name, connection, proxy and TLS.
 fn in_time<C>(time: Duration, connector: C) -> Connector
 where
-    C: Service<Uri, Response = MaybeHttpsStream<Stream>> + Clone + Send + Sync + 'static,
+    C: Service<Uri, Response = MaybeHttpsStream<MaybeTlsStream>> + Clone + Send + Sync + 'static,
     C::Error: Into<BoxError>,
     C::Future: Send,
 {

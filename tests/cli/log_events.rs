@@ -83,7 +83,7 @@ async fn tries_are_counted_and_so_is_a_session_that_is_renewed() {
     for (id, fault, tries) in
         [("r-1", "status_503:job_list:2", 3), ("r-2", "forget_sessions:job_list:1", 2)]
     {
-        let mut fault: agentpmt_proxy::sandbox::Fault = fault.parse().unwrap();
+        let mut fault: agentpmt_proxy::sandbox::InjectedFault = fault.parse().unwrap();
         fault.retry_after = 0;
         sandbox.inject(fault);
         assert_eq!(send(&server, &token, "POST", list, id).await.status(), 200);

@@ -244,7 +244,7 @@ fn it_serves_and_ends_though_nobody_reads_what_it_prints() {
 
 async fn slow_upstream(fault: &str, delay: Duration) -> (Home, Sandbox, Server) {
     let sandbox = Sandbox::new(Settings::default());
-    let mut fault: agentpmt_proxy::sandbox::Fault = fault.parse().unwrap();
+    let mut fault: agentpmt_proxy::sandbox::InjectedFault = fault.parse().unwrap();
     fault.delay = delay;
     sandbox.inject(fault);
     let upstream = common::serve_sandbox(&sandbox).await;

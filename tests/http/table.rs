@@ -4,7 +4,7 @@
 use agentpmt_proxy::{
     action::{ACTIONS, About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
     call::Call,
-    sandbox::{Fault, FaultTarget, Sandbox, Settings},
+    sandbox::{FaultTarget, InjectedFault, Sandbox, Settings},
     types::Address,
 };
 use http::{Method, StatusCode};
@@ -193,8 +193,8 @@ async fn the_sandbox_takes_no_call_of_an_added_row_without_its_proof() {
 async fn a_lost_answer_to_an_added_row_is_looked_up_as_the_row_says() {
     let (proxy, added) = with_longer_table().await;
     let invoke = added.iter().find(|action| action.name == "tool_invoke").unwrap();
-    let cut = "cut_after".parse::<Fault>().unwrap();
-    let cut = Fault { target: FaultTarget::Action(invoke), ..cut };
+    let cut = "cut_after".parse::<InjectedFault>().unwrap();
+    let cut = InjectedFault { target: FaultTarget::Action(invoke), ..cut };
     proxy.sandbox.inject(cut);
     let response = proxy.post("/tools/one/actions/two/invoke", r#"{"parameters":{}}"#).await;
     let problem = problem(response).await;

@@ -218,7 +218,8 @@ async fn a_key_on_a_read_changes_nothing() {
 #[tokio::test]
 async fn a_call_that_was_put_off_frees_its_key() {
     let proxy = reserved().await;
-    let mut fault: agentpmt_proxy::sandbox::Fault = "status_429:job_complete:1".parse().unwrap();
+    let mut fault: agentpmt_proxy::sandbox::InjectedFault =
+        "status_429:job_complete:1".parse().unwrap();
     fault.retry_after = 3600;
     proxy.sandbox.inject(fault);
     let response = complete(&proxy, "k").await;

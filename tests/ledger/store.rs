@@ -15,8 +15,8 @@ use agentpmt_proxy::{
     policy::Client,
     signer::LocalKey,
     store::{
-        Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd, Outcome,
-        Reservation, Store, StoredAnswer,
+        Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd,
+        RecordedOutcome, Reservation, Store, StoredAnswer,
     },
     trace::Trace,
     types::{ClientId, RequestId},
@@ -86,7 +86,7 @@ impl Home {
     /// Two calls, of which the second has no outcome.
     async fn write_three_records(&self, store: &Store) {
         self.complete(store, 1).await;
-        let outcome = Outcome::Answered { status: 200, milliseconds: 12 };
+        let outcome = RecordedOutcome::Answered { status: 200, milliseconds: 12 };
         store.outcome(&request_id(1), outcome).await;
         self.complete(store, 2).await;
     }
@@ -276,10 +276,10 @@ async fn tail_follows_each_call_to_its_end_until_nobody_reads() {
     });
     let next = || lines.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
     assert!(next().ends_with("NO OUTCOME"));
-    store.outcome(&request_id(2), Outcome::NotSent).await;
+    store.outcome(&request_id(2), RecordedOutcome::NotSent).await;
     assert!(next().ends_with("not sent"));
     home.complete(&store, 3).await;
-    store.outcome(&request_id(3), Outcome::Answered { status: 409, milliseconds: 7 }).await;
+    store.outcome(&request_id(3), RecordedOutcome::Answered { status: 409, milliseconds: 7 }).await;
     assert_eq!(words(&next())[1..], ["agent", "job_complete", "job1", "409", "in", "7", "ms"]);
     drop(lines);
     let mut number = 4;
@@ -288,7 +288,7 @@ async fn tail_follows_each_call_to_its_end_until_nobody_reads() {
             break ended;
         }
         home.complete(&store, number).await;
-        store.outcome(&request_id(number), Outcome::Unknown).await;
+        store.outcome(&request_id(number), RecordedOutcome::Unknown).await;
         assert!(number < 100_000);
         number += 1;
     };

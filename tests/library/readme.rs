@@ -12,7 +12,7 @@ use agentpmt_proxy::{
     config::Config,
     manual::{TOPICS, Topic},
     problems::PROBLEMS,
-    sandbox::{Fault, KINDS},
+    sandbox::{InjectedFault, KINDS},
 };
 use clap::{Command, CommandFactory};
 
@@ -108,10 +108,10 @@ fn the_table_of_faults_is_that_of_the_program() {
 fn the_examples_of_faults_are_faults() {
     let text = topic("sandbox");
     let example = text.split("/faults -d '").nth(1).and_then(|rest| rest.split('\'').next());
-    let fault: Fault = serde_json::from_str(example.unwrap()).unwrap();
+    let fault: InjectedFault = serde_json::from_str(example.unwrap()).unwrap();
     assert_eq!(fault.kind.name(), "slow");
     let flag = text.split("--fault ").find_map(|rest| rest.lines().next()?.parse().ok());
-    assert_eq!(flag.map(|fault: Fault| fault.kind.name()), Some("cut_after"));
+    assert_eq!(flag.map(|fault: InjectedFault| fault.kind.name()), Some("cut_after"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use agentpmt_proxy::{
     action::ACTIONS,
     cli::Cli,
-    sandbox::{Fault, FaultTarget, KINDS, Sandbox, Settings},
+    sandbox::{FaultTarget, InjectedFault, KINDS, Sandbox, Settings},
 };
 use clap::Parser;
 use reqwest::Method;
@@ -40,7 +40,7 @@ impl Control {
     }
 }
 
-fn parsed(text: &str) -> Fault {
+fn parsed(text: &str) -> InjectedFault {
     text.parse().unwrap()
 }
 
@@ -50,7 +50,7 @@ fn every_kind_and_action_is_reached_by_text_and_by_json() {
     for (kind, action) in KINDS.iter().flat_map(|kind| actions.clone().map(move |a| (kind, a))) {
         let fault = parsed(&format!("{}:{action}:2", kind.name()));
         let json = json!({"kind": kind.name(), "action": action, "times": 2});
-        assert_eq!(serde_json::from_value::<Fault>(json).unwrap(), fault);
+        assert_eq!(serde_json::from_value::<InjectedFault>(json).unwrap(), fault);
         assert_eq!((fault.kind, fault.target.to_string()), (kind, action.to_owned()));
     }
 }
@@ -67,12 +67,12 @@ fn what_is_left_out_is_every_call_always_and_a_second() {
     let fault = parsed("slow");
     assert_eq!((fault.target, fault.times), (FaultTarget::Any, None));
     assert_eq!((fault.delay, fault.retry_after), (Duration::from_secs(1), 1));
-    assert_eq!(serde_json::from_str::<Fault>(r#"{"kind": "slow"}"#).unwrap(), fault);
+    assert_eq!(serde_json::from_str::<InjectedFault>(r#"{"kind": "slow"}"#).unwrap(), fault);
 }
 
 #[test]
 fn a_text_that_is_no_fault_is_refused_with_what_there_is() {
-    let refused = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
+    let refused = |text: &str| text.parse::<InjectedFault>().unwrap_err().to_string();
     assert!(refused("cut").starts_with("there is no fault cut; the kinds are slow, "));
     let text = refused("slow:complete");
     assert!(text.starts_with("there is no action complete; the actions are any, session, "));

@@ -8,7 +8,7 @@ use agentpmt_proxy::{
     json::{CanonicalJson, Object},
     message::Message,
     policy,
-    sandbox::{Fault, KINDS, Sandbox, Settings},
+    sandbox::{InjectedFault, KINDS, Sandbox, Settings},
     signer::LocalKey,
     types::RequestId,
 };
@@ -248,8 +248,8 @@ async fn a_refusal_for_a_time_names_the_seconds() {
         assert_eq!(usual.status(), status);
         assert_eq!(usual.headers()["retry-after"], "1");
 
-        let fault: Fault = kind.parse().unwrap();
-        upstream.sandbox.inject(Fault { retry_after: 7, ..fault });
+        let fault: InjectedFault = kind.parse().unwrap();
+        upstream.sandbox.inject(InjectedFault { retry_after: 7, ..fault });
         let given = upstream.call("job_list").await.unwrap();
         assert_eq!(given.headers()["retry-after"], "7");
     }
@@ -317,7 +317,7 @@ async fn a_wrong_signature_comes_with_a_message_that_differs_in_one_line() {
 async fn an_answer_that_is_late_was_processed_at_once() {
     let upstream = Upstream::start().await;
     let delay = Duration::from_secs(3600);
-    upstream.sandbox.inject(Fault { delay, .."slow".parse().unwrap() });
+    upstream.sandbox.inject(InjectedFault { delay, .."slow".parse().unwrap() });
     tokio::select! {
         seen = upstream.complete() => panic!("{seen:?} an hour early"),
         () = upstream.until(|sandbox| sandbox.accepted(GENERAL_JOB) == 1) => {}
@@ -329,7 +329,7 @@ async fn what_is_processed_late_is_processed_though_the_client_has_gone() {
     let upstream = Upstream::start().await;
     for (delay, struck) in [(Duration::from_secs(3600), 1), (Duration::from_millis(50), 2)] {
         let times = NonZeroU32::new(1);
-        upstream.sandbox.inject(Fault { delay, times, .."slow_before".parse().unwrap() });
+        upstream.sandbox.inject(InjectedFault { delay, times, .."slow_before".parse().unwrap() });
         tokio::select! {
             _ = upstream.complete() => assert_eq!(struck, 2, "an answer an hour early"),
             () = upstream.until(|sandbox| sandbox.counts().faults.get("slow_before") == Some(&struck)) => {}

@@ -74,7 +74,7 @@ pub(in crate::cli) struct Add {
 }
 
 /// The credential of the new client, and how the command shows it.
-struct Known {
+struct NewCredential {
     credential: Credential,
     token: Option<ClientToken>,
     /// The sentence for standard error that explains the credential.
@@ -83,7 +83,7 @@ struct Known {
 
 impl Add {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let Known { credential, token, text } = self.known_by()?;
+        let NewCredential { credential, token, text } = self.known_by()?;
         if token.is_some() && is_thrown_away() {
             return Err(not_shown(io::Error::other("it is closed, or /dev/null")));
         }
@@ -141,23 +141,23 @@ impl Add {
         })
     }
 
-    fn known_by(&self) -> Result<Known, Failure> {
+    fn known_by(&self) -> Result<NewCredential, Failure> {
         let name = &self.name;
         if let Some(uid) = self.uid {
             let text = format!("{name} is every caller with the user id {uid}.\n");
-            return Ok(Known { credential: Credential::Uid(uid), token: None, text });
+            return Ok(NewCredential { credential: Credential::Uid(uid), token: None, text });
         }
         if let Some(path) = &self.certificate {
             let text = format!("{name} is every caller with the certificate {}.\n", path.display());
             let credential = Credential::Certificate(certificate(path)?);
-            return Ok(Known { credential, token: None, text });
+            return Ok(NewCredential { credential, token: None, text });
         }
         let token = ClientToken::random();
         let text = format!(
             "This is the token of {name}. It is not shown again. {name} sends it with every call, \
              in the header\nAuthorization: Bearer TOKEN\n"
         );
-        Ok(Known { credential: Credential::Token(token.hash()), token: Some(token), text })
+        Ok(NewCredential { credential: Credential::Token(token.hash()), token: Some(token), text })
     }
 }
 

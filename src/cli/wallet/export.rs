@@ -12,7 +12,7 @@ use crate::{
         failure::Failure,
         new_password::NewPassword,
         output::{check_new, complain, print},
-        wallets::{self, Locked},
+        wallets::{self, LockedWallet},
     },
     config::Config,
     signer::keystore::{self, KeystoreError},
@@ -42,7 +42,7 @@ impl Export {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         // Before a password is typed in vain.
         self.file.as_deref().map_or(Ok(()), check_new)?;
-        let Locked { key, password, .. } = wallets::first(config)?;
+        let LockedWallet { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;
         confirm(signer.address())?;
         let password = self.new.choose("Password for the copy: ")?;

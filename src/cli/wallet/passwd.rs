@@ -8,7 +8,7 @@ use crate::{
         failure::Failure,
         new_password::NewPassword,
         output::{print, tell},
-        wallets::{self, Locked},
+        wallets::{self, LockedWallet},
     },
     config::Config,
 };
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Passwd {
 
 impl Passwd {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let Locked { key, password, .. } = wallets::first(config)?;
+        let LockedWallet { key, password, .. } = wallets::first(config)?;
         let (signer, _) = password.unlock(&key)?;
         let password = self.new.choose("New password for the wallet: ")?;
         key.rewrite(&signer, &password, self.light.cost(&password))?;

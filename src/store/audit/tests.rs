@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::store::{
-    Outcome, Store,
+    RecordedOutcome, Store,
     testing::{Folder, id, key, note, record},
 };
 
@@ -12,7 +12,9 @@ async fn six_records() -> Folder {
     let store = folder.open();
     for number in 0..3 {
         record(&store, number).await.unwrap();
-        store.outcome(&id(number), Outcome::Answered { status: 200, milliseconds: 7 }).await;
+        store
+            .outcome(&id(number), RecordedOutcome::Answered { status: 200, milliseconds: 7 })
+            .await;
     }
     store.flush().await.unwrap();
     folder

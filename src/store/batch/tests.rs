@@ -7,7 +7,7 @@ use super::*;
 use crate::store::{
     Journal, file, files,
     known::Known,
-    record::Outcome,
+    record::RecordedOutcome,
     run::Run,
     seal::Seal,
     testing::{Folder, at, id, key},
@@ -16,14 +16,14 @@ use crate::store::{
 /// Work that counts what is in the table `probe` up by one and then does what `then` says.
 fn count(
     then: impl FnOnce(&Db) -> Result<(), Fault> + Send + 'static,
-) -> (Job, Receiver<Result<(), Fault>>) {
+) -> (Task, Receiver<Result<(), Fault>>) {
     let (sender, receiver) = channel();
     let work = move |db: &Db| {
         db.run("UPDATE probe SET at = at + 1")?;
         then(db)
     };
     (
-        Job::Change(Change::Write(Write::new(work, move |result| sender.send(result).unwrap()))),
+        Task::Change(Change::Write(Write::new(work, move |result| sender.send(result).unwrap()))),
         receiver,
     )
 }
@@ -45,8 +45,8 @@ fn database() -> (Folder, Writer, impl Fn() -> i64) {
 fn a_batch_is_one_commit_and_everyone_hears_after_it() {
     let (folder, mut writer, counted) = database();
     let before = folder.commits();
-    let (jobs, results): (Vec<_>, Vec<_>) = (0..10).map(|_| count(|_| Ok(()))).unzip();
-    work(&mut writer, &Losses::default(), jobs);
+    let (tasks, results): (Vec<_>, Vec<_>) = (0..10).map(|_| count(|_| Ok(()))).unzip();
+    work(&mut writer, &Losses::default(), tasks);
     assert!(results.iter().all(|result| result.recv() == Ok(Ok(()))));
     assert_eq!((counted(), folder.commits() - before), (10, 1));
 }
@@ -88,15 +88,15 @@ fn work_is_refused_when_the_file_has_gone() {
     let (folder, mut writer, _) = database();
     std::fs::remove_file(folder.path()).unwrap();
     for _ in 0..2 {
-        let (job, result) = count(|_| Ok(()));
-        work(&mut writer, &Losses::default(), vec![job]);
+        let (task, result) = count(|_| Ok(()));
+        work(&mut writer, &Losses::default(), vec![task]);
         assert_eq!(result.recv(), Ok(Err(Fault::Gone)));
         assert!(!folder.path().exists());
     }
 }
 
 fn draft(number: u32) -> Draft {
-    Draft::outcome(&id(number), Outcome::Unknown, at(0))
+    Draft::outcome(&id(number), RecordedOutcome::Unknown, at(0))
 }
 
 /// The ids in the journal, which holds.
@@ -116,10 +116,10 @@ fn records_of_the_background_and_of_those_who_wait_form_one_chain() {
         Chain::read(db)?.append(draft(3))?;
         Err(Fault::NotClaimed)
     });
-    let record = |number| Job::Change(Change::Record(draft(number)));
-    let jobs = vec![record(0), record(1), appends, record(4), fails, record(5)];
+    let record = |number| Task::Change(Change::Record(draft(number)));
+    let tasks = vec![record(0), record(1), appends, record(4), fails, record(5)];
     let losses = Losses::default();
-    work(&mut writer, &losses, jobs);
+    work(&mut writer, &losses, tasks);
     assert_eq!((appended.recv(), failed.recv()), (Ok(Ok(())), Ok(Err(Fault::NotClaimed))));
     assert_eq!(recorded(&folder), [0, 1, 2, 4, 5].map(|number| id(number).to_string()));
     assert_eq!((losses.count(), folder.commits() - before), (0, 1));
@@ -132,10 +132,10 @@ fn all_records_of_a_transaction_that_ends_early_are_lost_and_counted() {
         db.run("ROLLBACK")?;
         Err(Fault::Full)
     });
-    let record = |number| Job::Change(Change::Record(draft(number)));
-    let jobs = vec![record(0), record(1), ends, record(2)];
+    let record = |number| Task::Change(Change::Record(draft(number)));
+    let tasks = vec![record(0), record(1), ends, record(2)];
     let losses = Losses::default();
-    work(&mut writer, &losses, jobs);
+    work(&mut writer, &losses, tasks);
     assert_eq!((losses.count(), recorded(&folder).len()), (3, 0));
     work(&mut writer, &losses, vec![record(3)]);
     assert_eq!((losses.count(), recorded(&folder)), (3, vec![id(3).to_string()]));

@@ -7,12 +7,12 @@ use crate::config::Config;
 
 /// What the command line says about the configuration.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct ConfigArgs {
     file: Option<PathBuf>,
     flags: Vec<(&'static str, String)>,
 }
 
-impl Settings {
+impl ConfigArgs {
     pub(super) fn of_file(file: Option<PathBuf>) -> Self {
         Self { file, flags: Vec::new() }
     }

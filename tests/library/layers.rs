@@ -3,10 +3,16 @@
 //! it is in, and no imports run in a circle.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
 };
+
+/// The names that two types have, each with the reason.
+const NAMED_TWICE: [(&str, &str); 2] = [
+    ("Export", "`journal export` and `wallet export`: a command is named as it is typed"),
+    ("List", "`client list` and `wallet list`: a command is named as it is typed"),
+];
 
 /// Folders that are not in layers yet.
 const KNOTS: [&str; 1] = ["proxy"];
@@ -133,6 +139,19 @@ fn broken<'a>(
     (above.is_none_or(|above| above >= own)).then_some(folder)
 }
 
+/// The type that a line defines, if it defines one. An indented alias belongs to a trait.
+fn defined_type(line: &str) -> Option<&str> {
+    let is_indented = line.starts_with(' ');
+    let kinds = ["struct ", "enum ", "trait ", "type "].into_iter();
+    let name = kinds.filter(|kind| !is_indented || *kind != "type ").find_map(|kind| {
+        let (visibility, name) = line.trim_start().split_once(kind)?;
+        let is_visibility = visibility.starts_with("pub ")
+            || visibility.starts_with("pub(") && visibility.ends_with(") ");
+        (visibility.is_empty() || is_visibility).then_some(name)
+    })?;
+    name.split(|c| !is_of_name(c)).next()
+}
+
 #[test]
 fn a_module_imports_only_from_layers_above_its_own() {
     let sources = sources();
@@ -166,6 +185,35 @@ fn every_file_is_declared_by_the_file_above_it() {
         let is_declared = name == "tests" || layers(&above.text).contains_key(name);
         assert!(is_declared, "{}", file.display());
     }
+}
+
+#[test]
+fn a_type_name_is_defined_once() {
+    let mut files = BTreeMap::<String, BTreeSet<PathBuf>>::new();
+    for Source { file, module, text } in sources() {
+        if !module.ends_with(&["tests".to_owned()]) {
+            for name in text.lines().filter_map(defined_type) {
+                files.entry(name.to_owned()).or_default().insert(file.clone());
+            }
+        }
+    }
+    assert!(files.len() > 300, "{}", files.len());
+    files.retain(|_, files| files.len() > 1);
+    let twice = files.keys().map(String::as_str);
+    assert!(twice.eq(NAMED_TWICE.map(|(name, _)| name)), "defined more than once: {files:#?}");
+}
+
+#[test]
+fn types_are_found_in_every_form() {
+    let lines = [
+        "struct A;",
+        "    pub(super) enum B<'a> {",
+        "pub trait C: Debug {",
+        "pub(in crate::cli) type D = E;",
+    ];
+    assert!(lines.iter().filter_map(|line| defined_type(line)).eq(["A", "B", "C", "D"]));
+    let others = ["    type Err = F;", "/// The struct G", "restruct H", "let i = \"enum J\";"];
+    assert_eq!(others.into_iter().find_map(defined_type), None);
 }
 
 #[test]

@@ -1,210 +1,50 @@
 //! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
-mod admit;
-mod attempts;
 mod detached;
-mod error;
-mod finish;
 mod in_flight;
 mod probe;
+
+mod error;
+mod parts;
+
+mod admit;
+mod finish;
 mod settle;
 
-use std::{
-    collections::BTreeMap,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod attempts;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     admit::{Admission, Admitted, Evidence},
     error::{CallError, Unauthenticated},
     in_flight::{InFlightPermit, Overloaded},
+    parts::Proxy,
 };
 use self::{
-    attempts::Attempts,
     detached::Detached,
     finish::{Found, replayed},
-    in_flight::InFlight,
-    probe::Probe,
-    settle::{Earlier, Settled},
+    settle::{Attempts, Earlier, Settled},
 };
 use crate::{
-    action::{ACTIONS, Action, Needs, Proof},
+    action::{Needs, Proof},
     call::{Call, RESERVATION_ID},
     clock::Moment,
     operation::Operation,
-    policy::{Client, Denied},
+    policy::Denied,
     reservation,
     retry::{Next, Tries},
     sender::Sender,
-    signer::Signer,
-    store::{Begun, Claim, Denial, Grant, Reservation, Started, Store, StoreError},
+    store::{Begun, Claim, Denial, Grant, Started, StoreError},
     trace::Step,
-    types::Address,
-    upstream::{Answer, Seen, Upstream},
+    upstream::Answer,
 };
 
-/// How many calls may be in flight unless it is said.
-const IN_FLIGHT: usize = 1024;
-
-/// How long it is known whether records can be written.
-const READY: Duration = Duration::from_millis(250);
-
-/// How long it is known whether the upstream answers.
-const REACHED: Duration = Duration::from_secs(1);
-
-/// Wallets, their sessions, what is on record, and the way to the upstream.
-#[derive(Debug)]
-pub struct Proxy {
-    actions: &'static [Action],
-    senders: BTreeMap<Address, Sender>,
-    /// The wallet of clients that are bound to none.
-    wallet: Address,
-    upstream: Upstream,
-    store: Store,
-    in_flight: InFlight,
-    tasks: TaskTracker,
-    ending: CancellationToken,
-    /// Whether records can be written.
-    writable: Probe,
-    /// Whether the upstream answers.
-    reached: Probe,
-    expose_workflow_token: AtomicBool,
-}
-
 impl Proxy {
-    /// A proxy that signs with `signer`. Nothing is sent before the first call.
-    pub fn new(
-        signer: Signer,
-        upstream: Upstream,
-        store: Store,
-        expose_workflow_token: bool,
-    ) -> Self {
-        let wallet = signer.address();
-        let sender = Sender::new(signer, upstream.clone(), store.clone());
-        let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
-        let in_flight = InFlight::default();
-        in_flight.set_most(IN_FLIGHT);
-        Self {
-            actions: ACTIONS,
-            senders: BTreeMap::from([(wallet, sender)]),
-            wallet,
-            upstream,
-            store,
-            in_flight,
-            tasks,
-            ending,
-            writable: Probe::new(READY),
-            reached: Probe::new(REACHED),
-            expose_workflow_token: AtomicBool::new(expose_workflow_token),
-        }
-    }
-
-    /// The same with another table of calls.
-    #[must_use]
-    pub fn with_actions(self, actions: &'static [Action]) -> Self {
-        Self { actions, ..self }
-    }
-
-    /// The same with one more wallet, for clients that are bound to it.
-    #[must_use]
-    pub fn and_wallet(mut self, signer: Signer) -> Self {
-        let sender = Sender::new(signer, self.upstream.clone(), self.store.clone());
-        self.senders.entry(sender.wallet()).or_insert(sender);
-        self
-    }
-
-    /// The calls that it makes.
-    pub fn actions(&self) -> &'static [Action] {
-        self.actions
-    }
-
-    /// The wallets that can sign, the one of clients that are bound to none first.
-    pub fn wallets(&self) -> Vec<Address> {
-        let mut wallets: Vec<_> = self.senders.keys().copied().collect();
-        wallets.sort_by_key(|wallet| (*wallet != self.wallet, *wallet));
-        wallets
-    }
-
-    /// What the last calls showed of the upstream.
-    pub fn upstream_seen(&self) -> Seen {
-        self.upstream.seen()
-    }
-
-    /// Whether clients see a job's workflow token from now on.
-    pub fn expose_workflow_token(&self, expose: bool) {
-        self.expose_workflow_token.store(expose, Relaxed);
-    }
-
-    /// How many calls may be in flight from now on.
-    pub fn set_max_in_flight(&self, most: usize) {
-        self.in_flight.set_most(most);
-    }
-
-    /// The wallet that signs for a client.
-    pub fn wallet_of(&self, client: &Client) -> Address {
-        client.wallet.unwrap_or(self.wallet)
-    }
-
-    /// What is on record, for who has to know the clients.
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// Whether calls can be made: the process is not ending, and records could be written a quarter
-    /// of a second ago or later. So those who ask do not use up the disk.
-    pub async fn is_ready(&self) -> bool {
-        let probe = async { self.store.probe().await.is_ok() };
-        self.writable.ask(probe).await && !self.ending.is_cancelled()
-    }
-
-    /// Whether the upstream answers, as was seen a second ago or later.
-    pub async fn is_upstream_reached(&self) -> bool {
-        self.reached.ask(async { self.upstream.probe().await.is_ok() }).await
-    }
-
-    /// The reservations that run, as far as a client may see them: its own, or for an admin all.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn reservations(&self, client: &Client) -> Result<Vec<Reservation>, StoreError> {
-        let mut running = self.store.reservations(Timestamp::now()).await?;
-        running.retain(|held| client.admin || held.client == client.id);
-        Ok(running)
-    }
-
-    /// From now on the proxy is not ready.
-    pub fn end(&self) {
-        self.ending.cancel();
-    }
-
-    /// Waits for the calls that run, also for those of which nobody waits for the answer, and until
-    /// everything is on record. No call may begin afterwards.
-    pub async fn drained(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.flush().await;
-    }
-
-    /// Waits until everything so far is on record, in the one file that people copy.
-    pub async fn flush(&self) {
-        if let Err(error) = self.store.flush().await {
-            tracing::error!(%error, "the last records are lost");
-        }
-        if let Err(error) = self.store.checkpoint().await {
-            tracing::warn!(%error, "the -wal file beside the database still belongs to it");
-        }
-    }
-
     /// Makes one call and returns the upstream's answer.
     ///
     /// Once it is sent, it runs to its end even if the client goes away, so that a change is not left

@@ -6,7 +6,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{CallError, InFlightPermit, Proxy, Unauthenticated};
+use super::{
+    error::{CallError, Unauthenticated},
+    in_flight::InFlightPermit,
+    parts::Proxy,
+};
 use crate::{
     action::Action,
     policy::Client,

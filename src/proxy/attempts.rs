@@ -1,36 +1,24 @@
 //! The attempts of one operation: as many as it needs and may have.
 
 use futures_util::future::join;
-use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    CallError, Proxy,
-    settle::{Earlier, Settled, is_silent},
+    error::CallError,
+    parts::Proxy,
+    settle::{Attempts, Earlier, Settled, is_silent},
 };
 use crate::{
     action::Lookup,
     clock,
-    operation::Operation,
     policy::Permit,
     retry::{Next, Outcome, Tries},
-    sender::{Sender, Try},
-    store::{Claim, StoreError},
+    sender::Try,
+    store::StoreError,
     trace::Step,
     upstream::Answer,
 };
-
-/// What every attempt of an operation needs.
-pub(super) struct Attempts<'a> {
-    pub(super) operation: &'a Operation,
-    pub(super) permit: &'a Permit,
-    pub(super) sender: &'a Sender,
-    /// What the operation holds in the ledger.
-    pub(super) claim: &'a Claim,
-    /// For a call that is not signed.
-    pub(super) workflow_token: Option<HeaderValue>,
-}
 
 impl Proxy {
     /// Makes attempts until there is an answer, or no time left.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::Overloaded;
+use super::in_flight::Overloaded;
 use crate::{
     job_status::JobStatus,
     policy::Denied,

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use super::{CallError, Proxy};
+use super::{error::CallError, parts::Proxy};
 use crate::{
     action::Effect,
     operation::Operation,

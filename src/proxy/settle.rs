@@ -4,12 +4,13 @@ use http::{HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use super::{CallError, Proxy, attempts::Attempts};
+use super::{error::CallError, parts::Proxy};
 use crate::{
     action::{Effect, Lookup},
     clock,
     job_status::JobStatus,
     operation::Operation,
+    policy::Permit,
     reservation::{self, has_instructions, unseen},
     retry::{Next, Outcome, Tries},
     sender::Sender,
@@ -21,6 +22,17 @@ use crate::{
 
 /// The header of an answer that stands for one that was lost; its value is the call that was answered.
 const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
+
+/// What every attempt of an operation needs.
+pub(super) struct Attempts<'a> {
+    pub(super) operation: &'a Operation,
+    pub(super) permit: &'a Permit,
+    pub(super) sender: &'a Sender,
+    /// What the operation holds in the ledger.
+    pub(super) claim: &'a Claim,
+    /// For a call that is not signed.
+    pub(super) workflow_token: Option<HeaderValue>,
+}
 
 /// What became of a change whose answer was lost.
 pub(super) enum Settled {

@@ -1,5 +1,5 @@
-//! The values that enter a signed message, and those by which a client is known, each parsed once
-//! and trusted from then on.
+//! The values that enter a signed message or a payment, and those by which a client is known, each
+//! parsed once and trusted from then on.
 //!
 //! A value that carried a line break could forge another line of the message, so what enters it
 //! holds printable ASCII without space and nothing else (protocol §2).
@@ -11,6 +11,8 @@ mod seal_key;
 
 mod client_name;
 mod credential;
+mod money;
+mod network;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -24,6 +26,8 @@ pub use self::{
     client_token::{ClientToken, InvalidToken, TokenHash},
     credential::{CertificateHash, Credential},
     invalid_value::InvalidValue,
+    money::{Amount, BaseUnits},
+    network::Network,
     seal_key::SealKey,
 };
 
@@ -72,6 +76,11 @@ impl Address {
     /// The address with these bytes.
     pub const fn new(bytes: [u8; 20]) -> Self {
         Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
     }
 }
 

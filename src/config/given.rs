@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Spanned, de::DeValue};
 
-use super::mistake::{InvalidSetting, Mistakes};
+use super::mistake::{InvalidSetting, Mistakes, nearest, unknown};
 
 /// A value of a setting before it is checked.
 #[derive(Clone)]
@@ -79,6 +79,37 @@ impl<'a> Given<'a> {
         }
         let (value, key) = (Value::Toml(value.get_ref()), key.to_owned());
         Self { value, location, key, example: self.example }
+    }
+
+    /// Reads each field of a table. The first `needed` of the known ones must be there.
+    ///
+    /// # Errors
+    /// It is no table, or lacks a field, or a field is not known or not taken by `read`.
+    pub(super) fn fields(
+        &self,
+        known: &[&'static str],
+        needed: usize,
+        mut read: impl FnMut(&'static str, &Self) -> Result<(), Mistakes>,
+    ) -> Result<(), Mistakes> {
+        let Value::Toml(DeValue::Table(table)) = self.value else {
+            let expected = format!("tables, as in [[{}]]", self.key);
+            return Err(self.mistake(self.wrong_type(&expected)));
+        };
+        let missing = known[..needed].iter().filter(|name| !table.contains_key(**name));
+        let lacks = |name| self.mistake(InvalidSetting(format!("a table of it lacks {name}"))).0;
+        let mut mistakes: Vec<_> = missing.flat_map(lacks).collect();
+        let mut fields: Vec<_> = table.iter().collect();
+        fields.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in fields {
+            let name = name.get_ref();
+            let field = self.part(value, &format!("{}.{name}", self.key));
+            let result = match known.iter().find(|known| *known == name) {
+                Some(known) => read(known, &field),
+                None => Err(field.mistake(unknown(nearest(name, known.iter().copied())))),
+            };
+            mistakes.extend(result.err().into_iter().flat_map(|wrong| wrong.0));
+        }
+        if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
     }
 
     pub(super) fn text(&self) -> Result<&str, InvalidSetting> {

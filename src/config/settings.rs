@@ -13,18 +13,19 @@ use toml::de::DeValue;
 use tracing::Level;
 
 use super::{
+    asset::{AssetConfig, amount, resource},
     given::{Given, Location, Value},
     guard::{HostName, host, origin},
     listen::{ListenAddress, listen_address},
     mistake::Mistakes,
     upstream_url::UpstreamUrl,
     value::{
-        ClientsAre, LogFormat, boolean, clients_are, count, log_format, log_level, mode, parsed,
-        path, text, timeout, wallet,
+        ClientsAre, LogFormat, boolean, clients_are, count, log_format, log_level, mode, network,
+        parsed, path, text, timeout, wallet,
     },
     wallets::WalletConfig,
 };
-use crate::types::Address;
+use crate::types::{Address, Amount, Network};
 
 /// Makes of the rows below the struct [`Config`], those of its sections, and [`SETTINGS`].
 macro_rules! settings {
@@ -160,6 +161,26 @@ settings! {
         /// How many calls may be sent to the API at once; others wait a while, then get 503.
         max_calls: usize = 64, one(count), AtStart;
     }
+    spending: SpendingConfig {
+        /// Wallet that pays, best one of its own with little in it. Nothing is paid without these settings.
+        wallet: Option<Address> = "", optional(wallet), AtStart;
+        /// Networks on which it may pay, as in eip155:8453.
+        networks: Vec<Network> = "", each(network), AtStart;
+        /// Addresses that it may pay to.
+        payees: Vec<Address> = "", each(wallet), AtStart;
+        /// URLs that it may pay for, as the API writes them in its demand.
+        resources: Vec<String> = "", each(resource), AtStart;
+        /// The most for one call, as in 5 or 0.05, in the token's own unit.
+        max_per_call: Option<Amount> = "", optional(amount), AtStart;
+        /// The most in 24 hours, for all clients together.
+        per_day: Option<Amount> = "", optional(amount), AtStart;
+        /// The most in 30 days, for all clients together.
+        per_month: Option<Amount> = "", optional(amount), AtStart;
+        /// A payment above it is not signed unless a person approves it.
+        approve_above: Option<Amount> = "", optional(amount), AtStart;
+        /// One table per token that may be paid: its contract, and its EIP-712 domain.
+        assets: Vec<AssetConfig> = [], assets(), AtStart;
+    }
     log: LogConfig {
         /// What is logged: error, warn, info, debug or trace.
         level: Level = "info", one(log_level), AtReload;
@@ -221,7 +242,9 @@ impl Config {
         }
         // Tables end the section that they stand in.
         for Setting { key, why, .. } in tables {
-            text += &format!("\n#{why}\n# [[{key}]]\n# address = \"\"\n# password_file = \"\"\n");
+            let fields: &[&str] = if *key == "wallets" { &wallets::FIELDS } else { &asset::FIELDS };
+            let fields: String = fields.iter().map(|field| format!("# {field} = \"\"\n")).collect();
+            text += &format!("\n#{why}\n# [[{key}]]\n{fields}");
         }
         text
     }
@@ -259,6 +282,9 @@ pub(super) const ENV_PREFIX: &str = "AGENTPMT_PROXY_";
 pub(super) fn variable_name(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
+
+#[cfg(test)]
+use super::{asset, wallets};
 
 #[cfg(test)]
 const HEADER: &str = "\

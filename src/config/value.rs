@@ -10,7 +10,7 @@ use super::{
     given::{Given, Value},
     mistake::InvalidSetting,
 };
-use crate::types::Address;
+use crate::types::{Address, Network};
 
 /// How a log line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,10 @@ pub(super) fn text(given: &Given<'_>) -> Result<String, InvalidSetting> {
 }
 
 pub(super) fn wallet(given: &Given<'_>) -> Result<Address, InvalidSetting> {
+    Ok(given.text()?.parse()?)
+}
+
+pub(super) fn network(given: &Given<'_>) -> Result<Network, InvalidSetting> {
     Ok(given.text()?.parse()?)
 }
 

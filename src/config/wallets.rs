@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use toml::de::DeValue;
-
 use super::{
-    given::{Given, Value},
-    mistake::{Mistakes, nearest, unknown},
+    given::Given,
+    mistake::Mistakes,
     value::{path, wallet},
 };
 use crate::types::Address;
+
+/// The fields of a table. The first must be there.
+pub(super) const FIELDS: [&str; 2] = ["address", "password_file"];
 
 /// One of several wallets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,30 +28,13 @@ impl Given<'_> {
     }
 
     fn wallet(&self) -> Result<WalletConfig, Mistakes> {
-        let Value::Toml(DeValue::Table(table)) = self.value else {
-            return Err(self.mistake(self.wrong_type("tables, as in [[wallets]]")));
-        };
-        let (mut address, mut password_file, mut mistakes) = (None, None, Vec::new());
-        if !table.contains_key("address") {
-            mistakes.extend(self.mistake("a table of it lacks address".into()).0);
-        }
-        let mut fields: Vec<_> = table.iter().collect();
-        fields.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in fields {
-            let field = self.part(value, &format!("{}.{}", self.key, name.get_ref()));
-            let read = match &**name.get_ref() {
-                "address" => field.one(wallet).map(|wallet| address = Some(wallet)),
-                "password_file" => field.optional(path).map(|path| password_file = path),
-                name => {
-                    let near = nearest(name, ["address", "password_file"].into_iter());
-                    Err(field.mistake(unknown(near)))
-                }
-            };
-            mistakes.extend(read.err().into_iter().flat_map(|wrong| wrong.0));
-        }
-        match address {
-            Some(address) if mistakes.is_empty() => Ok(WalletConfig { address, password_file }),
-            _ => Err(Mistakes(mistakes)),
-        }
+        let (mut address, mut password_file) = (None, None);
+        self.fields(&FIELDS, 1, |name, field| match name {
+            "address" => field.one(wallet).map(|wallet| address = Some(wallet)),
+            _ => field.optional(path).map(|path| password_file = path),
+        })?;
+        // `fields` has seen that it is there.
+        let address = address.ok_or(Mistakes(Vec::new()))?;
+        Ok(WalletConfig { address, password_file })
     }
 }

@@ -69,6 +69,14 @@ impl Config {
                 ),
             );
         }
+        check(
+            "spending.wallet",
+            self.spending
+                .wallet
+                .is_some_and(|payer| !self.wallets.is_empty() && !addresses.contains(&payer)),
+            "it is none of [[wallets]]; name one of them, or add it there",
+        );
+        found.extend(self.spending.contradictions());
         found
     }
 }

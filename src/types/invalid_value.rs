@@ -21,4 +21,13 @@ pub enum InvalidValue {
     /// Not `0x` and 130 hexadecimal digits.
     #[error("a signature is 0x and 130 hexadecimal digits")]
     Signature,
+    /// Not a decimal of a token.
+    #[error("an amount is digits, with or without a point between them, such as 5 or 0.05")]
+    Amount,
+    /// Not a whole number of base units.
+    #[error("an amount in base units is digits without leading zeros")]
+    BaseUnits,
+    /// Not the CAIP-2 name of an EVM chain.
+    #[error("a network is eip155: and the number of its chain, such as eip155:8453")]
+    Network,
 }

@@ -49,6 +49,8 @@ pub mod operation;
 
 pub mod message;
 
+pub mod payment;
+
 pub mod signer;
 pub mod store;
 pub mod upstream;

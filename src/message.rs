@@ -53,9 +53,14 @@ impl Message {
 
     /// The digest of the EIP-191 personal message, which is signed.
     pub fn eip191_digest(&self) -> [u8; 32] {
-        let prefix = format!("\x19Ethereum Signed Message:\n{}", self.text.len());
-        Keccak256::new_with_prefix(prefix).chain_update(&self.text).finalize().into()
+        eip191_digest(&self.text)
     }
+}
+
+/// The digest of the EIP-191 personal message that is this text.
+pub(crate) fn eip191_digest(text: &str) -> [u8; 32] {
+    let prefix = format!("\x19Ethereum Signed Message:\n{}", text.len());
+    Keccak256::new_with_prefix(prefix).chain_update(text).finalize().into()
 }
 
 impl fmt::Display for Message {

@@ -3,6 +3,7 @@
 
 mod allow;
 mod rate;
+mod spend_limit;
 
 mod denied;
 
@@ -16,4 +17,5 @@ pub use self::{
     denied::Denied,
     permit::{Permit, SignedPermit},
     rate::{InvalidRate, Rate},
+    spend_limit::{InvalidSpendLimit, SpendLimit, SpendWindow},
 };

@@ -1,7 +1,7 @@
 //! The signatures of a wallet.
 //!
-//! There is no function here that signs bytes: what is signed is a message of this program and
-//! nothing else, so that no bug elsewhere makes the key sign another text.
+//! There is no function here that signs bytes: the key signs messages and payments of this program and
+//! nothing else, so that no bug elsewhere makes it sign another text.
 
 mod error;
 mod local;
@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     message::Message,
+    payment::{Payment, SponsorMessage},
     types::{Address, Signature},
 };
 
@@ -56,6 +57,33 @@ impl Signer {
             Self::Local(key) => Ok(key.sign(message)),
             #[cfg(test)]
             Self::Scripted(signer) => signer.sign(message).await,
+        }
+    }
+
+    /// Signs a payment.
+    ///
+    /// # Errors
+    /// See [`SignerError`]. A key in memory always signs.
+    pub async fn sign_payment(&self, payment: &Payment) -> Result<Signature, SignerError> {
+        match self {
+            Self::Local(key) => Ok(key.sign_payment(payment)),
+            #[cfg(test)]
+            Self::Scripted(signer) => Ok(signer.key.sign_payment(payment)),
+        }
+    }
+
+    /// Signs the message by which a payer gives credits to another wallet.
+    ///
+    /// # Errors
+    /// See [`SignerError`]. A key in memory always signs.
+    pub async fn sign_sponsor_message(
+        &self,
+        message: &SponsorMessage,
+    ) -> Result<Signature, SignerError> {
+        match self {
+            Self::Local(key) => Ok(key.sign_sponsor_message(message)),
+            #[cfg(test)]
+            Self::Scripted(signer) => Ok(signer.key.sign_sponsor_message(message)),
         }
     }
 }

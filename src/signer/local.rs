@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     message::Message,
+    payment::{Payment, SponsorMessage},
     types::{Address, SealKey, Signature},
 };
 
@@ -65,7 +66,21 @@ impl LocalKey {
 
     /// Signs as EIP-191 says: `r` and a low `s` with a nonce of RFC 6979, then `v`, 27 or 28.
     pub fn sign(&self, message: &Message) -> Signature {
-        let (signature, recovery_id) = self.key.sign_prehash_recoverable(&message.eip191_digest());
+        self.sign_digest(&message.eip191_digest())
+    }
+
+    /// Signs the typed data of a payment (EIP-712), in the same form.
+    pub fn sign_payment(&self, payment: &Payment) -> Signature {
+        self.sign_digest(&payment.digest())
+    }
+
+    /// Signs the message by which a payer gives credits to another wallet.
+    pub fn sign_sponsor_message(&self, message: &SponsorMessage) -> Signature {
+        self.sign_digest(&message.eip191_digest())
+    }
+
+    fn sign_digest(&self, digest: &[u8; 32]) -> Signature {
+        let (signature, recovery_id) = self.key.sign_prehash_recoverable(digest);
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&signature.to_bytes());
         bytes[64] = 27 + recovery_id.to_byte();

@@ -9,15 +9,18 @@ use std::{
 use agentpmt_proxy::{
     action::{About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
     call::Call,
+    config::{AssetConfig, SpendingConfig},
     json::{CanonicalJson, Object},
     message::Message,
+    payment::{AuthorizationNonce, Challenge, Fresh, Payment, Purchase, Spender, Spending},
     policy::{Client, Permit},
     signer::LocalKey,
-    types::Address,
+    types::{Address, ClientId},
 };
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::json;
 
 fn cases(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(kind);
@@ -161,6 +164,103 @@ fn messages_and_signatures_are_those_of_the_vectors() {
         let signature = signer.sign(&message).to_hex();
         assert_eq!(signature, read(&case, "signature.txt"), "{case:?}: signature");
     }
+}
+
+#[derive(Deserialize)]
+struct PaymentVector {
+    key: String,
+    name: String,
+    version: String,
+    chain_id: u64,
+    contract: String,
+    to: String,
+    value: String,
+    valid_before: i64,
+    nonce: String,
+    digest: String,
+    signature: String,
+}
+
+impl PaymentVector {
+    fn signer(&self) -> LocalKey {
+        LocalKey::from_hex(&self.key).unwrap()
+    }
+
+    /// The payment that the policy makes where it allows this one and no other.
+    fn payment(&self, decimals: u8, purchase: Option<Purchase>) -> Payment {
+        let Self { name, version, contract, to, value, .. } = self;
+        let (url, network) = ("https://a.example/", format!("eip155:{}", self.chain_id));
+        let limit = Some(value.parse().unwrap());
+        let asset = AssetConfig {
+            address: contract.parse().unwrap(),
+            decimals,
+            name: name.clone(),
+            version: version.clone(),
+        };
+        let spending = SpendingConfig {
+            wallet: Some(self.signer().address()),
+            networks: vec![network.parse().unwrap()],
+            payees: vec![to.parse().unwrap()],
+            resources: vec![url.to_owned()],
+            max_per_call: limit,
+            per_day: limit,
+            per_month: limit,
+            approve_above: None,
+            assets: vec![asset],
+        };
+        let demand = json!({
+            "x402Version": 2,
+            "resource": { "url": url },
+            "accepts": [{
+                "scheme": "exact",
+                "network": network,
+                "amount": value,
+                "asset": contract,
+                "payTo": to,
+                "maxTimeoutSeconds": 240,
+                "extra": { "name": name, "version": version },
+            }],
+        });
+        let challenge = Challenge::parse(demand.to_string().as_bytes()).unwrap();
+        let mut nonce = [0; 32];
+        hex::decode_to_slice(&self.nonce, &mut nonce).unwrap();
+        let now = Timestamp::from_second(self.valid_before - 240).unwrap();
+        let fresh = Fresh { nonce: AuthorizationNonce::new(nonce), now };
+        let call = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
+        let permit = permit(call, self.signer().address());
+        let spender = Spender { client: ClientId::LOCAL, limit: None, spent: &[] };
+        let spending = Spending::of(&spending).unwrap();
+        spending.pay(&permit, &challenge, purchase, spender, fresh).unwrap()
+    }
+}
+
+/// The vectors are those of `tests/programs/payments.py`, the first that of protocol §10.
+fn payment_vectors() -> Vec<PaymentVector> {
+    let lines = include_str!("../vectors/payments/eth_account.jsonl").lines();
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn payments_are_signed_as_eth_account_signs_them() {
+    let vectors = payment_vectors();
+    assert_eq!(vectors.len(), 201);
+    for vector in vectors {
+        let payment = vector.payment(0, None);
+        assert_eq!(hex::encode(payment.digest()), vector.digest, "digest");
+        let signature = vector.signer().sign_payment(&payment).to_hex();
+        assert_eq!(signature, format!("0x{}", vector.signature), "signature");
+    }
+}
+
+#[test]
+fn the_message_of_a_sponsor_has_the_signature_of_the_protocol() {
+    let vector = payment_vectors().remove(0);
+    let recipient = Address::new([0x11; 20]);
+    let payment = vector.payment(6, Some(Purchase { credits: 500, recipient }));
+    let message = payment.sponsor_message().unwrap();
+    let signature = "0xd66074931ec618a752e0c3f82ab8f067f6e56459a508a5bdb56ffed2f2c6d5d0\
+                     69e226492b6b8f54da1802d01f5b9c2a77ae24a90a381211c43b72eebb31d0fd1c";
+    assert_eq!(vector.signer().sign_sponsor_message(&message).to_hex(), signature);
 }
 
 fn permit(call: Call, wallet: Address) -> Permit {

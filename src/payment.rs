@@ -1,0 +1,24 @@
+//! Paying by x402 (protocol §9). Without `[spending]` in the configuration nothing is ever paid.
+//!
+//! Only [`Spending`] makes a [`Payment`], which is all that a wallet signs besides a message; so no
+//! upstream chooses the contract, the payee or the amount that a signature is good for.
+
+mod challenge;
+mod typed_data;
+
+mod declined;
+
+mod envelope;
+
+mod spending;
+
+pub use self::{
+    challenge::{Challenge, InvalidChallenge, Unfit},
+    declined::{Declined, Limit},
+    envelope::{Payment, PaymentHeader, SponsorMessage},
+    spending::{Fresh, Purchase, Spender, Spending, Spent},
+    typed_data::{Authorization, AuthorizationNonce, Domain},
+};
+
+#[cfg(test)]
+mod tests;

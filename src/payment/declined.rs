@@ -1,0 +1,99 @@
+//! Why nothing is paid.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::challenge::Unfit;
+use crate::{
+    policy::SpendLimit,
+    types::{Address, Amount},
+};
+
+/// Why nothing is paid. Nothing was signed. Each text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Declined {
+    /// Another wallet pays.
+    #[error("wallet {wallet} does not pay; the one that does is {payer} (spending.wallet)")]
+    Wallet {
+        /// The wallet of the call.
+        wallet: Address,
+        /// The wallet that pays.
+        payer: Address,
+    },
+    /// The URL that is to be paid for is not listed.
+    #[error("the upstream demands a payment for a URL that is not in spending.resources")]
+    Resource,
+    /// No entry of the challenge is allowed.
+    #[error("no entry of the upstream's demand may be paid{}", listed(.0))]
+    NoOffer(Vec<Unfit>),
+    /// The upstream asks for more than the credits cost.
+    #[error("the upstream demands {amount} for credits that cost {price}")]
+    Price {
+        /// The amount.
+        amount: Amount,
+        /// The price by protocol §9.
+        price: Amount,
+    },
+    /// The amount is more than a limit allows at any time.
+    #[error(
+        "the upstream demands {amount}, and {limit} allows {most}; ask the operator of the proxy"
+    )]
+    AboveLimit {
+        /// The limit.
+        limit: Limit,
+        /// The most that it allows.
+        most: Amount,
+        /// The amount.
+        amount: Amount,
+    },
+    /// Too much was spent already.
+    #[error("the upstream demands {amount}, and {limit} leaves {left} until {until}")]
+    LimitReached {
+        /// The limit.
+        limit: Limit,
+        /// The amount that is left.
+        left: Amount,
+        /// When the limit allows the amount again.
+        until: Timestamp,
+        /// The amount.
+        amount: Amount,
+    },
+    /// A person has to approve so much.
+    #[error("the upstream demands {amount}, and a person has to approve more than {above}")]
+    Approval {
+        /// The amount above which a person approves (`spending.approve_above`).
+        above: Amount,
+        /// The amount.
+        amount: Amount,
+    },
+}
+
+/// A limit of what is paid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limit {
+    /// `spending.max_per_call`.
+    PerCall,
+    /// `spending.per_day`.
+    PerDay,
+    /// `spending.per_month`.
+    PerMonth,
+    /// The narrower one of the client.
+    Client(Box<SpendLimit>),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerCall => f.write_str("spending.max_per_call"),
+            Self::PerDay => f.write_str("spending.per_day"),
+            Self::PerMonth => f.write_str("spending.per_month"),
+            Self::Client(limit) => write!(f, "the client's limit of {limit}"),
+        }
+    }
+}
+
+fn listed(reasons: &[Unfit]) -> String {
+    let reason = |(index, reason): (usize, &Unfit)| format!("; entry {}: {reason}", index + 1);
+    reasons.iter().enumerate().map(reason).collect()
+}

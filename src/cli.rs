@@ -18,6 +18,7 @@ mod runtime;
 
 mod password;
 mod sandbox_state;
+mod unused;
 
 mod new_password;
 mod wallets;
@@ -26,6 +27,7 @@ mod backup;
 mod check;
 mod client;
 mod explain;
+mod freeze;
 mod journal;
 mod manual;
 mod sandbox;
@@ -87,6 +89,8 @@ enum Command {
     Journal(journal::JournalCommand),
     #[command(subcommand)]
     Client(client::ClientCommand),
+    Freeze(freeze::FreezeCommand),
+    Thaw(freeze::ThawCommand),
     Backup(backup::Backup),
     Wait(wait::Wait),
     Manual(manual::Manual),
@@ -113,6 +117,8 @@ impl Cli {
             Command::Check(check) => check.run(settings),
             Command::Journal(journal) => journal.run(settings),
             Command::Client(client) => client.run(settings),
+            Command::Freeze(freeze) => freeze.run(settings),
+            Command::Thaw(thaw) => thaw.run(settings),
             Command::Backup(backup) => backup.run(settings),
             Command::Wait(wait) => wait.run(settings),
             Command::Manual(manual) => manual.run(),

@@ -192,6 +192,13 @@ impl Problem {
                           signed";
             return Self::new(&problems::ACCESS_ENDED, detail);
         }
+        if let Some(freeze) = error.freeze() {
+            let detail = format!(
+                "{freeze}, so nothing more was signed or sent; the operator of the proxy ends that with \
+                 `agentpmt-proxy thaw`, or an admin with POST /proxy/thaw: send the call again then"
+            );
+            return Self::new(&problems::FROZEN, detail);
+        }
         let detail = format!("{error}; nothing was signed");
         Self::new(&problems::JOURNAL_UNAVAILABLE, detail)
     }

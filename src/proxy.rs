@@ -143,6 +143,9 @@ impl Proxy {
     ) -> Result<Answer, CallError> {
         let Operation { call, client, wallet, .. } = operation;
         let grant = grant?;
+        if call.action().proof != Proof::None {
+            self.store.check_signable().await?;
+        }
         let permit = &client.permit(call.clone(), *wallet, grant.holder, Timestamp::now())?;
         let workflow_token = match (operation.job(), &call.action().proof) {
             (Some(job), Proof::WorkflowToken) => {

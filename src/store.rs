@@ -10,6 +10,8 @@
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
 
+mod freeze;
+
 mod arrivals;
 mod deed;
 mod denial;
@@ -28,6 +30,7 @@ mod seal;
 mod boot;
 mod client_rows;
 mod end;
+mod freeze_rows;
 mod new_file;
 mod run;
 mod schema;
@@ -65,6 +68,7 @@ mod finish;
 mod journal;
 
 mod clients;
+mod freezing;
 
 #[cfg(test)]
 mod testing;
@@ -83,11 +87,14 @@ pub use self::{
     error::{Fault, StoreError},
     exported::{Exported, ExportedError, verify_exported},
     finish::{Finish, JobEnd, KeyEnd},
+    freeze::{Freeze, FreezeOf},
+    freezing::{freeze, thaw},
     handle::Store,
     journal::record_deed,
     keys::Doubt,
     record::{Attempt, Record, RecordedOutcome},
     reservations::Reservation,
+    run::is_in_use,
     stored_answer::StoredAnswer,
     usable::check_usable,
 };

@@ -1,15 +1,14 @@
 //! `client`: who may call the proxy.
 
 mod list;
-mod unused;
 
 mod add;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-use self::{add::Add, list::List, unused::tell_if_unused};
-use super::{config_args::ConfigArgs, failure::Failure, output::tell};
+use self::{add::Add, list::List};
+use super::{config_args::ConfigArgs, failure::Failure, output::tell, unused::tell_if_unused};
 use crate::{
     config::{ClientsAre, Config},
     store::Clients,
@@ -67,7 +66,7 @@ impl Revoke {
         let clients = Clients::open(&config.database())?;
         clients.revoke(&self.name, Timestamp::now())?;
         tell(&format!("{} is revoked: its next call is refused.\n", self.name));
-        tell_if_unused(&clients, config)
+        tell_if_unused(config)
     }
 }
 
@@ -84,6 +83,6 @@ impl Remove {
                  do everything again.\n"
             });
         }
-        tell_if_unused(&clients, config)
+        tell_if_unused(config)
     }
 }

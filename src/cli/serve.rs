@@ -196,6 +196,9 @@ async fn serve(
     if config.clients == ClientsAre::Required {
         store.require_clients();
     }
+    if let Some(freeze) = store.frozen().await.map_err(Failure::of_state)? {
+        tracing::warn!("{freeze}; `agentpmt-proxy thaw` ends that");
+    }
     if let Err(error) = store.hold() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }

@@ -1,5 +1,5 @@
 //! The proxy's own paths: its health, what it says of itself, what it holds, and how it is told to read its
-//! configuration again.
+//! configuration again, or to sign nothing.
 
 use std::sync::Arc;
 
@@ -16,10 +16,11 @@ use super::{
     surface::{Authenticated, Surface},
 };
 use crate::{
+    policy::Client,
     problem::Problem,
-    problems::{NOT_ALLOWED, RELOAD_REFUSED},
+    problems::{NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED},
     proxy::Proxy,
-    store::{Deed, Reservation},
+    store::{Deed, Freeze, FreezeOf, Reservation},
     types::Address,
     upstream::Seen,
     withheld::HELD_BY_PROXY,
@@ -70,9 +71,10 @@ fn reservation(held: &Reservation, now: Timestamp) -> Value {
 pub(super) async fn status(
     State(surface): State<Arc<Surface>>,
     Authenticated(client): Authenticated,
-) -> Json<Value> {
+) -> Result<Json<Value>, Problem> {
     let Surface { proxy, instance, .. } = &*surface;
-    Json(json!({
+    let frozen = proxy.store().frozen().await.map_err(|error| Problem::store(&error))?;
+    Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": instance.uptime().as_secs(),
         "wallets": client.admin.then(|| wallets(proxy)),
@@ -80,7 +82,8 @@ pub(super) async fn status(
         "upstream": upstream(proxy.upstream_seen()),
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| last_reload(&reload)),
-    }))
+        "frozen": frozen.as_ref().map(freeze_as_json),
+    })))
 }
 
 fn wallets(proxy: &Proxy) -> Vec<String> {
@@ -103,17 +106,57 @@ pub(super) async fn reload(
     State(surface): State<Arc<Surface>>,
     Authenticated(client): Authenticated,
 ) -> Result<Json<Value>, Problem> {
-    if !client.admin {
-        let detail = format!(
-            "client {} may not reload the configuration; ask the operator of the proxy for a client that \
-             may, with `agentpmt-proxy client add … --admin`, or send SIGHUP",
-            client.name
-        );
-        return Err(Problem::new(&NOT_ALLOWED, detail));
-    }
+    check_admin(&client, "reload the configuration", "or send SIGHUP")?;
     surface.proxy.store().did(Deed::Reload, client.name.as_str()).await;
     let refused =
         |mistakes| Problem::new(&RELOAD_REFUSED, format!("everything is as it was: {mistakes}"));
     surface.instance.clone().reload().await.map_err(refused)?;
     Ok(Json(json!({ "status": "reloaded" })))
+}
+
+/// With `?payments`, payments alone are frozen.
+pub(super) async fn freeze(
+    State(surface): State<Arc<Surface>>,
+    Authenticated(client): Authenticated,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    check_admin(&client, "freeze", "or run `agentpmt-proxy freeze`")?;
+    let of = match query.as_deref() {
+        None | Some("") => FreezeOf::Signatures,
+        Some("payments") => FreezeOf::Payments,
+        Some(_) => {
+            let detail = "only ?payments can be here, to freeze payments alone; nothing is frozen";
+            return Err(Problem::new(&QUERY_NOT_TAKEN, detail));
+        }
+    };
+    let frozen = surface.proxy.store().freeze(of, client.name.as_str()).await;
+    let frozen = frozen.map_err(|error| Problem::store(&error))?;
+    tracing::warn!("{frozen}");
+    Ok(Json(json!({ "frozen": freeze_as_json(&frozen) })))
+}
+
+pub(super) async fn thaw(
+    State(surface): State<Arc<Surface>>,
+    Authenticated(client): Authenticated,
+) -> Result<Json<Value>, Problem> {
+    check_admin(&client, "thaw", "or run `agentpmt-proxy thaw`")?;
+    let thawed = surface.proxy.store().thaw(client.name.as_str()).await;
+    thawed.map_err(|error| Problem::store(&error))?;
+    Ok(Json(json!({ "frozen": null })))
+}
+
+fn freeze_as_json(Freeze { of, by, since }: &Freeze) -> Value {
+    json!({ "of": of.as_str(), "by": by, "since": since.to_string() })
+}
+
+fn check_admin(client: &Client, may: &str, otherwise: &str) -> Result<(), Problem> {
+    if client.admin {
+        return Ok(());
+    }
+    let detail = format!(
+        "client {} may not {may}; ask the operator of the proxy for a client that may, with \
+         `agentpmt-proxy client add … --admin`, {otherwise}",
+        client.name
+    );
+    Err(Problem::new(&NOT_ALLOWED, detail))
 }

@@ -22,7 +22,7 @@ pub struct Client {
     pub rate: Option<Rate>,
     /// How many reservations it may hold at a time; without it, any number.
     pub max_reservations: Option<u32>,
-    /// Whether it may act on the reservations of other clients.
+    /// Whether it may act on the reservations of other clients, reload the configuration, freeze and thaw.
     pub admin: bool,
     /// From when on it may do nothing.
     pub expires: Option<Timestamp>,

@@ -155,6 +155,7 @@ impl CallError {
             Self::Unauthenticated(error) => error.kind(),
             Self::Denied(denied) => denied.kind(),
             Self::Store(error) if error.is_access_ended() => &problems::ACCESS_ENDED,
+            Self::Store(error) if error.freeze().is_some() => &problems::FROZEN,
             Self::HeldMeanwhile { .. } => &problems::HELD_BY_ANOTHER,
             Self::WalletNotHeld { .. } => &problems::NOT_ALLOWED,
             Self::OtherWallet { .. } => &problems::OTHER_WALLET,

@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// What is known, and sees to it that it stays known while it is asked for, without waiting.
-    fn renewed<T>(&self, Recalled { value, renewal }: Recalled<T>) -> T {
+    pub(super) fn renewed<T>(&self, Recalled { value, renewal }: Recalled<T>) -> T {
         if let Some(renewal) = renewal {
             self.0.worker.read_soon(|db| renewal.renew(db));
         }

@@ -13,12 +13,8 @@ use super::{
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
-    files::folder,
-    journal::PATIENCE,
-    known::{KNOWN, LEASE},
+    journal::{ACKNOWLEDGED, append_deed},
     marker,
-    record::{Chain, Draft},
-    run,
 };
 use crate::{
     policy::Client,
@@ -122,7 +118,7 @@ impl Clients {
                 // A new token is no reason to lose what the client held.
                 client_rows::inherit(db, before, id)?;
             }
-            append_deed(db, Deed::ClientAdd(&client.name))?;
+            append_deed(db, Deed::ClientAdd(&client.name), &user())?;
             Ok(Ok(first))
         })
     }
@@ -145,7 +141,7 @@ impl Clients {
             None => Ok(Err(ClientsError::Unknown(name.clone()))),
             Some((client, true)) => {
                 client_rows::revoke(db, client, now)?;
-                append_deed(db, Deed::ClientRevoke(name)).map(Ok)
+                append_deed(db, Deed::ClientRevoke(name), &user()).map(Ok)
             }
             Some((_, false)) => Ok(Ok(())),
         })
@@ -162,7 +158,7 @@ impl Clients {
             Some((_, true)) => Ok(Err(ClientsError::Active(name.clone()))),
             Some((client, false)) => {
                 client_rows::delete(db, client)?;
-                append_deed(db, Deed::ClientRemove(name))?;
+                append_deed(db, Deed::ClientRemove(name), &user())?;
                 let last = !client_rows::exist(db)?;
                 if last {
                     // If the client stays, the next start makes the marker again.
@@ -171,15 +167,6 @@ impl Clients {
                 Ok(Ok(last))
             }
         })
-    }
-
-    /// Whether a proxy that runs has this database, so that a change counts at once.
-    ///
-    /// # Errors
-    /// Its folder cannot be read.
-    pub fn is_followed(&self) -> Result<bool, StoreError> {
-        let alive = run::any_is_alive(folder(&self.path));
-        alive.map_err(|fault| StoreError::new(&self.path, fault))
     }
 
     /// Does all of the work or nothing of it, or tells why it is refused. When this returns, no proxy acts
@@ -195,17 +182,10 @@ impl Clients {
             let _ = marker::update(&self.path, &self.db);
             // Without it, the change stands in the log, which has to be copied as well.
             let _ = file::checkpoint(&self.db);
-            // A call that read what was before may find it that long, go on with it, and wait for room
-            // in the journal's queue.
-            thread::sleep(LEASE + KNOWN + PATIENCE);
+            thread::sleep(ACKNOWLEDGED);
         }
         done
     }
-}
-
-/// Records a change together with it.
-fn append_deed(db: &Db, deed: Deed<'_>) -> Result<(), Fault> {
-    Chain::read(db)?.append(Draft::admin(deed, &user(), Timestamp::now()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use rustix::process::getuid;
 
+use super::freeze::FreezeOf;
 use crate::types::{Address, ClientName};
 
 /// An administrative act, for the journal: everything but calls. It holds no credential.
@@ -23,6 +24,10 @@ pub enum Deed<'a> {
     JournalArchive(u64),
     /// The configuration is about to be read again.
     Reload,
+    /// Signatures or payments were frozen.
+    Freeze(FreezeOf),
+    /// Every freeze was ended.
+    Thaw,
 }
 
 impl Deed<'_> {
@@ -37,6 +42,9 @@ impl Deed<'_> {
             Self::JournalExport => "journal_export",
             Self::JournalArchive(_) => "journal_archive",
             Self::Reload => "reload",
+            Self::Freeze(FreezeOf::Signatures) => "freeze",
+            Self::Freeze(FreezeOf::Payments) => "freeze_payments",
+            Self::Thaw => "thaw",
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::freeze::Freeze;
 use crate::files::Exposed;
 
 /// Why the store did not do what it was asked. Its text is complete: it names the file, says what
@@ -51,6 +52,14 @@ impl StoreError {
     /// Whether a call was neither claimed nor recorded since its client may not call any more.
     pub fn is_access_ended(&self) -> bool {
         matches!(self.fault, Fault::AccessEnded)
+    }
+
+    /// The freeze for which a call was not signed.
+    pub fn freeze(&self) -> Option<&Freeze> {
+        match &self.fault {
+            Fault::Frozen(freeze) => Some(freeze),
+            _ => None,
+        }
     }
 
     /// Whether a command found no room, or no right, to write.
@@ -198,6 +207,9 @@ pub enum Fault {
     /// The access of a call's client ended while the call was being made.
     #[error("the client's access has ended")]
     AccessEnded,
+    /// What was to be signed or paid is frozen.
+    #[error("{0}; `agentpmt-proxy thaw` ends that")]
+    Frozen(Freeze),
     /// The thread of the store has ended.
     #[error("the store has stopped; restart the proxy")]
     Stopped,

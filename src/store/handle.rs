@@ -101,7 +101,7 @@ impl Store {
         })))
     }
 
-    /// Lets `Clients::is_followed` see that this process uses the database, as long as it lives. A
+    /// Lets [`is_in_use`](super::run::is_in_use) see that this process uses the database, as long as it lives. A
     /// store that has claimed an idempotency key is seen in any case.
     ///
     /// # Errors

@@ -17,15 +17,21 @@ use super::{
     denial::Denial,
     error::{Fault, StoreError},
     file,
+    freeze::FreezeOf,
+    freeze_rows,
     handle::Store,
-    known::KNOWN,
+    known::{KNOWN, LEASE},
     record::{Attempt, Chain, Draft, RecordedOutcome},
     refusals::{MINUTE, More, Recording},
 };
-use crate::types::RequestId;
+use crate::{action::Proof, types::RequestId};
 
 /// How long the writer of a record that need not be durable waits for room in the queue.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long after a commit no process acts on what was before: a call that read it may find it that long, go
+/// on with it, and wait for room in the journal's queue.
+pub(super) const ACKNOWLEDGED: Duration = LEASE.saturating_add(KNOWN).saturating_add(PATIENCE);
 
 impl Store {
     /// Records an attempt that is about to be signed.
@@ -33,13 +39,14 @@ impl Store {
     /// For a change, the record is on the disk when this returns, and with it that the call of the claimed
     /// key was sent, which settles at `settles_at`. A revocation and a record are written one after the
     /// other, in all processes on this file: nothing is recorded for a client after its revocation or its
-    /// time. For any other call, the record follows in the background: it waits
-    /// for room in the queue for at most 100 ms, then it is lost and counted.
+    /// time, nor for a call that needs a proof while signatures are frozen. For any other call, the record
+    /// follows in the background: it waits for room in the queue for at most 100 ms, then it is lost and
+    /// counted.
     ///
     /// # Errors
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
     /// there all the same, and then stays without outcome. Or the client's access has ended while
-    /// the call was being made.
+    /// the call was being made, or signatures are frozen.
     pub async fn sign(
         &self,
         attempt: Attempt<'_>,
@@ -50,11 +57,15 @@ impl Store {
         let Attempt { operation, call, .. } = attempt;
         let client = operation.client.id;
         let is_probe = !std::ptr::eq(call.action(), operation.action());
+        let needs_proof = call.action().proof != Proof::None;
         if call.action().changes() {
             let (inner, key, settles_at) = (self.0.clone(), claim.key.clone(), settles_at.into());
             let record = move |db: &Db| {
                 if access_ended(db, client, Timestamp::now())? {
                     return Err(Fault::AccessEnded);
+                }
+                if needs_proof {
+                    freeze_rows::check(db, FreezeOf::Signatures)?;
                 }
                 if let (Some(key), Some(settles_at)) = (&key, settles_at) {
                     inner.keys(db).mark_sent(key, settles_at)?;
@@ -69,6 +80,9 @@ impl Store {
             if ended.await? {
                 return Err(StoreError::new(&self.0.path, Fault::AccessEnded));
             }
+        }
+        if needs_proof {
+            self.check_signable().await?;
         }
         self.leave(draft).await;
         Ok(())
@@ -162,4 +176,9 @@ pub fn record_deed(path: &Path, deed: Deed<'_>) -> Result<(), StoreError> {
         file::open(path)?.transaction(|db| Chain::read(db)?.append(draft))
     };
     record().map_err(|fault: Fault| failed(fault.of_command()))
+}
+
+/// Records a change of the state together with it.
+pub(super) fn append_deed(db: &Db, deed: Deed<'_>, by: &str) -> Result<(), Fault> {
+    Chain::read(db)?.append(Draft::admin(deed, by, Timestamp::now()))
 }

@@ -1,7 +1,8 @@
-//! A cache of the clients, so that most calls need no query to identify their client.
+//! A cache of the clients and of a freeze, so that most calls need no query to identify their client, or to
+//! learn that they may be signed.
 //!
 //! An entry may be used for the time of a lease, which begins before the entry is read. A command that
-//! changes a client commits the change, waits for one lease, and then reports success. So no process
+//! changes a client, freezes or thaws commits the change, waits for one lease, and then reports success. So no process
 //! uses an entry from before a change once the change is acknowledged.
 //!
 //! One query renews the lease of all entries, if the version of the clients is still the same.
@@ -20,7 +21,13 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{client_rows, db::Db, error::Fault, marker};
+use super::{
+    client_rows,
+    db::Db,
+    error::Fault,
+    freeze::{Freeze, FreezeOf},
+    freeze_rows, marker,
+};
 use crate::{policy::Client, types::Credential};
 
 /// How long a cached client may be used.
@@ -55,11 +62,14 @@ struct CachedClients {
 }
 
 /// What the database said of all clients together.
+#[derive(Clone)]
 struct Lease {
     /// Another one after every change of a client.
     version: i64,
     /// Whether there is any client.
     any: bool,
+    /// The freeze that stands, that of signatures first.
+    freeze: Option<Freeze>,
     /// Until when it may be acted on.
     until: Instant,
 }
@@ -95,26 +105,31 @@ impl Known {
         self: &Arc<Self>,
         credential: &Credential,
     ) -> Option<Recalled<Option<Arc<KnownClient>>>> {
-        self.recall(|any, clients| match clients.get(credential) {
+        self.recall(|lease, clients| match clients.get(credential) {
             Some(client) => Some(Some(client.clone())),
-            None => (!any).then_some(None),
+            None => (!lease.any).then_some(None),
         })
     }
 
     /// Whether there is any client; nothing if the database has to be asked.
     pub(super) fn any(self: &Arc<Self>) -> Option<Recalled<bool>> {
-        self.recall(|any, _| Some(any))
+        self.recall(|lease, _| Some(lease.any))
+    }
+
+    /// The freeze that stands, that of signatures first; nothing if the database has to be asked.
+    pub(super) fn freeze(self: &Arc<Self>) -> Option<Recalled<Option<Freeze>>> {
+        self.recall(|lease, _| Some(lease.freeze.clone()))
     }
 
     fn recall<T>(
         self: &Arc<Self>,
-        recall: impl FnOnce(bool, &HashMap<Credential, Arc<KnownClient>>) -> Option<T>,
+        recall: impl FnOnce(&Lease, &HashMap<Credential, Arc<KnownClient>>) -> Option<T>,
     ) -> Option<Recalled<T>> {
         // Nothing here panics while it holds the lock, nor below.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let lease = state.lease.as_ref()?;
         let left = lease.until.saturating_duration_since(Instant::now());
-        let value = if left.is_zero() { None } else { recall(lease.any, &state.clients) }?;
+        let value = if left.is_zero() { None } else { recall(lease, &state.clients) }?;
         let is_due = left <= LEASE - RENEWED && !self.renewing.swap(true, Relaxed);
         Some(Recalled { value, renewal: is_due.then(|| Renewal(self.clone())) })
     }
@@ -147,7 +162,15 @@ impl Known {
     pub(super) fn find_any(self: &Arc<Self>, db: &Db) -> Result<bool, Fault> {
         match self.any() {
             Some(any) => Ok(any.value),
-            None => self.confirm(db),
+            None => Ok(self.confirm(db)?.any),
+        }
+    }
+
+    /// Asks the database which freeze stands.
+    pub(super) fn find_freeze(self: &Arc<Self>, db: &Db) -> Result<Option<Freeze>, Fault> {
+        match self.freeze() {
+            Some(freeze) => Ok(freeze.value),
+            None => Ok(self.confirm(db)?.freeze),
         }
     }
 
@@ -162,22 +185,23 @@ impl Known {
         state.lease.as_ref().is_some_and(|lease| lease.any)
     }
 
-    /// Renews the lease; forgets what it was for if that has changed. Tells whether there is any
-    /// client.
-    fn confirm(&self, db: &Db) -> Result<bool, Fault> {
+    /// Renews the lease; forgets the clients that it was for if that has changed.
+    fn confirm(&self, db: &Db) -> Result<Lease, Fault> {
         let begun = Instant::now();
         let (version, any) = client_rows::version(db)?;
         if !any && self.had_any() {
             marker::check_without_clients(&self.database)?;
         }
+        let freeze = freeze_rows::standing(db, FreezeOf::Payments)?;
+        let lease = Lease { version, any, freeze, until: begun + LEASE };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
         let forgotten = if is_same { HashMap::new() } else { mem::take(&mut state.clients) };
-        state.lease = Some(Lease { version, any, until: begun + LEASE });
+        state.lease = Some(lease.clone());
         // It may be many, and no other task has to wait for that.
         drop(state);
         drop(forgotten);
-        Ok(any)
+        Ok(lease)
     }
 }
 

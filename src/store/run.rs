@@ -15,7 +15,10 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{error::Fault, files::identity};
+use super::{
+    error::{Fault, StoreError},
+    files::{folder, identity},
+};
 
 /// A run of the process.
 pub(super) struct Run {
@@ -85,8 +88,16 @@ impl Drop for Run {
     }
 }
 
+/// Whether a proxy that runs uses the database at this path, so that a change counts at once.
+///
+/// # Errors
+/// Its folder cannot be read.
+pub fn is_in_use(database: &Path) -> Result<bool, StoreError> {
+    any_is_alive(folder(database)).map_err(|fault| StoreError::new(database, fault))
+}
+
 /// Whether any run is alive that has its lock in this folder.
-pub(super) fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
+fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
     for entry in fs::read_dir(folder).map_err(Fault::io("read its folder"))? {
         let path = entry.map_err(Fault::io("read its folder"))?.path();
         if is_lock(&path) && is_locked(&path)? {

@@ -293,6 +293,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     BEGIN UPDATE clients_version SET version = random(); END;
     UPDATE clients_version SET version = random();
 ",
+    "
+    -- What is not signed or not paid until it is thawed, and who froze it.
+    CREATE TABLE freezes (
+        stops TEXT PRIMARY KEY CHECK (stops IN ('signatures', 'payments')),
+        frozen_by TEXT NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

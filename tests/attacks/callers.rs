@@ -48,11 +48,13 @@ fn call(path: &str, head: &str, body: &str) -> String {
 }
 
 /// What the proxy answers by itself, to clients alone.
-const OWN_PATHS: [&str; 4] = [
+const OWN_PATHS: [&str; 6] = [
     "POST /api/external/auth/session",
     "GET /proxy/status",
     "GET /proxy/reservations",
     "POST /proxy/reload",
+    "POST /proxy/freeze",
+    "POST /proxy/thaw",
 ];
 
 fn own_path(line: &str, head: &str) -> String {

@@ -52,7 +52,7 @@ async fn from_the_first_client_on_a_token_is_asked_for_everywhere_but_for_health
         let response = proxy.client.get(proxy.url(path)).send().await.unwrap();
         assert_eq!(problem(response).await["code"], "unauthenticated", "{path}");
     }
-    for path in ["/api/external/auth/session", "/proxy/reload"] {
+    for path in ["/api/external/auth/session", "/proxy/reload", "/proxy/freeze", "/proxy/thaw"] {
         let response = proxy.client.post(proxy.url(path)).send().await.unwrap();
         assert_eq!(problem(response).await["code"], "unauthenticated", "{path}");
     }

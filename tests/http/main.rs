@@ -13,6 +13,7 @@ mod client_limits;
 mod client_rights;
 mod clients;
 mod connections;
+mod freeze;
 mod load;
 mod surface;
 mod table;

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
-use super::unused::tell_if_unused;
 use crate::cli::{
     failure::Failure,
     output::{complain, print_while_read, tell},
@@ -21,6 +20,7 @@ use crate::{
     cli::{
         option::{count, moment, number},
         sandbox_state,
+        unused::tell_if_unused,
     },
     config::Config,
     files,
@@ -59,7 +59,7 @@ pub(in crate::cli) struct Add {
     /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<Timestamp>,
-    /// Let it act on the reservations of other clients
+    /// Let it act on the reservations of other clients, reload the configuration, freeze and thaw
     #[arg(long)]
     admin: bool,
     /// Recognise it by its user id, at the proxy's unix socket, instead of a token
@@ -116,13 +116,13 @@ impl Add {
             return Err(failure);
         }
         if json {
-            return tell_if_unused(&clients, config);
+            return tell_if_unused(config);
         }
         tell(&text);
         if first {
             tell("It is the first client: from now on every caller has to be one.\n");
         }
-        tell_if_unused(&clients, config)
+        tell_if_unused(config)
     }
 
     fn client(self, config: &Config) -> Result<Client, Failure> {

@@ -58,6 +58,7 @@ async fn that_there_is_no_client_is_known_without_the_database() {
     assert_eq!(store.has_clients().await.ok(), Some(false));
     cut_off(&store).await;
     assert_eq!(store.has_clients().await.ok(), Some(false));
+    assert_eq!(store.frozen().await.ok(), Some(None));
     assert_eq!(found(&store, Credential::Uid(7)).await, None);
 }
 
@@ -71,6 +72,7 @@ async fn nothing_is_acted_on_after_the_lease() {
     lease_until(&store, Instant::now());
     store.client_by(credential, at(0)).await.unwrap_err();
     store.has_clients().await.unwrap_err();
+    store.frozen().await.unwrap_err();
 }
 
 #[tokio::test]

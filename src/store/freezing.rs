@@ -1,0 +1,119 @@
+//! Freezing and thawing, for the proxy and for the commands.
+//!
+//! A change that is signed is recorded in the same transaction that finds no freeze. For reads, a freeze is
+//! known as the clients are: under a lease, after which a freeze is acknowledged.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::{
+    db::Db,
+    deed::{Deed, user},
+    error::{Fault, StoreError},
+    file,
+    freeze::{Freeze, FreezeOf},
+    freeze_rows,
+    handle::Store,
+    journal::{ACKNOWLEDGED, append_deed},
+};
+
+impl Store {
+    /// Freezes these, and returns the freeze that stands: an earlier one stays. Once this returns, no
+    /// process on this file signs or pays what is frozen.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn freeze(&self, of: FreezeOf, by: &str) -> Result<Freeze, StoreError> {
+        let by = by.to_owned();
+        let frozen = self.write(move |db| freeze_in(db, of, &by)).await?;
+        sleep(ACKNOWLEDGED).await;
+        Ok(frozen)
+    }
+
+    /// Ends every freeze; tells whether there was any.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn thaw(&self, by: &str) -> Result<bool, StoreError> {
+        let by = by.to_owned();
+        let thawed = self.write(move |db| thaw_in(db, &by)).await?;
+        sleep(ACKNOWLEDGED).await;
+        Ok(thawed)
+    }
+
+    /// The freeze that stands, that of signatures first. It is known as [`Store::client_by`] knows a client.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn frozen(&self) -> Result<Option<Freeze>, StoreError> {
+        let known = &self.0.known;
+        if let Some(freeze) = known.freeze() {
+            return Ok(self.renewed(freeze));
+        }
+        let known = known.clone();
+        self.read(move |db| known.find_freeze(db)).await
+    }
+
+    /// Refuses a call that needs a proof while signatures are frozen.
+    ///
+    /// # Errors
+    /// They are, or it cannot be read whether they are.
+    pub async fn check_signable(&self) -> Result<(), StoreError> {
+        match self.frozen().await? {
+            Some(freeze) if freeze.of == FreezeOf::Signatures => {
+                Err(StoreError::new(&self.0.path, Fault::Frozen(freeze)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Freezes these by a command, in the database at this path, which must be there. See [`Store::freeze`].
+///
+/// # Errors
+/// It could not be written.
+pub fn freeze(path: &Path, of: FreezeOf) -> Result<Freeze, StoreError> {
+    command(path, |db| freeze_in(db, of, &user()))
+}
+
+/// Ends every freeze by a command; tells whether there was any.
+///
+/// # Errors
+/// It could not be written.
+pub fn thaw(path: &Path) -> Result<bool, StoreError> {
+    command(path, |db| thaw_in(db, &user()))
+}
+
+fn command<T>(path: &Path, work: impl FnOnce(&Db) -> Result<T, Fault>) -> Result<T, StoreError> {
+    let done = file::must_exist(path).and_then(|()| {
+        let db = file::open(path)?;
+        let done = db.transaction(work)?;
+        // Without it, the change stands in the log, which has to be copied as well.
+        let _ = file::checkpoint(&db);
+        Ok(done)
+    });
+    let done = done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))?;
+    std::thread::sleep(ACKNOWLEDGED);
+    Ok(done)
+}
+
+fn freeze_in(db: &Db, of: FreezeOf, by: &str) -> Result<Freeze, Fault> {
+    let freeze = Freeze { of, by: by.to_owned(), since: Timestamp::now() };
+    if freeze_rows::insert(db, &freeze)? {
+        append_deed(db, Deed::Freeze(of), by)?;
+    }
+    Ok(freeze_rows::standing(db, of)?.unwrap_or(freeze))
+}
+
+fn thaw_in(db: &Db, by: &str) -> Result<bool, Fault> {
+    let is_thawed = freeze_rows::delete(db)?;
+    if is_thawed {
+        append_deed(db, Deed::Thaw, by)?;
+    }
+    Ok(is_thawed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
-// The job loop with `fetch` (Node 18 or later): a job of each type, from the list to the review.
+// The job loop with `fetch` (Node 18 or later): a job of each type, from the list to the end
+// of its review.
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const API = "http://127.0.0.1:8402/api/external/jobs";
-const FLOW = { name: "Triage", description: "Sorts tickets", nodes: [{ id: "in" }, { id: "out" }],
-               edges: [{ source: "in", target: "out" }] };
+const FLOW = { name: "Triage", description: "Sorts tickets", nodes: [
+  { id: "in", type: "tool", label: "Read", tool: { product_id: "p1", product_name: "Mail" } },
+  { id: "out", type: "prompt", label: "Sort", prompt: { text: "How urgent is it?" } },
+], edges: [{ id: "e1", from: "in", to: "out" }] };
 
 // Sends a call until it is answered. Every try has the same key, so that the proxy makes it once.
 async function call(path, body = {}, method = "POST") {
@@ -25,14 +28,15 @@ async function call(path, body = {}, method = "POST") {
   throw new Error(`${path}: ${told}`);
 }
 
-const { jobs } = await call("/list", { limit: 10 });
-for (const type of ["general", "workflow_creation"]) {
-  const job = jobs.find((job) => job.job_type === type);
-  if (!job) throw new Error(`no ${type} job is left`);
+const { jobs } = await call("/list");
+for (const type of ["general", "social_share", "workflow_creation"]) {
+  const job = jobs.find((job) => job.job_type === type && job.status === "open");
+  if (!job) throw new Error(`no ${type} job is open`);
   const path = "/" + job.job_id;
   const { job: reserved } = await call(path + "/reserve");
   console.log(reserved.job_instructions);
   const proof = { proof_text: "Done: ticket #12345", reservation_id: reserved.reservation_id };
+  if (type === "social_share") proof.social_posts = [{ url: "https://social.example/@me/1" }];
   if (type === "workflow_creation") {
     proof.workflow_id = (await call(path + "/workflow/create", FLOW)).workflow_id;
     const workflow = `${path}/workflow/${proof.workflow_id}`;
@@ -40,6 +44,7 @@ for (const type of ["general", "workflow_creation"]) {
     await call(workflow + "/publish");
   }
   await call(path + "/complete", proof);
+  // While a review runs, any other status may stand there.
   let status;
   while (!["approved", "rejected"].includes(status = (await call(path + "/status")).submission.status)) {
     await sleep(1000);

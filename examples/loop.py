@@ -1,4 +1,4 @@
-"""The job loop with `requests`: a job of each type, from the list to the review."""
+"""The job loop with `requests`: a job of each type, from the list to the end of its review."""
 
 import time
 import uuid
@@ -6,8 +6,10 @@ import uuid
 import requests
 
 API = "http://127.0.0.1:8402/api/external/jobs"
-FLOW = {"name": "Triage", "description": "Sorts tickets", "nodes": [{"id": "in"}, {"id": "out"}],
-        "edges": [{"source": "in", "target": "out"}]}
+FLOW = {"name": "Triage", "description": "Sorts tickets", "nodes": [
+    {"id": "in", "type": "tool", "label": "In", "tool": {"product_id": "p1", "product_name": "M"}},
+    {"id": "out", "type": "prompt", "label": "Sort", "prompt": {"text": "How urgent is it?"}},
+], "edges": [{"id": "e1", "from": "in", "to": "out"}]}
 
 
 def call(path, body={}, method="POST"):
@@ -28,21 +30,25 @@ def call(path, body={}, method="POST"):
     raise SystemExit(f"{path}: {told}")
 
 
-jobs = call("/list", {"limit": 10})["jobs"]
-for job_type in ("general", "workflow_creation"):
-    job = next((job for job in jobs if job["job_type"] == job_type), None)
+jobs = call("/list")["jobs"]
+for job_type in ("general", "social_share", "workflow_creation"):
+    is_next = lambda job: job["job_type"] == job_type and job["status"] == "open"
+    job = next(filter(is_next, jobs), None)
     if not job:
-        raise SystemExit(f"no {job_type} job is left")
+        raise SystemExit(f"no {job_type} job is open")
     path = "/" + job["job_id"]
     reserved = call(path + "/reserve")["job"]
     print(reserved["job_instructions"])
     proof = {"proof_text": "Done: ticket #12345", "reservation_id": reserved["reservation_id"]}
+    if job_type == "social_share":
+        proof["social_posts"] = [{"url": "https://social.example/@me/1"}]
     if job_type == "workflow_creation":
         proof["workflow_id"] = call(path + "/workflow/create", FLOW)["workflow_id"]
         workflow = f"{path}/workflow/{proof['workflow_id']}"
         call(workflow, FLOW, "PUT")
         call(workflow + "/publish")
     call(path + "/complete", proof)
+    # While a review runs, any other status may stand there.
     while (status := call(path + "/status")["submission"]["status"]) not in ("approved", "rejected"):
         time.sleep(1)
     print(job["title"], "->", status)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The job loop with curl (7.71 or later): a job of each type, from the list to the review.
+# The job loop with curl (7.71 or later): a job of each type, from the list to its review's end.
 set -eu
 
 API=http://127.0.0.1:8402/api/external/jobs
@@ -11,22 +11,38 @@ call() {  # METHOD PATH [BODY]
        --max-time 90 --retry 8 --retry-all-errors
 }
 field() { grep -o "\"$1\" *: *\"[^\"]*" | head -n 1 | cut -d '"' -f 4; }
-job() { call POST /list | tr '{' '\n' | grep "\"$1\"" | field job_id; }
 
-JOB=$(job general)
-: "${JOB:?no general job is left}"
-call POST "/$JOB/reserve"
-call POST "/$JOB/complete" '{"proof_text": "Done: ticket #12345"}'
-call POST "/$JOB/status"
+reserve() {  # JOB_TYPE
+  JOB=$(call POST /list | tr '{' '\n' | grep "\"$1\"" | grep '"open"' | field job_id)
+  : "${JOB:?no $1 job is open}"
+  call POST "/$JOB/reserve"
+}
 
-# A job that wants a workflow.
-JOB=$(job workflow_creation)
-: "${JOB:?no workflow job is left}"
-call POST "/$JOB/reserve"
-FLOW='{"name": "Triage", "description": "Sorts tickets", "nodes": [{"id": "in"}, {"id": "out"}],
-       "edges": [{"source": "in", "target": "out"}]}'
+complete() {  # PROOF
+  call POST "/$JOB/complete" "$1"
+  # While a review runs, any other status may stand there.
+  while STATUS=$(call POST "/$JOB/status"); do
+    case $STATUS in
+      *'"approved"'* | *'"rejected"'*) echo "$STATUS"; return ;;
+      *'"submission"'*) sleep 1 ;;
+      *) echo "$STATUS" >&2; exit 1 ;;
+    esac
+  done
+  exit 1
+}
+
+reserve general
+complete '{"proof_text": "Done: ticket #12345"}'
+
+reserve social_share
+complete '{"proof_text": "Posted", "social_posts": [{"url": "https://social.example/@me/1"}]}'
+
+reserve workflow_creation
+FLOW='{"name": "Triage", "description": "Sorts tickets", "nodes": [
+  {"id": "in", "type": "tool", "label": "Read", "tool": {"product_id": "p1", "product_name": "M"}},
+  {"id": "out", "type": "prompt", "label": "Sort", "prompt": {"text": "How urgent is it?"}}],
+  "edges": [{"id": "e1", "from": "in", "to": "out"}]}'
 WORKFLOW=$(call POST "/$JOB/workflow/create" "$FLOW" | field workflow_id)
 call PUT "/$JOB/workflow/$WORKFLOW" "$FLOW"
 call POST "/$JOB/workflow/$WORKFLOW/publish"
-call POST "/$JOB/complete" "{\"proof_text\": \"Published\", \"workflow_id\": \"$WORKFLOW\"}"
-call POST "/$JOB/status"
+complete "{\"proof_text\": \"Published\", \"workflow_id\": \"$WORKFLOW\"}"

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_submission_shows_that_the_proof_arrived() {
         let submits = |body| took_effect(Effect::Submits, body);
-        let pending = r#"{"submission":{"status":"pending_review"},"can_submit":false}"#;
+        let pending = r#"{"submission":{"status":"submitted"},"can_submit":false}"#;
         assert_eq!(submits(pending), Some(true));
         assert_eq!(submits(r#"{"submission":{"status":"approved"}}"#), Some(true));
         assert_eq!(submits(r#"{"submission":null,"can_submit":true}"#), Some(false));

@@ -13,12 +13,15 @@ mod serve;
 mod settings;
 mod time;
 
+mod credits;
 mod fault;
 mod form;
 mod verify;
 
 mod armed;
+mod graph;
 mod session;
+
 mod workflow;
 
 mod job;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    armed::Armed, board::Board, counts::Counts, fault::InjectedFault, job::Job, seed,
-    session::Nonces, settings::Settings,
+    armed::Armed, board::Board, counts::Counts, credits::Credits, fault::InjectedFault, job::Job,
+    seed, session::Nonces, settings::Settings,
 };
 use crate::action::Action;
 
@@ -23,6 +23,7 @@ pub(super) struct Api {
     pub(super) requests: u64,
     pub(super) nonces: Nonces,
     pub(super) board: Board,
+    pub(super) credits: Credits,
     pub(super) faults: Armed,
 }
 
@@ -36,6 +37,7 @@ impl Sandbox {
             requests: 0,
             nonces: Nonces::new(settings.session),
             board: Board::new(&settings),
+            credits: Credits::default(),
             faults: Armed::default(),
         };
         Self { actions: settings.actions, api: Arc::new(Mutex::new(api)) }

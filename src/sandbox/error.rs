@@ -37,7 +37,7 @@ pub(super) enum ApiError {
     JobNotFound,
     #[error("The job is not open: it is {0}")]
     JobNotOpen(&'static str),
-    #[error("This wallet has reserved the job already; its reservation is still running")]
+    #[error("This wallet has reserved the job already; it may do so again near the end")]
     JobAlreadyReserved,
     #[error("A proof for this job was submitted already")]
     JobAlreadySubmitted,
@@ -56,6 +56,8 @@ pub(super) enum ApiError {
     WorkflowMismatch,
     #[error("The workflow is a draft: publish it first")]
     WorkflowNotPublished,
+    #[error("The workflow has no tool node: add one before you publish it")]
+    WorkflowNeedsTool,
 }
 
 impl ApiError {
@@ -90,6 +92,7 @@ impl ApiError {
             Self::WorkflowNotFound => (StatusCode::NOT_FOUND, "WORKFLOW_NOT_FOUND"),
             Self::WorkflowMismatch => (StatusCode::CONFLICT, "WORKFLOW_MISMATCH"),
             Self::WorkflowNotPublished => (StatusCode::CONFLICT, "WORKFLOW_NOT_PUBLISHED"),
+            Self::WorkflowNeedsTool => (StatusCode::CONFLICT, "WORKFLOW_NEEDS_TOOL"),
         };
         (status, Some(code))
     }

@@ -1,8 +1,9 @@
-//! The life of one job: open, reserved, submitted, approved (protocol §6).
+//! The life of one job: open, reserved, submitted, then approved, or rejected and open again (protocol
+//! §6).
 //!
 //! Nothing runs on a timer: each access works out the stage of a job from the time.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,9 +12,10 @@ use uuid::Uuid;
 use crate::{json::Object, types::Address};
 
 use super::{
+    credits::Credits,
     error::ApiError,
     form::Form,
-    seed::{Seed, WORKFLOW_CREATION},
+    seed::{SOCIAL_SHARE, Seed, WORKFLOW_CREATION},
     settings::Settings,
     time::end_of,
     workflow::{Token, Workspace},
@@ -25,11 +27,24 @@ const MAX_PROOF: usize = 4000;
 /// The longest id in a body, in characters.
 const MAX_ID: usize = 128;
 
+/// The statuses of a submission, which are also those of its job.
+const SUBMITTED: &str = "submitted";
+const APPROVED: &str = "approved";
+const REJECTED: &str = "rejected";
+
+/// A proof with this in it is rejected.
+const REJECT: &str = "[reject]";
+
+/// The last part of a reservation, in which its wallet may reserve again.
+const RENEWABLE: u32 = 6;
+
 /// A job and how far it has come.
 pub(super) struct Job {
     pub(super) id: String,
     seed: &'static Seed,
     stage: Stage,
+    /// The last proof that was rejected.
+    rejected: Option<Review>,
     /// How long a reservation runs.
     reservation: Duration,
     /// How long a review takes.
@@ -60,7 +75,8 @@ struct Review {
     id: String,
     wallet: Address,
     begin: Timestamp,
-    approval: Timestamp,
+    end: Timestamp,
+    verdict: &'static str,
 }
 
 impl Job {
@@ -70,6 +86,7 @@ impl Job {
             id: if copy == 1 { seed.id.to_owned() } else { format!("{}-{copy}", seed.id) },
             seed,
             stage: Stage::Open,
+            rejected: None,
             reservation: settings.reservation,
             review: settings.review,
             submissions: 0,
@@ -77,15 +94,26 @@ impl Job {
         }
     }
 
-    /// Opens the job again if its reservation is over; the workspace goes with it.
+    /// Opens the job again if its reservation is over, with which the workspace goes, or if its proof
+    /// was rejected.
     pub(super) fn settle(&mut self, now: Timestamp) {
-        if matches!(&self.stage, Stage::Reserved(lease) if lease.until <= now) {
-            self.stage = Stage::Open;
-        }
+        self.stage = match mem::replace(&mut self.stage, Stage::Open) {
+            Stage::Reserved(lease) if lease.until <= now => Stage::Open,
+            Stage::Submitted(review) if review.status(now) == REJECTED => {
+                self.rejected = Some(review);
+                Stage::Open
+            }
+            stage => stage,
+        };
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self.stage, Stage::Open)
+    /// Whether the list that a wallet asks for has it.
+    pub(super) fn is_shown_to(&self, wallet: Address) -> bool {
+        match &self.stage {
+            Stage::Open => true,
+            Stage::Reserved(lease) => lease.wallet == wallet,
+            Stage::Submitted(_) => false,
+        }
     }
 
     /// The public fields. Only the answer to a reserve has the instructions.
@@ -101,13 +129,16 @@ impl Job {
     }
 
     /// The status as one wallet may see it.
-    pub(super) fn status_for(&self, wallet: Address, now: Timestamp) -> Value {
+    pub(super) fn status_for(&self, wallet: Address, credits: &Credits, now: Timestamp) -> Value {
         let reserved = matches!(&self.stage, Stage::Reserved(lease) if lease.wallet == wallet);
-        let review = match &self.stage {
-            Stage::Submitted(review) if review.wallet == wallet => Some(review),
-            _ => None,
+        let submitted = match &self.stage {
+            Stage::Submitted(review) => Some(review),
+            Stage::Open | Stage::Reserved(_) => None,
         };
+        let mut reviews = submitted.into_iter().chain(&self.rejected);
+        let review = reviews.find(|review| review.wallet == wallet);
         json!({
+            "wallet_address": wallet.to_string(),
             "job": self.listing(now),
             "has_active_reservation": reserved,
             "can_submit": reserved,
@@ -116,28 +147,35 @@ impl Job {
                 "status": review.status(now),
                 "submitted_at": review.begin.to_string(),
             })),
-            "payout": review.filter(|review| review.is_over(now)).map(|review| json!({
-                "credits": self.seed.reward_credits,
-                "status": "paid",
-                "paid_at": review.approval.to_string(),
+            "payout": review.filter(|review| review.status(now) == APPROVED).map(|review| json!({
+                "status": "completed",
+                "reward_credits": self.seed.reward_credits,
+                "paid_at": review.end.to_string(),
+                "wallet_balance_credits": credits.balance(wallet, now),
             })),
         })
     }
 
-    /// Gives the job to a wallet, if it is open.
+    /// Gives the job to a wallet, if it is open. Near the end of its reservation a wallet gets another,
+    /// with the workspace of the first.
     pub(super) fn reserve(&mut self, wallet: Address, now: Timestamp) -> Result<Value, ApiError> {
-        match &self.stage {
-            Stage::Open => {}
+        let renewable_from = end_of(now, self.reservation / RENEWABLE);
+        let workspace = match &mut self.stage {
+            Stage::Open => (self.seed.job_type == WORKFLOW_CREATION).then(Workspace::new),
             Stage::Reserved(lease) if lease.wallet == wallet => {
-                return Err(ApiError::JobAlreadyReserved);
+                if lease.until > renewable_from {
+                    return Err(ApiError::JobAlreadyReserved);
+                }
+                lease.workspace.take()
             }
             _ => return Err(ApiError::JobNotOpen(self.status(now))),
-        }
+        };
         let (id, until) = (new_id(), end_of(now, self.reservation));
         let mut answer = json!({
             "message": "Job reserved",
             "job": {
                 "job_id": self.id,
+                "title": self.seed.title,
                 "job_instructions": self.seed.job_instructions,
                 "reservation_id": id,
                 "reserved_until": until.to_string(),
@@ -146,7 +184,10 @@ impl Job {
                 "job_type": self.seed.job_type,
             },
         });
-        let workspace = (self.seed.job_type == WORKFLOW_CREATION).then(Workspace::new);
+        if self.seed.job_type == SOCIAL_SHARE {
+            answer["job"]["tracked_link"] =
+                format!("https://share.example/{}?by={wallet}", self.id).into();
+        }
         // At the top level, beside `job`: the sources leave the depth open, and a reader looks
         // here first.
         if let Some(workspace) = &workspace {
@@ -158,23 +199,29 @@ impl Job {
     }
 
     /// Takes the proof, if the wallet has reserved the job. The fields are checked first, as the
-    /// server does it.
+    /// server does it. The review's outcome is decided at once, and its pay dated to the end.
     pub(super) fn complete(
         &mut self,
         wallet: Address,
         body: &Object,
+        credits: &mut Credits,
         now: Timestamp,
     ) -> Result<Value, ApiError> {
         self.submissions += 1;
-        self.check_completion(wallet, body)?;
-        let review =
-            Review { id: new_id(), wallet, begin: now, approval: end_of(now, self.review) };
+        let proof = self.checked_proof(wallet, body)?;
+        let end = end_of(now, self.review);
+        let verdict = if proof.contains(REJECT) { REJECTED } else { APPROVED };
+        if verdict == APPROVED {
+            credits.earn(wallet, self.seed.reward_credits, end);
+        }
+        let review = Review { id: new_id(), wallet, begin: now, end, verdict };
         let answer = json!({
             "message": "Job submitted for review",
-            "job": {"job_id": self.id, "status": "submitted"},
+            "job": {"job_id": self.id, "status": SUBMITTED},
             "submission": {
                 "submission_id": review.id,
-                "status": "pending_review",
+                "status": SUBMITTED,
+                "proof_text": proof,
                 "submitted_at": now.to_string(),
             },
         });
@@ -196,20 +243,23 @@ impl Job {
         match &self.stage {
             Stage::Open => "open",
             Stage::Reserved(_) => "reserved",
-            Stage::Submitted(review) if review.is_over(now) => "approved",
-            Stage::Submitted(_) => "submitted",
+            Stage::Submitted(review) => review.status(now),
         }
     }
 
-    fn check_completion(&self, wallet: Address, body: &Object) -> Result<(), ApiError> {
+    /// The text of a proof that can be taken.
+    fn checked_proof(&self, wallet: Address, body: &Object) -> Result<String, ApiError> {
         let mut form = Form::new(body);
-        form.text("proof_text", MAX_PROOF);
+        let proof = form.text("proof_text", MAX_PROOF);
         let reservation_id = form.text("reservation_id", MAX_ID);
         let workflow_id = match self.seed.job_type {
             WORKFLOW_CREATION => form.text("workflow_id", MAX_ID),
             _ => None,
         };
-        let reservation_id = form.finish(reservation_id)?;
+        if self.seed.job_type == SOCIAL_SHARE {
+            check_posts(&mut form);
+        }
+        let (proof, reservation_id) = form.finish(proof.zip(reservation_id))?;
         let lease = match &self.stage {
             Stage::Reserved(lease) if lease.wallet == wallet => lease,
             Stage::Submitted(_) => return Err(ApiError::JobAlreadySubmitted),
@@ -218,20 +268,25 @@ impl Job {
         if lease.id != reservation_id {
             return Err(ApiError::ReservationMismatch);
         }
-        match (&lease.workspace, workflow_id) {
-            (Some(workspace), Some(id)) => workspace.check_deliverable(&id),
-            _ => Ok(()),
+        if let Some((workspace, id)) = lease.workspace.as_ref().zip(workflow_id) {
+            workspace.check_deliverable(&id)?;
         }
+        Ok(proof)
     }
 }
 
 impl Review {
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.approval <= now
-    }
-
     fn status(&self, now: Timestamp) -> &'static str {
-        if self.is_over(now) { "approved" } else { "pending_review" }
+        if self.end <= now { self.verdict } else { SUBMITTED }
+    }
+}
+
+/// Only the number of posts is known, not the fields of one.
+fn check_posts(form: &mut Form<'_>) {
+    let posts = form.array("social_posts");
+    if posts.is_some_and(|posts| posts.len() != 1 || !posts[0].is_object()) {
+        let text = "Value error, a social share takes exactly one post, an object";
+        form.refuse::<()>(json!(["body", "social_posts"]), "value_error", text);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    api::Sandbox,
+    api::{Api, Sandbox},
     error::ApiError,
     form::{self, Form},
     verify::Arrived,
@@ -87,12 +87,12 @@ async fn answer(
             let arrived = Arrived::new(action, signed, head.uri.path(), body)?;
             let (wallet, body) = sandbox.verified(arrived)?;
             let (mut api, now) = (sandbox.api(), now());
-            let board = &mut api.board;
+            let Api { board, credits, .. } = &mut *api;
             match action.name {
-                "job_list" => board.list(&body, now),
+                "job_list" => board.list(&body, wallet, now),
                 "job_reserve" => board.job(id(0), now)?.reserve(wallet, now),
-                "job_complete" => board.job(id(0), now)?.complete(wallet, &body, now),
-                "job_status" => Ok(board.job(id(0), now)?.status_for(wallet, now)),
+                "job_complete" => board.job(id(0), now)?.complete(wallet, &body, credits, now),
+                "job_status" => Ok(board.job(id(0), now)?.status_for(wallet, credits, now)),
                 _ => other(),
             }
         }

@@ -1,4 +1,4 @@
-//! The dozen jobs that are there from the start, once or more often. Their ids never change, so that a
+//! The jobs that are there from the start, once or more often. Their ids never change, so that a
 //! script can name them.
 
 /// A job whose proof is words.
@@ -6,6 +6,9 @@ pub(super) const GENERAL: &str = "general";
 
 /// A job whose proof is a published workflow besides.
 pub(super) const WORKFLOW_CREATION: &str = "workflow_creation";
+
+/// A job whose proof is one post besides.
+pub(super) const SOCIAL_SHARE: &str = "social_share";
 
 /// A job as it was posted.
 pub(super) struct Seed {
@@ -18,7 +21,7 @@ pub(super) struct Seed {
     pub(super) job_instructions: &'static str,
 }
 
-pub(super) static JOBS: [Seed; 12] = [
+pub(super) static JOBS: [Seed; 15] = [
     Seed {
         id: "68f0a1c27b3e4d5f60718201",
         job_type: GENERAL,
@@ -146,5 +149,35 @@ pub(super) static JOBS: [Seed; 12] = [
         job_instructions: "Page: https://library.example/start. Use a clean machine, state system \
             and version. For each place: the sentence, what you did, what happened, the sentence \
             that you would have needed.",
+    },
+    Seed {
+        id: "68f0a1c27b3e4d5f6071820d",
+        job_type: SOCIAL_SHARE,
+        reward_credits: 200,
+        title: "Share: a museum opens its archive",
+        public_description: "Post about a museum that puts its photographs online, with the link \
+            that you get.",
+        job_instructions: "One public post of your own words, two sentences at least, that holds \
+            the tracked link. Submit the address of the post as the one item of social_posts.",
+    },
+    Seed {
+        id: "68f0a1c27b3e4d5f6071820e",
+        job_type: SOCIAL_SHARE,
+        reward_credits: 150,
+        title: "Share: a new map of cycle paths",
+        public_description: "Tell people in your town of a map that shows where cycle paths are \
+            planned.",
+        job_instructions: "Say in which town you are, and what is new there. The post must hold \
+            the tracked link and be public for a week. Submit it as the one item of social_posts.",
+    },
+    Seed {
+        id: "68f0a1c27b3e4d5f6071820f",
+        job_type: SOCIAL_SHARE,
+        reward_credits: 350,
+        title: "Share: tools for agents that write",
+        public_description: "Recommend a tool that checks texts, to people who build agents.",
+        job_instructions: "Say for whom it is good and for whom not. The post must hold the \
+            tracked link and say that it is an advertisement. Submit it as the one item of \
+            social_posts.",
     },
 ];

@@ -15,7 +15,7 @@ pub struct Settings {
     pub reservation: Duration,
     /// The review of a submission, after which it is approved and paid.
     pub review: Duration,
-    /// How often each of the dozen jobs is there. Further copies have the id of the first with `-2`,
+    /// How often each job is there. Further copies have the id of the first with `-2`,
     /// `-3` and so on behind it.
     pub copies: u32,
 }

@@ -1,7 +1,7 @@
 //! The workflows that are made under a job's reservation, and the token that allows it (protocol
 //! §7).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use axum::http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::json::Object;
 
-use super::{error::ApiError, form::Form};
+use super::{error::ApiError, form::Form, graph};
 
 /// The longest name of a workflow, in characters.
 const MAX_NAME: usize = 200;
@@ -32,15 +32,23 @@ impl Token {
 /// The workflows of one reservation; they end with it.
 pub(super) struct Workspace {
     token: SecretString,
-    /// Whether each is published, by id.
-    published: HashMap<String, bool>,
+    /// By id.
+    workflows: HashMap<String, Workflow>,
+}
+
+/// A workflow, as far as it was told.
+#[derive(Default)]
+struct Workflow {
+    definition: Object,
+    has_tool: bool,
+    is_published: bool,
 }
 
 impl Workspace {
     /// An empty one with a fresh token.
     pub(super) fn new() -> Self {
         let token = format!("jwf_{}", Uuid::new_v4().simple());
-        Self { token: token.into(), published: HashMap::new() }
+        Self { token: token.into(), workflows: HashMap::new() }
     }
 
     /// The token, for the answer to the reservation only.
@@ -54,78 +62,65 @@ impl Workspace {
 
     /// Adds a draft.
     pub(super) fn create(&mut self, body: &Object) -> Result<Value, ApiError> {
-        let name = checked_name(body)?;
+        let mut workflow = Workflow::default();
+        let name = workflow.change(body)?;
         let id = Uuid::new_v4().simple().to_string();
-        self.published.insert(id.clone(), false);
+        self.workflows.insert(id.clone(), workflow);
         Ok(draft("Workflow created", &id, &name))
     }
 
-    /// Replaces a workflow. A published one is a draft again, to be published anew.
+    /// Changes a workflow; a part of its fields suffices.
     pub(super) fn update(&mut self, id: &str, body: &Object) -> Result<Value, ApiError> {
-        let name = checked_name(body)?;
-        *self.published.get_mut(id).ok_or(ApiError::WorkflowNotFound)? = false;
+        let name = self.workflow(id)?.change(body)?;
         Ok(draft("Workflow updated", id, &name))
     }
 
     pub(super) fn publish(&mut self, id: &str) -> Result<Value, ApiError> {
-        *self.published.get_mut(id).ok_or(ApiError::WorkflowNotFound)? = true;
+        let workflow = self.workflow(id)?;
+        if !workflow.has_tool {
+            return Err(ApiError::WorkflowNeedsTool);
+        }
+        workflow.is_published = true;
         Ok(json!({"message": "Workflow published", "workflow_id": id, "status": "published"}))
     }
 
     /// Whether a workflow can be handed in as the job's deliverable.
     pub(super) fn check_deliverable(&self, id: &str) -> Result<(), ApiError> {
-        match self.published.get(id) {
-            Some(true) => Ok(()),
-            Some(false) => Err(ApiError::WorkflowNotPublished),
+        match self.workflows.get(id) {
+            Some(workflow) if workflow.is_published => Ok(()),
+            Some(_) => Err(ApiError::WorkflowNotPublished),
             None => Err(ApiError::WorkflowMismatch),
         }
+    }
+
+    fn workflow(&mut self, id: &str) -> Result<&mut Workflow, ApiError> {
+        self.workflows.get_mut(id).ok_or(ApiError::WorkflowNotFound)
+    }
+}
+
+impl Workflow {
+    /// Takes the fields of a body in place of those that are there. It is a draft then, to be
+    /// published anew.
+    ///
+    /// # Errors
+    /// [`ApiError::Fields`] unless there are a name, a description, and a graph that holds together.
+    fn change(&mut self, body: &Object) -> Result<String, ApiError> {
+        let mut definition = self.definition.clone();
+        for name in ["name", "description", "nodes", "edges"] {
+            if let Some(value) = body.field(name) {
+                definition.insert(name, value.clone());
+            }
+        }
+        let mut form = Form::new(&definition);
+        let name = form.text("name", MAX_NAME);
+        form.text("description", MAX_DESCRIPTION);
+        let has_tool = graph::has_tool(&mut form);
+        let (name, has_tool) = form.finish(name.zip(has_tool))?;
+        *self = Self { definition, has_tool, is_published: false };
+        Ok(name)
     }
 }
 
 fn draft(message: &str, id: &str, name: &str) -> Value {
     json!({"message": message, "workflow_id": id, "name": name, "status": "draft"})
-}
-
-/// The name of a workflow that is complete. Nodes and edges are not kept: nothing here runs them.
-///
-/// # Errors
-/// [`ApiError::Fields`] unless there are a name, a description, at least one node, and edges
-/// between nodes that exist.
-fn checked_name(body: &Object) -> Result<String, ApiError> {
-    let mut form = Form::new(body);
-    let name = form.text("name", MAX_NAME);
-    form.text("description", MAX_DESCRIPTION);
-    let nodes = form.array("nodes").map(|nodes| node_ids(&mut form, &nodes));
-    let edges = form.array("edges");
-    if let (Some(ids), Some(edges)) = (nodes, edges) {
-        check_edges(&mut form, &edges, &ids);
-    }
-    form.finish(name)
-}
-
-fn node_ids(form: &mut Form<'_>, nodes: &[Value]) -> HashSet<String> {
-    if nodes.is_empty() {
-        let text = "List should have at least 1 item after validation, not 0";
-        form.refuse::<()>(json!(["body", "nodes"]), "too_short", text);
-    }
-    let mut ids = HashSet::new();
-    for (index, node) in nodes.iter().enumerate() {
-        let id = node["id"].as_str().map(str::to_owned).or_else(|| {
-            let place = json!(["body", "nodes", index, "id"]);
-            form.refuse(place, "string_type", "A node needs an id that is a string")
-        });
-        ids.extend(id);
-    }
-    ids
-}
-
-fn check_edges(form: &mut Form<'_>, edges: &[Value], nodes: &HashSet<String>) {
-    for (index, edge) in edges.iter().enumerate() {
-        for end in ["source", "target"] {
-            if !edge[end].as_str().is_some_and(|id| nodes.contains(id)) {
-                let place = json!(["body", "edges", index, end]);
-                form.refuse::<()>(place, "value_error", "Value error, it names no node");
-            }
-        }
-    }
 }

@@ -401,7 +401,7 @@ async fn a_state_without_numbers_of_clients_keeps_all_that_its_clients_had() {
         let rows = Unnumbered { db, seal: Seal::new(&[key(1)]) };
         rows.fill();
         rows.answer("ci", "answered", reserve, Some(b"200\n\nreserved"));
-        rows.answer("ci", "took-effect", reserve, Some(b"took effect\n[null,\"pending_review\"]"));
+        rows.answer("ci", "took-effect", reserve, Some(b"took effect\n[null,\"submitted\"]"));
         rows.answer("ci", "sent", reserve, None);
         rows.answer("boss", &submitted, proof, None);
         rows.answer("zoe", &submitted, proof, Some(b"200\n\nsubmitted"));

@@ -84,7 +84,7 @@ type Seen = Arc<Mutex<Vec<[String; 3]>>>;
 
 impl<'a> Round<'a> {
     async fn new(home: &'a Home, name: u64, mut random: Random) -> Self {
-        // Of the dozen jobs, eight take a proof in words alone.
+        // Of each copy, eight jobs take a proof in words alone.
         let sandbox = Sandbox::new(Settings { copies: 4, ..Settings::default() });
         let seen = Seen::default();
         let router = slow_and_watched(sandbox.router(), seen.clone(), random.next());

@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::{
     binary::{Home, PASSWORD, Server, until},
+    common,
     tap::Tap,
 };
 
@@ -35,9 +36,6 @@ const GENERAL: &str = "/api/external/jobs/68f0a1c27b3e4d5f60718201";
 const LOST: &str = "/api/external/jobs/68f0a1c27b3e4d5f60718203";
 const WORKFLOW: &str = "/api/external/jobs/68f0a1c27b3e4d5f60718202";
 const LIST: &str = "/api/external/jobs/list";
-
-const FLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"},{"id":"b"}],
-    "edges":[{"source":"a","target":"b"}]}"#;
 
 /// Trouble at calls that only read, which is over after at most a few tries.
 const FAULTS: [&str; 12] = [
@@ -235,9 +233,9 @@ struct Calls<'a> {
 impl Calls<'_> {
     /// Creates, updates and publishes a workflow; gives its id.
     fn workflow(&mut self, job: &str) -> Value {
-        let created = self.ok("POST", &format!("{job}/workflow/create"), FLOW);
+        let created = self.ok("POST", &format!("{job}/workflow/create"), common::WORKFLOW);
         let workflow = format!("{job}/workflow/{}", created["workflow_id"].as_str().unwrap());
-        self.ok("PUT", &workflow, FLOW);
+        self.ok("PUT", &workflow, common::WORKFLOW);
         self.ok("POST", &format!("{workflow}/publish"), "");
         created["workflow_id"].clone()
     }

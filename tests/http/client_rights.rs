@@ -31,8 +31,8 @@ use serde_json::json;
 use tokio::{sync::Semaphore, task::yield_now, time::timeout};
 
 use crate::{
-    agents::{Agent, PROOF, WORKFLOW, clients, denials, may, records},
-    common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve},
+    agents::{Agent, PROOF, clients, denials, may, records},
+    common::{GENERAL_JOB, TestProxy, WORKFLOW, WORKFLOW_JOB, problem, serve},
 };
 
 /// So that a test fails instead of hanging.

@@ -12,7 +12,7 @@ use crate::common::{GENERAL_JOB, TestProxy, json, problem};
 async fn the_whole_loop_works_without_signing_code() {
     let proxy = TestProxy::start().await;
     let list = proxy.ok("/jobs/list", "").await;
-    assert_eq!(list["jobs"].as_array().unwrap().len(), 12);
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 15);
     assert_eq!((&list["limit"], &list["skip"]), (&50.into(), &0.into()));
 
     let reserved = proxy.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;

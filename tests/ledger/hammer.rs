@@ -30,8 +30,8 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
-    agents::{Agent, PROOF, WORKFLOW, clients, may, records},
-    common::{TestProxy, json, serve},
+    agents::{Agent, PROOF, clients, may, records},
+    common::{TestProxy, WORKFLOW, json, serve},
     random::Random,
 };
 

@@ -32,7 +32,8 @@ use tokio::{
 #[cfg(target_os = "linux")]
 use crate::clock::{set_ahead, with_a_clock_to_set};
 use crate::common::{
-    self, GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, problem, refusing, serve, serve_sandbox,
+    self, GENERAL_JOB, Options, TestProxy, WORKFLOW, WORKFLOW_JOB, problem, refusing, serve,
+    serve_sandbox,
 };
 
 /// So that a test fails instead of hanging.
@@ -595,13 +596,12 @@ async fn an_update_in_doubt_is_made_again_under_its_key_and_another_edit_is_not(
     let proxy = TestProxy::start().await;
     let job = format!("/jobs/{WORKFLOW_JOB}");
     proxy.ok(&format!("{job}/reserve"), "").await;
-    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
-    let created = proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+    let created = proxy.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
     let path = format!("{job}/workflow/{}", created["workflow_id"].as_str().unwrap());
     let update = async || {
         let url = proxy.url(&format!("/api/external{path}"));
         let request = proxy.client.put(url).header("idempotency-key", "update");
-        request.body(workflow).send().await.unwrap()
+        request.body(WORKFLOW).send().await.unwrap()
     };
     let publish = async || send(&proxy, &format!("{path}/publish"), "publish", "").await;
     proxy.sandbox.inject("status_500_after:job_workflow_update:1".parse().unwrap());

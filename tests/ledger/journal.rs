@@ -19,11 +19,11 @@ use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::common::{self, GENERAL_JOB, TestProxy, WORKFLOW_JOB, serve, serve_sandbox};
+use crate::common::{self, GENERAL_JOB, TestProxy, WORKFLOW, WORKFLOW_JOB, serve, serve_sandbox};
 
 /// The records of a kind, in order.
 fn records(folder: &Path, kind: &str) -> Vec<Object> {
@@ -90,8 +90,7 @@ async fn do_everything(proxy: &TestProxy) {
     let refused = proxy.post("/jobs/nowhere/status", "").await;
     assert_eq!(refused.status().as_u16(), 404);
     proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
-    let workflow = json!({"name": "n", "description": "d", "nodes": [{"id": "a"}], "edges": []});
-    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), workflow.to_string()).await;
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
     proxy.proxy.drained().await;
 }
 

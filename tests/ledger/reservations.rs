@@ -28,11 +28,12 @@ use tokio::{runtime::Runtime, task::spawn_blocking};
 
 use crate::{
     agents::{Agent, may},
-    common::{self, GENERAL_JOB, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox},
+    common::{
+        self, GENERAL_JOB, TestProxy, WORKFLOW, WORKFLOW_JOB, json, problem, serve, serve_sandbox,
+    },
 };
 
 const PROOF: &str = r#"{"proof_text":"done"}"#;
-const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
 
 async fn reserve(proxy: &TestProxy, job: &str) -> String {
     let reserved = proxy.ok(&format!("/jobs/{job}/reserve"), "").await;

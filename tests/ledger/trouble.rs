@@ -30,7 +30,10 @@ use tempfile::TempDir;
 
 use crate::{
     binary::{Home, PASSWORD, Server, until},
-    common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox},
+    common::{
+        GENERAL_JOB, Options, TestProxy, WORKFLOW, WORKFLOW_JOB, json, problem, serve,
+        serve_sandbox,
+    },
 };
 
 /// A disk in memory, mounted on a folder until the value is dropped.
@@ -173,8 +176,7 @@ async fn a_reservation_that_meets_a_full_disk_is_kept_and_written_when_there_is_
     let upstream = serve(sandbox.router()).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, in_its_folder).await;
     assert_eq!(held(&proxy).await.as_array().unwrap().len(), 1);
-    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
-    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), workflow).await;
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
 }
 
 #[tokio::test]

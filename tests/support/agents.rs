@@ -13,14 +13,10 @@ use jiff::Timestamp;
 use reqwest::Response;
 use serde_json::Value;
 
-use crate::common::{TestProxy, json, problem};
+use crate::common::{TestProxy, WORKFLOW, json, problem};
 
 /// A proof that every general job takes.
 pub(crate) const PROOF: &str = r#"{"proof_text":"done"}"#;
-
-/// A workflow that every workflow job takes.
-pub(crate) const WORKFLOW: &str =
-    r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
 
 /// A client with its token.
 #[derive(Clone)]

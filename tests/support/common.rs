@@ -25,6 +25,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
 pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 
+/// A workflow that every workflow job takes, and that can be published.
+pub(crate) const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[
+    {"id":"a","type":"tool","label":"A","tool":{"product_id":"p","product_name":"P"}},
+    {"id":"b","type":"prompt","label":"B","prompt":{}}],"edges":[{"id":"e","from":"a","to":"b"}]}"#;
+
 /// What a test may choose about its proxy.
 pub(crate) struct Options {
     pub(crate) actions: &'static [Action],

@@ -11,15 +11,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
-use crate::common::{Options, TestProxy, WORKFLOW_JOB, json, refusing, serve_sandbox};
+use crate::common::{Options, TestProxy, WORKFLOW, WORKFLOW_JOB, json, refusing, serve_sandbox};
 
 /// How many cells are tried at once.
 const AT_ONCE: usize = 24;
 
 /// Within that time the proxy sees that its connections have ended.
 const SEEN: Duration = Duration::from_millis(100);
-
-const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
 
 /// What the client was told, and what the sandbox counted.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 const GENERAL: &str = "68f0a1c27b3e4d5f60718201";
 const WORKFLOW: &str = "68f0a1c27b3e4d5f60718202";
 const OTHER_WORKFLOW: &str = "68f0a1c27b3e4d5f60718205";
+const SOCIAL: &str = "68f0a1c27b3e4d5f6071820d";
 
 struct Upstream {
     sandbox: Sandbox,
@@ -226,9 +227,15 @@ fn definition() -> Value {
     json!({
         "name": "Ticket",
         "description": "Files a ticket",
-        "nodes": [{"id": "read"}, {"id": "file"}],
-        "edges": [{"source": "read", "target": "file"}],
+        "nodes": [node("read"), {"id": "file", "type": "prompt", "label": "File", "prompt": {}}],
+        "edges": [{"id": "e1", "from": "read", "to": "file"}],
     })
+}
+
+/// A node with a tool.
+fn node(id: &str) -> Value {
+    let tool = json!({"product_id": "p1", "product_name": "Mail", "parameters": r#"{"to": 1}"#});
+    json!({"id": id, "type": "tool", "label": id, "tool": tool})
 }
 
 fn job_ids(list: &Value) -> Vec<&str> {
@@ -291,7 +298,7 @@ async fn a_general_job_goes_from_open_to_submitted() {
     });
     let done = ok(agent.complete(GENERAL, proof).await);
     assert_eq!(done["job"], json!({"job_id": GENERAL, "status": "submitted"}));
-    assert_eq!(done["submission"]["status"], "pending_review");
+    assert_eq!(done["submission"]["status"], "submitted");
     let status = agent.status(GENERAL).await;
     assert_eq!(status["has_active_reservation"], false);
     assert_eq!(status["submission"]["submission_id"], done["submission"]["submission_id"]);
@@ -327,8 +334,11 @@ async fn a_submission_turns_approved_and_pays() {
     })
     .await;
     assert_eq!(status["job"]["status"], "approved");
-    assert_eq!(status["payout"]["credits"], reservation["job"]["reward_credits"]);
-    assert_eq!(status["payout"]["status"], "paid");
+    let credits = &reservation["job"]["reward_credits"];
+    let (payout, wallet) = (&status["payout"], json!(agent.wallet.address()));
+    assert_eq!((&payout["status"], &status["wallet_address"]), (&json!("completed"), &wallet));
+    assert_eq!((&payout["reward_credits"], &payout["wallet_balance_credits"]), (credits, credits));
+    assert!(payout["paid_at"].is_string());
     assert_refused(&agent.reserve(GENERAL).await, 409, "JOB_NOT_OPEN");
 }
 
@@ -355,18 +365,18 @@ async fn the_list_shows_open_jobs_by_page() {
     let agent = upstream.agent(1).await;
     let all = agent.list().await;
     let ids = job_ids(&all);
-    assert_eq!((ids.len(), &all["total"]), (12, &json!(12)));
+    assert_eq!((ids.len(), &all["total"]), (15, &json!(15)));
     assert!(ids.iter().all(|id| id.len() == 24 && hex::decode(id).is_ok()));
     let jobs = all["jobs"].as_array().unwrap();
-    for job_type in ["general", "workflow_creation"] {
+    for job_type in ["general", "workflow_creation", "social_share"] {
         assert!(jobs.iter().any(|job| job["job_type"] == job_type), "{job_type}");
     }
     assert!(jobs.iter().all(|job| job.get("job_instructions").is_none()));
 
-    ok(agent.reserve(ids[0]).await);
-    let page = ok(agent.call(Call::page(2, 10)).await);
-    assert_eq!(job_ids(&page), [ids[11]]);
-    assert_eq!([&page["limit"], &page["skip"], &page["total"]], [2, 10, 11]);
+    ok(upstream.agent(2).await.reserve(ids[0]).await);
+    let page = ok(agent.call(Call::page(2, 13)).await);
+    assert_eq!(job_ids(&page), [ids[14]]);
+    assert_eq!([&page["limit"], &page["skip"], &page["total"]], [2, 13, 14]);
 }
 
 #[tokio::test]
@@ -580,7 +590,9 @@ async fn a_job_is_reserved_by_one_wallet() {
     let id = first.reserve_general().await;
     assert_refused(&first.reserve(GENERAL).await, 409, "JOB_ALREADY_RESERVED");
     assert_refused(&second.reserve(GENERAL).await, 409, "JOB_NOT_OPEN");
-    assert!(!job_ids(&first.list().await).contains(&GENERAL));
+    assert!(!job_ids(&second.list().await).contains(&GENERAL));
+    let own = first.list().await;
+    assert_eq!((job_ids(&own)[0], &own["jobs"][0]["status"]), (GENERAL, &json!("reserved")));
 
     let seen = second.status(GENERAL).await;
     assert_eq!(seen["job"]["status"], "reserved");
@@ -605,7 +617,11 @@ async fn a_reservation_that_ends_opens_its_job_again() {
     let upstream = Upstream::with(Settings { reservation, ..Settings::default() }).await;
     let agent = upstream.agent(1).await;
     let (old, token) = agent.reserve_workflow().await;
-    until(async || job_ids(&agent.list().await).contains(&WORKFLOW).then_some(())).await;
+    until(async || {
+        let list = agent.list().await;
+        (list["jobs"][1]["status"] == "open").then_some(())
+    })
+    .await;
 
     let refused = agent.create(&token, &definition()).await;
     assert_refused(&refused, 403, "WORKFLOW_TOKEN_INVALID");
@@ -709,12 +725,12 @@ async fn a_workflow_must_be_whole_and_its_edges_must_meet_nodes() {
         (json!({"edges": {}}), json!(["body", "edges"])),
         (json!({"nodes": "read"}), json!(["body", "nodes"])),
         (json!({"nodes": [], "edges": []}), json!(["body", "nodes"])),
-        (json!({"nodes": [{"type": "tool"}], "edges": []}), json!(["body", "nodes", 0, "id"])),
-        (json!({"edges": [{"target": "read"}]}), json!(["body", "edges", 0, "source"])),
+        (json!({"edges": [{"id": "e1", "to": "read"}]}), json!(["body", "edges", 0, "from"])),
         (
-            json!({"edges": [{"source": "read", "target": "gone"}]}),
-            json!(["body", "edges", 0, "target"]),
+            json!({"edges": [{"id": "e1", "from": "read", "to": "gone"}]}),
+            json!(["body", "edges", 0, "to"]),
         ),
+        (json!({"edges": [{"from": "read", "to": "file"}]}), json!(["body", "edges", 0, "id"])),
     ];
     for (change, place) in cases {
         let mut body = definition();
@@ -724,6 +740,88 @@ async fn a_workflow_must_be_whole_and_its_edges_must_meet_nodes() {
             assert_fields(&refused, slice::from_ref(&place));
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_has_the_settings_of_its_type() {
+    let upstream = Upstream::start().await;
+    let agent = upstream.agent(1).await;
+    let (_, token) = agent.reserve_workflow().await;
+    let cases = [
+        (json!({"id": 1}), json!(["id"])),
+        (json!({"label": ""}), json!(["label"])),
+        (json!({"type": "magic"}), json!(["type"])),
+        (json!({"type": "prompt"}), json!(["prompt"])),
+        (json!({"tool": {"product_id": "p"}}), json!(["tool", "product_name"])),
+        (json!({"tool": {"product_name": "P"}}), json!(["tool", "product_id"])),
+        (
+            json!({"tool": {"product_id": "p", "product_name": "P", "parameters": {}}}),
+            json!(["tool", "parameters"]),
+        ),
+    ];
+    for (change, place) in cases {
+        let mut body = definition();
+        body["edges"] = json!([]);
+        body["nodes"][0].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let place = [json!(["body", "nodes", 0]), place].map(|p| p.as_array().unwrap().clone());
+        assert_fields(&agent.create(&token, &body).await, &[json!(place.concat())]);
+    }
+}
+
+#[tokio::test]
+async fn nodes_have_ids_of_their_own_and_edges_lead_in_no_circle() {
+    let upstream = Upstream::start().await;
+    let agent = upstream.agent(1).await;
+    let (_, token) = agent.reserve_workflow().await;
+    let create = async |ids: &[&str], edges: &[(&str, &str)]| {
+        let mut body = definition();
+        body["nodes"] = ids.iter().map(|id| node(id)).collect();
+        let edges = edges.iter().map(|(from, to)| json!({"id": "e", "from": from, "to": to}));
+        body["edges"] = edges.collect();
+        agent.create(&token, &body).await
+    };
+    let forked = [("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")];
+    ok(create(&["a", "b", "c", "d"], &forked).await);
+    let circle = [("a", "b"), ("b", "c"), ("c", "b")];
+    assert_fields(&create(&["a", "b", "c"], &circle).await, &[json!(["body", "edges"])]);
+    assert_fields(&create(&["a"], &[("a", "a")]).await, &[json!(["body", "edges"])]);
+    assert_fields(&create(&["a", "a"], &[]).await, &[json!(["body", "nodes", 1, "id"])]);
+}
+
+#[tokio::test]
+async fn a_workflow_is_changed_in_part_and_published_with_a_tool() {
+    let upstream = Upstream::start().await;
+    let agent = upstream.agent(1).await;
+    let (_, token) = agent.reserve_workflow().await;
+    let id = agent.draft(&token).await;
+    let update = async |change| agent.workflow(Method::PUT, &id, &token, &change).await;
+    assert_eq!(ok(update(json!({"name": "Mail"})).await)["name"], "Mail");
+    // The edges that are there lead to nodes that would be gone.
+    let fewer = json!([{"id": "file", "type": "prompt", "label": "File", "prompt": {}}]);
+    let refused = update(json!({"nodes": fewer})).await;
+    assert_fields(&refused, &[json!(["body", "edges", 0, "from"])]);
+    ok(update(json!({"nodes": fewer, "edges": []})).await);
+    assert_refused(&agent.publish(&token, &id).await, 409, "WORKFLOW_NEEDS_TOOL");
+    ok(update(json!({"nodes": [node("read")]})).await);
+    ok(agent.publish(&token, &id).await);
+}
+
+#[tokio::test]
+async fn a_social_share_takes_exactly_one_post() {
+    let upstream = Upstream::start().await;
+    let agent = upstream.agent(1).await;
+    let reservation = ok(agent.reserve(SOCIAL).await);
+    assert!(reservation["job"]["tracked_link"].as_str().unwrap().starts_with("https://"));
+    let id = reservation_id(&reservation);
+    let post = json!({"url": "https://post.example/1", "likes": null, "tags": ["a", {"b": null}]});
+    let complete = async |posts: Value| {
+        let proof = json!({"proof_text": "Posted", "reservation_id": id, "social_posts": posts});
+        agent.complete(SOCIAL, proof).await
+    };
+    for posts in [json!(null), json!([]), json!([post, post]), json!(post), json!(["text"])] {
+        assert_fields(&complete(posts).await, &[json!(["body", "social_posts"])]);
+    }
+    assert_eq!(ok(complete(json!([post])).await)["submission"]["proof_text"], "Posted");
 }
 
 #[tokio::test]

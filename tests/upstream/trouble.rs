@@ -27,7 +27,10 @@ use tokio::{
 
 use crate::{
     binary::{Home, PASSWORD},
-    common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve, serve_sandbox},
+    common::{
+        GENERAL_JOB, Options, TestProxy, WORKFLOW, WORKFLOW_JOB, json, problem, serve,
+        serve_sandbox,
+    },
 };
 
 /// Little patience.
@@ -541,7 +544,7 @@ async fn a_change_runs_to_its_end_though_its_client_has_gone_away() {
     proxy.proxy.drained().await;
     assert_eq!(proxy.sandbox.submissions(GENERAL_JOB), 1);
     let status = proxy.ok(&format!("/jobs/{GENERAL_JOB}/status"), "").await;
-    assert_eq!(status["submission"]["status"], "pending_review");
+    assert_eq!(status["submission"]["status"], "submitted");
 }
 
 #[tokio::test]
@@ -738,9 +741,8 @@ async fn a_change_takes_no_connection_that_was_idle() {
     // Otherwise it would be settled for an hour, or in doubt.
     proxy.ok(&format!("{job}/reserve"), "").await;
     proxy.ok("/jobs/list", "").await;
-    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
     idle().await;
-    proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+    proxy.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
 }
 
 #[tokio::test]
@@ -749,14 +751,13 @@ async fn an_update_whose_connection_breaks_is_made_again() {
     let upstream = serve_sandbox(&sandbox).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
     let job = format!("/jobs/{WORKFLOW_JOB}");
-    let workflow = r#"{"name":"n","description":"d","nodes":[{"id":"a"}],"edges":[]}"#;
     proxy.ok(&format!("{job}/reserve"), "").await;
-    let created = proxy.ok(&format!("{job}/workflow/create"), workflow).await;
+    let created = proxy.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
     let id = created["workflow_id"].as_str().unwrap();
     let url = proxy.url(&format!("/api/external{job}/workflow/{id}"));
     for fault in ["cut_before", "cut_after"] {
         proxy.sandbox.inject(format!("{fault}:job_workflow_update:1").parse().unwrap());
-        let updated = proxy.client.put(&url).body(workflow).send().await.unwrap();
+        let updated = proxy.client.put(&url).body(WORKFLOW).send().await.unwrap();
         assert_eq!(updated.status(), StatusCode::OK, "{fault}");
     }
 }

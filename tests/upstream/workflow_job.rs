@@ -13,8 +13,10 @@ use serde_json::Value;
 
 use crate::common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve};
 
-const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[{"id":"a"},{"id":"b"}],
-    "edges":[{"source":"a","target":"b"}],"signature":"0xbad","note":null}"#;
+const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[
+    {"id":"a","type":"tool","label":"A","tool":{"product_id":"p","product_name":"P"}},
+    {"id":"b","type":"prompt","label":"B","prompt":{}}],
+    "edges":[{"id":"e","from":"a","to":"b"}],"signature":"0xbad","note":null}"#;
 
 /// The paths and headers of the requests that reached the sandbox.
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;

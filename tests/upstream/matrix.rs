@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use crate::common::{Options, TestProxy, WORKFLOW, WORKFLOW_JOB, json, refusing, serve_sandbox};
 
 /// How many cells are tried at once.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 48;
 
 /// Within that time the proxy sees that its connections have ended.
 const SEEN: Duration = Duration::from_millis(100);

@@ -14,6 +14,9 @@ pub const SESSION_PATH: &str = "/api/external/auth/session";
 /// (protocol §3).
 pub const ENVELOPE: [&str; 4] = ["wallet_address", "session_nonce", "request_id", "signature"];
 
+/// The field with what a tool or workflow is called with.
+pub(crate) const PARAMETERS: &str = "parameters";
+
 /// Every upstream call that the proxy makes (protocol §5).
 pub static ACTIONS: &[Action] = &[
     Action {
@@ -115,7 +118,132 @@ pub static ACTIONS: &[Action] = &[
         effect: Effect::Other,
         lookup: Lookup::None,
     },
+    Action {
+        name: "balance",
+        summary: "Read how many credits the wallet has",
+        method: Method::POST,
+        path: "/api/external/credits/balance",
+        query: &[],
+        body: &[],
+        about: About::Nothing,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::Action, payload: Payload::Empty }),
+        effect: Effect::None,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "tools",
+        summary: "List the tools and their prices",
+        method: Method::GET,
+        path: "/api/external/tools",
+        query: &[],
+        body: &[],
+        about: About::Product,
+        needs: Needs::Nothing,
+        proof: Proof::None,
+        effect: Effect::None,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "tool_invoke",
+        summary: "Use a tool and pay with credits",
+        method: Method::POST,
+        path: "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
+        query: &[],
+        body: TOOL,
+        about: About::Product,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed {
+            binds: Binds::MethodAndPath,
+            payload: Payload::Object(PARAMETERS),
+        }),
+        effect: Effect::Spends,
+        lookup: Lookup::Balance,
+    },
+    Action {
+        name: "invoke",
+        summary: "Use a tool by its older call, which the server may no longer have",
+        method: Method::POST,
+        path: "/api/external/tools/{product_id}/invoke",
+        query: &[],
+        body: TOOL,
+        about: About::Product,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed {
+            binds: Binds::ActionAndId,
+            payload: Payload::Object(PARAMETERS),
+        }),
+        effect: Effect::Spends,
+        lookup: Lookup::Balance,
+    },
+    Action {
+        name: "workflows",
+        summary: "List the published workflows",
+        method: Method::GET,
+        path: "/api/external/workflows",
+        query: &["limit", "skip"],
+        body: &[],
+        about: About::Workflow,
+        needs: Needs::Nothing,
+        proof: Proof::None,
+        effect: Effect::None,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "workflow_fetch",
+        summary: "Read a workflow (unconfirmed)",
+        method: Method::POST,
+        path: "/api/external/workflows/{workflow_id}/fetch",
+        query: &[],
+        body: &[],
+        about: About::Workflow,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Empty }),
+        effect: Effect::None,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "workflow_start",
+        summary: "Start a session of a workflow (unconfirmed)",
+        method: Method::POST,
+        path: "/api/external/workflows/{workflow_id}/start",
+        query: &[],
+        body: &[Field::Any { name: "instance_id" }],
+        about: About::Workflow,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Given }),
+        effect: Effect::Other,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "workflow_active",
+        summary: "Read the sessions of workflows that run (unconfirmed)",
+        method: Method::POST,
+        path: "/api/external/workflows/active",
+        query: &[],
+        body: &[Field::Any { name: "instance_id" }],
+        about: About::Workflow,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::Action, payload: Payload::Given }),
+        effect: Effect::None,
+        lookup: Lookup::None,
+    },
+    Action {
+        name: "workflow_end",
+        summary: "End a session of a workflow (unconfirmed)",
+        method: Method::POST,
+        path: "/api/external/workflows/{workflow_id}/end",
+        query: &[],
+        body: &[Field::Any { name: "workflow_session_id" }],
+        about: About::Workflow,
+        needs: Needs::Nothing,
+        proof: Proof::Signature(Signed { binds: Binds::ActionAndId, payload: Payload::Given }),
+        effect: Effect::Other,
+        lookup: Lookup::None,
+    },
 ];
+
+const TOOL: &[Field] = &[Field::Any { name: PARAMETERS }];
 
 const WORKFLOW: &[Field] = &[
     Field::Any { name: "name" },
@@ -220,6 +348,8 @@ pub enum Effect {
     Reserves,
     /// It submits the job's proof.
     Submits,
+    /// It may spend credits of the wallet.
+    Spends,
     /// Something of which the proxy keeps nothing.
     Other,
 }
@@ -231,6 +361,8 @@ pub enum Lookup {
     None,
     /// The `job_status` of its job shows it.
     JobStatus,
+    /// The `balance` of the wallet is a hint, as other calls may have changed it.
+    Balance,
 }
 
 /// The proof that the upstream asks for.
@@ -271,10 +403,22 @@ pub enum Payload {
     Body,
     /// An object of the row's [body fields](Action::body). Others are sent unhashed.
     Fields,
-    /// The value of this one field, `{}` if it is absent.
-    FieldValue(&'static str),
+    /// The value of this one field, an object.
+    Object(&'static str),
+    /// The value of `parameters` if it is there, else an object of the row's
+    /// [body fields](Action::body) that are there. With neither, servers differ in the [`EmptyPayload`].
+    Given,
     /// Nothing: the line is empty.
     Empty,
+}
+
+/// How a payload without anything in it is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyPayload {
+    /// As the object `{}`.
+    Object,
+    /// Not at all: the line is empty.
+    Line,
 }
 
 /// A field of a body.

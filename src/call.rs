@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::{
-    action::{About, Action, Binds, ENVELOPE, Field, Payload, Proof, Signed},
+    action::{
+        About, Action, Binds, ENVELOPE, EmptyPayload, Field, PARAMETERS, Payload, Proof, Signed,
+    },
     json::{CanonicalJson, JsonError, Object},
     types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
 };
@@ -46,6 +48,17 @@ pub enum InvalidCall {
         name: &'static str,
         /// The least value that is taken.
         min: u64,
+    },
+    /// The field whose value is the payload is no object.
+    #[error(
+        "{action} takes what the tool needs as an object in {name}, as in {{\"{name}\": {{…}}}}, and \
+         leaves other fields unsigned"
+    )]
+    NoObject {
+        /// The action.
+        action: &'static Action,
+        /// The field's name.
+        name: &'static str,
     },
 }
 
@@ -110,8 +123,12 @@ impl Call {
         if let Proof::Signature(signed) = &action.proof {
             // Servers differ in whether they hash a top-level null; all agree when it is absent.
             body.retain(|_, value| value.as_str() != "null");
-            if signed.payload == Payload::Fields {
-                complete_fields(&mut body, action.body)?;
+            match signed.payload {
+                Payload::Fields => complete_fields(&mut body, action.body)?,
+                Payload::Object(name) if !has_object(&body, name) => {
+                    return Err(InvalidCall::NoObject { action, name });
+                }
+                _ => {}
             }
         }
         Ok(Self { action, ids, query: None, body: Arc::new(body), wallet })
@@ -167,7 +184,9 @@ impl Call {
     /// The call as one to sign, if a signature is its proof.
     pub fn signed(&self) -> Option<SignedCall<'_>> {
         match &self.action.proof {
-            Proof::Signature(rule) => Some(SignedCall { call: self, rule }),
+            Proof::Signature(rule) => {
+                Some(SignedCall { call: self, rule, form: EmptyPayload::Object })
+            }
             Proof::None | Proof::WorkflowToken => None,
         }
     }
@@ -178,6 +197,7 @@ impl Call {
 pub struct SignedCall<'a> {
     call: &'a Call,
     rule: &'static Signed,
+    form: EmptyPayload,
 }
 
 impl<'a> SignedCall<'a> {
@@ -191,19 +211,27 @@ impl<'a> SignedCall<'a> {
         &self.rule.binds
     }
 
+    /// The same call, signed in the other form that servers take for it (protocol §5.2).
+    pub(crate) fn in_other_form(self) -> Option<Self> {
+        let is_given = self.rule.payload != Payload::Given
+            || self.call.body.field(PARAMETERS).is_some()
+            || self.payload()?.as_str() != "{}";
+        (!is_given).then_some(Self { form: EmptyPayload::Line, ..self })
+    }
+
     /// The payload to hash, if the row has one.
     pub fn payload(self) -> Option<CanonicalJson> {
         let body = &self.call.body;
+        let fields = || {
+            let fields = self.call.action.body;
+            body.to_canonical_of(|name| fields.iter().any(|field| field.name() == name))
+        };
         match &self.rule.payload {
             Payload::Body => Some(body.to_canonical()),
-            Payload::Fields => {
-                let fields = self.call.action.body;
-                Some(body.to_canonical_of(|name| fields.iter().any(|field| field.name() == name)))
-            }
-            Payload::FieldValue(name) => {
-                let value = body.field(name).cloned();
-                Some(value.unwrap_or_else(|| Object::default().to_canonical()))
-            }
+            Payload::Fields => Some(fields()),
+            Payload::Object(name) => body.field(name).cloned(),
+            Payload::Given if self.form == EmptyPayload::Line => None,
+            Payload::Given => Some(body.field(PARAMETERS).cloned().unwrap_or_else(fields)),
             Payload::Empty => None,
         }
     }
@@ -245,6 +273,10 @@ fn complete_fields(body: &mut Object, fields: &[Field]) -> Result<(), InvalidCal
         }
     }
     Ok(())
+}
+
+fn has_object(body: &Object, name: &str) -> bool {
+    body.field(name).is_some_and(|value| value.as_str().starts_with('{'))
 }
 
 /// Canonical integers have no leading zeros, so one that does not fit 64 bits is larger than `min`.

@@ -55,6 +55,7 @@ pub mod signer;
 pub mod store;
 pub mod upstream;
 
+mod credits;
 mod refusal;
 pub mod session;
 mod withheld;

@@ -87,6 +87,9 @@ impl Problem {
                 let wait = settles_at.and_then(|time| seconds_until(time, clock::now()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
+            CallError::SpendingUnknown { before, now } => {
+                Self::spending_unknown(action, before.as_deref(), now.as_deref())
+            }
             CallError::InstructionsLost { ends, seen, .. } => {
                 let what = format!(
                     "job_status shows that the job is reserved, but its private instructions came \
@@ -214,6 +217,24 @@ impl Problem {
         problem
     }
 
+    fn spending_unknown(action: &Action, before: Option<&str>, now: Option<&str>) -> Self {
+        let number = |credits: Option<&str>| credits.unwrap_or("unknown").to_owned();
+        let detail = format!(
+            "the answer to {action} was lost, and it may have spent credits: the balance was {} when it \
+             was last seen before, and is {} now, but other calls of the wallet change it too; to make \
+             the call again, send it under a new Idempotency-Key, or none",
+            number(before),
+            number(now)
+        );
+        let mut problem = Self::new(&problems::OUTCOME_UNKNOWN, detail);
+        let json = |credits: Option<&str>| credits.and_then(|text| serde_json::from_str(text).ok());
+        problem.more.insert("processed".to_owned(), Value::Null);
+        for (name, credits) in [("balance_before", before), ("balance_now", now)] {
+            problem.more.insert(name.to_owned(), json(credits).unwrap_or(Value::Null));
+        }
+        problem
+    }
+
     fn no_session(error: &SessionError) -> Self {
         let (advice, retry_after) = match error {
             SessionError::Upstream(error) => return Self::no_answer(false, error),
@@ -277,7 +298,7 @@ impl From<InvalidCall> for Problem {
         let kind = match error {
             InvalidCall::Id { .. } | InvalidCall::IdCount { .. } => &problems::INVALID_ID,
             InvalidCall::Body(_) => &problems::INVALID_BODY,
-            InvalidCall::Field { .. } => &problems::INVALID_FIELD,
+            InvalidCall::Field { .. } | InvalidCall::NoObject { .. } => &problems::INVALID_FIELD,
         };
         let example = match &error {
             InvalidCall::Body(_) => "; send an object such as {\"limit\": 10}",

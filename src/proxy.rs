@@ -74,7 +74,7 @@ impl Proxy {
             let Admitted { admission, client, known_at, permit: _permit } = admitted;
             let Admission { key, trace, .. } = admission;
             let wallet = proxy.wallet_of(&client);
-            let deadline = proxy.upstream.deadline(call.action().changes());
+            let deadline = proxy.upstream.deadline(call.action().effect);
             let mut operation = Operation { call, client, wallet, key, known_at, deadline, trace };
             let run = AssertUnwindSafe(proxy.run(&mut operation)).catch_unwind();
             let result = run.await.unwrap_or(Err(CallError::Aborted));

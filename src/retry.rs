@@ -60,6 +60,8 @@ pub(crate) enum Next {
     Again(Duration),
     /// Drop the session, then try again at once.
     Renew,
+    /// Try again at once, signed in the other form that servers take.
+    OtherForm,
     /// It may have taken effect: find out.
     Settle,
 }
@@ -79,6 +81,7 @@ pub(crate) struct Tries {
     failing_since: Option<Instant>,
     may_renew: bool,
     may_change_id: bool,
+    may_change_form: bool,
     /// Whether to make it twice is the same as once.
     is_idempotent: bool,
 }
@@ -102,6 +105,7 @@ impl Tries {
             failing_since: None,
             may_renew: true,
             may_change_id: true,
+            may_change_form: false,
             is_idempotent: false,
         }
     }
@@ -122,6 +126,11 @@ impl Tries {
         Self { is_idempotent: method.is_idempotent(), ..self }
     }
 
+    /// Tries the other form of the payload after a wrong signature, if servers take two.
+    pub(crate) fn of_forms(self, has_two: bool) -> Self {
+        Self { may_change_form: has_two, ..self }
+    }
+
     /// What to do after a try that came to `outcome`.
     pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
         if is_unreachable(outcome) {
@@ -139,6 +148,11 @@ impl Tries {
             Outcome::Answered(_, Some(Refusal::Replay)) if take(&mut self.may_change_id) => {
                 // Nobody else has a fresh id: this very call may have come in twice on its way.
                 if self.changes { Next::Settle } else { Next::Again(Duration::ZERO) }
+            }
+            Outcome::Answered(_, Some(Refusal::WrongSignature { .. }))
+                if take(&mut self.may_change_form) =>
+            {
+                Next::OtherForm
             }
             Outcome::Answered(_, Some(_)) => Next::Return,
             Outcome::Answered(answer, None) => self.after_answer(answer, now),

@@ -1,6 +1,6 @@
 //! One try of one call: a nonce, a message, a record, a signature, a request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderValue, StatusCode};
 use tokio::{
@@ -9,8 +9,9 @@ use tokio::{
 };
 
 use crate::{
+    action::{Action, Effect},
     call::Call,
-    clock,
+    clock, credits,
     json::{CanonicalJson, Object},
     message::Message,
     operation::Operation,
@@ -33,6 +34,8 @@ pub(crate) struct Sender {
     sessions: Arc<Sessions>,
     upstream: Upstream,
     store: Store,
+    /// The balance of credits that an answer told last, as JSON.
+    balance: Mutex<Option<String>>,
     /// Limits the messages that a remote signer has at once. A local one signs without waiting.
     signing: Option<Arc<Limiter>>,
 }
@@ -41,7 +44,7 @@ impl Sender {
     pub(crate) fn new(signer: Signer, upstream: Upstream, store: Store) -> Self {
         let sessions = Sessions::new(upstream.clone(), signer.address());
         let signing = signer.is_remote().then(|| Limiter::new((upstream.max_calls() / 4).max(1)));
-        Self { signer, sessions, upstream, store, signing }
+        Self { signer, sessions, upstream, store, balance: Mutex::default(), signing }
     }
 
     pub(crate) fn wallet(&self) -> Address {
@@ -50,6 +53,15 @@ impl Sender {
 
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// The balance of credits that an answer told last, as JSON.
+    pub(crate) fn balance(&self) -> Option<String> {
+        self.last_balance().clone()
+    }
+
+    fn last_balance(&self) -> MutexGuard<'_, Option<String>> {
+        self.balance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs a call and sends it, once. A change is on record before the key is used.
@@ -194,8 +206,9 @@ impl Sender {
     }
 
     async fn record(&self, attempt: Attempt<'_>, claim: &Claim) -> Result<(), StoreError> {
-        let changes = attempt.call.action().changes();
-        let settles_at = changes.then(|| clock::now() + self.upstream.settle_time(false));
+        let effect = attempt.call.action().effect;
+        let settle_time = || self.upstream.settle_time(effect, false);
+        let settles_at = attempt.call.action().changes().then(|| clock::now() + settle_time());
         self.store.sign(attempt, claim, settles_at).await
     }
 
@@ -249,11 +262,18 @@ impl Sender {
         match result {
             Ok(answer) => {
                 let refusal = Refusal::of(&answer);
+                if tells_balance(call.action()) {
+                    *self.last_balance() = credits::balance(&answer.body).or(self.balance());
+                }
                 Outcome::Answered(answer, refusal)
             }
             Err(error) => Outcome::NoAnswer(error),
         }
     }
+}
+
+fn tells_balance(action: &Action) -> bool {
+    action.effect == Effect::Spends || action.name == "balance"
 }
 
 /// All that a call waits for before it is signed.

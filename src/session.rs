@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    action::SESSION_PATH,
+    action::{Effect, SESSION_PATH},
     json::JsonText,
     types::{Address, SessionNonce},
     upstream::{Answer, Request, Unanswered, Upstream, UpstreamError, named},
@@ -161,7 +161,7 @@ impl Sessions {
             body: format!(r#"{{"wallet_address":"{}"}}"#, self.wallet),
             ..Request::default()
         };
-        let whole = self.upstream.deadline(false);
+        let whole = self.upstream.deadline(Effect::None);
         // All calls wait for this one request, and a second one may be answered sooner. But if the last
         // one had no answer in time, the upstream may need all the time there is.
         let was_silent = self.lock().was_silent;

@@ -32,7 +32,11 @@ use self::{
     target::Target,
 };
 pub(crate) use self::{error::named, limiter::Limiter};
-use crate::{action::SESSION_PATH, config::UpstreamConfig, types::ClientName};
+use crate::{
+    action::{Effect, SESSION_PATH},
+    config::UpstreamConfig,
+    types::ClientName,
+};
 
 /// The client cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -78,14 +82,25 @@ impl Upstream {
     }
 
     /// When a call that begins now has to be over, with all its tries.
-    pub fn deadline(&self, changes: bool) -> Instant {
+    pub fn deadline(&self, effect: Effect) -> Instant {
+        Instant::now() + self.time(effect)
+    }
+
+    fn time(&self, effect: Effect) -> Duration {
         let config = &self.0.config;
-        Instant::now() + if changes { config.change_timeout } else { config.timeout }
+        match effect {
+            Effect::None => config.timeout,
+            Effect::Spends => config.spend_timeout,
+            Effect::Reserves | Effect::Submits | Effect::Other => config.change_timeout,
+        }
     }
 
     /// When the last try of a call has to be over. A change keeps some time to probe its outcome.
-    pub fn last_try(&self, changes: bool, deadline: Instant) -> Instant {
-        let reserve = if changes { self.0.config.change_timeout / 4 } else { Duration::ZERO };
+    pub fn last_try(&self, effect: Effect, deadline: Instant) -> Instant {
+        let reserve = match effect {
+            Effect::None => Duration::ZERO,
+            _ => self.time(effect).min(self.0.config.change_timeout) / 4,
+        };
         deadline.checked_sub(reserve).unwrap_or(deadline)
     }
 
@@ -106,9 +121,9 @@ impl Upstream {
 
     /// How long the upstream may still be at work on a change after it was sent or its answer was lost:
     /// if it is silent, as long as a client would wait for it.
-    pub fn settle_time(&self, is_silent: bool) -> Duration {
-        let config = &self.0.config;
-        if is_silent { config.settle_time.max(config.change_timeout) } else { config.settle_time }
+    pub fn settle_time(&self, effect: Effect, is_silent: bool) -> Duration {
+        let settle_time = self.0.config.settle_time;
+        if is_silent { settle_time.max(self.time(effect)) } else { settle_time }
     }
 
     /// When a change has settled whose proxy has died, at the latest `now`. `settles_at` is what that
@@ -240,6 +255,7 @@ impl Upstream {
             connect_timeout: time,
             timeout: time,
             change_timeout: time,
+            spend_timeout: time,
             settle_time: time / 6,
             max_calls: 4,
         };

@@ -13,7 +13,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::Action,
+    action::{Action, Effect},
     call::Call,
     config::{UpstreamConfig, UpstreamUrl},
     proxy::{Admission, Evidence, Proxy},
@@ -39,7 +39,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("call");
     group.bench_function("upstream", |b| {
-        b.iter(|| runtime.block_on(upstream.send(request(), upstream.deadline(false))).unwrap());
+        b.iter(|| {
+            runtime.block_on(upstream.send(request(), upstream.deadline(Effect::None))).unwrap()
+        });
     });
     let proxy = Arc::new(Proxy::new(signer.into(), upstream, store, false));
     // A read, which is on record later, and a change, which waits until it is on the disk.
@@ -86,6 +88,7 @@ fn config(port: u16) -> UpstreamConfig {
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(30),
         change_timeout: Duration::from_secs(30),
+        spend_timeout: Duration::from_secs(30),
         settle_time: Duration::from_secs(1),
         max_calls: 64,
     }

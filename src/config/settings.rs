@@ -156,6 +156,8 @@ settings! {
         timeout: Duration = "60s", one(timeout), AtStart;
         /// The same for a call that changes something; a quarter is kept to ask what became of it.
         change_timeout: Duration = "60s", one(timeout), AtStart;
+        /// The same for a call that may spend credits, as tools may take long.
+        spend_timeout: Duration = "150s", one(timeout), AtStart;
         /// How long the API may still work on a change whose answer was lost: no new try before.
         settle_time: Duration = "10s", one(timeout), AtStart;
         /// How many calls may be sent to the API at once; others wait a while, then get 503.

@@ -13,11 +13,13 @@ const ALL: &str = "all";
 /// The word for every call that changes nothing.
 const READ: &str = "read";
 
-/// The word for every call about jobs.
-const JOBS: &str = "jobs";
+/// The words for every call about one kind of thing. The calls of these names are lists of such things,
+/// so each is in its group.
+const GROUPS: [(&str, About); 3] =
+    [("jobs", About::Job), ("tools", About::Product), ("workflows", About::Workflow)];
 
-/// Calls, as a list of words with commas between: `all`, `read`, `jobs`, or the names of actions. A word
-/// keeps its meaning when an action is added.
+/// Calls, as a list of words with commas between: `all`, `read`, `jobs`, `tools`, `workflows`, or the names
+/// of actions. A word keeps its meaning when an action is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow(Vec<Word>);
 
@@ -25,7 +27,7 @@ pub struct Allow(Vec<Word>);
 enum Word {
     All,
     Read,
-    Jobs,
+    Group(&'static str, About),
     Only(&'static Action),
 }
 
@@ -59,7 +61,7 @@ impl Allow {
         self.0.iter().any(|word| match word {
             Word::All => true,
             Word::Read => !action.changes(),
-            Word::Jobs => action.about == About::Job,
+            Word::Group(_, about) => action.about == *about,
             Word::Only(only) => *only == action,
         })
     }
@@ -85,7 +87,7 @@ impl fmt::Display for Allow {
         let words = self.0.iter().map(|word| match word {
             Word::All => ALL,
             Word::Read => READ,
-            Word::Jobs => JOBS,
+            Word::Group(name, _) => name,
             Word::Only(action) => action.name,
         });
         f.write_str(&words.collect::<Vec<_>>().join(","))
@@ -96,15 +98,20 @@ fn parse_word(word: &str) -> Result<Word, InvalidAllow> {
     match word {
         ALL => Ok(Word::All),
         READ => Ok(Word::Read),
-        JOBS => Ok(Word::Jobs),
-        name => Action::named(name)
-            .map(Word::Only)
-            .ok_or_else(|| InvalidAllow::Unknown { word: name.to_owned() }),
+        name => {
+            let group = GROUPS.into_iter().find(|(group, _)| *group == name);
+            let group = group.map(|(name, about)| Word::Group(name, about));
+            let only = || Action::named(name).map(Word::Only);
+            group.or_else(only).ok_or_else(|| InvalidAllow::Unknown { word: name.to_owned() })
+        }
     }
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    [JOBS, READ, ALL].into_iter().chain(ACTIONS.iter().map(|action| action.name))
+    let groups = GROUPS.into_iter().map(|(name, _)| name);
+    let names = ACTIONS.iter().map(|action| action.name);
+    let names = names.filter(|name| GROUPS.iter().all(|(group, _)| group != name));
+    groups.chain([READ, ALL]).chain(names)
 }
 
 fn advice(word: &str) -> String {
@@ -127,9 +134,20 @@ mod tests {
 
     #[test]
     fn a_list_has_what_its_words_stand_for_and_nothing_else() {
-        assert_eq!(allowed("read"), ["job_list", "job_status"]);
+        let reads = [
+            "job_list",
+            "job_status",
+            "balance",
+            "tools",
+            "workflows",
+            "workflow_fetch",
+            "workflow_active",
+        ];
+        assert_eq!(allowed("read"), reads);
         assert_eq!(allowed("job_reserve, job_list"), ["job_list", "job_reserve"]);
-        assert_eq!(allowed("read,job_complete"), ["job_list", "job_complete", "job_status"]);
+        assert_eq!(allowed("job_list,job_status,job_list"), ["job_list", "job_status"]);
+        assert_eq!(allowed("tools"), ["tools", "tool_invoke", "invoke"]);
+        assert!(allowed("workflows").iter().all(|name| name.starts_with("workflow")));
         let all_about_jobs = ACTIONS.iter().filter(|action| action.name.starts_with("job_"));
         assert_eq!(allowed("jobs"), all_about_jobs.map(|action| action.name).collect::<Vec<_>>());
         assert_eq!(allowed("all").len(), ACTIONS.len());
@@ -149,8 +167,9 @@ mod tests {
         let refused = |text: &str| text.parse::<Allow>().unwrap_err().to_string();
         let near = "there is no action \"job_complet\"; did you mean job_complete?";
         assert_eq!(refused("read,job_complet"), near);
-        let names: Vec<_> = ACTIONS.iter().map(|action| action.name).collect();
-        let all = format!("there are jobs, read, all, {}", names.join(", "));
+        let names = ACTIONS.iter().map(|action| action.name);
+        let names: Vec<_> = names.filter(|name| !["tools", "workflows"].contains(name)).collect();
+        let all = format!("there are jobs, tools, workflows, read, all, {}", names.join(", "));
         assert_eq!(refused("everything"), format!("there is no action \"everything\"; {all}"));
         assert_eq!(refused(" ,"), format!("at least one word is needed; {all}"));
         assert!("Read".parse::<Allow>().is_err());

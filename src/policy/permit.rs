@@ -126,8 +126,10 @@ impl Permit {
         let status = match self.call.action().lookup {
             Lookup::None => return None,
             Lookup::JobStatus => Action::named("job_status")?,
+            Lookup::Balance => Action::named("balance")?,
         };
-        let call = Call::new(status, [self.call.job()?.as_str()], b"").ok()?;
+        let job = self.call.job().map(Slug::as_str);
+        let call = Call::new(status, job, b"").ok()?;
         Some(Self { call, is_status_probe: true, ..self.clone() })
     }
 }
@@ -143,6 +145,11 @@ impl<'a> SignedPermit<'a> {
     /// The call.
     pub fn call(self) -> SignedCall<'a> {
         self.call
+    }
+
+    /// The same in the other form that servers take for it, if there are two.
+    pub(crate) fn in_other_form(self) -> Option<Self> {
+        Some(Self { call: self.call.in_other_form()?, ..self })
     }
 
     /// The permission for it.
@@ -175,7 +182,7 @@ mod tests {
 
     fn call(action: &'static Action) -> Call {
         let ids = ["job1", "w1"].into_iter().take(action.id_names().count());
-        Call::new(action, ids, b"").unwrap()
+        Call::new(action, ids, br#"{"parameters":{}}"#).unwrap()
     }
 
     fn named(action: &str) -> Call {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     action::Lookup,
     clock,
-    policy::Permit,
+    policy::{Permit, SignedPermit},
     retry::{Next, Outcome, Tries},
     sender::Try,
     store::StoreError,
@@ -30,12 +30,14 @@ impl Proxy {
         let Attempts { operation, permit, sender, .. } = attempts;
         let action = operation.action();
         let is_replay = earlier.is_some();
-        let last_try = sender.upstream().last_try(action.changes(), operation.deadline);
+        let last_try = sender.upstream().last_try(action.effect, operation.deadline);
         let patience = sender.upstream().patience();
         let tries = Tries::new(action.changes(), last_try).with_patience(patience).told_soon();
-        let mut tries = tries.of_method(&action.method);
+        let mut signed = permit.signed();
+        let other_form = signed.and_then(SignedPermit::in_other_form);
+        let mut tries = tries.of_method(&action.method).of_forms(other_form.is_some());
         loop {
-            let tried = match (attempts.once(last_try).await, earlier) {
+            let tried = match (attempts.once(signed, last_try).await, earlier) {
                 (Err(_), Some(Earlier::Reserved(lost))) if !is_replay => {
                     return Err(self.instructions_lost(attempts, lost).await);
                 }
@@ -64,8 +66,10 @@ impl Proxy {
                 }
                 Next::Again(_) => {}
                 Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
+                Next::OtherForm => signed = other_form,
                 Next::Settle => {
-                    let settle_time = sender.upstream().settle_time(is_silent(&tried.outcome));
+                    let is_silent = is_silent(&tried.outcome);
+                    let settle_time = sender.upstream().settle_time(action.effect, is_silent);
                     let settles_at = clock::now() + settle_time;
                     let kept = self.prolong(attempts, settles_at);
                     let settled = join(self.settle(attempts, settles_at), kept);
@@ -106,10 +110,14 @@ impl Proxy {
 }
 
 impl Attempts<'_> {
-    async fn once(&self, last_try: Instant) -> Result<Try, StoreError> {
+    async fn once(
+        &self,
+        signed: Option<SignedPermit<'_>>,
+        last_try: Instant,
+    ) -> Result<Try, StoreError> {
         let Self { operation, permit, sender, claim, workflow_token } = self;
         let deadline = sender.upstream().one_try(operation.action().changes(), last_try);
-        match permit.signed() {
+        match signed {
             Some(signed) => sender.try_signed(signed, operation, claim, deadline).await,
             None => {
                 let token = workflow_token.clone();

@@ -98,6 +98,14 @@ pub enum CallError {
         /// Before that, the upstream may still be at work on it.
         settles_at: Option<Timestamp>,
     },
+    /// The answer to a call that may have spent credits was lost.
+    #[error("the answer to the call was lost")]
+    SpendingUnknown {
+        /// The balance of credits that was last seen before, as JSON.
+        before: Option<String>,
+        /// The balance since.
+        now: Option<String>,
+    },
     /// The answer to a reserve was lost, and to reserve once more brought no instructions.
     #[error("job {job} is reserved, but its instructions came only with an answer that was lost")]
     InstructionsLost {
@@ -144,7 +152,10 @@ impl CallError {
     pub(super) fn may_have_had_effect(&self) -> bool {
         match self {
             Self::Upstream(error) => error.was_sent(),
-            Self::OutcomeUnknown { .. } | Self::InstructionsLost { .. } | Self::Aborted => true,
+            Self::OutcomeUnknown { .. }
+            | Self::SpendingUnknown { .. }
+            | Self::InstructionsLost { .. }
+            | Self::Aborted => true,
             _ => false,
         }
     }

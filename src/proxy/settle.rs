@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{error::CallError, parts::Proxy};
 use crate::{
     action::{Effect, Lookup},
-    clock,
+    clock, credits,
     job_status::JobStatus,
     operation::Operation,
     policy::Permit,
@@ -167,13 +167,15 @@ impl Proxy {
     ) -> Result<Settled, CallError> {
         let call = attempts.permit.call();
         let effect = call.action().effect;
-        let Some(job) = call.job().filter(|_| call.action().lookup == Lookup::JobStatus) else {
-            return Err(CallError::unknown(JobStatus::default(), None));
+        let job = match (call.action().lookup, call.job()) {
+            (Lookup::JobStatus, Some(job)) => job,
+            (Lookup::Balance, _) => return Err(attempts.spending_unknown().await),
+            _ => return Err(CallError::unknown(JobStatus::default(), None)),
         };
         let mut pauses = Tries::new(false, attempts.operation.deadline);
         loop {
             let asked = clock::now();
-            let seen = attempts.job_status().await;
+            let seen = attempts.probe().await.map_or_else(JobStatus::default, JobStatus::of);
             match seen.took_effect(effect) {
                 Some(true) => return self.took_effect(attempts, job, seen, settles_at).await,
                 Some(false) if asked >= settles_at => {
@@ -248,17 +250,25 @@ fn in_place_of_lost(mut answer: Answer) -> Answer {
 }
 
 impl Attempts<'_> {
-    /// What `job_status` shows; nothing if it cannot be had.
-    async fn job_status(&self) -> JobStatus {
+    /// The error of a call that may have spent credits, with the balances around it as a hint.
+    async fn spending_unknown(&self) -> CallError {
+        let before = self.sender.balance();
+        let answer = self.probe().await;
+        let now = answer.and_then(|answer| credits::balance(&answer.body));
+        CallError::SpendingUnknown { before, now }
+    }
+
+    /// The answer to the call that shows what became of a change, if it can be had.
+    async fn probe(&self) -> Option<Answer> {
         let Self { operation, sender, .. } = self;
-        let Some(probe) = self.permit.status_probe() else { return JobStatus::default() };
-        let Some(signed) = probe.signed() else { return JobStatus::default() };
+        let probe = self.permit.status_probe()?;
+        let signed = probe.signed()?;
         let patience = sender.upstream().patience();
         let mut tries = Tries::new(false, operation.deadline).with_patience(patience);
         loop {
             let deadline = sender.upstream().one_try(false, operation.deadline);
             let tried = sender.try_signed(signed, operation, self.claim, deadline).await;
-            let Ok(tried) = tried else { return JobStatus::default() };
+            let tried = tried.ok()?;
             let now = Instant::now();
             let next = match &tried.outcome {
                 // The probe is for the proxy itself, which is not told to come again.
@@ -270,10 +280,10 @@ impl Attempts<'_> {
             match next {
                 Next::Again(pause) => sleep(pause).await,
                 Next::Renew => tried.nonce.iter().for_each(|nonce| sender.forget(nonce)),
-                Next::Return | Next::Settle => {
+                Next::Return | Next::OtherForm | Next::Settle => {
                     return match tried.outcome {
-                        Outcome::Answered(answer, _) => JobStatus::of(answer),
-                        _ => JobStatus::default(),
+                        Outcome::Answered(answer, _) => Some(answer),
+                        _ => None,
                     };
                 }
             }

@@ -100,15 +100,23 @@ impl<'a> Arrived<'a> {
         segments.find(|(name, _)| name.starts_with('{')).map_or("", |(_, id)| id)
     }
 
+    fn is_empty(&self) -> bool {
+        self.action.body.iter().all(|field| self.body.field(field.name()).is_none())
+    }
+
     fn payload(&self) -> Option<CanonicalJson> {
         let mut payload = self.body.clone();
         match self.signed.payload {
             Payload::Empty => return None,
-            Payload::FieldValue(name) => match self.body.field(name) {
-                Some(value) => return Some(value.clone()),
-                None => payload = Object::default(),
-            },
-            Payload::Fields => {
+            Payload::Object(name) => return self.body.field(name).cloned(),
+            Payload::Given if self.body.field("parameters").is_some() => {
+                return self.body.field("parameters").cloned();
+            }
+            // Servers differ in the form of nothing, so one call is taken in each.
+            Payload::Given if self.action.name == "workflow_start" && self.is_empty() => {
+                return None;
+            }
+            Payload::Fields | Payload::Given => {
                 let fields = self.action.body;
                 payload.retain(|name, _| fields.iter().any(|field| field.name() == name));
             }

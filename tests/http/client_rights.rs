@@ -71,7 +71,9 @@ async fn only_what_is_allowed_is_signed_and_the_rest_is_on_record() {
 #[tokio::test]
 async fn every_action_can_be_the_only_one_that_is_allowed() {
     let proxy = TestProxy::start().await;
-    for allowed in ACTIONS {
+    // These words stand for more than the call of the name.
+    let is_group = |action: &&Action| ["tools", "workflows"].contains(&action.name);
+    for allowed in ACTIONS.iter().filter(|action| !is_group(action)) {
         let agent = Agent::add(&proxy, &may(allowed.name, allowed.name));
         for action in ACTIONS {
             // What is allowed may lack its reservation.

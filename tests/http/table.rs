@@ -38,32 +38,32 @@ fn longer_table() -> &'static [Action] {
     let signed = |binds, payload| Proof::Signature(Signed { binds, payload });
     let rows = [
         Action {
-            name: "balance",
-            path: "/api/external/credits/balance",
+            name: "thing_balance",
+            path: "/api/external/things/balance",
             proof: signed(Binds::Action, Payload::Empty),
             ..LATER
         },
         Action {
-            name: "tool_invoke",
-            path: "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
+            name: "thing_use",
+            path: "/api/external/things/{product_slug}/actions/{action_slug}/use",
             body: &[Field::Any { name: "parameters" }],
             about: About::Product,
-            proof: signed(Binds::MethodAndPath, Payload::FieldValue("parameters")),
+            proof: signed(Binds::MethodAndPath, Payload::Object("parameters")),
             effect: Effect::Other,
             ..LATER
         },
         Action {
-            name: "invoke",
-            path: "/api/external/tools/{product_id}/invoke",
+            name: "thing_use_old",
+            path: "/api/external/things/{product_id}/use",
             body: &[Field::Any { name: "parameters" }],
             about: About::Product,
-            proof: signed(Binds::ActionAndId, Payload::FieldValue("parameters")),
+            proof: signed(Binds::ActionAndId, Payload::Object("parameters")),
             effect: Effect::Other,
             ..LATER
         },
         Action {
-            name: "workflow_start",
-            path: "/api/external/workflows/{workflow_id}/start",
+            name: "flow_start",
+            path: "/api/external/flows/{workflow_id}/start",
             body: &[Field::Any { name: "instance_id" }],
             about: About::Workflow,
             proof: signed(Binds::ActionAndId, Payload::Fields),
@@ -71,16 +71,16 @@ fn longer_table() -> &'static [Action] {
             ..LATER
         },
         Action {
-            name: "workflows",
+            name: "flows",
             method: Method::GET,
-            path: "/api/external/workflows",
+            path: "/api/external/flows",
             query: &["limit", "skip"],
             about: About::Workflow,
             ..LATER
         },
         Action {
-            name: "credits_purchase",
-            path: "/api/external/credits/purchase",
+            name: "thing_buy",
+            path: "/api/external/things/buy",
             effect: Effect::Other,
             ..LATER
         },
@@ -130,9 +130,9 @@ async fn an_added_row_is_routed_signed_recorded_and_answered() {
 async fn an_added_row_is_allowed_and_denied_by_what_it_says() {
     let (proxy, added) = with_longer_table().await;
     for (allow, expected) in [
-        ("read", ["balance", "workflows"].as_slice()),
+        ("read", ["thing_balance", "flows"].as_slice()),
         ("jobs", &[]),
-        ("jobs,read", &["balance", "workflows"]),
+        ("jobs,read", &["thing_balance", "flows"]),
     ] {
         let agent = Agent::add(&proxy, &may(&allow.replace(',', "-"), allow));
         let mut allowed = Vec::new();
@@ -162,12 +162,12 @@ async fn an_added_row_is_allowed_and_denied_by_what_it_says() {
 async fn an_added_row_gets_the_query_that_it_names() {
     let (proxy, _) = with_longer_table().await;
     let get = async |query: &str| {
-        let url = proxy.url(&format!("/api/external/workflows{query}"));
+        let url = proxy.url(&format!("/api/external/flows{query}"));
         proxy.client.get(url).send().await.unwrap()
     };
     for query in ["", "?limit", "?skip=5&limit=%2B1"] {
         let answer = body_of(get(query).await).await;
-        assert_eq!(answer["received"], format!("/api/external/workflows{query}"));
+        assert_eq!(answer["received"], format!("/api/external/flows{query}"));
     }
     for query in ["?", "?tag=x", "?limit=1&tag=x", "?limit=1&", "?Limit=1"] {
         let problem = problem(get(query).await).await;
@@ -192,11 +192,11 @@ async fn the_sandbox_takes_no_call_of_an_added_row_without_its_proof() {
 #[tokio::test]
 async fn a_lost_answer_to_an_added_row_is_looked_up_as_the_row_says() {
     let (proxy, added) = with_longer_table().await;
-    let invoke = added.iter().find(|action| action.name == "tool_invoke").unwrap();
+    let invoke = added.iter().find(|action| action.name == "thing_use").unwrap();
     let cut = "cut_after".parse::<InjectedFault>().unwrap();
     let cut = InjectedFault { target: FaultTarget::Action(invoke), ..cut };
     proxy.sandbox.inject(cut);
-    let response = proxy.post("/tools/one/actions/two/invoke", r#"{"parameters":{}}"#).await;
+    let response = proxy.post("/things/one/actions/two/use", r#"{"parameters":{}}"#).await;
     let problem = problem(response).await;
     assert_eq!(problem["code"], "outcome_unknown");
     assert!(problem["detail"].as_str().unwrap().contains("no call shows whether it did"));
@@ -208,7 +208,7 @@ async fn a_lost_answer_to_an_added_row_is_looked_up_as_the_row_says() {
 fn an_unsigned_call_without_proof_keeps_the_names_of_the_envelope() {
     let payee = r#"{"credits":500,"request_id":"mine","wallet_address":"0x11"}"#;
     let call = Call::new(
-        longer_table().iter().find(|action| action.name == "credits_purchase").unwrap(),
+        longer_table().iter().find(|action| action.name == "thing_buy").unwrap(),
         [],
         payee.as_bytes(),
     );

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
+    action::{Action, Payload, Proof, Signed},
     call::Call,
     config::{AssetConfig, SpendingConfig},
     json::{CanonicalJson, Object},
@@ -17,7 +17,6 @@ use agentpmt_proxy::{
     signer::LocalKey,
     types::{Address, ClientId},
 };
-use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -56,69 +55,6 @@ fn what_has_no_canonical_form_is_refused() {
     }
 }
 
-/// The rows of the API's later calls, which the proxy does not make yet but the vectors cover.
-static LATER_ACTIONS: [Action; 5] = [
-    later("balance", "/api/external/credits/balance", Binds::Action, &[], Payload::Empty),
-    later(
-        "invoke",
-        "/api/external/tools/{product_id}/invoke",
-        Binds::ActionAndId,
-        &[],
-        Payload::FieldValue("parameters"),
-    ),
-    later(
-        "workflow_fetch",
-        "/api/external/workflows/{workflow_id}/fetch",
-        Binds::ActionAndId,
-        &[],
-        Payload::Empty,
-    ),
-    later(
-        "workflow_start",
-        "/api/external/workflows/{workflow_id}/start",
-        Binds::ActionAndId,
-        &[Field::Any { name: "instance_id" }],
-        Payload::Fields,
-    ),
-    later(
-        "workflow_end",
-        "/api/external/workflows/{workflow_id}/end",
-        Binds::ActionAndId,
-        &[Field::Any { name: "workflow_session_id" }],
-        Payload::Fields,
-    ),
-];
-
-static PATH_BOUND_ACTION: Action = later(
-    "invoke_action",
-    "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
-    Binds::MethodAndPath,
-    &[],
-    Payload::FieldValue("parameters"),
-);
-
-const fn later(
-    name: &'static str,
-    path: &'static str,
-    binds: Binds,
-    body: &'static [Field],
-    payload: Payload,
-) -> Action {
-    Action {
-        name,
-        summary: "",
-        method: Method::POST,
-        path,
-        query: &[],
-        body,
-        about: About::Product,
-        needs: Needs::Nothing,
-        proof: Proof::Signature(Signed { binds, payload }),
-        effect: Effect::None,
-        lookup: Lookup::None,
-    }
-}
-
 #[derive(Deserialize)]
 struct CallVector {
     private_key: String,
@@ -132,7 +68,7 @@ struct CallVector {
 /// The body that a client sends so that the payload is the vector's.
 fn body(signed: &Signed, payload: &str) -> String {
     match &signed.payload {
-        Payload::FieldValue(name) => format!("{{\"{name}\":{payload}}}"),
+        Payload::Object(name) => format!("{{\"{name}\":{payload}}}"),
         _ => payload.to_owned(),
     }
 }
@@ -141,9 +77,7 @@ fn body(signed: &Signed, payload: &str) -> String {
 fn messages_and_signatures_are_those_of_the_vectors() {
     for case in cases("messages") {
         let vector: CallVector = serde_json::from_str(&read(&case, "call.json")).unwrap();
-        let action = Action::named(&vector.action)
-            .or_else(|| LATER_ACTIONS.iter().find(|action| action.name == vector.action))
-            .unwrap();
+        let action = Action::named(&vector.action).unwrap();
         let Proof::Signature(signed) = &action.proof else { panic!("{case:?}: not signed") };
         let ids = action.id_names().map(|_| vector.product.as_str());
         let body = body(signed, &read(&case, "payload.json"));
@@ -267,18 +201,24 @@ fn permit(call: Call, wallet: Address) -> Permit {
     Client::local().permit(call, wallet, None, Timestamp::now()).unwrap()
 }
 
-/// No vector covers this shape; the lines are those of protocol §2.
+/// The values are those of protocol §10.
 #[test]
 fn a_path_bound_message_names_method_and_path() {
-    let call = Call::new(&PATH_BOUND_ACTION, ["weather", "now"], b"{\"x\":1}").unwrap();
-    let (nonce, request_id) = ("n".parse().unwrap(), "r".parse().unwrap());
-    let permit = permit(call, Address::new([0; 20]));
+    let action = Action::named("tool_invoke").unwrap();
+    let ids = ["ai-writing-quality-check", "check-for-banned-phrases"];
+    let body = br#"{"parameters":{"content":"Our customers love us. Ask our AI."},"beside":1}"#;
+    let call = Call::new(action, ids, body).unwrap();
+    let signer = LocalKey::from_hex(&"42".repeat(32)).unwrap();
+    let nonce = "2d6c7d3f-0000-4000-8000-000000000001".parse().unwrap();
+    let permit = permit(call, signer.address());
+    let request_id = "invoke-1".parse().unwrap();
     let message = Message::new(permit.signed().unwrap(), &nonce, &request_id);
     let text = message.to_string();
-    let lines: Vec<_> = text.split('\n').collect();
-    assert_eq!(lines.len(), 7);
-    assert_eq!(lines[4], "method:POST");
-    assert_eq!(lines[5], "path:/external/tools/weather/actions/now/invoke");
-    let empty = "payload:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-    assert_eq!(lines[6], empty);
+    let lines: Vec<_> = text.split('\n').skip(4).collect();
+    let path =
+        "path:/external/tools/ai-writing-quality-check/actions/check-for-banned-phrases/invoke";
+    let hash = "payload:d1685ec04ffa8d83e1363fb617cef21cb1055cf1b34965d5885ef99d8208f8d6";
+    assert_eq!(lines, ["method:POST", path, hash]);
+    let signature = "0x0ce45f0f33cb3aa9466e9696ca7966903139e544ece560840ef844cda7febb924994ed493b75d61ee6cb238dade63e388dfe5b8dd89d60708499964cfcb40fc41c";
+    assert_eq!(signer.sign(&message).to_hex(), signature);
 }

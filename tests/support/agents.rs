@@ -136,10 +136,12 @@ impl Agent {
         let url = format!("{}{}", self.base, action.path_with(&ids));
         let request = self.client.request(action.method.clone(), url);
         let request = request.bearer_auth(self.token.expose());
+        let has = |name| action.body.iter().any(|field| field.name() == name);
         let body = match action.effect {
             Effect::Submits => PROOF,
-            Effect::None => "",
-            Effect::Reserves | Effect::Other => WORKFLOW,
+            _ if has("parameters") => r#"{"parameters":{}}"#,
+            _ if has("nodes") => WORKFLOW,
+            _ => "",
         };
         request.body(body).send().await.unwrap()
     }

@@ -150,6 +150,7 @@ pub(crate) fn upstream_config(port: u16) -> UpstreamConfig {
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(30),
         change_timeout: Duration::from_secs(30),
+        spend_timeout: Duration::from_secs(30),
         settle_time: Duration::from_millis(200),
         max_calls: 64,
     }

@@ -93,7 +93,11 @@ impl Upstream {
         let action = Action::named(action).unwrap();
         let ids = [GENERAL_JOB, "workflow"].into_iter().take(action.id_names().count());
         let body = json!({"proof_text": "done", "reservation_id": self.reservation}).to_string();
-        let body = if action.name == "job_complete" { body } else { String::new() };
+        let body = match action.name {
+            "job_complete" => body,
+            "tool_invoke" | "invoke" => r#"{"parameters":{}}"#.to_owned(),
+            _ => String::new(),
+        };
         let call = Call::new(action, ids, body.as_bytes()).unwrap();
         let permit =
             policy::Client::local().permit(call, self.signer.address(), None, Timestamp::now());

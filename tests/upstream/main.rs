@@ -14,6 +14,7 @@ mod matrix;
 mod sandbox;
 mod sandbox_signatures;
 mod session;
+mod spending;
 mod tls;
 mod trouble;
 mod workflow_job;

@@ -43,9 +43,10 @@ use crate::{
 pub(in crate::cli) struct Add {
     /// The client's name, as the journal shows it: 1 to 64 of A-Z a-z 0-9 . _ -
     name: ClientName,
-    /// What it may call, with commas between: jobs (every call about jobs), read (every call that
-    /// changes nothing), all (every call), or names of actions such as job_list,job_status
-    #[arg(long, value_name = "all|jobs|read|ACTION,…")]
+    /// What it may call, with commas between: jobs, tools or workflows (every call about them),
+    /// read (every call that changes nothing), all (every call), or names of actions such as
+    /// job_list,job_status
+    #[arg(long, value_name = "all|read|jobs|tools|workflows|ACTION,…")]
     allow: Option<Allow>,
     /// The one wallet it may use; without it, any
     #[arg(long, value_name = "ADDRESS")]

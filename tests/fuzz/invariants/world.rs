@@ -48,6 +48,7 @@ impl World {
             connect_timeout: PATIENCE,
             timeout: PATIENCE,
             change_timeout: PATIENCE,
+            spend_timeout: PATIENCE,
             settle_time: PATIENCE,
             max_calls: 64,
         };

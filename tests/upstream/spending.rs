@@ -1,0 +1,70 @@
+//! Calls that spend credits, and the calls of workflows.
+
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
+use http::StatusCode;
+
+use crate::common::{Options, TestProxy, problem, serve_sandbox};
+
+const INVOKE: &str = "/tools/one/actions/two/invoke";
+
+async fn proxy() -> TestProxy {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    TestProxy::in_front_of(sandbox, upstream, |_: &mut Options| {}).await
+}
+
+async fn invoke(proxy: &TestProxy, key: &str) -> reqwest::Response {
+    let url = proxy.url(&format!("/api/external{INVOKE}"));
+    let request = proxy.client.post(url).header("idempotency-key", key);
+    request.body(r#"{"parameters":{"text":"x"}}"#).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_without_input_is_signed_in_the_form_that_the_server_takes() {
+    let proxy = proxy().await;
+    // The sandbox takes `{}` for the one and an empty line for the other.
+    for (path, requests) in [("/workflows/active", 2), ("/workflows/w1/start", 4)] {
+        proxy.ok(path, "").await;
+        assert_eq!(proxy.sandbox.counts().requests, requests, "{path}");
+    }
+    proxy.sandbox.inject("wrong_signature".parse().unwrap());
+    for (body, tries) in [("", 2), (r#"{"instance_id":"i"}"#, 1), (r#"{"parameters":{}}"#, 1)] {
+        let before = proxy.sandbox.counts().requests;
+        let response = proxy.post("/workflows/w1/start", body).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{body}");
+        assert_eq!(proxy.sandbox.counts().requests - before, tries, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_call_without_an_object_of_parameters_is_refused_with_an_example() {
+    let proxy = proxy().await;
+    for body in ["", r#"{"text":"x"}"#, r#"{"parameters":null}"#, r#"{"parameters":[1]}"#] {
+        for path in [INVOKE, "/tools/one/invoke"] {
+            let problem = problem(proxy.post(path, body).await).await;
+            assert_eq!(problem["code"], "invalid_field", "{body}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(r#"{"parameters": {…}}"#), "{detail}");
+        }
+    }
+    assert_eq!(proxy.sandbox.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_a_call_that_spends_is_told_with_the_balance_and_sends_nothing_again() {
+    let proxy = proxy().await;
+    proxy.ok("/credits/balance", "").await;
+    proxy.sandbox.inject("cut_after:tool_invoke:1".parse().unwrap());
+    for requests in [4, 5] {
+        let problem = problem(invoke(&proxy, "one").await).await;
+        assert_eq!(problem["code"], "outcome_unknown");
+        assert_eq!((&problem["retry"], &problem["processed"]), (&"check_first".into(), &().into()));
+        assert!(
+            problem["detail"].as_str().unwrap().contains("may have spent credits"),
+            "{problem}"
+        );
+        // The balance is asked each time; the call itself is not made again.
+        assert_eq!(proxy.sandbox.counts().requests, requests);
+    }
+    assert_eq!(invoke(&proxy, "two").await.status(), StatusCode::OK);
+}

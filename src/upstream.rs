@@ -186,7 +186,22 @@ impl Upstream {
             Outage::NoAnswer(cause) => self.error(Unanswered::Failing(cause)),
         })?;
         let mut is_heard = false;
-        let sent = late::by(deadline, self.0.send(request, &mut is_heard)).await;
+        let exchange = async {
+            let (changes, job) = (request.changes, request.job.clone());
+            let request = self.0.target.address(request);
+            let request = request.map_err(|error| Unanswered::Unreachable(error.to_string()))?;
+            let response = self.0.connections.send(request, changes).await;
+            let response = response.map_err(|error| no_response(&error, changes))?;
+            is_heard = true;
+            let answer = Answer::read(response, changes).await?;
+            if job.is_some_and(|job| names_another(&answer, &job)) {
+                // The next answer on this connection may be late by one call as well.
+                self.0.connections.forget();
+                return Err(Unanswered::OtherJob);
+            }
+            Ok(answer)
+        };
+        let sent = late::by(deadline, exchange).await;
         let result = sent.unwrap_or(Err(Unanswered::TimedOut)).map_err(|why| self.error(why));
         match &result {
             Ok(answer) if is_of_gateway(answer) => passed.failed(Outage::NoAnswer(answers(answer))),
@@ -207,25 +222,6 @@ impl Upstream {
     /// The error of a request to this upstream.
     pub(crate) fn error(&self, why: Unanswered) -> UpstreamError {
         UpstreamError { url: self.0.url.clone(), why }
-    }
-}
-
-impl Shared {
-    /// Sends a request and reads the answer; `is_heard` tells whether it began.
-    async fn send(&self, request: Request, is_heard: &mut bool) -> Result<Answer, Unanswered> {
-        let (changes, job) = (request.changes, request.job.clone());
-        let request = self.target.address(request);
-        let request = request.map_err(|error| Unanswered::Unreachable(error.to_string()))?;
-        let response = self.connections.send(request, changes).await;
-        let response = response.map_err(|error| no_response(&error, changes))?;
-        *is_heard = true;
-        let answer = Answer::read(response, changes).await?;
-        if job.is_some_and(|job| names_another(&answer, &job)) {
-            // The next answer on this connection may be late by one call as well.
-            self.connections.forget();
-            return Err(Unanswered::OtherJob);
-        }
-        Ok(answer)
     }
 }
 

@@ -27,7 +27,7 @@ pub use self::{
 };
 use self::{
     detached::Detached,
-    finish::{Found, replayed},
+    finish::{Precedent, replayed},
     settle::{Attempts, Earlier, Settled},
 };
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
     reservation,
     retry::{Next, Tries},
     sender::Sender,
-    store::{Begun, Claim, Denial, Grant, Started, StoreError},
+    store::{Begun, Claim, Denial, Grant, Started},
     trace::Step,
     upstream::Answer,
 };
@@ -53,22 +53,11 @@ impl Proxy {
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
-    pub async fn call(
+    pub fn call(
         self: &Arc<Self>,
         admitted: Admitted,
         call: Call,
-    ) -> Result<Answer, CallError> {
-        let (_, result) = self.detached(admitted, call).await;
-        result
-    }
-
-    /// The call as work that goes on when its client goes away. Apart from [`Proxy::call`], whose future
-    /// would hold all of it beside the box that it is in.
-    fn detached(
-        self: &Arc<Self>,
-        admitted: Admitted,
-        call: Call,
-    ) -> Detached<(Call, Result<Answer, CallError>)> {
+    ) -> impl Future<Output = Result<Answer, CallError>> + use<> {
         let proxy = self.clone();
         let running = async move {
             let Admitted { admission, client, known_at, permit: _permit } = admitted;
@@ -76,19 +65,17 @@ impl Proxy {
             let wallet = proxy.wallet_of(&client);
             let deadline = proxy.upstream.deadline(call.action().effect);
             let mut operation = Operation { call, client, wallet, key, known_at, deadline, trace };
-            let run = AssertUnwindSafe(proxy.run(&mut operation)).catch_unwind();
-            let result = run.await.unwrap_or(Err(CallError::Aborted));
-            (operation.call, result)
+            let made = async {
+                let result = proxy.make(&mut operation).await;
+                if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
+                    proxy.store.denied(&Denial::of(&operation, reason)).await;
+                }
+                result
+            };
+            let result = AssertUnwindSafe(made).catch_unwind().await;
+            (operation.call, result.unwrap_or(Err(CallError::Aborted)))
         };
-        Detached::new(running, &self.tasks, log_unheard)
-    }
-
-    async fn run(self: &Arc<Self>, operation: &mut Operation) -> Result<Answer, CallError> {
-        let result = self.make(operation).await;
-        if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
-            self.store.denied(&Denial::of(operation, reason)).await;
-        }
-        result
+        Detached::new(running, &self.tasks, log_unheard).map(|(_, result)| result)
     }
 
     /// The flow of one call.
@@ -98,7 +85,14 @@ impl Proxy {
         if let Some(named) = operation.call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
-        let begun = self.begin(operation).await?;
+        let mut pauses = Tries::new(false, operation.deadline);
+        let begun = loop {
+            let begun = self.store.begin(operation, Moment::now()).await?;
+            let Begun::Running = begun else { break begun };
+            // Another process is at work on the same call.
+            let Next::Again(pause) = pauses.pause(Instant::now()) else { break begun };
+            sleep(pause).await;
+        };
         operation.trace.tell(Step::Begun);
         let Started { grant, doubt, claim } = match begun {
             Begun::Started(started) => *started,
@@ -107,25 +101,26 @@ impl Proxy {
             Begun::KeyReused => return Err(CallError::KeyReused),
             Begun::Running => return Err(CallError::KeyInUse),
         };
+        // Only now: the fingerprint of a key covers the body as the client sent it.
         if let Some(id) = grant.as_ref().ok().and_then(|grant| grant.reservation_id.clone()) {
             operation.call.fill_in(RESERVATION_ID, id);
         }
         // What may be made twice is made again, as nothing would show what became of it.
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
-        let settled = match doubt {
+        let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
             None => None,
         };
-        let was_reserved = matches!(settled, Some(Ok(Settled::Reserved(_))));
+        let was_reserved = matches!(precedent, Some(Ok(Settled::Reserved(_))));
         let is_other = doubt.is_some_and(|doubt| doubt.is_other)
-            && matches!(settled, Some(Ok(Settled::Submitted(_))));
-        let result = match settled.transpose() {
+            && matches!(precedent, Some(Ok(Settled::Submitted(_))));
+        let result = match precedent.transpose() {
             Ok(Some(Settled::Submitted(answer))) => Ok(answer),
-            Ok(earlier) => self.perform(operation, sender, grant, earlier, &claim).await,
+            Ok(settled) => self.perform(operation, sender, grant, settled, &claim).await,
             Err(error) => Err(error),
         };
-        let earlier = Found { was_reserved, is_other };
-        let result = self.finish(operation, claim, result, earlier).await;
+        let precedent = Precedent { was_reserved, is_other };
+        let result = self.finish(operation, claim, result, precedent).await;
         match operation.job().filter(|_| is_other) {
             Some(job) => Err(Denied::Submitted { job: job.clone() }.into()),
             None => result,
@@ -138,7 +133,7 @@ impl Proxy {
         operation: &Operation,
         sender: &Sender,
         grant: Result<Grant, Denied>,
-        earlier: Option<Settled>,
+        settled: Option<Settled>,
         claim: &Claim,
     ) -> Result<Answer, CallError> {
         let Operation { call, client, wallet, .. } = operation;
@@ -146,6 +141,7 @@ impl Proxy {
         if call.action().proof != Proof::None {
             self.store.check_signable().await?;
         }
+        // The access may have ended since it was granted, and only this makes a permit.
         let permit = &client.permit(call.clone(), *wallet, grant.holder, Timestamp::now())?;
         let workflow_token = match (operation.job(), &call.action().proof) {
             (Some(job), Proof::WorkflowToken) => {
@@ -155,39 +151,18 @@ impl Proxy {
             _ => None,
         };
         let attempts = Attempts { operation, permit, sender, claim, workflow_token };
-        let answer = self.attempt(&attempts, earlier.and_then(Earlier::of)).await?;
-        self.check_still(operation).await?;
+        let answer = self.attempt(&attempts, settled.and_then(Earlier::of)).await?;
+        let is_shown = call.action().needs != Needs::Nothing && !call.action().changes();
+        // Another client may have reserved the job while the upstream was asked, and the answer may contain
+        // private instructions.
+        if let Some(job) = operation.job().filter(|_| is_shown && !client.admin)
+            && let Some(holder) =
+                self.store.holder(*wallet, job, client.id, Timestamp::now()).await?
+            && holder != client.id
+        {
+            return Err(CallError::HeldMeanwhile { job: job.clone() });
+        }
         Ok(answer)
-    }
-
-    /// What the upstream tells of a job may be for its holder alone, and who holds it may have changed
-    /// while it was asked: what another client may see was not let through for this one.
-    async fn check_still(&self, operation: &Operation) -> Result<(), CallError> {
-        let Operation { client, wallet, .. } = operation;
-        let action = operation.action();
-        let is_shown = action.needs != Needs::Nothing && !action.changes() && !client.admin;
-        let Some(job) = operation.job().filter(|_| is_shown) else { return Ok(()) };
-        match self.store.holder(*wallet, job, client.id, Timestamp::now()).await? {
-            Some(holder) if holder != client.id => {
-                Err(CallError::HeldMeanwhile { job: job.clone() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Begins the call, which waits while another process is at work on the same.
-    async fn begin(&self, operation: &Operation) -> Result<Begun, StoreError> {
-        if !self.store.decides(operation) {
-            return Ok(Begun::Started(Box::default()));
-        }
-        let mut pauses = Tries::new(false, operation.deadline);
-        loop {
-            let begun = self.store.begin(operation, Moment::now()).await?;
-            match pauses.pause(Instant::now()) {
-                Next::Again(pause) if matches!(begun, Begun::Running) => sleep(pause).await,
-                _ => return Ok(begun),
-            }
-        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{FromRequestParts, RawPathParams, Request},
-    http::request::Parts,
     response::Response,
 };
 
@@ -14,7 +13,7 @@ use crate::{
     action::Action,
     call::{Call, InvalidCall},
     problem::Problem,
-    proxy::{Admission, Admitted},
+    proxy::Admission,
     trace::Trace,
     types::InvalidValue,
 };
@@ -28,7 +27,16 @@ pub(super) async fn call(
     let (mut parts, body) = request.into_parts();
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
-    let admitted = match admit(action, &surface, trace, first_id, &parts).await {
+    let product = first_id.and_then(|id| id.parse().ok());
+    let (key, malformed) = match call_head::read(action, &parts) {
+        Ok(key) => (key, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let admission = Admission { action, product, key, trace };
+    let admitted = surface.proxy.admit(&evidence(&parts), admission).await;
+    let admitted = admitted.map_err(|failure| Problem::failed(action, &failure));
+    // A caller that is not known is told so and nothing else.
+    let admitted = match admitted.and_then(|admitted| malformed.map_or(Ok(admitted), Err)) {
         Ok(admitted) => admitted,
         Err(problem) => {
             Box::pin(body::discard(&parts, body)).await;
@@ -52,23 +60,4 @@ pub(super) async fn call(
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     Ok(response)
-}
-
-async fn admit(
-    action: &'static Action,
-    surface: &Surface,
-    trace: Arc<Trace>,
-    first_id: Option<&str>,
-    parts: &Parts,
-) -> Result<Admitted, Problem> {
-    let (key, malformed) = match call_head::key(action, parts) {
-        Ok(key) => (key, None),
-        Err(problem) => (None, Some(problem)),
-    };
-    let product = first_id.and_then(|id| id.parse().ok());
-    let admission = Admission { action, product, key, trace };
-    let admitted = surface.proxy.admit(&evidence(parts), admission).await;
-    let admitted = admitted.map_err(|failure| Problem::failed(action, &failure))?;
-    // A caller that is not known is told so and nothing else.
-    malformed.map_or(Ok(admitted), Err)
 }

@@ -10,8 +10,8 @@ use crate::{
     types::IdempotencyKey,
 };
 
-/// The key in the head of a call, which is checked.
-pub(super) fn key(action: &Action, parts: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
+/// Checks the head of a call and returns its key.
+pub(super) fn read(action: &Action, parts: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
     if parts.uri.query().is_some_and(|query| !action.takes_query(query)) {
         return Err(query_not_taken(action));
     }

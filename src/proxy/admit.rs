@@ -77,17 +77,23 @@ impl Proxy {
                 return Err(self.refused(&admission, caller, None, error).await);
             }
         };
-        let (action, product) = (admission.action, admission.product.clone());
-        admission.trace.name(&client.name, action, product);
-        match self.let_in(&client, action).await {
+        let (action, wallet) = (admission.action, self.wallet_of(&client));
+        admission.trace.name(&client.name, action, admission.product.clone());
+        let permit = async {
+            client.check(action, wallet, Timestamp::now())?;
+            if !self.senders.contains_key(&wallet) {
+                return Err(CallError::WalletNotHeld { wallet });
+            }
+            self.count(&client, action.changes()).await
+        };
+        match permit.await {
             Ok(permit) => {
                 admission.trace.tell(Step::Admitted);
                 Ok(Admitted { admission, client, known_at, permit })
             }
             Err(error) => {
-                let wallet = Some(self.wallet_of(&client));
                 let caller = Caller::Client(client.name);
-                Err(self.refused(&admission, caller, wallet, error).await)
+                Err(self.refused(&admission, caller, Some(wallet), error).await)
             }
         }
     }
@@ -113,19 +119,6 @@ impl Proxy {
             (Some(rate), Err(wait)) => Err(client.too_fast(rate, wait).into()),
             _ => Ok(permit),
         }
-    }
-
-    async fn let_in(
-        &self,
-        client: &Client,
-        action: &'static Action,
-    ) -> Result<InFlightPermit, CallError> {
-        let wallet = self.wallet_of(client);
-        client.check(action, wallet, Timestamp::now())?;
-        if !self.senders.contains_key(&wallet) {
-            return Err(CallError::WalletNotHeld { wallet });
-        }
-        self.count(client, action.changes()).await
     }
 
     async fn client(&self, evidence: &Evidence) -> Result<Client, CallError> {

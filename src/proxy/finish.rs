@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
@@ -21,9 +22,9 @@ use crate::{
 /// How long between two tries to write what could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What was found of an earlier attempt with the key of an operation.
+/// What was found of an earlier call with the key of this one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct Precedent {
     /// It reserved the job.
     pub(super) was_reserved: bool,
     /// It submitted another proof.
@@ -37,15 +38,20 @@ impl Proxy {
         operation: &Operation,
         claim: Claim,
         mut result: Result<Answer, CallError>,
-        earlier: Found,
+        precedent: Precedent,
     ) -> Result<Answer, CallError> {
-        let job = self.job_end(operation, &mut result);
+        let (job, without_token) = job_end(operation, &result);
+        if let (Ok(answer), Some(body)) = (&mut result, without_token)
+            && !self.expose_workflow_token.load(Relaxed)
+        {
+            answer.body = body;
+        }
         if !operation.action().changes() {
             return result;
         }
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
-        let key = key_end(operation, &result, earlier);
+        let key = key_end(operation, &result, precedent);
         let finish = Finish { key, job, is_pending, past };
         if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
             tracing::error!(%error, "what became of a call is not on record yet");
@@ -68,59 +74,59 @@ impl Proxy {
             }
         }
     }
+}
 
-    fn job_end(&self, operation: &Operation, result: &mut Result<Answer, CallError>) -> JobEnd {
-        let exposes = self.expose_workflow_token.load(Relaxed);
-        match (result, operation.action().effect) {
-            (Ok(answer), Effect::Reserves) if answer.status.is_success() => {
-                let reserved = Reserved::parse(&answer.body);
-                let reservation = operation
-                    .job()
-                    .map(|job| reserved.reservation(operation, job, answer.clock_ahead));
-                if !reserved.is_as_expected {
-                    tracing::warn!(
-                        job = operation.job().map(Slug::as_str),
-                        "the answer to a reserve is not the JSON that was expected; what could be \
-                         found in it is remembered, and whatever stands behind access_token is withheld"
-                    );
-                }
-                if let Some(body) = reserved.without_token.filter(|_| !exposes) {
-                    answer.body = body;
-                }
-                reservation.map_or(JobEnd::Unchanged, JobEnd::Reserved)
+/// What became of the job, and the body without the workflow token if that is in it.
+fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd, Option<Bytes>) {
+    match (result, operation.action().effect) {
+        (Ok(answer), Effect::Reserves) if answer.status.is_success() => {
+            let reserved = Reserved::parse(&answer.body);
+            let reservation =
+                operation.job().map(|job| reserved.reservation(operation, job, answer.clock_ahead));
+            if !reserved.is_as_expected {
+                tracing::warn!(
+                    job = operation.job().map(Slug::as_str),
+                    "the answer to a reserve is not the JSON that was expected; what could be found \
+                     in it is remembered, and whatever stands behind access_token is withheld"
+                );
             }
-            (Ok(answer), effect) => {
-                // A token that comes with another answer is none for clients either.
-                if let Some(body) = reservation::without_tokens(&answer.body).filter(|_| !exposes) {
-                    answer.body = body;
-                }
-                match effect {
-                    Effect::Submits if answer.status.is_success() => JobEnd::Submitted,
-                    _ => JobEnd::Unchanged,
-                }
-            }
-            (Err(CallError::InstructionsLost { unseen: Some(reservation), .. }), _) => {
-                JobEnd::Reserved(Reservation::clone(reservation))
-            }
-            _ => JobEnd::Unchanged,
+            (reservation.map_or(JobEnd::Unchanged, JobEnd::Reserved), reserved.without_token)
         }
+        (Ok(answer), effect) => {
+            let is_submitted = effect == Effect::Submits && answer.status.is_success();
+            let job = if is_submitted { JobEnd::Submitted } else { JobEnd::Unchanged };
+            // A token that comes with another answer is none for clients either.
+            (job, reservation::without_tokens(&answer.body))
+        }
+        (Err(CallError::InstructionsLost { unseen: Some(reservation), .. }), _) => {
+            (JobEnd::Reserved(Reservation::clone(reservation)), None)
+        }
+        _ => (JobEnd::Unchanged, None),
     }
 }
 
 /// What the next call with the key of this one finds.
-fn key_end(operation: &Operation, result: &Result<Answer, CallError>, earlier: Found) -> KeyEnd {
+fn key_end(
+    operation: &Operation,
+    result: &Result<Answer, CallError>,
+    precedent: Precedent,
+) -> KeyEnd {
     match result {
         // A completion that was refused may be sent again, as when its reservation is known again.
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
         Ok(answer) if is_final(answer) => {
             let Answer { status, headers, body, .. } = answer.clone();
             let answer = StoredAnswer { status, headers, body };
-            if earlier.is_other { KeyEnd::AnsweredOther(answer) } else { KeyEnd::Answered(answer) }
+            if precedent.is_other {
+                KeyEnd::AnsweredOther(answer)
+            } else {
+                KeyEnd::Answered(answer)
+            }
         }
         Err(CallError::OutcomeUnknown { settles_at, .. }) => KeyEnd::InDoubt(*settles_at),
         Err(error) if error.may_have_had_effect() => KeyEnd::InDoubt(None),
         // The next one reserves once more.
-        _ if earlier.was_reserved => KeyEnd::InDoubt(None),
+        _ if precedent.was_reserved => KeyEnd::InDoubt(None),
         _ => KeyEnd::Free,
     }
 }

@@ -75,11 +75,6 @@ pub struct Claim {
 }
 
 impl Store {
-    /// Whether the ledger has anything to say to a call before it is made.
-    pub fn decides(&self, operation: &Operation) -> bool {
-        is_keyed(operation) || is_counted(operation) || asks(operation)
-    }
-
     /// Begins a call: counts a change against its client's rate, claims its keys, and finds out whether it
     /// may be made on its job. All is decided in one step, for all processes on this file, and on the disk
     /// when this returns. It waits until the deadline for calls of this process with the same key.
@@ -88,6 +83,10 @@ impl Store {
     /// It could not be written, or the client's access has ended; nothing may be sent, and all is left as
     /// it was.
     pub async fn begin(&self, operation: &Operation, now: Moment) -> Result<Begun, StoreError> {
+        let is_written = is_keyed(operation) || is_counted(operation);
+        if !is_written && !asks(operation) {
+            return Ok(Begun::Started(Box::default()));
+        }
         let (given, job) = (Key::given(operation), operation.job());
         let names: Vec<_> = given.iter().map(Key::lock_name).chain(job_lock(operation)).collect();
         let Some(locked) = self.0.locks.lock(names, operation.deadline).await else {
@@ -100,11 +99,34 @@ impl Store {
         let unsaved = job.and_then(|job| self.unsaved(operation.wallet, job));
         let beginning = Beginning { operation: operation.clone(), given, unsaved, now };
         let inner = self.0.clone();
-        let mut begun = if is_keyed(operation) || is_counted(operation) {
-            self.write(move |db| beginning.begin(&inner, db)).await?
+        let decide = move |db: &Db| {
+            let client = &beginning.operation.client;
+            if access_ended(db, client.id, now.wall)? {
+                return Err(Fault::AccessEnded);
+            }
+            let Some(rate) = client.rate.filter(|_| beginning.operation.action().changes()) else {
+                return beginning.decide(&inner, db);
+            };
+            let last = client_rows::arrival(db, client.id)?;
+            let arrival = match rate.admit(last, now.wall) {
+                Err(wait) => {
+                    inner.arrivals.learn(client.id, last);
+                    return Ok(Begun::Denied(client.too_fast(rate, wait)));
+                }
+                Ok(arrival) => arrival,
+            };
+            let begun = beginning.decide(&inner, db)?;
+            // One that is begun again is counted then.
+            if !matches!(begun, Begun::Running) {
+                client_rows::set_arrival(db, client.id, arrival)?;
+            }
+            Ok(begun)
+        };
+        let mut begun = if is_written {
+            self.write(decide).await?
         } else {
             self.follow_clock().await;
-            self.read(move |db| beginning.begin(&inner, db)).await?
+            self.read(decide).await?
         };
         if let Begun::Started(started) = &mut begun {
             started.claim.locked = Some(locked);
@@ -165,30 +187,7 @@ fn needs_token(operation: &Operation) -> bool {
 }
 
 impl Beginning {
-    fn begin(&self, inner: &Inner, db: &Db) -> Result<Begun, Fault> {
-        let (client, now) = (&self.operation.client, self.now.wall);
-        if access_ended(db, client.id, now)? {
-            return Err(Fault::AccessEnded);
-        }
-        let Some(rate) = client.rate.filter(|_| self.operation.action().changes()) else {
-            return self.decide(inner, db);
-        };
-        let last = client_rows::arrival(db, client.id)?;
-        let arrival = match rate.admit(last, now) {
-            Err(wait) => {
-                inner.arrivals.learn(client.id, last);
-                return Ok(Begun::Denied(client.too_fast(rate, wait)));
-            }
-            Ok(arrival) => arrival,
-        };
-        let begun = self.decide(inner, db)?;
-        // One that is begun again is counted then.
-        if !matches!(begun, Begun::Running) {
-            client_rows::set_arrival(db, client.id, arrival)?;
-        }
-        Ok(begun)
-    }
-
+    /// Whether the call goes on, as far as its keys and its job tell.
     fn decide(&self, inner: &Inner, db: &Db) -> Result<Begun, Fault> {
         let (keys, now) = (inner.keys(db), self.now);
         let mut doubt =
@@ -200,38 +199,36 @@ impl Beginning {
                 Some(Standing::OfAnother) => return Ok(Begun::KeyReused),
             };
         let mut claim = Claim { key: self.given.clone(), ..Claim::default() };
-        let mut grant = Ok(Grant::default());
-        if let Some(job) = self.operation.job() {
-            let holds = holds(db, self.operation.wallet, job, self.unsaved.as_ref())?;
-            grant = self.grant(inner, db, job, &holds)?;
-            if self.operation.is_completion() && grant.is_ok() {
-                let named = self.operation.call.body().field(RESERVATION_ID);
-                let known = || holds.reservation_id().map(CanonicalJson::string);
-                let reservation = named.cloned().or_else(known);
-                let own = Key::of_completion(&self.operation, reservation.as_ref());
-                match keys.standing(&own, now.steady)? {
-                    Standing::Free => {}
-                    Standing::InDoubt(own) => doubt = Some(own),
-                    // The answer may be that to an earlier reservation, of which no id was known either.
-                    Standing::Answered(_) if holds.may_be_anew(named) => {
-                        doubt = Some(Doubt::long_ago(false));
-                    }
-                    Standing::OfAnother if holds.may_be_anew(named) => {
-                        doubt = Some(Doubt::long_ago(true));
-                    }
-                    Standing::Answered(answer) => return self.answer_again(&keys, answer),
-                    Standing::Running => return Ok(Begun::Running),
-                    Standing::OfAnother => {
-                        return Ok(Begun::Denied(Denied::Submitted { job: job.clone() }));
-                    }
-                }
-                (claim.alias, claim.key) = (claim.key.take(), Some(own));
-                if holds.is_submitted(named) {
-                    grant = Err(Denied::Submitted { job: job.clone() });
+        let job = self.operation.job();
+        let find = |job| holds(db, self.operation.wallet, job, self.unsaved.as_ref());
+        let holds = job.map_or(Ok(Holds::default()), find)?;
+        let grant = |job| self.grant(inner, db, job, &holds);
+        let mut grant = job.map_or(Ok(Ok(Grant::default())), grant)?;
+        if let Some(job) = job.filter(|_| self.operation.is_completion() && grant.is_ok()) {
+            let named = self.operation.call.body().field(RESERVATION_ID);
+            let known = || holds.reservation_id().map(CanonicalJson::string);
+            let reservation = named.cloned().or_else(known);
+            let own = Key::of_completion(&self.operation, reservation.as_ref());
+            let may_be_anew = holds.may_be_anew(named);
+            match keys.standing(&own, now.steady)? {
+                Standing::Free => {}
+                Standing::InDoubt(own) => doubt = Some(own),
+                // The answer may be that to an earlier reservation, of which no id was known either.
+                Standing::Answered(_) if may_be_anew => doubt = Some(Doubt::long_ago(false)),
+                Standing::OfAnother if may_be_anew => doubt = Some(Doubt::long_ago(true)),
+                Standing::Answered(answer) => return self.answer_again(&keys, answer),
+                Standing::Running => return Ok(Begun::Running),
+                Standing::OfAnother => {
+                    return Ok(Begun::Denied(Denied::Submitted { job: job.clone() }));
                 }
             }
+            // Its own key shows whether the proof was sent; the client's only keeps the answer.
+            (claim.alias, claim.key) = (claim.key.take(), Some(own));
+            if holds.is_submitted(named) {
+                grant = Err(Denied::Submitted { job: job.clone() });
+            }
         }
-        match (&grant, self.operation.job()) {
+        match (&grant, job) {
             (Err(denied), _) if doubt.is_none() => return Ok(Begun::Denied(denied.clone())),
             (Ok(_), Some(job)) if counts_reserve(&self.operation) => {
                 claim.pending = Some(insert_pending(db, &self.operation, job, now.wall)?);

@@ -5,26 +5,32 @@
 //!
 //! ```text
 //! local request
-//!   → guard      Host, Origin, size, time                     http
-//!   → Client     who calls                                    http, store
-//!   → Call       a row of ACTIONS + path values + body        http, call, action, canonical
-//!   → rate       how often the client calls                   policy, store
-//!   → claim      of its idempotency key, if it has one        proxy, store
-//!   → Permit     may this client make this call               policy
-//!   → nonce      a live session of the wallet                 session
-//!   → permits    to use a remote signer, and to send          sender, upstream
-//!   → Message    the text to sign; its Display is the text    message
-//!   → journal    about to sign                                store
-//!   → Signature  EIP-191                                      sender, signer
-//!   → upstream   one HTTP call, with a deadline               upstream
-//!   → journal    outcome                                      store
-//!   → again?     or ask what became of it                     retry, job_status
-//! local response: the upstream's status and body, without what the proxy keeps secret
+//!   → guard      Host, Origin, transfer coding                         http
+//!   → admit      client, its right, in-flight permit, rate             proxy, policy, store
+//!   → body       size and time                                         http
+//!   → Call       a row of ACTIONS + ids + query + body                 call, action, json
+//!   → begin      rate, idempotency key, job: decided together          store
+//!   → Permit     may this client make this call on this job            policy
+//!   → attempt    a session nonce and a permit to send, then            proxy, sender, session
+//!       Message      the text to sign; its Display is the text         message
+//!       record       about to sign; begins the key's doubt             store
+//!       Signature    EIP-191                                           signer
+//!       upstream     one HTTP call, with a deadline                    upstream
+//!   → again?     decided without doing anything                        retry, refusal
+//!   → settle     if an answer was lost: what became of the change      proxy, job_status
+//!   → finish     outcome, stored answer, reservation: together         store, reservation
+//! local response: the upstream's status and body, without what the proxy keeps secret, or a problem
 //! ```
 //!
-//! [`proxy::Proxy::call`] is that flow; what the upstream expects stands in [`protocol`], whose
-//! sections the comments name. The modules below stand in import order: a blank line is a
-//! layer, and a module imports only from layers above its own. The same holds inside every folder.
+//! Two functions are that flow: [`proxy::Proxy::admit`] up to the body, and [`proxy::Proxy::call`] from
+//! the call to its answer. An [`operation::Operation`] is the call on its way, and its
+//! [`trace::Trace`] is told each step. The store, also called the ledger, has three moments:
+//! [`begin`](store::Store::begin), [`record_attempt`](store::Store::record_attempt) and
+//! [`finish`](store::Store::finish).
+//!
+//! [`protocol`] says what the upstream expects; comments name its sections. The modules below stand in
+//! import order: a blank line is a layer, and a module imports only from layers above its own. The same
+//! holds inside every folder.
 
 pub mod clock;
 pub mod files;

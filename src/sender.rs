@@ -209,7 +209,7 @@ impl Sender {
         let effect = attempt.call.action().effect;
         let settle_time = || self.upstream.settle_time(effect, false);
         let settles_at = attempt.call.action().changes().then(|| clock::now() + settle_time());
-        self.store.sign(attempt, claim, settles_at).await
+        self.store.record_attempt(attempt, claim, settles_at).await
     }
 
     /// The body with the envelope in it (protocol §3).

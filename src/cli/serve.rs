@@ -199,7 +199,7 @@ async fn serve(
     if let Some(freeze) = store.frozen().await.map_err(Failure::of_state)? {
         tracing::warn!("{freeze}; `agentpmt-proxy thaw` ends that");
     }
-    if let Err(error) = store.hold() {
+    if let Err(error) = store.show_alive() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }
     let Wallets { first, others } = wallets;

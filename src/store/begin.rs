@@ -94,7 +94,7 @@ impl Store {
         };
         if is_keyed(operation) {
             // Others see by it that this process lives.
-            self.hold()?;
+            self.show_alive()?;
         }
         let unsaved = job.and_then(|job| self.unsaved(operation.wallet, job));
         let beginning = Beginning { operation: operation.clone(), given, unsaved, now };

@@ -106,8 +106,8 @@ impl Store {
     ///
     /// # Errors
     /// Its lock could not be made, as on a full disk.
-    pub fn hold(&self) -> Result<(), StoreError> {
-        self.0.run.hold().map_err(|fault| StoreError::new(&self.0.path, fault))
+    pub fn show_alive(&self) -> Result<(), StoreError> {
+        self.0.run.show_alive().map_err(|fault| StoreError::new(&self.0.path, fault))
     }
 
     /// Brings all that is written into the file itself, so that a copy of it alone is the whole state.

@@ -47,7 +47,7 @@ impl Store {
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
     /// there all the same, and then stays without outcome. Or the client's access has ended while
     /// the call was being made, or signatures are frozen.
-    pub async fn sign(
+    pub async fn record_attempt(
         &self,
         attempt: Attempt<'_>,
         claim: &Claim,

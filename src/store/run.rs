@@ -40,7 +40,7 @@ impl Run {
     }
 
     /// Makes this run known as alive; does nothing as long as it is.
-    pub(super) fn hold(&self) -> Result<(), Fault> {
+    pub(super) fn show_alive(&self) -> Result<(), Fault> {
         // Nothing here panics while it holds the lock.
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if !lock.as_ref().is_some_and(|file| self.is_in_place(file)) {
@@ -53,7 +53,7 @@ impl Run {
     /// The same if it was known as alive before, as when its folder was replaced.
     pub(super) fn renew(&self) -> Result<(), Fault> {
         let is_held = self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if is_held { self.hold() } else { Ok(()) }
+        if is_held { self.show_alive() } else { Ok(()) }
     }
 
     /// Whether the locked file is the one that others find.
@@ -151,8 +151,8 @@ mod tests {
         let (one, other) = (Run::new(folder.path()), Run::new(folder.path()));
         let any = || any_is_alive(folder.path());
         assert_eq!((other.is_alive(&one.name()), any()), (Ok(false), Ok(false)));
-        one.hold().unwrap();
-        one.hold().unwrap();
+        one.show_alive().unwrap();
+        one.show_alive().unwrap();
         assert_eq!((one.is_alive(&one.name()), other.is_alive(&one.name())), (Ok(true), Ok(true)));
         assert_eq!(any(), Ok(true));
         let name = one.name();
@@ -168,8 +168,8 @@ mod tests {
         fs::write(&killed, "").unwrap();
         fs::write(&foreign, "").unwrap();
         let (one, other) = (Run::new(folder.path()), Run::new(folder.path()));
-        one.hold().unwrap();
-        other.hold().unwrap();
+        one.show_alive().unwrap();
+        other.show_alive().unwrap();
         assert!(!killed.exists() && foreign.exists());
         assert_eq!(other.is_alive(&one.name()), Ok(true));
     }
@@ -180,7 +180,7 @@ mod tests {
         let (one, other) = (Run::new(folder.path()), Run::new(folder.path()));
         one.renew().unwrap();
         assert_eq!(other.is_alive(&one.name()), Ok(false), "it was never held");
-        one.hold().unwrap();
+        one.show_alive().unwrap();
         let path = lock_path(folder.path(), one.id);
         for copy in [false, true] {
             fs::remove_file(&path).unwrap();

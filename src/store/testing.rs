@@ -108,7 +108,7 @@ pub(super) async fn sign(
 ) -> Result<(), StoreError> {
     let (call, request_id) = (&operation.call, &id(number));
     let attempt = Attempt { operation, call, request_id, payload_hash: None };
-    store.sign(attempt, &Claim::default(), at(0)).await
+    store.record_attempt(attempt, &Claim::default(), at(0)).await
 }
 
 /// A change on record.

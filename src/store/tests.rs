@@ -291,7 +291,7 @@ async fn the_folder_and_its_files_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let store = folder.open();
-    store.hold().unwrap();
+    store.show_alive().unwrap();
     let state = folder.path().parent().unwrap().to_owned();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);

@@ -70,7 +70,7 @@ impl Home {
     async fn sign(&self, store: &Store, operation: &Operation, number: u32) {
         let (call, request_id) = (&operation.call, &request_id(number));
         let attempt = Attempt { operation, call, request_id, payload_hash: None };
-        store.sign(attempt, &Claim::default(), Timestamp::now()).await.unwrap();
+        store.record_attempt(attempt, &Claim::default(), Timestamp::now()).await.unwrap();
     }
 
     /// A call with a key.
@@ -148,7 +148,7 @@ async fn everything_is_there_after_a_restart() {
     let settles_at = Timestamp::from_second(now.as_second() + 10).unwrap();
     let (operation, call, request_id) = (&cut_off, &cut_off.call, &request_id(3));
     let attempt = Attempt { operation, call, request_id, payload_hash: None };
-    store.sign(attempt, &started.claim, settles_at).await.unwrap();
+    store.record_attempt(attempt, &started.claim, settles_at).await.unwrap();
     drop((started, store));
 
     let store = home.open();

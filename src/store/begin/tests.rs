@@ -77,7 +77,7 @@ async fn denied(store: &Store, operation: &Operation, now: i64) -> Denied {
 async fn send(store: &Store, operation: &Operation, claim: &Claim, settles: i64) {
     let (call, request_id) = (&operation.call, &"r".parse().unwrap());
     let attempt = super::super::Attempt { operation, call, request_id, payload_hash: None };
-    store.sign(attempt, claim, at(settles)).await.unwrap();
+    store.record_attempt(attempt, claim, at(settles)).await.unwrap();
 }
 
 fn answer(body: impl Into<Bytes>) -> StoredAnswer {
@@ -332,7 +332,7 @@ async fn only_who_has_claimed_may_send_or_finish() {
     let operation = &keyed();
     let call = &operation.call;
     let attempt = super::super::Attempt { operation, call, request_id, payload_hash: None };
-    let refused = other.sign(attempt, &begun.claim, at(SETTLES)).await.unwrap_err();
+    let refused = other.record_attempt(attempt, &begun.claim, at(SETTLES)).await.unwrap_err();
     assert_eq!(refused.fault(), &Fault::NotClaimed);
     assert_eq!(Journal::open(&folder.path()).unwrap().verify().unwrap().records, 0);
     let refused = other.finish(operation, &begun.claim, &with("{}"), at(0)).await.unwrap_err();

@@ -21,14 +21,19 @@ def upstream():
 
 
 @pytest.fixture(scope="module")
-def jobs(upstream, tmp_path_factory):
-    """The address of the jobs' endpoints at a proxy in front of the verifier."""
+def api(upstream, tmp_path_factory):
+    """The address of the API at a proxy in front of the verifier."""
     directory = tmp_path_factory.mktemp("verifier")
     imported = command("wallet", "import", directory=directory, password="secret", input=KEY)
     assert imported.returncode == 0, imported.stderr
     arguments = ["--upstream", upstream.url]
     with serving(*arguments, directory=directory, password="secret") as address:
-        yield f"{address}/api/external/jobs"
+        yield f"{address}/api/external"
+
+
+@pytest.fixture(scope="module")
+def jobs(api):
+    return f"{api}/jobs"
 
 
 def test_every_job_call_is_accepted(jobs):
@@ -36,6 +41,33 @@ def test_every_job_call_is_accepted(jobs):
         for path in ("list", "j-1/reserve", "j-1/status", "j-1/complete"):
             answer = session.post(f"{jobs}/{path}")
             assert answer.json() == {"ok": True}, path
+
+
+def test_every_signed_call_about_credits_tools_and_workflows_is_accepted(api):
+    instance = {"instance_id": "i-1"}
+    for path, bodies in {
+        "credits/balance": [{}],
+        "tools/writer/actions/check-it/invoke": [{"parameters": {}}, {"parameters": {"a": [None]}, "b": 1}],
+        "tools/p_1/invoke": [{"parameters": {"a": "ü"}}],
+        "workflows/w-1/fetch": [{}],
+        "workflows/active": [{}, instance],
+        "workflows/w-1/start": [{}, instance, {"parameters": instance}],
+        "workflows/w-1/end": [{"workflow_session_id": "s"}, {"parameters": {"workflow_session_id": "s"}}],
+    }.items():
+        for body in bodies:
+            answer = local_session().post(f"{api}/{path}", json=body)
+            assert answer.json() == {"ok": True}, (path, body)
+
+
+def test_random_parameters_are_well_signed_with_the_path_of_the_tool(api, upstream):
+    rng = random.Random(20261127)
+    with local_session() as session:
+        for number in range(BODIES // 3):
+            parameters = random_body(rng)
+            body = f'{{"parameters":{parameters}}}'
+            url = f"{api}/tools/tool-{number}/actions/act_{number}/invoke"
+            assert session.post(url, data=body.encode()).json() == {"ok": True}, (number, body)
+            assert same(json.loads(parameters), upstream.last_body["parameters"]), (number, body)
 
 
 def test_random_bodies_arrive_unchanged_and_well_signed(jobs, upstream):

@@ -41,16 +41,17 @@ class Verifier(http.server.ThreadingHTTPServer):
         if (nonce, request_id) in self.request_ids:
             return "Duplicate request_id for this session_nonce"
         self.request_ids.add((nonce, request_id))
-        action, product, payload = signed_parts(path, body)
-        canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        bound, payload = signed_parts(path, body)
+        digest = ""
+        if payload is not None:
+            canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+            digest = hashlib.sha256(canonical.encode()).hexdigest()
         message = "\n".join([
             "agentpmt-external",
             f"wallet:{wallet.lower()}",
             f"session:{nonce}",
             f"request:{request_id}",
-            f"action:{action}",
-            f"product:{product}",
+            *bound,
             f"payload:{digest}",
         ])
         signer = Account.recover_message(encode_defunct(text=message), signature=signature)
@@ -60,12 +61,29 @@ class Verifier(http.server.ThreadingHTTPServer):
 
 
 def signed_parts(path, body):
-    """Action, product and payload of a path under /api/external/jobs."""
-    parts = path.removeprefix("/api/external/jobs/").split("/")
-    if parts == ["list"]:
-        return "job_list", "-", {name: body[name] for name in ("limit", "skip")}
-    job, verb = parts
-    return f"job_{verb}", job, body if verb == "complete" else {}
+    """The two lines that bind a call, and the payload that is hashed; None if nothing is."""
+    match path.removeprefix("/api/external/").split("/"):
+        case ["jobs", "list"]:
+            return scoped("job_list", "-"), {name: body[name] for name in ("limit", "skip")}
+        case ["jobs", job, verb]:
+            return scoped(f"job_{verb}", job), body if verb == "complete" else {}
+        case ["credits", "balance"]:
+            return scoped("balance", "-"), None
+        case ["tools", _, "actions", _, "invoke"]:
+            return ["method:POST", "path:" + path.removeprefix("/api")], body["parameters"]
+        case ["tools", product, "invoke"]:
+            return scoped("invoke", product), body["parameters"]
+        case ["workflows", "active"]:
+            return scoped("workflow_active", "-"), body.get("parameters", body)
+        case ["workflows", workflow, "fetch"]:
+            return scoped("workflow_fetch", workflow), None
+        # This server takes an empty line for nothing, where the one above takes `{}`.
+        case ["workflows", workflow, verb]:
+            return scoped(f"workflow_{verb}", workflow), body.get("parameters", body or None)
+
+
+def scoped(action, product):
+    return [f"action:{action}", f"product:{product}"]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

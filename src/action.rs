@@ -10,8 +10,8 @@ use crate::types::Slug;
 /// Where a session begins. The proxy calls it for itself and answers it locally.
 pub const SESSION_PATH: &str = "/api/external/auth/session";
 
-/// The fields of a body that hold the proof: written by the proxy, dropped from what clients send
-/// (protocol §3).
+/// The fields of the body of a signed call that hold its proof: written by the proxy, dropped from what
+/// clients send (protocol §3).
 pub const ENVELOPE: [&str; 4] = ["wallet_address", "session_nonce", "request_id", "signature"];
 
 /// The field with what a tool or workflow is called with.

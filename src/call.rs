@@ -88,7 +88,8 @@ fn unusable(name: &str, given: &str) -> String {
     format!("{name} \"{repeated}{more}\" cannot be used")
 }
 
-/// A call that is fit to be signed: ids checked, envelope dropped, fixed fields filled in.
+/// A call that is fit to be sent: ids checked and, if it is one to sign, envelope dropped and fixed fields
+/// filled in.
 #[derive(Debug, Clone)]
 pub struct Call {
     action: &'static Action,
@@ -115,12 +116,10 @@ impl Call {
         let mut body =
             if body.trim_ascii().is_empty() { Object::default() } else { Object::parse(body)? };
         let mut wallet = None;
-        // Elsewhere these names are fields like any other.
-        if action.proof != Proof::None {
+        // On other calls the names of the envelope are fields like any other, and nulls stay.
+        if let Proof::Signature(signed) = &action.proof {
             wallet = body.field(WALLET).cloned();
             body.retain(|name, _| !ENVELOPE.contains(&name));
-        }
-        if let Proof::Signature(signed) = &action.proof {
             // Servers differ in whether they hash a top-level null; all agree when it is absent.
             body.retain(|_, value| value.as_str() != "null");
             match signed.payload {
@@ -155,7 +154,7 @@ impl Call {
         self.product().filter(|_| self.action.about == About::Job)
     }
 
-    /// The body, of a call that needs a proof without the envelope.
+    /// The body, of a call to sign without the envelope.
     pub fn body(&self) -> &Object {
         &self.body
     }
@@ -343,9 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_not_signed_keeps_its_nulls() {
-        let call = call("job_workflow_create", &["j1"], r#"{"edges":null,"signature":1}"#).unwrap();
-        assert_eq!(call.body().to_canonical().as_str(), r#"{"edges":null}"#);
+    fn a_body_that_is_not_signed_stays_as_it_is() {
+        let own = Address::new([0xab; 20]);
+        let body = r#"{"edges":null,"request_id":"mine","session_nonce":1,"signature":{},"wallet_address":"0xac"}"#;
+        let call = call("job_workflow_create", &["j1"], body).unwrap();
+        assert_eq!(call.body().to_canonical().as_str(), body);
+        assert_eq!(call.other_wallet(own), None);
     }
 
     #[test]

@@ -290,8 +290,9 @@ fn explain_refuses_a_wallet_as_the_proxy_does() {
     let body = |wallet: &str| format!("{{\"wallet_address\": \"{wallet}\"}}");
     home.run(&["explain", "job_list", &body("0x1")])
         .fails(65, &["in the body is 0x1, but", WALLET]);
-    home.run(&["explain", "job_workflow_create", "job-7", &body("0x1")])
-        .fails(65, &["0x1", WALLET]);
+    home.run(&["explain", "job_complete", "job-7", &body("0x1")]).fails(65, &["0x1", WALLET]);
+    let unsigned = home.run(&["explain", "job_workflow_create", "job-7", &body("0x1")]);
+    assert!(unsigned.ok().contains("\"wallet_address\":\"0x1\""));
     home.run(&["explain", "job_list", &body(WALLET)]).ok();
 }
 

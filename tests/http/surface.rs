@@ -71,8 +71,8 @@ async fn a_wallet_that_is_not_ours_is_refused_with_both_named() {
     let own = proxy.proxy.wallets()[0].to_string();
     let other = format!("0x{}", "1".repeat(40));
     let complete = format!("/jobs/{GENERAL_JOB}/complete");
-    let create = format!("/jobs/{GENERAL_JOB}/workflow/create");
-    for path in ["/auth/session", "/jobs/list", &complete, &create] {
+    let status = format!("/jobs/{GENERAL_JOB}/status");
+    for path in ["/auth/session", "/jobs/list", &complete, &status] {
         for named in [&*other, &own[..41], "alice.eth"] {
             let body = format!(r#"{{"proof_text":"done","wallet_address":"{named}"}}"#);
             let problem = problem(proxy.post(path, body).await).await;

@@ -16,9 +16,11 @@ mod attempts;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::settle::ANSWER_HEADER;
 pub use self::{
     admit::{Admission, Admitted, Evidence},
     error::{CallError, Unauthenticated},
@@ -36,13 +38,16 @@ use crate::{
     clock::Moment,
     operation::Operation,
     policy::Denied,
-    reservation,
+    refusal, reservation,
     retry::{Next, Tries},
     sender::Sender,
     store::{Begun, Claim, Denial, Grant, Started},
     trace::Step,
     upstream::Answer,
 };
+
+/// The header of an answer that says what to do about it, where the upstream does not.
+pub(crate) const ADVICE_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-advice");
 
 impl Proxy {
     /// Makes one call and returns the upstream's answer.
@@ -151,7 +156,10 @@ impl Proxy {
             _ => None,
         };
         let attempts = Attempts { operation, permit, sender, claim, workflow_token };
-        let answer = self.attempt(&attempts, settled.and_then(Earlier::of)).await?;
+        let mut answer = self.attempt(&attempts, settled.and_then(Earlier::of)).await?;
+        if let Some(advice) = refusal::advice(call, &answer) {
+            answer.headers.insert(ADVICE_HEADER, HeaderValue::from_static(advice));
+        }
         let is_shown = call.action().needs != Needs::Nothing && !call.action().changes();
         // Another client may have reserved the job while the upstream was asked, and the answer may contain
         // private instructions.

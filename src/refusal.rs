@@ -2,7 +2,12 @@
 
 use http::StatusCode;
 
-use crate::{json::JsonText, message::Message, upstream::Answer};
+use crate::{
+    call::Call,
+    json::{CanonicalJson, JsonText, Object},
+    message::Message,
+    upstream::Answer,
+};
 
 /// The largest answer in which a refusal is looked for, in bytes. One takes less than a kilobyte.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -35,15 +40,35 @@ const WRONG_SIGNATURE: [&str; 3] = [
     "EXTERNAL_SIGNATURE_WALLET_MISMATCH",
     "Signature does not match wallet_address",
 ];
+/// The same with status 400.
+const NO_SIGNATURE: [&str; 1] = ["Invalid personal signature"];
 const REPLAY: [&str; 2] =
     ["EXTERNAL_SIGNATURE_REQUEST_REPLAY", "Duplicate request_id for this session_nonce"];
+
+/// The statuses of such refusals.
+const STATUSES: [StatusCode; 3] =
+    [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::CONFLICT];
+
+/// The fields that tell why a signature was refused, and those whose names begin so.
+const DIAGNOSTICS: [&str; 2] = ["expected_wallet", "payload_canonical_top_level_keys"];
+const DIAGNOSTICS_BEGIN: [&str; 2] = ["accepted_", "recovered_"];
+
+/// The most that is logged of them, in bytes.
+const MAX_DIAGNOSTICS: usize = 2048;
+
+/// What to do about a body that servers may read in two ways.
+const LARGE_INTEGER: &str = "the body has an integer beyond 2^53-1, which a server in JavaScript changes, so that \
+                             the signature no longer fits: send it as text";
+
+/// What to do when the wallet cannot pay.
+const TOO_FEW_CREDITS: &str = "the wallet has too few credits: buy some, then make the call anew, under a new \
+                               Idempotency-Key if it has one";
 
 impl Refusal {
     /// The refusal in an answer, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
     /// or anywhere in a body that is not JSON. Other fields are ignored: they may repeat the client's text.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
-        let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::CONFLICT);
-        if !refused || answer.body.len() > MAX_REFUSAL {
+        if !STATUSES.contains(&answer.status) || answer.body.len() > MAX_REFUSAL {
             return None;
         }
         let body = JsonText::parse(&answer.body);
@@ -52,14 +77,53 @@ impl Refusal {
             None => vec![String::from_utf8_lossy(&answer.body).into_owned()],
         };
         let says = |words: &[&str]| texts.iter().any(|text| words.iter().any(|w| text.contains(w)));
+        let wrong = || Self::WrongSignature { expected_message: body.and_then(expected_message) };
         match answer.status {
             StatusCode::CONFLICT => says(&REPLAY).then_some(Self::Replay),
-            _ if says(&WRONG_SIGNATURE) => {
-                Some(Self::WrongSignature { expected_message: body.and_then(expected_message) })
-            }
+            StatusCode::BAD_REQUEST => says(&NO_SIGNATURE).then(wrong),
+            _ if says(&WRONG_SIGNATURE) => Some(wrong()),
             _ => says(&SESSION_OVER).then_some(Self::SessionOver),
         }
     }
+}
+
+/// What the client of a signed call should know of its answer that the answer does not say.
+pub(crate) fn advice(call: &Call, answer: &Answer) -> Option<&'static str> {
+    let signed = call.signed()?;
+    match answer.status {
+        StatusCode::PAYMENT_REQUIRED => Some(TOO_FEW_CREDITS),
+        StatusCode::UNAUTHORIZED if Refusal::of(answer) != Some(Refusal::SessionOver) => {
+            let payload = signed.payload().is_some_and(|payload| payload.has_large_integer());
+            payload.then_some(LARGE_INTEGER)
+        }
+        _ => None,
+    }
+}
+
+/// The fields of a refusal that tell why a signature was refused, as JSON in ASCII. A field with one of
+/// these secrets in it, or with a message, which holds a nonce, is left out.
+pub(crate) fn diagnostics(body: &[u8], secrets: &[&str]) -> String {
+    let secrets: Vec<_> = secrets.iter().map(|secret| CanonicalJson::string(secret)).collect();
+    let is_secret = |text: &str| {
+        let mut secrets = secrets.iter().map(|secret| secret.as_str().trim_matches('"'));
+        text.contains("session:") || secrets.any(|secret| text.contains(secret))
+    };
+    let is_wanted = |name: &str, value: &CanonicalJson| {
+        let is_known = DIAGNOSTICS.contains(&name)
+            || DIAGNOSTICS_BEGIN.iter().any(|start| name.starts_with(start));
+        is_known && !is_secret(name) && !is_secret(value.as_str())
+    };
+    let body = JsonText::parse(body);
+    let inner = ["detail", "error"].into_iter().filter_map(|name| body?.field(name));
+    let objects = body.into_iter().chain(inner);
+    let told = objects.filter_map(|object| {
+        let mut object = Object::parse(object.as_str().as_bytes()).ok()?;
+        object.retain(is_wanted);
+        Some(String::from(object.to_canonical())).filter(|told| told != "{}")
+    });
+    let mut told = told.collect::<Vec<_>>().join(" ");
+    told.truncate(MAX_DIAGNOSTICS);
+    told
 }
 
 /// The name of the first line in which two messages differ, as in `payload`.
@@ -99,15 +163,14 @@ mod tests {
 
     use super::*;
 
-    fn refusal(status: u16, body: &str) -> Option<Refusal> {
+    fn answer(status: u16, body: &str) -> Answer {
         let status = StatusCode::from_u16(status).unwrap();
         let body = body.as_bytes().to_vec().into();
-        Refusal::of(&Answer {
-            status,
-            headers: HeaderMap::new(),
-            body,
-            clock_ahead: SignedDuration::ZERO,
-        })
+        Answer { status, headers: HeaderMap::new(), body, clock_ahead: SignedDuration::ZERO }
+    }
+
+    fn refusal(status: u16, body: &str) -> Option<Refusal> {
+        Refusal::of(&answer(status, body))
     }
 
     #[test]
@@ -146,6 +209,47 @@ mod tests {
             let expected_message = Some("a".to_owned());
             assert_eq!(refusal(401, body), Some(Refusal::WrongSignature { expected_message }));
         }
+        let wrong = Some(Refusal::WrongSignature { expected_message: None });
+        assert_eq!(refusal(400, r#"{"detail":"Invalid personal signature"}"#), wrong);
+    }
+
+    #[test]
+    fn diagnostics_are_told_without_a_nonce() {
+        let nonce = "nonce\"1";
+        let body = r#"{"expected_wallet":"0xab","detail":{"code":"X","expected_message":"session:nonce\"1",
+            "recovered_wallet_for_expected_message":"0xac\u001b[1m","proof_text":"private",
+            "accepted_paths":["/external/a","/a"],"accepted_messages":["x\nsession:y"],
+            "accepted_nonces":"nonce\"1","payload_canonical_top_level_keys":["a"]}}"#;
+        let told = r#"{"expected_wallet":"0xab"} {"accepted_paths":["/external/a","/a"],"payload_canonical_top_level_keys":["a"],"recovered_wallet_for_expected_message":"0xac\u001b[1m"}"#;
+        assert_eq!(diagnostics(body.as_bytes(), &[nonce]), told);
+        let long = format!(r#"{{"accepted_paths":"{}"}}"#, "é".repeat(9999));
+        assert_eq!(diagnostics(long.as_bytes(), &[nonce]).len(), MAX_DIAGNOSTICS);
+        for body in ["", "<html>", "[]", r#"{"detail":"Signature does not match"}"#] {
+            assert_eq!(diagnostics(body.as_bytes(), &[nonce]), "", "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_needs_advice_gets_it() {
+        use crate::action::Action;
+        let large = r#"{"a":[{"b":9007199254740992}]}"#;
+        let advice = |action, body: &str, status, answer: &str| {
+            let ids: &[&str] = if action == "job_list" { &[] } else { &["j1"] };
+            let ids = ids.iter().copied();
+            let call = Call::new(Action::named(action).unwrap(), ids, body.as_bytes()).unwrap();
+            super::advice(&call, &self::answer(status, answer))
+        };
+        let mismatch = r#"{"detail":"Signature does not match wallet_address"}"#;
+        assert_eq!(advice("job_complete", large, 401, mismatch), Some(LARGE_INTEGER));
+        assert_eq!(advice("job_complete", large, 401, "{}"), Some(LARGE_INTEGER));
+        assert_eq!(advice("job_complete", large, 402, "{}"), Some(TOO_FEW_CREDITS));
+        let over = r#"{"detail":"Session nonce expired"}"#;
+        assert_eq!(advice("job_complete", large, 401, over), None);
+        assert_eq!(advice("job_complete", large, 422, "{}"), None);
+        assert_eq!(advice("job_complete", r#"{"a":1}"#, 401, mismatch), None);
+        // It is no part of what is signed.
+        assert_eq!(advice("job_list", large, 401, mismatch), None);
+        assert_eq!(advice("job_workflow_create", large, 402, "{}"), None);
     }
 
     #[test]
@@ -178,6 +282,7 @@ mod tests {
     fn other_answers_are_the_clients_to_read() {
         assert_eq!(refusal(401, r#"{"detail":"Who are you?"}"#), None);
         assert_eq!(refusal(402, r#"{"detail":"Invalid session nonce"}"#), None);
+        assert_eq!(refusal(400, r#"{"detail":"Invalid session nonce"}"#), None);
         assert_eq!(refusal(200, r#"{"detail":"Invalid session nonce"}"#), None);
     }
 }

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     call::RESERVATION_ID,
     clock,
-    json::{CanonicalJson, Encoding, JsonText, NamedValue, decode, named},
+    json::{Encoding, JsonText, NamedValue, decode, named},
     operation::Operation,
     store::Reservation,
     types::Slug,
@@ -123,18 +123,7 @@ fn without(text: &str, tokens: &[NamedValue<'_>]) -> Option<String> {
     if tokens.is_empty() && !may_name_one(text.as_bytes()) {
         return None;
     }
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    for token in tokens {
-        let start = token.as_it_stands().as_ptr() as usize - text.as_ptr() as usize;
-        out += &text[done..start];
-        match token {
-            NamedValue::Json(_) => out += CanonicalJson::string(HELD_BY_PROXY).as_str(),
-            NamedValue::Text(_) => out += HELD_BY_PROXY,
-        }
-        done = start + token.as_it_stands().len();
-    }
-    out += &text[done..];
+    let out = withheld::in_place_of(text, tokens);
     let texts: BTreeSet<String> = tokens.iter().flat_map(|token| token.texts()).collect();
     let long = texts.iter().map(String::as_str).filter(|text| text.len() >= UNMISTAKABLE);
     let mut long: Vec<&str> = long.collect();
@@ -241,7 +230,7 @@ fn top_or_job<'a>(answer: JsonText<'a>, name: &str) -> Option<JsonText<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Client;
+    use crate::{json::CanonicalJson, policy::Client};
 
     fn minutes_left(reserved_until: &str) -> i64 {
         let body = format!(r#"{{"job":{{"reserved_until":{reserved_until}}}}}"#);

@@ -454,6 +454,26 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_or_a_wish_to_wait_is_a_verdict_on_a_change_only_in_the_apis_own_form() {
+        let told = |status, body: &str| match answer(status, Some("7")) {
+            Outcome::Answered(told, _) => {
+                Outcome::Answered(Answer { body: body.to_owned().into(), ..told }, None)
+            }
+            other => other,
+        };
+        let wait = || Next::Again(Duration::from_secs(7));
+        for (status, verdict) in [(409, Next::Return), (503, wait())] {
+            for own in ["{\"detail\":\"x\"}", "[]", "{\"n\":NaN}"] {
+                assert_eq!(next(true, &told(status, own)), verdict, "{status} {own}");
+            }
+            for page in ["", "<html>", "Busy", "{\"detail\":"] {
+                assert_eq!(next(true, &told(status, page)), Next::Settle, "{status} {page}");
+                assert_ne!(next(false, &told(status, page)), Next::Settle, "{status} {page}");
+            }
+        }
+    }
+
+    #[test]
     fn what_was_not_signed_is_left_to_the_client() {
         let not_signed =
             Outcome::NotSigned(SignerError::TimedOut { wallet: Address::new([0; 20]) });

@@ -16,7 +16,7 @@ use crate::{
     message::Message,
     operation::Operation,
     policy::{Permit, SignedPermit},
-    refusal::{Refusal, first_difference},
+    refusal::{Refusal, diagnostics, first_difference},
     retry::Outcome,
     session::Sessions,
     signer::{Signer, SignerError},
@@ -142,10 +142,14 @@ impl Sender {
         operation.trace.tell(Step::Signed);
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
         let mut outcome = self.send(attempt, body.into(), None, deadline).await;
-        if let Outcome::Answered(_, Some(Refusal::WrongSignature { expected_message })) = &outcome {
-            log_difference(call, &message, expected_message.as_deref());
+        let secrets = [nonce.expose(), &signature];
+        if let Outcome::Answered(answer, Some(Refusal::WrongSignature { expected_message })) =
+            &outcome
+        {
+            let shown = diagnostics(&answer.body, &secrets);
+            log_difference(call, &message, expected_message.as_deref(), &shown);
         }
-        withhold(&mut outcome, &[nonce.expose(), &signature]);
+        withhold(&mut outcome, &secrets);
         Ok(Try { outcome, nonce: Some(nonce) })
     }
 
@@ -312,14 +316,22 @@ fn withhold(outcome: &mut Outcome, secrets: &[&str]) {
     if let Some(body) = withheld::from_body(&answer.body, secrets) {
         answer.body = body;
     }
+    if answer.status.is_success() {
+        return;
+    }
+    if let Some(body) = withheld::without_expected_message(&answer.body) {
+        answer.body = body;
+    }
 }
 
-/// Names the line that differs, not what it holds: the upstream could have put anything there.
-fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>) {
+/// Names the line that differs, not what it holds, since a message holds a nonce; and repeats what else the
+/// upstream shows of its reasons.
+fn log_difference(call: &Call, message: &Message, expected_message: Option<&str>, shown: &str) {
     let line = expected_message.and_then(|theirs| first_difference(message, theirs));
     tracing::error!(
         action = call.action().name,
         first_line_that_differs = line.as_deref().unwrap_or("unknown"),
+        shown,
         "the upstream rebuilt another message than was signed; this is a bug, please report it"
     );
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::json::{CanonicalJson, JsonText};
+use crate::json::{CanonicalJson, JsonText, NamedValue, decode, named};
 
 /// Stands in an answer in place of a secret of the proxy.
 pub(crate) const HELD_BY_PROXY: &str = "held-by-proxy";
@@ -30,6 +30,30 @@ fn is_there(body: &[u8], secret: &[u8]) -> bool {
     let Some((beginning, _)) = secret.split_at_checked(UNMISTAKABLE) else { return false };
     let start = memmem::find(body, beginning);
     start.is_some_and(|start| memmem::find(&body[start..], secret).is_some())
+}
+
+/// The body of a refusal without the message that it expected to be signed, if it shows one: that holds
+/// the session nonce.
+pub(crate) fn without_expected_message(body: &[u8]) -> Option<Bytes> {
+    let (text, encoding) = decode(body);
+    let found = named(&text, "expected_message");
+    (!found.is_empty()).then(|| encoding.encode(&in_place_of(&text, &found)).into())
+}
+
+/// The text with [`HELD_BY_PROXY`] in place of these parts of it, which are in order.
+pub(crate) fn in_place_of(text: &str, parts: &[NamedValue<'_>]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for part in parts {
+        let start = part.as_it_stands().as_ptr() as usize - text.as_ptr() as usize;
+        out += &text[done..start];
+        match part {
+            NamedValue::Json(_) => out += CanonicalJson::string(HELD_BY_PROXY).as_str(),
+            NamedValue::Text(_) => out += HELD_BY_PROXY,
+        }
+        done = start + part.as_it_stands().len();
+    }
+    out + &text[done..]
 }
 
 /// The same bytes with [`HELD_BY_PROXY`] in place of these secrets.
@@ -105,6 +129,29 @@ mod tests {
         let after = r#" {"n": 1234567890123456,
             "a":"held-by-proxy1 and \nheld-by-proxy", "held-by-proxy": [1.0, "\u00e9"]} "#;
         assert_eq!(withheld(body.as_bytes()).unwrap(), after.as_bytes());
+    }
+
+    #[test]
+    fn the_message_that_a_refusal_expected_is_withheld_however_it_is_told() {
+        for (before, after) in [
+            (
+                r#"{"a":1.0,"expected_message":"session:n\n"}"#,
+                r#"{"a":1.0,"expected_message":"held-by-proxy"}"#,
+            ),
+            (
+                r#"{"error":{"expectedMessage":["a","b"]}}"#,
+                r#"{"error":{"expectedMessage":"held-by-proxy"}}"#,
+            ),
+            ("expected_message: session:n\nx", "expected_message: held-by-proxy\nx"),
+        ] {
+            let withheld = without_expected_message(before.as_bytes()).unwrap();
+            assert_eq!(withheld, after.as_bytes());
+        }
+        for body in
+            ["", "{}", r#"{"expected_message":null}"#, r#"{"detail":"no expected_message"}"#]
+        {
+            assert!(without_expected_message(body.as_bytes()).is_none(), "{body}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::{
     config::HostName,
     problem::Problem,
     problems::{FOREIGN_PAGE, TRANSFER_CODING, WRONG_HOST},
+    proxy::{ADVICE_HEADER, ANSWER_HEADER},
 };
 
 /// Says how the page that asks stands to where it asks (Fetch Metadata).
@@ -70,7 +71,7 @@ fn cors(origin: HeaderValue) -> CorsLayer {
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
-        .expose_headers([ERROR, REQUEST_ID, RETRY_AFTER])
+        .expose_headers([ERROR, REQUEST_ID, RETRY_AFTER, ADVICE_HEADER, ANSWER_HEADER])
         .allow_private_network(true)
 }
 

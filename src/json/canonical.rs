@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{canonicalizer::Canonicalizer, encoding, error::JsonError, string::write_string};
+use super::{
+    canonicalizer::Canonicalizer, encoding, error::JsonError, string::write_string,
+    walk::string_length,
+};
 use crate::types::write_hex;
 
 /// A JSON value in canonical form.
@@ -40,6 +43,19 @@ impl CanonicalJson {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it holds an integer beyond 2^53 − 1, which a hop in JavaScript may change (protocol §4).
+    pub fn has_large_integer(&self) -> bool {
+        let mut rest = self.0.as_str();
+        while !rest.is_empty() {
+            let (scalars, from) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
+            if scalars.split([',', ':', '[', ']', '{', '}']).any(is_large_integer) {
+                return true;
+            }
+            rest = &from[string_length(from)..];
+        }
+        false
     }
 
     /// SHA-256 of the text.
@@ -135,6 +151,14 @@ impl Object {
     }
 }
 
+/// Whether a scalar is an integer beyond 2^53 − 1. Canonical integers have no leading zeros.
+fn is_large_integer(scalar: &str) -> bool {
+    const LARGEST: &str = "9007199254740991";
+    let digits = scalar.strip_prefix('-').unwrap_or(scalar);
+    let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_integer && (digits.len(), digits) > (LARGEST.len(), LARGEST)
+}
+
 /// The text, if it is JSON as far as syntax goes.
 fn checked(text: &[u8]) -> Result<&str, JsonError> {
     let wrong = |syntax| {
@@ -163,4 +187,31 @@ fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a CanonicalJson)> + Clone
     }
     out.push('}');
     CanonicalJson(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_that_a_double_may_not_hold_is_found_wherever_it_stands() {
+        let has = |text: &str| CanonicalJson::parse(text.as_bytes()).unwrap().has_large_integer();
+        for text in [
+            "9007199254740992",
+            "-9007199254740992",
+            r#"{"a":"x","b":[1,{"c":10000000000000000}]}"#,
+            "[\"\\\"\",1e20]",
+        ] {
+            assert!(has(text), "{text}");
+        }
+        for text in [
+            "9007199254740991",
+            "-9007199254740991",
+            r#"{"9007199254740992":"\",90071992547409920,"}"#,
+            "[1e21,1.5,0.12345678901234567,null,true]",
+            "{}",
+        ] {
+            assert!(!has(text), "{text}");
+        }
+    }
 }

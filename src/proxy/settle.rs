@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The header of an answer that stands for one that was lost; its value is the call that was answered.
-const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
+pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
 
 /// What every attempt of an operation needs.
 pub(super) struct Attempts<'a> {

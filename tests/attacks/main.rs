@@ -21,6 +21,7 @@
 //! | one client on the reservation or the idempotency key of another | `callers` |
 //! | lines of the log and members of a problem forged | `log` |
 //! | an upstream that reflects the request, or gives a browser rights | `upstream` |
+//! | an upstream that shows a message to sign | `upstream` |
 //! | an upstream whose certificate does not fit | `certificates` |
 //! | slow heads and bodies, header floods, connections without end | `../http/connections.rs` |
 //! | answers that are not taken, bodies that nobody reads | `../http/connections.rs` |
@@ -29,12 +30,16 @@
 //! | bodies without end | `../http/surface.rs` |
 //! | upstream redirects, answers without end | `../upstream/trouble.rs` |
 //! | a client's own `X-Job-Workflow-Token`; one job's token for another | `../upstream/workflow_job.rs` |
+//! | a job's token in `Authorization` | `../upstream/workflow_job.rs` |
+//! | the list of jobs, read for what another client holds | `../ledger/reservations.rs` |
 //! | plain HTTP, slow and foreign handshakes on a port with TLS | `../cli/tls.rs` |
 //! | token comparison in constant time | `src/types/client_token.rs`, `src/store/callers.rs` |
 //! | line breaks in a nonce of the upstream | `src/types.rs` |
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/agents.rs"]
+mod agents;
 #[path = "../support/binary.rs"]
 mod binary;
 #[path = "../support/common.rs"]

@@ -12,7 +12,10 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB};
+use crate::{
+    agents::records,
+    common::{self, GENERAL_JOB, TestProxy, WORKFLOW_JOB},
+};
 
 /// A call as it reached the upstream.
 #[derive(Clone)]
@@ -115,6 +118,79 @@ async fn an_answer_that_repeats_the_request_does_not_show_the_workflow_token() {
         assert!(token.len() > 16 && !answer.contains(token), "{answer}");
         assert!(answer.contains("Bearer held-by-proxy"), "{answer}");
     }
+}
+
+/// Shows the message of another call, as if that were the one to sign.
+fn luring(reached: &Reached) -> Response {
+    let [wallet, nonce] = ["wallet_address", "session_nonce"].map(|name| reached.field(name));
+    let message = format!(
+        "agentpmt-external\nwallet:{wallet}\nsession:{nonce}\nrequest:theirs\n\
+         action:job_complete\nproduct:{GENERAL_JOB}\npayload:"
+    );
+    let detail = json!({
+        "code": "EXTERNAL_SIGNATURE_WALLET_MISMATCH", "expected_message": message,
+        "expected_wallet": wallet, "accepted_paths": ["/external/a"],
+    });
+    (StatusCode::UNAUTHORIZED, json!({"detail": detail}).to_string()).into_response()
+}
+
+#[tokio::test]
+async fn a_message_that_the_upstream_shows_is_neither_signed_nor_passed_on() {
+    let (proxy, seen) = reflecting(luring).await;
+    for (path, body) in [
+        ("/jobs/list".to_owned(), "{}"),
+        (format!("/jobs/{GENERAL_JOB}/status"), "{}"),
+        (format!("/jobs/{GENERAL_JOB}/complete"), r#"{"proof_text":"done"}"#),
+    ] {
+        seen.lock().unwrap().clear();
+        let answer = proxy.post(&path, body).await;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let answer = common::json(answer).await;
+        assert_eq!(answer["detail"]["expected_message"], "held-by-proxy", "{path}");
+        assert_eq!(answer["detail"]["accepted_paths"], json!(["/external/a"]), "the rest stays");
+        let reached = seen.lock().unwrap().clone();
+        assert_eq!(reached.len(), 1, "{path} was made again");
+        assert_ne!(reached[0].field("request_id"), "theirs");
+    }
+    // Of each call one message was signed: its own.
+    let signed = records(&proxy, "signed").await;
+    let actions: Vec<_> = signed.iter().filter_map(|record| record.text("action")).collect();
+    assert_eq!(actions, ["job_list", "job_status", "job_complete"]);
+}
+
+#[tokio::test]
+async fn what_to_do_about_a_refusal_is_told_beside_the_answer() {
+    let large = r#"{"proof_text":"done","n":9007199254740993}"#;
+    let refuse: [fn(&Reached) -> Response; 2] =
+        [|_| (StatusCode::PAYMENT_REQUIRED, "{}").into_response(), luring];
+    for (refuse, words) in refuse.into_iter().zip(["too few credits", "send it as text"]) {
+        let (proxy, _) = reflecting(refuse).await;
+        let answer = proxy.post(&format!("/jobs/{GENERAL_JOB}/complete"), large).await;
+        assert!(answer.status().is_client_error());
+        let headers = answer.headers();
+        let advice = headers["x-agentpmt-proxy-advice"].to_str().unwrap();
+        assert!(advice.contains(words), "{advice}");
+        assert!(!headers.contains_key("x-agentpmt-proxy-error"), "it is the upstream's answer");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_signed_goes_up_with_every_field_that_its_client_sent() {
+    let (proxy, seen) = reflecting(quoted).await;
+    proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+    let wallet = format!("0x{}", "11".repeat(20));
+    let body = json!({
+        "name": null, "request_id": "mine", "session_nonce": "s", "signature": 1,
+        "wallet_address": wallet,
+    });
+    let path = format!("/jobs/{WORKFLOW_JOB}/workflow/create");
+    proxy.ok(&path, body.to_string()).await;
+    assert_eq!(seen.lock().unwrap()[0].body, body.to_string());
+    // The same names on a signed call are its envelope.
+    let signed = proxy.post(&format!("/jobs/{WORKFLOW_JOB}/status"), body.to_string()).await;
+    assert_eq!(signed.status(), StatusCode::CONFLICT);
+    assert_eq!(signed.headers()["x-agentpmt-proxy-error"], "other_wallet");
+    assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ impl Reserved {
         };
         // An answer in an envelope has its fields somewhere else.
         let field = |name: &str| {
-            let known = json.and_then(|json| top_or_job(json, name)).and_then(JsonText::text);
+            let known = json.and_then(|json| top_or_job(json, name));
             known.or_else(|| named(&text, name).into_iter().find_map(NamedValue::text))
         };
         let token = known.iter().find_map(|token| token.text());
@@ -222,9 +222,9 @@ pub(crate) fn token_header(reservation: &Reservation) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// The guide does not say at which depth the fields of a reservation stand (protocol §6).
-fn top_or_job<'a>(answer: JsonText<'a>, name: &str) -> Option<JsonText<'a>> {
-    answer.field(name).or_else(|| answer.at(&["job", name]))
+/// A text of a reservation, at the top level or else inside the job (protocol §6).
+fn top_or_job(answer: JsonText<'_>, name: &str) -> Option<String> {
+    [&[name][..], &["job", name]].iter().find_map(|path| answer.at(path).and_then(JsonText::text))
 }
 
 #[cfg(test)]
@@ -278,6 +278,13 @@ mod tests {
             let reservation = remembered(&reserved);
             assert_eq!(reservation.reservation_id.as_deref(), Some("r-1"));
             assert_eq!(token_header(&reservation).unwrap(), "Bearer t");
+        }
+        for body in [
+            r#"{"reservation_id":"r-1","job":{"reservation_id":"r-2"}}"#,
+            r#"{"before":{"reservation_id":"r-0"},"reservation_id":5,"job":{"reservation_id":"r-1"}}"#,
+        ] {
+            let reservation = remembered(&Reserved::parse(body.as_bytes()));
+            assert_eq!(reservation.reservation_id.as_deref(), Some("r-1"), "{body}");
         }
     }
 

@@ -78,7 +78,10 @@ impl Store {
         if claim.key.is_none() && claim.pending.is_none() && is_unchanged {
             return Ok(());
         }
-        if let JobEnd::Reserved(reservation) = &finish.job {
+        let mut finish = finish.clone();
+        if let JobEnd::Reserved(reservation) = &mut finish.job {
+            let before = self.unsaved(reservation.wallet, &reservation.job);
+            *reservation = reservation.clone().renews(before, now);
             self.set_unsaved(reservation.wallet, &reservation.job, Some(reservation));
         }
         let Claim { key, alias, pending, .. } = claim;
@@ -88,7 +91,7 @@ impl Store {
             alias: alias.clone(),
             pending: *pending,
             unsaved: operation.job().and_then(|job| self.unsaved(operation.wallet, job)),
-            finish: finish.clone(),
+            finish,
             now,
         };
         let inner = self.0.clone();
@@ -117,7 +120,9 @@ impl Ending {
         let Self { operation, key, alias, pending, unsaved, finish, now } = self;
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
-            (JobEnd::Reserved(reservation), _) => reservations::keep(db, &inner.seal, reservation)?,
+            (JobEnd::Reserved(reservation), _) => {
+                reservations::keep(db, &inner.seal, reservation, *now)?;
+            }
             (JobEnd::Submitted, Some(job)) => {
                 reservations::submit(db, operation, job, unsaved.as_ref(), *now)?;
             }

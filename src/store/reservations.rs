@@ -54,6 +54,17 @@ impl Reservation {
         self.wallet == wallet && self.job.is_same(job.as_str())
     }
 
+    /// This reservation as a renewal of the one before, if that still runs and is its client's: its id and
+    /// token hold on where the answer to the renewal brought none (protocol §6).
+    pub(super) fn renews(mut self, before: Option<Self>, now: Timestamp) -> Self {
+        let is_own = |before: &Self| before.client == self.client && before.ends > now;
+        if let Some(before) = before.filter(is_own) {
+            self.reservation_id = self.reservation_id.or(before.reservation_id);
+            self.workflow_token = self.workflow_token.or(before.workflow_token);
+        }
+        self
+    }
+
     fn hold(&self) -> Hold {
         Hold {
             client: self.client,
@@ -124,12 +135,21 @@ pub(super) fn reservation(
     wallet: Address,
     job: &Slug,
 ) -> Result<Option<Reservation>, Fault> {
+    row_of(db, wallet, job, |row| read(row, token(row, seal)?))
+}
+
+fn row_of(
+    db: &Db,
+    wallet: Address,
+    job: &Slug,
+    read: impl FnOnce(&Row<'_>) -> Result<Reservation, Fault>,
+) -> Result<Option<Reservation>, Fault> {
     let sql = format!(
         "SELECT {COLUMNS} FROM reservations
                        WHERE wallet = ?1 AND job = ?2 AND state = 'reserved'"
     );
     let wallet = wallet.to_string();
-    db.row(&sql, &[wallet.as_str().into(), job.as_str().into()], |row| read(row, token(row, seal)?))
+    db.row(&sql, &[wallet.as_str().into(), job.as_str().into()], read)
 }
 
 fn read(row: &Row<'_>, workflow_token: Option<SecretString>) -> Result<Reservation, Fault> {
@@ -200,8 +220,18 @@ pub(super) fn delete_pending(db: &Db, number: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Remembers a reservation, in place of an earlier one of the same job and of what was submitted for that.
-pub(super) fn keep(db: &Db, seal: &Seal, reservation: &Reservation) -> Result<(), Fault> {
+/// Remembers a reservation, in place of an earlier one of the same job, which it may renew, and of what was
+/// submitted for that.
+pub(super) fn keep(
+    db: &Db,
+    seal: &Seal,
+    reservation: &Reservation,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let before = row_of(db, reservation.wallet, &reservation.job, |row| {
+        read(row, token(row, seal).ok().flatten())
+    });
+    let reservation = &reservation.clone().renews(before?, now);
     let (wallet, job) = (reservation.wallet.to_string(), reservation.job.as_str());
     delete(db, &wallet, job, "state <> 'pending'")?;
     let token = reservation.workflow_token.as_ref();

@@ -95,6 +95,44 @@ async fn a_later_reservation_of_a_job_takes_the_place_of_the_earlier() {
 }
 
 #[tokio::test]
+async fn a_renewal_keeps_what_its_answer_does_not_bring_and_gives_a_client_nothing_of_another() {
+    let silent =
+        || Reservation { reservation_id: None, workflow_token: None, ..reservation("job1", 3600) };
+    let newer = Reservation { reservation_id: Some("reservation-2".into()), ..silent() };
+    let other = Reservation { client: ClientId::new(8), ..silent() };
+    for (later, id, has_token) in [
+        (silent(), Some("reservation-1"), true),
+        (newer, Some("reservation-2"), true),
+        (other, None, false),
+    ] {
+        let folder = Folder::new();
+        let store = folder.open();
+        keep(&store, &reservation("JOB1", 1800), 0).await.unwrap();
+        keep(&store, &later, 1799).await.unwrap();
+        let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
+        assert_eq!((found.ends, found.reservation_id.as_deref()), (at(3600), id));
+        assert_eq!(found.workflow_token.is_some(), has_token, "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_of_what_could_not_be_written_keeps_that() {
+    let folder = Folder::new();
+    let store = folder.open();
+    limit_growth(&store, 0).await;
+    let workflow_token = Some("t".repeat(100_000).into());
+    let first = Reservation { workflow_token, ..reservation("job1", 1800) };
+    assert!(keep(&store, &first, 0).await.unwrap_err().is_full());
+    limit_growth(&store, 1000).await;
+    let silent =
+        Reservation { reservation_id: None, workflow_token: None, ..reservation("job1", 3600) };
+    keep(&store, &silent, 0).await.unwrap();
+    let found = folder.open().reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
+    assert_eq!((found.ends, found.reservation_id.as_deref()), (at(3600), Some("reservation-1")));
+    assert!(found.workflow_token.is_some());
+}
+
+#[tokio::test]
 async fn one_that_ended_a_day_ago_goes_when_another_comes() {
     let folder = Folder::new();
     let store = folder.open();

@@ -33,15 +33,16 @@ use self::{
     settle::{Attempts, Earlier, Settled},
 };
 use crate::{
-    action::{Needs, Proof},
+    action::{About, Needs, Proof},
     call::{Call, RESERVATION_ID},
     clock::Moment,
+    job_list,
     operation::Operation,
     policy::Denied,
     refusal, reservation,
     retry::{Next, Tries},
     sender::Sender,
-    store::{Begun, Claim, Denial, Grant, Started},
+    store::{Begun, Claim, Denial, Grant, Started, StoreError},
     trace::Step,
     upstream::Answer,
 };
@@ -170,7 +171,28 @@ impl Proxy {
         {
             return Err(CallError::HeldMeanwhile { job: job.clone() });
         }
+        self.withhold_from_list(operation, &mut answer).await?;
         Ok(answer)
+    }
+
+    /// Leaves a client no more than the public fields of listed jobs that other clients hold: the list has
+    /// the wallet's own jobs, whichever client reserved them.
+    async fn withhold_from_list(
+        &self,
+        operation: &Operation,
+        answer: &mut Answer,
+    ) -> Result<(), StoreError> {
+        let Operation { client, wallet, .. } = operation;
+        let is_list = operation.action().about == About::Job && operation.job().is_none();
+        if client.admin || !is_list {
+            return Ok(());
+        }
+        let ids = job_list::ids(&answer.body);
+        let held = self.store.held_by_others(*wallet, ids, client.id, Timestamp::now()).await?;
+        if let Some(body) = job_list::with_public_fields_of(&answer.body, &held) {
+            answer.body = body;
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 
 use super::{
+    db::Db,
     error::StoreError,
     handle::Store,
     reservations::{Reservation, holds, reservation, reserved},
@@ -61,6 +62,35 @@ impl Store {
         let (unsaved, job) = (self.unsaved(wallet, job), job.clone());
         let holds = self.read(move |db| holds(db, wallet, &job, unsaved.as_ref())).await?;
         Ok(holds.holder(asks, now).map(|hold| hold.client))
+    }
+
+    /// Those of these jobs that other clients hold than the one that asks.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn held_by_others(
+        &self,
+        wallet: Address,
+        jobs: Vec<Slug>,
+        asks: ClientId,
+        now: Timestamp,
+    ) -> Result<Vec<Slug>, StoreError> {
+        if jobs.is_empty() {
+            return Ok(jobs);
+        }
+        self.follow_clock().await;
+        let jobs: Vec<_> = jobs.into_iter().map(|job| (self.unsaved(wallet, &job), job)).collect();
+        let held = move |db: &Db| {
+            let mut held = Vec::new();
+            for (unsaved, job) in jobs {
+                let holds = holds(db, wallet, &job, unsaved.as_ref())?;
+                if holds.holder(asks, now).is_some_and(|hold| hold.client != asks) {
+                    held.push(job);
+                }
+            }
+            Ok(held)
+        };
+        self.read(held).await
     }
 
     /// Has the reservation of a job be known that is not on record yet, or none.

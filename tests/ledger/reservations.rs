@@ -100,6 +100,99 @@ async fn a_second_reserve_whose_answer_is_lost_takes_nothing_from_the_first() {
     }
 }
 
+/// Answers the reserves of one job with these bodies, one after the other, and every completion with what
+/// was sent.
+fn renewing(answers: Vec<Value>) -> impl FnOnce(Router) -> Router {
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    move |router| {
+        router.layer(from_fn(move |request: Request, next: Next| {
+            let answers = answers.clone();
+            async move {
+                let path = request.uri().path();
+                if path.ends_with("/reserve") {
+                    return answers.lock().unwrap().next().unwrap().to_string().into_response();
+                }
+                let echoes = path.ends_with("/complete") || path.ends_with("/create");
+                if !echoes {
+                    return next.run(request).await;
+                }
+                let token = request.headers().get("x-job-workflow-token").cloned();
+                let token = token.map(|token| token.to_str().unwrap().replace("Bearer ", ""));
+                let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                json!({"sent": body["reservation_id"], "length": token.map(|token| token.len())})
+                    .to_string()
+                    .into_response()
+            }
+        }))
+    }
+}
+
+#[tokio::test]
+async fn to_reserve_a_job_again_renews_its_reservation_and_the_newest_id_counts() {
+    let until = |minutes| (Timestamp::now() + SignedDuration::from_mins(minutes)).to_string();
+    let answers = vec![
+        json!({"job": {"reservation_id": "r-1", "reserved_until": until(5)},
+               "workflow_access": {"access_token": "four"}}),
+        json!({"reservation_id": "r-2", "job": {"reserved_until": until(35)}}),
+        json!({"message": "renewed", "job": {"reserved_until": until(65)}}),
+    ];
+    let proxy = TestProxy::start_with(Settings::default(), renewing(answers)).await;
+    let job = format!("/jobs/{WORKFLOW_JOB}");
+    for (minutes, id) in [(5, "r-1"), (35, "r-2"), (65, "r-2")] {
+        proxy.ok(&format!("{job}/reserve"), "").await;
+        let rows = held(&proxy).await;
+        assert_eq!((rows.len(), &rows[0]["reservation_id"]), (1, &id.into()));
+        let left = rows[0]["seconds_left"].as_i64().unwrap();
+        assert!((minutes * 60 - 60..=minutes * 60).contains(&left), "{left}");
+        let created = proxy.ok(&format!("{job}/workflow/create"), WORKFLOW).await;
+        assert_eq!(created["length"], 4, "the token of the first is used on");
+    }
+    for _ in 0..2 {
+        let done = proxy.ok(&format!("{job}/complete"), PROOF).await;
+        assert_eq!(done["sent"], "r-2");
+    }
+    let refused = problem(proxy.post(&format!("{job}/complete"), r#"{"proof_text":"b"}"#).await);
+    assert_eq!(refused.await["code"], "already_submitted");
+}
+
+/// Answers the list with what a wallet is shown of two jobs when it holds them.
+fn listing(router: Router) -> Router {
+    router.layer(from_fn(|request: Request, next: Next| async move {
+        if !request.uri().path().ends_with("/jobs/list") {
+            return next.run(request).await;
+        }
+        let job = |id| json!({"job_id": id, "title": "t", "job_instructions": "i", "link": "l"});
+        json!({"jobs": [job(GENERAL_JOB), job(WORKFLOW_JOB)], "limit": 50})
+            .to_string()
+            .into_response()
+    }))
+}
+
+#[tokio::test]
+async fn the_list_shows_a_client_nothing_private_of_the_jobs_that_others_hold() {
+    let proxy = TestProxy::start_with(Settings::default(), listing).await;
+    let [owner, other] = ["owner", "other"].map(|name| Agent::add(&proxy, &may(name, "jobs")));
+    let admin = Agent::add(&proxy, &Client { admin: true, ..may("admin", "jobs") });
+    let private = async |agent: &Agent| {
+        let list = agent.ok("/jobs/list", "").await;
+        assert_eq!(list["limit"], 50);
+        let jobs = list["jobs"].as_array().unwrap();
+        assert!(jobs.iter().all(|job| job["title"] == "t" && job["job_id"].is_string()));
+        jobs.iter()
+            .map(|job| job["link"] == "l" && job["job_instructions"] == "i")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(private(&other).await, [true, true], "not held through this proxy");
+    owner.ok(&format!("/jobs/{GENERAL_JOB}/reserve"), "").await;
+    for _ in 0..2 {
+        assert_eq!(private(&other).await, [false, true]);
+        assert_eq!(private(&owner).await, [true, true]);
+        assert_eq!(private(&admin).await, [true, true]);
+        owner.ok(&format!("/jobs/{GENERAL_JOB}/complete"), PROOF).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_held_is_listed_with_the_time_left_and_without_its_token() {
     let proxy = TestProxy::start().await;

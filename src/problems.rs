@@ -95,6 +95,7 @@ problems! {
     MISTYPED_TOKEN: UNAUTHORIZED, "mistyped_token", "The token is damaged", Never;
     UNKNOWN_TOKEN: UNAUTHORIZED, "unknown_token", "No client has this token", Never;
     NOT_ALLOWED: FORBIDDEN, "not_allowed", "The client may not do that", Never;
+    JOB_TOKEN: UNAUTHORIZED, "job_token_not_taken", "The job's token does not belong in Authorization", Never;
     ACCESS_ENDED: FORBIDDEN, "access_ended", "The client's access has ended", Never;
     HELD_BY_ANOTHER: CONFLICT, "held_by_another", "Another client holds the job", Never;
     ALREADY_SUBMITTED: CONFLICT, "already_submitted", "A proof is already submitted", Never;

@@ -29,6 +29,13 @@ pub enum Unauthenticated {
          `agentpmt-proxy client add`"
     )]
     UnknownToken,
+    /// Its token is none of a client, on a call that needs a job's workflow token.
+    #[error(
+        "the Authorization header holds no token of this proxy; if it is the job's workflow token, leave the \
+         header out: the proxy has kept that token and adds it itself. The header is for the client's own \
+         token, as in Authorization: Bearer apmt_…"
+    )]
+    JobToken,
     /// Its token is none.
     #[error("the Authorization header cannot be used: {0}")]
     Token(InvalidToken),
@@ -131,6 +138,7 @@ impl Unauthenticated {
     pub(crate) fn kind(self) -> &'static Kind {
         match self {
             Self::NoEvidence => &problems::UNAUTHENTICATED,
+            Self::JobToken => &problems::JOB_TOKEN,
             Self::UnknownToken | Self::Token(InvalidToken::Foreign) => &problems::UNKNOWN_TOKEN,
             Self::Token(InvalidToken::Mistyped) => &problems::MISTYPED_TOKEN,
             Self::Token(_) => &problems::MALFORMED_AUTHORIZATION,

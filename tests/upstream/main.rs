@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/agents.rs"]
+mod agents;
 #[path = "../support/binary.rs"]
 mod binary;
 #[path = "../support/common.rs"]

@@ -7,10 +7,11 @@ use axum::{
     extract::Request,
     middleware::{Next, from_fn},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
 
+use crate::agents::{Agent, denials, may};
 use crate::common::{GENERAL_JOB, Options, TestProxy, WORKFLOW_JOB, json, problem, serve};
 
 const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[
@@ -94,6 +95,41 @@ async fn one_jobs_token_is_not_used_for_another() {
     let response = proxy.post("/jobs/68f0a1c27b3e4d5f60718205/workflow/create", WORKFLOW).await;
     assert_eq!(json(response).await["code"], "no_workflow_token");
     assert_eq!(proxy.sandbox.counts().requests, before);
+}
+
+#[tokio::test]
+async fn a_jobs_token_in_authorization_is_refused_with_what_to_do_and_never_sent() {
+    for has_clients in [false, true] {
+        let (proxy, seen) = watched().await;
+        proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
+        if has_clients {
+            Agent::add(&proxy, &may("ci", "all"));
+        }
+        seen.lock().unwrap().clear();
+        let job = format!("/api/external/jobs/{WORKFLOW_JOB}/workflow");
+        for (method, path) in [
+            (Method::POST, format!("{job}/create")),
+            (Method::PUT, format!("{job}/w1")),
+            (Method::POST, format!("{job}/w1/publish")),
+        ] {
+            let request = proxy.client.request(method, proxy.url(&path)).body(WORKFLOW);
+            let request = request.header("authorization", "Bearer jwf_0123456789abcdef");
+            let problem = problem(request.send().await.unwrap()).await;
+            let told = (&problem["code"], &problem["status"]);
+            assert_eq!(told, (&"job_token_not_taken".into(), &401.into()), "{path}");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("leave the header out"), "{detail}");
+            assert!(!problem.to_string().contains("jwf_"), "{problem}");
+        }
+        assert!(seen.lock().unwrap().is_empty());
+        assert_eq!(
+            denials(&proxy, ["reason"]).await,
+            [["job_token_not_taken"]; 3].map(|r| r.map(String::from))
+        );
+        // Without it, the call is made as far as the caller is known.
+        let without = proxy.post(&format!("/jobs/{WORKFLOW_JOB}/workflow/create"), WORKFLOW).await;
+        assert_eq!(without.status().as_u16(), if has_clients { 401 } else { 200 });
+    }
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ problems! {
     TRANSFER_CODING: NOT_IMPLEMENTED, "transfer_coding", "The transfer coding is not supported", Never;
     CONTENT_CODING: UNSUPPORTED_MEDIA_TYPE, "content_coding", "The content coding is not supported", Never;
     UNKNOWN_PATH: NOT_FOUND, "unknown_path", "There is no such path", Never;
+    LOCAL_WALLETS: NOT_FOUND, "wallets_are_local", "Wallets are made locally", Never;
     WRONG_METHOD: METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method", Never;
     NO_WORKFLOW_TOKEN: CONFLICT, "no_workflow_token", "No workflow token is held", Never;
     OTHER_WALLET: CONFLICT, "other_wallet", "The body names another wallet", Never;
@@ -94,8 +95,8 @@ problems! {
     MALFORMED_AUTHORIZATION: UNAUTHORIZED, "malformed_authorization", "The Authorization header is malformed", Never;
     MISTYPED_TOKEN: UNAUTHORIZED, "mistyped_token", "The token is damaged", Never;
     UNKNOWN_TOKEN: UNAUTHORIZED, "unknown_token", "No client has this token", Never;
-    NOT_ALLOWED: FORBIDDEN, "not_allowed", "The client may not do that", Never;
     JOB_TOKEN: UNAUTHORIZED, "job_token_not_taken", "The job's token does not belong in Authorization", Never;
+    NOT_ALLOWED: FORBIDDEN, "not_allowed", "The client may not do that", Never;
     ACCESS_ENDED: FORBIDDEN, "access_ended", "The client's access has ended", Never;
     HELD_BY_ANOTHER: CONFLICT, "held_by_another", "Another client holds the job", Never;
     ALREADY_SUBMITTED: CONFLICT, "already_submitted", "A proof is already submitted", Never;

@@ -11,11 +11,14 @@ use super::{peer::Peer, printable::printable, surface::Surface};
 use crate::{
     config::nearest,
     problem::Problem,
-    problems::{UNKNOWN_PATH, WRONG_METHOD},
+    problems::{LOCAL_WALLETS, UNKNOWN_PATH, WRONG_METHOD},
 };
 
 /// The first segments of the API's paths, which people forget.
 const PREFIX: [&str; 2] = ["api", "external"];
+
+/// The last segment of the call that makes a wallet on the server (protocol §5.2).
+const NEW_WALLET: &str = "agentaddress";
 
 pub(super) async fn unknown_path(State(surface): State<Arc<Surface>>, uri: Uri) -> Problem {
     let routes = surface.routes.iter();
@@ -23,6 +26,13 @@ pub(super) async fn unknown_path(State(surface): State<Arc<Surface>>, uri: Uri) 
     let (calls, own): (Vec<_>, Vec<_>) =
         routes.map(text).partition(|route| route.contains(" /api/external/"));
     let path = printable(uri.path());
+    if segments(uri.path()).last() == Some(&NEW_WALLET) {
+        let detail = format!(
+            "{path} would make a wallet on the server and send its private key over the network, so this \
+             proxy does not offer it: make one here, with `agentpmt-proxy wallet new`; nothing was sent"
+        );
+        return Problem::new(&LOCAL_WALLETS, detail);
+    }
     let meant = nearest_route(&surface.routes, &path);
     let meant = meant.map(|meant| format!("did you mean {meant}? ")).unwrap_or_default();
     let detail = format!(

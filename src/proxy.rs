@@ -30,7 +30,7 @@ pub use self::{
 use self::{
     detached::Detached,
     finish::{Precedent, replayed},
-    settle::{Attempts, Earlier, Settled},
+    settle::{AttemptContext, Earlier, Settled},
 };
 use crate::{
     action::{About, Needs, Proof},
@@ -156,8 +156,8 @@ impl Proxy {
             }
             _ => None,
         };
-        let attempts = Attempts { operation, permit, sender, claim, workflow_token };
-        let mut answer = self.attempt(&attempts, settled.and_then(Earlier::of)).await?;
+        let context = AttemptContext { operation, permit, sender, claim, workflow_token };
+        let mut answer = self.attempt(&context, settled.and_then(Earlier::of)).await?;
         if let Some(advice) = refusal::advice(call, &answer) {
             answer.headers.insert(ADVICE_HEADER, HeaderValue::from_static(advice));
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
 use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
@@ -22,7 +23,7 @@ use crate::{
     signer::{Signer, SignerError},
     store::{Attempt, Claim, RecordedOutcome, Store, StoreError},
     trace::Step,
-    types::{Address, RequestId, SessionNonce, Signature},
+    types::{Address, RequestId, SessionNonce},
     upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
     withheld,
 };
@@ -66,52 +67,46 @@ impl Sender {
 
     /// Signs a call and sends it, once. A change is on record before the key is used.
     ///
+    /// First it waits for a session, a signing permit if the signer is remote, and an upstream permit. The
+    /// upstream permit comes before the record and the signature, so that a signature never waits in a queue,
+    /// where its session or the client's access could end. A slow signer blocks at most a quarter of the
+    /// upstream permits: there are no more signing permits, and a call takes one first.
+    ///
     /// # Errors
     /// The record of a change could not be written; nothing was signed.
     pub(crate) async fn try_signed(
         &self,
-        permit: SignedPermit<'_>,
+        signed: SignedPermit<'_>,
         operation: &Operation,
         claim: &Claim,
         deadline: Instant,
     ) -> Result<Try, StoreError> {
-        let ready = match self.ready(permit.permit(), operation, deadline).await {
+        let permit = signed.permit();
+        let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
+        let ready: Result<_, Outcome> = async {
+            let before = nonce().await?;
+            let signing = match &self.signing {
+                Some(signing) => {
+                    let waiting = signing.permit(permit.client(), deadline);
+                    let signing = unless_abandoned(permit, operation, waiting).await?;
+                    Some(signing.ok_or_else(|| Outcome::NotSigned(self.signed_too_late()))?)
+                }
+                None => None,
+            };
+            let upstream = self.upstream_permit(permit, operation, deadline).await?;
+            let has_waited =
+                upstream.has_waited || signing.as_ref().is_some_and(|signing| signing.has_waited);
+            // The session may have ended while the call waited.
+            let nonce = if has_waited { nonce().await? } else { before };
+            Ok(Ready { nonce, signing, upstream })
+        }
+        .await;
+        let ready = match ready {
             Ok(ready) => ready,
             Err(outcome) => return Ok(Try { outcome, nonce: None }),
         };
         // In a box, so that a call keeps no room for it while it waits.
-        Box::pin(self.sign_and_send(permit, operation, claim, deadline, ready)).await
-    }
-
-    /// Waits for all that a call needs to be signed and sent: a session, a signing permit if the signer
-    /// is remote, and an upstream permit, in this order.
-    ///
-    /// The upstream permit comes before the record and the signature, so that a signature is sent as soon
-    /// as it is made: in a queue, its session or the client's access could end. So a call holds that
-    /// permit while its signer is at work, but only a quarter of all can be held so, as there are no more
-    /// signing permits: calls that wait for a slow signer hold nothing.
-    async fn ready(
-        &self,
-        permit: &Permit,
-        operation: &Operation,
-        deadline: Instant,
-    ) -> Result<Ready, Outcome> {
-        let nonce = async || self.sessions.nonce(deadline).await.map_err(Outcome::NoSession);
-        let before = nonce().await?;
-        let signing = match &self.signing {
-            Some(signing) => {
-                let waiting = signing.permit(permit.client(), deadline);
-                let permit = unless_abandoned(permit, operation, waiting).await?;
-                Some(permit.ok_or_else(|| Outcome::NotSigned(self.signed_too_late()))?)
-            }
-            None => None,
-        };
-        let upstream = self.upstream_permit(permit, operation, deadline).await?;
-        let has_waited =
-            upstream.has_waited || signing.as_ref().is_some_and(|permit| permit.has_waited);
-        // The session may have ended while the call waited.
-        let nonce = if has_waited { nonce().await? } else { before };
-        Ok(Ready { nonce, signing, upstream })
+        Box::pin(self.sign_and_send(signed, operation, claim, deadline, ready)).await
     }
 
     async fn sign_and_send(
@@ -127,11 +122,13 @@ impl Sender {
         let message = Message::new(permit, &nonce, &request_id);
         let payload_hash = message.payload_hash();
         let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
-        self.record(attempt, claim).await?;
+        self.store.record_attempt(attempt, claim, self.settles_at(call.action())).await?;
         // Yield, so that the other ready calls get as far as this one and signatures run in batches: the
         // code for signing then stays in the instruction cache, which costs less CPU.
         yield_now().await;
-        let signature = match self.sign(&message, deadline).await {
+        // Half of the time that is left is for the call.
+        let signed = timeout_at(clock::half_way(deadline), self.signer.sign(&message)).await;
+        let signature = match signed.unwrap_or_else(|_| Err(self.signed_too_late())) {
             Ok(signature) => signature.to_hex(),
             Err(error) => {
                 self.store.outcome(&request_id, RecordedOutcome::NotSigned).await;
@@ -151,12 +148,6 @@ impl Sender {
         }
         withhold(&mut outcome, &secrets);
         Ok(Try { outcome, nonce: Some(nonce) })
-    }
-
-    /// Signs within half of the time that is left: the other half is for the call.
-    async fn sign(&self, message: &Message, deadline: Instant) -> Result<Signature, SignerError> {
-        let signed = timeout_at(clock::half_way(deadline), self.signer.sign(message)).await;
-        signed.unwrap_or_else(|_| Err(self.signed_too_late()))
     }
 
     fn signed_too_late(&self) -> SignerError {
@@ -184,7 +175,7 @@ impl Sender {
         let body = (!call.action().method.is_safe()).then(|| call.body().to_canonical());
         let payload_hash = body.as_ref().map(CanonicalJson::hash);
         let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
-        self.record(attempt, claim).await?;
+        self.store.record_attempt(attempt, claim, self.settles_at(call.action())).await?;
         let body = body.map(String::from).unwrap_or_default();
         let sent = token.clone();
         let mut outcome = self.send(attempt, body, sent, deadline).await;
@@ -209,11 +200,10 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
-    async fn record(&self, attempt: Attempt<'_>, claim: &Claim) -> Result<(), StoreError> {
-        let effect = attempt.call.action().effect;
-        let settle_time = || self.upstream.settle_time(effect, false);
-        let settles_at = attempt.call.action().changes().then(|| clock::now() + settle_time());
-        self.store.record_attempt(attempt, claim, settles_at).await
+    /// When a change that is sent now settles.
+    fn settles_at(&self, action: &Action) -> Option<Timestamp> {
+        let settle_time = || self.upstream.settle_time(action.effect, false);
+        action.changes().then(|| clock::now() + settle_time())
     }
 
     /// The body with the envelope in it (protocol §3).

@@ -89,8 +89,9 @@ impl Proxy {
                 return Err(CallError::WalletNotHeld { wallet });
             }
             self.count(&client, action.changes()).await
-        };
-        match permit.await {
+        }
+        .await;
+        match permit {
             Ok(permit) => {
                 admission.trace.tell(Step::Admitted);
                 Ok(Admitted { admission, client, known_at, permit })

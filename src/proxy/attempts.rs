@@ -7,15 +7,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     error::CallError,
     parts::Proxy,
-    settle::{Attempts, Earlier, Settled, is_silent},
+    settle::{AttemptContext, Earlier, Settled, is_silent},
 };
 use crate::{
     action::Lookup,
     clock,
     policy::{Permit, SignedPermit},
     retry::{Next, Outcome, Tries},
-    sender::Try,
-    store::StoreError,
     trace::Step,
     upstream::Answer,
 };
@@ -24,28 +22,34 @@ impl Proxy {
     /// Makes attempts until there is an answer, or no time left.
     pub(super) async fn attempt(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         mut earlier: Option<Earlier>,
     ) -> Result<Answer, CallError> {
-        let Attempts { operation, permit, sender, .. } = attempts;
+        let AttemptContext { operation, permit, sender, claim, workflow_token } = context;
         let action = operation.action();
-        let is_replay = earlier.is_some();
-        let last_try = sender.upstream().last_try(action.effect, operation.deadline);
-        let patience = sender.upstream().patience();
+        let is_second_call = earlier.is_some();
+        let last_try = self.upstream.last_try(action.effect, operation.deadline);
+        let patience = self.upstream.patience();
         let tries = Tries::new(action.changes(), last_try).with_patience(patience).told_soon();
         let mut signed = permit.signed();
         let other_form = signed.and_then(SignedPermit::in_other_form);
         let mut tries = tries.of_method(&action.method).of_forms(other_form.is_some());
         loop {
-            let tried = match (attempts.once(signed, last_try).await, earlier) {
-                (Err(_), Some(Earlier::Reserved(lost))) if !is_replay => {
-                    return Err(self.instructions_lost(attempts, lost).await);
-                }
-                (tried, before) => {
-                    earlier = before;
-                    tried?
+            let deadline = self.upstream.one_try(action.changes(), last_try);
+            let token = workflow_token.clone();
+            let tried = match signed {
+                Some(signed) => sender.try_signed(signed, operation, claim, deadline).await,
+                None => {
+                    Box::pin(sender.try_unsigned(permit, token, operation, claim, deadline)).await
                 }
             };
+            if tried.is_err()
+                && !is_second_call
+                && let Some(Earlier::Reserved(lost)) = earlier
+            {
+                return Err(self.instructions_lost(context, lost).await);
+            }
+            let tried = tried?;
             let mut next = tries.next(&tried.outcome, Instant::now());
             if let Next::Again(pause) = next {
                 // What waits to be sent is dropped when the process ends.
@@ -60,7 +64,7 @@ impl Proxy {
                 Next::Return => {
                     let ended = answered(tried.outcome);
                     return match earlier {
-                        Some(earlier) => Box::pin(self.undoubted(attempts, ended, earlier)).await,
+                        Some(earlier) => Box::pin(self.undoubted(context, ended, earlier)).await,
                         None => ended,
                     };
                 }
@@ -69,10 +73,10 @@ impl Proxy {
                 Next::OtherForm => signed = other_form,
                 Next::Settle => {
                     let is_silent = is_silent(&tried.outcome);
-                    let settle_time = sender.upstream().settle_time(action.effect, is_silent);
+                    let settle_time = self.upstream.settle_time(action.effect, is_silent);
                     let settles_at = clock::now() + settle_time;
-                    let kept = self.prolong(attempts, settles_at);
-                    let settled = join(self.settle(attempts, settles_at), kept);
+                    let kept = self.prolong(context, settles_at);
+                    let settled = join(self.settle(context, settles_at), kept);
                     let settled = Box::pin(settled).await.0;
                     if is_borne_out(permit, &tried.outcome, &settled) {
                         return answered(tried.outcome);
@@ -90,7 +94,7 @@ impl Proxy {
                             Earlier::Reserved(lost)
                         }
                         (Settled::Reserved(lost), _) => {
-                            return Err(self.instructions_lost(attempts, lost).await);
+                            return Err(self.instructions_lost(context, lost).await);
                         }
                     });
                     if let Next::Again(pause) = next {
@@ -101,34 +105,15 @@ impl Proxy {
         }
     }
 
-    /// Has whoever takes over the key of a change, should this process end, wait as long.
-    async fn prolong(&self, attempts: &Attempts<'_>, settles_at: Timestamp) {
-        if let Err(error) = self.store.prolong(attempts.claim, settles_at).await {
+    /// Records `settles_at`, so that a process that takes over the key waits as long.
+    async fn prolong(&self, context: &AttemptContext<'_>, settles_at: Timestamp) {
+        if let Err(error) = self.store.prolong(context.claim, settles_at).await {
             tracing::error!(%error, "how long a change may be under way is not on record");
         }
     }
 }
 
-impl Attempts<'_> {
-    async fn once(
-        &self,
-        signed: Option<SignedPermit<'_>>,
-        last_try: Instant,
-    ) -> Result<Try, StoreError> {
-        let Self { operation, permit, sender, claim, workflow_token } = self;
-        let deadline = sender.upstream().one_try(operation.action().changes(), last_try);
-        match signed {
-            Some(signed) => sender.try_signed(signed, operation, claim, deadline).await,
-            None => {
-                let token = workflow_token.clone();
-                let sent = sender.try_unsigned(permit, token, operation, claim, deadline);
-                Box::pin(sent).await
-            }
-        }
-    }
-}
-
-/// The end of the attempts.
+/// The result of the last try.
 fn answered(outcome: Outcome) -> Result<Answer, CallError> {
     match outcome {
         Outcome::Answered(answer, _) => Ok(answer),

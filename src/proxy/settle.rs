@@ -24,7 +24,7 @@ use crate::{
 pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
 
 /// What every attempt of an operation needs.
-pub(super) struct Attempts<'a> {
+pub(super) struct AttemptContext<'a> {
     pub(super) operation: &'a Operation,
     pub(super) permit: &'a Permit,
     pub(super) sender: &'a Sender,
@@ -93,15 +93,15 @@ impl Proxy {
     ) -> Result<Settled, CallError> {
         let Operation { client, call, wallet, .. } = operation;
         let settles_at = match doubt.has_died {
-            true => sender.upstream().settles_after_death(doubt.settles_at, clock::now()),
+            true => self.upstream.settles_after_death(doubt.settles_at, clock::now()),
             false => doubt.settles_at,
         };
         // If the client's access ends just now, the call stays in doubt.
         let permit = client.permit(call.clone(), *wallet, Some(client.id), Timestamp::now());
         let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(settles_at));
         let permit = &permit.map_err(left_in_doubt)?;
-        let attempts = Attempts { operation, permit, sender, claim, workflow_token: None };
-        match self.settle(&attempts, settles_at).await {
+        let context = AttemptContext { operation, permit, sender, claim, workflow_token: None };
+        match self.settle(&context, settles_at).await {
             // If it is the reservation that is held already, its instructions may be lost all the same.
             Err(CallError::OutcomeUnknown { seen, .. })
                 if seen.took_effect(call.action().effect) == Some(true) =>
@@ -116,7 +116,7 @@ impl Proxy {
     /// is known to be reserved only one with the instructions; otherwise the status is asked.
     pub(super) async fn undoubted(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         ended: Result<Answer, CallError>,
         earlier: Earlier,
     ) -> Result<Answer, CallError> {
@@ -126,12 +126,12 @@ impl Proxy {
             (Earlier::InDoubt(settles_at), None) => settles_at,
             (Earlier::Reserved(_), Some(answer)) if has_instructions(&answer.body) => return ended,
             (Earlier::Reserved(lost), _) => {
-                return Err(self.instructions_lost(attempts, lost).await);
+                return Err(self.instructions_lost(context, lost).await);
             }
         };
-        match self.settle(attempts, settles_at).await? {
+        match self.settle(context, settles_at).await? {
             Settled::Submitted(answer) => Ok(answer),
-            Settled::Reserved(lost) => Err(self.instructions_lost(attempts, lost).await),
+            Settled::Reserved(lost) => Err(self.instructions_lost(context, lost).await),
             Settled::NotMade(seen, _) => ended.map_err(|error| match error.may_have_had_effect() {
                 true => CallError::unknown(seen, Some(settles_at)),
                 false => error,
@@ -145,11 +145,11 @@ impl Proxy {
     /// Nobody can tell whether it took effect.
     pub(super) async fn settle(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         settles_at: Timestamp,
     ) -> Result<Settled, CallError> {
-        let settled = self.look_up(attempts, settles_at).await;
-        attempts.operation.trace.tell(Step::Settled(match &settled {
+        let settled = self.look_up(context, settles_at).await;
+        context.operation.trace.tell(Step::Settled(match &settled {
             Ok(Settled::NotMade(..)) => "not made",
             Ok(Settled::Reserved(_)) => "reserved",
             Ok(Settled::Submitted(_)) => "submitted",
@@ -162,22 +162,22 @@ impl Proxy {
     /// it did not: before, the upstream may still be at work on it.
     async fn look_up(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         settles_at: Timestamp,
     ) -> Result<Settled, CallError> {
-        let call = attempts.permit.call();
+        let call = context.permit.call();
         let effect = call.action().effect;
         let job = match (call.action().lookup, call.job()) {
             (Lookup::JobStatus, Some(job)) => job,
-            (Lookup::Balance, _) => return Err(attempts.spending_unknown().await),
+            (Lookup::Balance, _) => return Err(context.spending_unknown().await),
             _ => return Err(CallError::unknown(JobStatus::default(), None)),
         };
-        let mut pauses = Tries::new(false, attempts.operation.deadline);
+        let mut pauses = Tries::new(false, context.operation.deadline);
         loop {
             let asked = clock::now();
-            let seen = attempts.probe().await.map_or_else(JobStatus::default, JobStatus::of);
+            let seen = context.probe().await.map_or_else(JobStatus::default, JobStatus::of);
             match seen.took_effect(effect) {
-                Some(true) => return self.took_effect(attempts, job, seen, settles_at).await,
+                Some(true) => return self.took_effect(context, job, seen, settles_at).await,
                 Some(false) if asked >= settles_at => {
                     return Ok(Settled::NotMade(seen, settles_at));
                 }
@@ -193,13 +193,13 @@ impl Proxy {
 
     async fn took_effect(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         job: &Slug,
         seen: JobStatus,
         settles_at: Timestamp,
     ) -> Result<Settled, CallError> {
-        let wallet = attempts.operation.wallet;
-        match (attempts.permit.call().action().effect, &seen.answer) {
+        let wallet = context.operation.wallet;
+        match (context.permit.call().action().effect, &seen.answer) {
             (Effect::Submits, Some(answer)) => {
                 Ok(Settled::Submitted(in_place_of_lost(answer.clone())))
             }
@@ -224,11 +224,11 @@ impl Proxy {
     /// run, this one is to be remembered, so that it is known when it ends.
     pub(super) async fn instructions_lost(
         &self,
-        attempts: &Attempts<'_>,
+        context: &AttemptContext<'_>,
         lost: Box<Lost>,
     ) -> CallError {
         let Lost { seen, made } = *lost;
-        let (operation, wallet) = (attempts.operation, attempts.operation.wallet);
+        let (operation, wallet) = (context.operation, context.operation.wallet);
         let Some(job) = operation.job() else { return CallError::Aborted };
         let held = self.store.reservation(wallet, job).await.ok().flatten().filter(is_running);
         let unseen = || unseen(operation, job, made, seen.answer.as_ref());
@@ -249,7 +249,7 @@ fn in_place_of_lost(mut answer: Answer) -> Answer {
     answer
 }
 
-impl Attempts<'_> {
+impl AttemptContext<'_> {
     /// The error of a call that may have spent credits, with the balances around it as a hint.
     async fn spending_unknown(&self) -> CallError {
         let before = self.sender.balance();

@@ -132,6 +132,27 @@ pub static ACTIONS: &[Action] = &[
         lookup: Lookup::None,
     },
     Action {
+        name: "credits_purchase",
+        summary: "Buy credits and pay by x402",
+        method: Method::POST,
+        path: "/api/external/credits/purchase",
+        query: &[],
+        body: &[
+            Field::Any { name: "wallet_address" },
+            Field::Any { name: "credits" },
+            Field::Any { name: "payment_method" },
+            Field::Any { name: "request_id" },
+            Field::Any { name: "transaction_hash" },
+            Field::Any { name: "payer_wallet_address" },
+            Field::Any { name: "sponsor_signature" },
+        ],
+        about: About::Nothing,
+        needs: Needs::Nothing,
+        proof: Proof::Payment,
+        effect: Effect::Pays,
+        lookup: Lookup::None,
+    },
+    Action {
         name: "tools",
         summary: "List the tools and their prices",
         method: Method::GET,
@@ -159,6 +180,19 @@ pub static ACTIONS: &[Action] = &[
         }),
         effect: Effect::Spends,
         lookup: Lookup::Balance,
+    },
+    Action {
+        name: "tool_pay",
+        summary: "Use a tool and pay for this one call by x402",
+        method: Method::POST,
+        path: "/api/external/tools/{product_slug}/actions/{action_slug}/invoke",
+        query: &["pay"],
+        body: &[],
+        about: About::Product,
+        needs: Needs::Nothing,
+        proof: Proof::Payment,
+        effect: Effect::Pays,
+        lookup: Lookup::None,
     },
     Action {
         name: "invoke",
@@ -291,6 +325,20 @@ impl Action {
         ACTIONS.iter().find(|action| action.name == name)
     }
 
+    /// The row of a table that takes the same route and is paid for by x402, if that is another row.
+    pub fn paid_row(&self, table: &'static [Self]) -> Option<&'static Self> {
+        table.iter().find(|row| row.proof == Proof::Payment && self.shares_route(row))
+    }
+
+    /// Whether another row of the table stands for the route of this one.
+    pub fn is_paid_row(&self, table: &[Self]) -> bool {
+        self.proof == Proof::Payment && table.iter().any(|row| row.shares_route(self))
+    }
+
+    fn shares_route(&self, other: &Self) -> bool {
+        (&self.method, self.path) == (&other.method, other.path) && self.name != other.name
+    }
+
     /// The names of the ids in the path, in order.
     pub fn id_names(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter_map(id_name)
@@ -350,6 +398,8 @@ pub enum Effect {
     Submits,
     /// It may spend credits of the wallet.
     Spends,
+    /// It may move money.
+    Pays,
     /// Something of which the proxy keeps nothing.
     Other,
 }
@@ -374,6 +424,8 @@ pub enum Proof {
     Signature(Signed),
     /// The token of the job's reservation, in a header (protocol §7).
     WorkflowToken,
+    /// A payment by x402, in a header, once the upstream has asked for one (protocol §9).
+    Payment,
 }
 
 /// The parts of a call that its signature covers.
@@ -466,11 +518,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_rows_share_a_name_or_a_route() {
+    fn no_two_rows_share_a_name_and_those_that_share_a_route_differ_in_paying() {
         let mut names = HashSet::new();
         let mut routes = HashSet::new();
         for action in ACTIONS {
             assert!(names.insert(action.name), "{action} is there twice");
+            if action.is_paid_row(ACTIONS) {
+                continue;
+            }
             assert!(
                 routes.insert((&action.method, action.path)),
                 "{action}'s route is there twice"
@@ -484,7 +539,7 @@ mod tests {
             let ids = action.id_names().count();
             assert!(action.path.starts_with("/api/external/"), "{action}");
             match &action.proof {
-                Proof::None => {}
+                Proof::None | Proof::Payment => {}
                 Proof::Signature(Signed { binds: Binds::Action, .. }) => {
                     assert_eq!(ids, 0, "{action}")
                 }

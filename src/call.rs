@@ -1,11 +1,15 @@
-//! A call that a client makes: a row of [`ACTIONS`](crate::action::ACTIONS), the ids of its path, and
+//! A call that a client makes: a row of [`ACTIONS`], the ids of its path, and
 //! its body (protocol §3–§5).
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use http::{HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 
 use crate::{
     action::{
-        About, Action, Binds, ENVELOPE, EmptyPayload, Field, PARAMETERS, Payload, Proof, Signed,
+        ACTIONS, About, Action, Binds, ENVELOPE, EmptyPayload, Field, PARAMETERS, Payload, Proof,
+        Signed,
     },
     json::{CanonicalJson, JsonError, Object},
     types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
@@ -41,6 +45,12 @@ pub enum InvalidCall {
     /// The body is not a JSON object, or has no canonical form.
     #[error("the body cannot be used: {0}")]
     Body(#[from] JsonError),
+    /// There is a payment, and the envelope of a signed call as well.
+    #[error(
+        "there is a payment header, and session_nonce and signature in the body: leave out the one or \
+         the other, as a call has one proof"
+    )]
+    TwoProofs,
     /// A field of the payload is not of its type.
     #[error("{name} must be an integer of at least {min}")]
     Field {
@@ -52,7 +62,8 @@ pub enum InvalidCall {
     /// The field whose value is the payload is no object.
     #[error(
         "{action} takes what the tool needs as an object in {name}, as in {{\"{name}\": {{…}}}}, and \
-         leaves other fields unsigned"
+         leaves other fields unsigned{}",
+        or_pay(action)
     )]
     NoObject {
         /// The action.
@@ -60,6 +71,17 @@ pub enum InvalidCall {
         /// The field's name.
         name: &'static str,
     },
+}
+
+/// The other way to use a path that can be paid for, for an error.
+fn or_pay(action: &Action) -> &'static str {
+    match action.paid_row(ACTIONS) {
+        Some(_) => {
+            "; to pay for this call by x402 instead of with credits, send the parameters bare, with \
+             ?pay=x402 or with a payment header"
+        }
+        None => "",
+    }
 }
 
 /// The most characters of an unusable id that an error repeats.
@@ -98,6 +120,31 @@ pub struct Call {
     body: Arc<Object>,
     /// The wallet of the envelope, as JSON.
     wallet: Option<CanonicalJson>,
+    /// The body as it came, of a call that is paid for by x402.
+    bare: Option<Arc<str>>,
+    payment: Option<PaymentProof>,
+}
+
+/// A payment header. Until it is cashed it is worth its amount to anyone, so it does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PaymentProof {
+    /// The name under which it is sent.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+}
+
+impl PaymentProof {
+    /// The SHA-256 of the value.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.value.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for PaymentProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PaymentProof([REDACTED])")
+    }
 }
 
 impl Call {
@@ -111,6 +158,10 @@ impl Call {
         body: &[u8],
     ) -> Result<Self, InvalidCall> {
         let ids = parse_ids(action, ids)?;
+        // A body is UTF-8 if it can be parsed.
+        let bare = || Some(str::from_utf8(body).unwrap_or_default().into());
+        let is_bare = action.proof == Proof::Payment && !body.trim_ascii().is_empty();
+        let bare = if is_bare { bare() } else { None };
         // PowerShell and others mark UTF-8 as such.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let mut body =
@@ -130,7 +181,19 @@ impl Call {
                 _ => {}
             }
         }
-        Ok(Self { action, ids, query: None, body: Arc::new(body), wallet })
+        Ok(Self { action, ids, query: None, body: Arc::new(body), wallet, bare, payment: None })
+    }
+
+    /// The same with the payment of its client.
+    ///
+    /// # Errors
+    /// The body has the other proof as well.
+    pub fn with_payment(self, payment: Option<PaymentProof>) -> Result<Self, InvalidCall> {
+        let has_proof = ["session_nonce", "signature"].map(|name| self.body.field(name).is_some());
+        if payment.is_some() && has_proof == [true; 2] {
+            return Err(InvalidCall::TwoProofs);
+        }
+        Ok(Self { payment, ..self })
     }
 
     /// The same with a query that the row takes.
@@ -157,6 +220,16 @@ impl Call {
     /// The body, of a call to sign without the envelope.
     pub fn body(&self) -> &Object {
         &self.body
+    }
+
+    /// The body as it is sent, if that is not its canonical form: what is paid for goes up byte for byte.
+    pub fn bare(&self) -> Option<&str> {
+        self.bare.as_deref()
+    }
+
+    /// The payment in its header.
+    pub fn payment(&self) -> Option<&PaymentProof> {
+        self.payment.as_ref()
     }
 
     /// The wallet that the client's envelope names, if that is not the one that signs.
@@ -186,7 +259,7 @@ impl Call {
             Proof::Signature(rule) => {
                 Some(SignedCall { call: self, rule, form: EmptyPayload::Object })
             }
-            Proof::None | Proof::WorkflowToken => None,
+            Proof::None | Proof::WorkflowToken | Proof::Payment => None,
         }
     }
 }

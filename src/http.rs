@@ -76,7 +76,9 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&post, "/proxy/freeze", own::freeze),
         Route::new(&post, "/proxy/thaw", own::thaw),
     ];
-    let calls = proxy.actions().iter().map(Route::of);
+    // Of rows that share a route, `call` takes the one that a request is for.
+    let calls = proxy.actions().iter().filter(|action| !action.is_paid_row(proxy.actions()));
+    let calls = calls.map(Route::of);
     let (mut router, mut routes) = (Router::new(), Vec::new());
     for Route(method, path, handler) in calls.chain(own) {
         router = router.route(path, handler);

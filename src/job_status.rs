@@ -43,7 +43,7 @@ impl JobStatus {
         match effect {
             Effect::Reserves => self.has_active_reservation,
             Effect::Submits => self.shows_proof(),
-            Effect::Spends | Effect::Other | Effect::None => None,
+            Effect::Spends | Effect::Pays | Effect::Other | Effect::None => None,
         }
     }
 

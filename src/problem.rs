@@ -298,6 +298,7 @@ impl From<InvalidCall> for Problem {
         let kind = match error {
             InvalidCall::Id { .. } | InvalidCall::IdCount { .. } => &problems::INVALID_ID,
             InvalidCall::Body(_) => &problems::INVALID_BODY,
+            InvalidCall::TwoProofs => &problems::TWO_PROOFS,
             InvalidCall::Field { .. } | InvalidCall::NoObject { .. } => &problems::INVALID_FIELD,
         };
         let example = match &error {

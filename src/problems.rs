@@ -68,6 +68,7 @@ problems! {
     INVALID_BODY: BAD_REQUEST, "invalid_body", "The body cannot be used", Never;
     INVALID_FIELD: BAD_REQUEST, "invalid_field", "A field cannot be used", Never;
     INVALID_ID: BAD_REQUEST, "invalid_id", "An id cannot be used", Never;
+    TWO_PROOFS: BAD_REQUEST, "two_proofs", "The call has more than one proof", Never;
     QUERY_NOT_TAKEN: BAD_REQUEST, "query_not_taken", "The query string cannot be used", Never;
     BODY_UNREADABLE: BAD_REQUEST, "body_unreadable", "The body broke off", Safe;
     BODY_SLOW: REQUEST_TIMEOUT, "body_slow", "The body took too long", Safe;

@@ -82,6 +82,8 @@ pub(crate) struct Tries {
     may_renew: bool,
     may_change_id: bool,
     may_change_form: bool,
+    /// Whether it is never sent again once it was answered.
+    is_paid: bool,
     /// Whether to make it twice is the same as once.
     is_idempotent: bool,
 }
@@ -106,6 +108,7 @@ impl Tries {
             may_renew: true,
             may_change_id: true,
             may_change_form: false,
+            is_paid: false,
             is_idempotent: false,
         }
     }
@@ -131,6 +134,11 @@ impl Tries {
         Self { may_change_form: has_two, ..self }
     }
 
+    /// Leaves to the client what to do after any answer, if the call carries a payment.
+    pub(crate) fn of_payment(self, is_paid: bool) -> Self {
+        Self { is_paid, ..self }
+    }
+
     /// What to do after a try that came to `outcome`.
     pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
         if is_unreachable(outcome) {
@@ -142,6 +150,7 @@ impl Tries {
         }
         self.failing_since = None;
         match outcome {
+            Outcome::Answered(..) if self.is_paid => Next::Return,
             Outcome::Answered(_, Some(Refusal::SessionOver)) if take(&mut self.may_renew) => {
                 Next::Renew
             }

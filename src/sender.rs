@@ -176,7 +176,8 @@ impl Sender {
         let payload_hash = body.as_ref().map(CanonicalJson::hash);
         let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
         self.store.record_attempt(attempt, claim, self.settles_at(call.action())).await?;
-        let body = body.map(String::from).unwrap_or_default();
+        let bare = call.bare().map(str::to_owned);
+        let body = bare.or(body.map(String::from)).unwrap_or_default();
         let sent = token.clone();
         let mut outcome = self.send(attempt, body, sent, deadline).await;
         if let Some(token) = token.as_ref().and_then(|token| token.to_str().ok()) {
@@ -235,8 +236,8 @@ impl Sender {
         let method = call.action().method.clone();
         let changes = call.action().changes();
         let path = call.target();
-        let request =
-            Request { method, path, body, workflow_token, changes, job: call.job().cloned() };
+        let (job, payment) = (call.job().cloned(), call.payment().cloned());
+        let request = Request { method, path, body, workflow_token, payment, changes, job };
         let result = self.upstream.send(request, deadline).await;
         let took = begun.elapsed();
         operation.trace.tell(Step::Sent(call.action(), took));

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use self::{
-    answer::Answer,
+    answer::{Answer, PAYMENT_REQUIRED},
     breaker::Seen,
     error::{MAX_ANSWER, Unanswered, UpstreamError},
     limiter::LimiterPermit,
@@ -90,7 +90,7 @@ impl Upstream {
         let config = &self.0.config;
         match effect {
             Effect::None => config.timeout,
-            Effect::Spends => config.spend_timeout,
+            Effect::Spends | Effect::Pays => config.spend_timeout,
             Effect::Reserves | Effect::Submits | Effect::Other => config.change_timeout,
         }
     }

@@ -77,6 +77,7 @@ fn request() -> Request {
         path: "/api/external/jobs/list".to_owned(),
         body: format!(r#"{{"limit":10,"signature":"{}","skip":0}}"#, "0".repeat(300)),
         workflow_token: None,
+        payment: None,
         changes: false,
         job: None,
     }

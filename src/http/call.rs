@@ -10,7 +10,7 @@ use axum::{
 
 use super::{body, call_head, evidence::evidence, surface::Surface};
 use crate::{
-    action::Action,
+    action::{Action, Proof},
     call::{Call, InvalidCall},
     problem::Problem,
     proxy::Admission,
@@ -25,6 +25,8 @@ pub(super) async fn call(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
+    let paid_row = action.paid_row(surface.proxy.actions());
+    let action = paid_row.filter(|_| call_head::pays_by_x402(&parts)).unwrap_or(action);
     let ids = RawPathParams::from_request_parts(&mut parts, &()).await;
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
     let product = first_id.and_then(|id| id.parse().ok());
@@ -50,8 +52,11 @@ pub(super) async fn call(
         given: parts.uri.path().to_owned(),
         source: InvalidValue::Slug,
     })?;
-    let call =
-        Call::new(action, ids.iter().map(|(_, id)| id), &body)?.with_query(parts.uri.query());
+    let call = Call::new(action, ids.iter().map(|(_, id)| id), &body)?;
+    // The query of a call that is paid for says no more than that.
+    let is_paid = action.proof == Proof::Payment;
+    let payment = if is_paid { call_head::payment(&parts)? } else { None };
+    let call = call.with_query(parts.uri.query().filter(|_| !is_paid)).with_payment(payment)?;
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
     let answer = surface.proxy.call(admitted, call).await;

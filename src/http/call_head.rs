@@ -1,12 +1,16 @@
 //! The head of a call: its query, the coding of its body, and its idempotency key.
 
-use axum::http::{HeaderMap, header::CONTENT_ENCODING, request::Parts};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_ENCODING, request::Parts};
 
-use super::{header::IDEMPOTENCY_KEY, printable::printable};
+use super::{
+    header::{IDEMPOTENCY_KEY, PAYMENTS},
+    printable::printable,
+};
 use crate::{
     action::Action,
+    call::PaymentProof,
     problem::Problem,
-    problems::{CONTENT_CODING, INVALID_KEY, QUERY_NOT_TAKEN},
+    problems::{CONTENT_CODING, INVALID_KEY, QUERY_NOT_TAKEN, TWO_PROOFS},
     types::IdempotencyKey,
 };
 
@@ -17,6 +21,28 @@ pub(super) fn read(action: &Action, parts: &Parts) -> Result<Option<IdempotencyK
     }
     check_coding(&parts.headers)?;
     idempotency_key(&parts.headers)
+}
+
+/// Whether a request that may be paid for in one of two ways is paid by x402 (protocol §5.2).
+pub(super) fn pays_by_x402(parts: &Parts) -> bool {
+    parts.uri.query() == Some("pay=x402")
+        || PAYMENTS.iter().any(|name| parts.headers.contains_key(name))
+}
+
+/// The payment in the head of a call, as it came.
+pub(super) fn payment(parts: &Parts) -> Result<Option<PaymentProof>, Problem> {
+    let given = |(name, value): (&HeaderName, &HeaderValue)| {
+        let (name, mut value) = (name.clone(), value.clone());
+        value.set_sensitive(true);
+        PAYMENTS.contains(&name).then_some(PaymentProof { name, value })
+    };
+    let mut given = parts.headers.iter().filter_map(given);
+    let payment = given.next();
+    if given.next().is_some() {
+        let detail = "there are several payment headers; nothing was sent: send one";
+        return Err(Problem::new(&TWO_PROOFS, detail));
+    }
+    Ok(payment)
 }
 
 fn query_not_taken(action: &Action) -> Problem {

@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use super::{
-    header::{ERROR, IDEMPOTENCY_KEY, REQUEST_ID},
+    header::{ERROR, IDEMPOTENCY_KEY, PAYMENT_ANSWERS, PAYMENTS, REQUEST_ID},
     peer::Peer,
     printable::printable,
 };
@@ -67,11 +67,13 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
 /// Tells the browser that a page of this origin may call; for other pages and programs, there is
 /// nothing to tell.
 fn cors(origin: HeaderValue) -> CorsLayer {
+    let allowed = [AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID];
+    let exposed = [ERROR, REQUEST_ID, RETRY_AFTER, ADVICE_HEADER, ANSWER_HEADER];
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID])
-        .expose_headers([ERROR, REQUEST_ID, RETRY_AFTER, ADVICE_HEADER, ANSWER_HEADER])
+        .allow_headers(allowed.into_iter().chain(PAYMENTS).collect::<Vec<_>>())
+        .expose_headers(exposed.into_iter().chain(PAYMENT_ANSWERS).collect::<Vec<_>>())
         .allow_private_network(true)
 }
 

@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(allowed("read"), reads);
         assert_eq!(allowed("job_reserve, job_list"), ["job_list", "job_reserve"]);
         assert_eq!(allowed("job_list,job_status,job_list"), ["job_list", "job_status"]);
-        assert_eq!(allowed("tools"), ["tools", "tool_invoke", "invoke"]);
+        assert_eq!(allowed("tools"), ["tools", "tool_invoke", "tool_pay", "invoke"]);
         assert!(allowed("workflows").iter().all(|name| name.starts_with("workflow")));
         let all_about_jobs = ACTIONS.iter().filter(|action| action.name.starts_with("job_"));
         assert_eq!(allowed("jobs"), all_about_jobs.map(|action| action.name).collect::<Vec<_>>());

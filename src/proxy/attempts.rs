@@ -33,7 +33,8 @@ impl Proxy {
         let tries = Tries::new(action.changes(), last_try).with_patience(patience).told_soon();
         let mut signed = permit.signed();
         let other_form = signed.and_then(SignedPermit::in_other_form);
-        let mut tries = tries.of_method(&action.method).of_forms(other_form.is_some());
+        let tries = tries.of_method(&action.method).of_forms(other_form.is_some());
+        let mut tries = tries.of_payment(operation.call.payment().is_some());
         loop {
             let deadline = self.upstream.one_try(action.changes(), last_try);
             let token = workflow_token.clone();

@@ -57,6 +57,9 @@ impl Store {
         let Attempt { operation, call, .. } = attempt;
         let client = operation.client.id;
         let is_probe = !std::ptr::eq(call.action(), operation.action());
+        // A client's own payment is a payment as well.
+        let pays = call.payment().is_some();
+        let frozen = if pays { FreezeOf::Payments } else { FreezeOf::Signatures };
         let needs_proof = call.action().proof != Proof::None;
         if call.action().changes() {
             let (inner, key, settles_at) = (self.0.clone(), claim.key.clone(), settles_at.into());
@@ -65,7 +68,7 @@ impl Store {
                     return Err(Fault::AccessEnded);
                 }
                 if needs_proof {
-                    freeze_rows::check(db, FreezeOf::Signatures)?;
+                    freeze_rows::check(db, frozen)?;
                 }
                 if let (Some(key), Some(settles_at)) = (&key, settles_at) {
                     inner.keys(db).mark_sent(key, settles_at)?;

@@ -68,6 +68,9 @@ impl Draft {
         if let Some(hash) = payload_hash {
             object.string("payload_hash", &hash.to_string());
         }
+        if let Some(payment) = call.payment() {
+            object.string("payment_hash", &hex::encode(payment.hash()));
+        }
         if let Some(product) = call.product() {
             object.string("product", product.as_str());
         }

@@ -15,8 +15,17 @@ use crate::{
 
 /// The upstream's headers that a client gets to see; hop-by-hop headers, cookies and anything that
 /// gives a browser rights are not among them.
-const PASSED_HEADERS: [HeaderName; 3] =
-    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
+const PASSED_HEADERS: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::RETRY_AFTER,
+    PAYMENT_REQUIRED,
+    HeaderName::from_static("payment-response"),
+    HeaderName::from_static("x-payment-response"),
+];
+
+/// The header with the challenge of a 402 (protocol §9.1).
+pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
 
 /// What the upstream answered, as far as it is passed on.
 #[derive(Debug, Clone)]

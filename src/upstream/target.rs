@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method, Uri, header, uri};
 use http_body_util::Full;
 
 use super::connections::USER_AGENT;
-use crate::types::Slug;
+use crate::{call::PaymentProof, types::Slug};
 
 /// The header for the token of a job's reservation (protocol §7).
 pub const WORKFLOW_TOKEN: HeaderName = HeaderName::from_static("x-job-workflow-token");
@@ -23,6 +23,8 @@ pub struct Request {
     pub body: String,
     /// The value of `X-Job-Workflow-Token`, if the call needs it.
     pub workflow_token: Option<HeaderValue>,
+    /// The header that pays for it.
+    pub payment: Option<PaymentProof>,
     /// Whether it changes something upstream.
     pub changes: bool,
     /// The job that it is about.
@@ -49,7 +51,7 @@ impl Target {
         &self,
         request: Request,
     ) -> Result<http::Request<Full<Bytes>>, http::Error> {
-        let Request { method, path, body, workflow_token, .. } = request;
+        let Request { method, path, body, workflow_token, payment, .. } = request;
         let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(uri::PathAndQuery::try_from(path)?);
         let mut request = http::Request::new(Full::from(body));
@@ -57,7 +59,7 @@ impl Target {
         *request.uri_mut() = Uri::from_parts(parts)?;
         let headers = request.headers_mut();
         // Room for the headers below and for the length.
-        headers.reserve(7);
+        headers.reserve(8);
         headers.insert(header::HOST, self.host.clone());
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.insert(header::CONTENT_TYPE, JSON);
@@ -66,6 +68,9 @@ impl Target {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(token) = workflow_token {
             headers.insert(WORKFLOW_TOKEN, token);
+        }
+        if let Some(PaymentProof { name, value }) = payment {
+            headers.insert(name, value);
         }
         Ok(request)
     }

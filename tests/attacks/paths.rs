@@ -58,7 +58,7 @@ async fn a_path_that_is_no_call_to_the_letter_is_refused() {
         ("/api/external/Jobs/list", "404 unknown_path"),
         ("/API/external/jobs/list", "404 unknown_path"),
         ("/healthz/../api/external/jobs/list", "404 unknown_path"),
-        ("/api/external/credits/purchase", "404 unknown_path"),
+        ("/api/external/credits/gift", "404 unknown_path"),
         ("/api/external/agentaddress", "404 wallets_are_local"),
         ("/api/external/agentaddress/", "404 wallets_are_local"),
         ("/api/external/v1/agentaddress?a=b", "404 wallets_are_local"),

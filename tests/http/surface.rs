@@ -238,7 +238,7 @@ async fn an_id_that_could_change_the_path_is_refused_and_nothing_is_sent() {
 #[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_are_refused_and_nothing_is_sent() {
     let proxy = TestProxy::start().await;
-    for path in ["/jobs", "/jobs/list/", "/credits/balance", "//jobs/list"] {
+    for path in ["/jobs", "/jobs/list/", "/credits/gift", "//jobs/list"] {
         assert_eq!(refused(&proxy, path, "").await.0, 404, "{path}");
     }
     let nowhere = proxy.client.get(proxy.url("/metricz")).send().await.unwrap();

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use agentpmt_proxy::{
-    action::{Action, Effect},
+    action::{ACTIONS, Action, Effect},
     json::Object,
     policy::Client,
     store::{Clients, Journal},
@@ -133,7 +133,8 @@ impl Agent {
     /// Makes a call of the table on a job, with a body that would do.
     pub(crate) async fn call(&self, action: &'static Action, job: &str) -> Response {
         let ids = [job, "w1"].map(|id| id.parse().unwrap());
-        let url = format!("{}{}", self.base, action.path_with(&ids));
+        let query = if action.is_paid_row(ACTIONS) { "?pay=x402" } else { "" };
+        let url = format!("{}{}{query}", self.base, action.path_with(&ids));
         let request = self.client.request(action.method.clone(), url);
         let request = request.bearer_auth(self.token.expose());
         let has = |name| action.body.iter().any(|field| field.name() == name);

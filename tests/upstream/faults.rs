@@ -201,11 +201,13 @@ async fn every_kind_does_what_it_says_once() {
 
 #[tokio::test]
 async fn a_fault_strikes_only_its_action_and_only_so_often() {
-    for action in ACTIONS.iter().map(|action| action.name) {
+    // A fault strikes the first row of a route.
+    let rows = ACTIONS.iter().filter(|action| !action.is_paid_row(ACTIONS));
+    for action in rows.clone().map(|action| action.name) {
         let upstream = Upstream::start().await;
         upstream.arm(&format!("status_503:{action}:2"));
         assert_ne!(upstream.open_session().await.status(), 503);
-        for other in ACTIONS.iter().filter(|other| other.name != action) {
+        for other in rows.clone().filter(|other| other.name != action) {
             let answer = upstream.call(other.name).await.unwrap();
             assert_ne!(answer.status(), 503, "{} under a fault of {action}", other.name);
         }

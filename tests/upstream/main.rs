@@ -13,6 +13,7 @@ mod abandoned;
 mod fault_control;
 mod faults;
 mod matrix;
+mod paying;
 mod sandbox;
 mod sandbox_signatures;
 mod session;

@@ -25,7 +25,7 @@ pub(super) fn check(head: &Parts, body: &[u8], wallet: Address) -> Result<(), St
         return Err(fault("a header of the client"));
     }
     match action.proof {
-        Proof::None => Ok(()),
+        Proof::None | Proof::Payment => Ok(()),
         Proof::WorkflowToken if head.headers.contains_key("x-job-workflow-token") => Ok(()),
         Proof::WorkflowToken => Err(fault("no token")),
         Proof::Signature(_) => {

@@ -1,0 +1,188 @@
+//! Calls that are paid for by x402, in front of an upstream that keeps what it is sent.
+
+use std::sync::{Arc, Mutex};
+
+use agentpmt_proxy::{
+    sandbox::{Sandbox, Settings},
+    store::FreezeOf,
+};
+use axum::{
+    Router,
+    body::{Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, Method, Uri},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    agents::records,
+    common::{TestProxy, json as body_of, problem, serve},
+};
+
+const PURCHASE: &str = "/credits/purchase";
+const TOOL: &str = "/tools/writer/actions/check/invoke";
+const PAYMENT: &str = "eyJ4NDAyVmVyc2lvbiI6Mn0=";
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+struct Seen {
+    target: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// An upstream that answers every call but that for a session by `answer`, and what it was sent.
+async fn upstream(
+    answer: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static,
+) -> (TestProxy, Arc<Mutex<Vec<Seen>>>) {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let kept = all.clone();
+    let handle = move |method: Method, uri: Uri, request: Request| {
+        let (answer, kept) = (answer.clone(), kept.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            if uri.path().ends_with("/auth/session") {
+                return r#"{"session_nonce":"n-1","expires_in":900}"#.into_response();
+            }
+            let body = to_bytes(body, 1 << 20).await.unwrap();
+            let seen = Seen { target: format!("{method} {uri}"), headers: parts.headers, body };
+            kept.lock().unwrap().push(seen.clone());
+            answer(&seen)
+        }
+    };
+    let address = serve(Router::new().fallback(handle)).await;
+    let sandbox = Sandbox::new(Settings::default());
+    (TestProxy::in_front_of(sandbox, address, |_| {}).await, all)
+}
+
+fn good(_: &Seen) -> Response {
+    ([("payment-response", "cGFpZA==")], r#"{"success":true}"#).into_response()
+}
+
+async fn pay(proxy: &TestProxy, path: &str, header: &str, body: &str) -> reqwest::Response {
+    let url = proxy.url(&format!("/api/external{path}"));
+    let call = proxy.client.post(url).header(header, PAYMENT).body(body.to_owned());
+    call.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_pays_by_itself_passes_through_byte_for_byte() {
+    let (proxy, seen) = upstream(good).await;
+    let body = "\n{ \"credits\" : 5.00e2, \"wallet_address\":null,\"session_nonce\":\"x\" }\t";
+    for (path, header) in [
+        (PURCHASE, "x-payment"),
+        (PURCHASE, "payment-signature"),
+        (TOOL, "payment"),
+        (TOOL, "x-payment"),
+    ] {
+        let response = pay(&proxy, path, header, body).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path} {header}");
+        assert_eq!(response.headers()["payment-response"], "cGFpZA==");
+        let sent = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(sent.target, format!("POST /api/external{path}"));
+        assert_eq!(sent.headers[header], PAYMENT);
+        assert_eq!(sent.body, body);
+        assert!(seen.lock().unwrap().is_empty(), "it is sent once");
+    }
+}
+
+#[tokio::test]
+async fn the_journal_has_the_hash_of_a_payment_and_not_the_payment() {
+    let (proxy, _) = upstream(good).await;
+    pay(&proxy, PURCHASE, "x-payment", "{}").await;
+    let records = records(&proxy, "signed").await;
+    let text = format!("{records:?}");
+    // Of Python: hashlib.sha256(b"eyJ4NDAyVmVyc2lvbiI6Mn0=").hexdigest()
+    assert!(
+        text.contains("c77c2a8972bd822f3ae02172ed3155b99c226102a5985f8a19b653cb79b9e586"),
+        "{text}"
+    );
+    assert!(!text.contains(PAYMENT), "{text}");
+}
+
+#[tokio::test]
+async fn a_request_with_a_payment_is_never_sent_again() {
+    let busy = |_: &Seen| {
+        let head = [("retry-after", "0"), ("content-type", "application/json")];
+        (StatusCode::SERVICE_UNAVAILABLE, head, r#"{"detail":"busy"}"#).into_response()
+    };
+    let (proxy, seen) = upstream(busy).await;
+    let response = pay(&proxy, PURCHASE, "x-payment", "{}").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body_of(response).await, json!({ "detail": "busy" }));
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_demand_reaches_the_client_as_it_is_where_nothing_is_paid() {
+    let demand = |_: &Seen| {
+        let head = [("payment-required", "e30="), ("content-type", "application/json")];
+        (StatusCode::PAYMENT_REQUIRED, head, r#"{ "accepts": [] }"#).into_response()
+    };
+    let (proxy, seen) = upstream(demand).await;
+    for path in [PURCHASE.to_owned(), format!("{TOOL}?pay=x402")] {
+        let response = proxy.post(&path, r#"{ "a": 1 }"#).await;
+        assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
+        assert_eq!(response.headers()["payment-required"], "e30=");
+        assert_eq!(response.text().await.unwrap(), r#"{ "accepts": [] }"#);
+        let sent = seen.lock().unwrap().pop().unwrap();
+        assert_eq!(sent.body, r#"{ "a": 1 }"#);
+        assert!(!sent.target.contains('?'), "{}", sent.target);
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_paid_with_credits_or_by_x402_and_anything_else_is_told_both_ways() {
+    let (proxy, seen) = upstream(good).await;
+    proxy.ok(TOOL, r#"{"parameters":{"a":1}}"#).await;
+    let sent: Value = serde_json::from_slice(&seen.lock().unwrap().pop().unwrap().body).unwrap();
+    assert!(sent["signature"].is_string(), "{sent}");
+
+    let bare = format!("{TOOL}?pay=x402");
+    for body in [r#"{"a":1}"#, r#"{"parameters":{"a":1}}"#] {
+        proxy.ok(&bare, body).await;
+        assert_eq!(seen.lock().unwrap().pop().unwrap().body, body);
+    }
+    for body in [r#"{"a":1}"#, r#"{"parameters":1}"#, "{}", ""] {
+        let problem = problem(proxy.post(TOOL, body).await).await;
+        assert_eq!(problem["code"], "invalid_field");
+        let detail = problem["detail"].as_str().unwrap();
+        for way in ["an object in parameters", "?pay=x402", "payment header"] {
+            assert!(detail.contains(way), "{detail}");
+        }
+    }
+    for query in ["?pay=usd", "?pay=x402&a=b", "?a=b"] {
+        let problem = problem(proxy.post(&format!("{TOOL}{query}"), "{}").await).await;
+        assert_eq!(problem["code"], "query_not_taken", "{query}");
+    }
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_call_with_two_proofs_is_refused() {
+    let (proxy, seen) = upstream(good).await;
+    let envelope = r#"{"session_nonce":"n","signature":"0x"}"#;
+    for path in [PURCHASE, TOOL] {
+        let problem = problem(pay(&proxy, path, "x-payment", envelope).await).await;
+        assert_eq!(problem["code"], "two_proofs");
+    }
+    let url = proxy.url(&format!("/api/external{PURCHASE}"));
+    let twice = proxy.client.post(url).header("x-payment", PAYMENT).header("payment", PAYMENT);
+    let problem = problem(twice.body("{}").send().await.unwrap()).await;
+    assert_eq!(problem["code"], "two_proofs");
+    assert!(!problem.to_string().contains(PAYMENT));
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_freeze_of_payments_stops_those_of_clients_and_no_other_call() {
+    let (proxy, seen) = upstream(good).await;
+    proxy.proxy.store().freeze(FreezeOf::Payments, "ops").await.unwrap();
+    let problem = problem(pay(&proxy, PURCHASE, "x-payment", "{}").await).await;
+    assert_eq!(problem["code"], "frozen");
+    assert!(seen.lock().unwrap().is_empty());
+    proxy.ok(PURCHASE, "{}").await;
+    proxy.ok(TOOL, r#"{"parameters":{}}"#).await;
+}

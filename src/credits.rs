@@ -1,6 +1,6 @@
 //! The credits of a wallet, as an answer tells of them (protocol §6).
 
-use crate::json::JsonText;
+use crate::{json::JsonText, types::CreditAmount};
 
 /// Where an answer may have the balance.
 const BALANCE: [&[&str]; 4] = [
@@ -10,11 +10,45 @@ const BALANCE: [&[&str]; 4] = [
     &["payout", "wallet_balance_credits"],
 ];
 
+/// The price of a tool or of one of its actions.
+const PRICE: &str = "price_credits";
+
 /// The balance in an answer, as the JSON number that stands there.
 pub(crate) fn balance(body: &[u8]) -> Option<String> {
     let body = JsonText::parse(body)?;
     let number = BALANCE.into_iter().find_map(|path| body.at(path))?.as_str();
     number.starts_with(|c: char| c.is_ascii_digit() || c == '-').then(|| number.to_owned())
+}
+
+/// What a call was charged, by its answer.
+pub(crate) fn charged(body: &[u8]) -> Option<CreditAmount> {
+    JsonText::parse(body)?.field("charged_credits").and_then(credits)
+}
+
+/// The prices in a list of tools: of each action, by the slugs of its product and of itself. Where they
+/// stand is not said, so what is not found is of no known price.
+pub(crate) fn prices(list: &[u8]) -> Vec<([String; 2], CreditAmount)> {
+    let Some(list) = JsonText::parse(list) else { return Vec::new() };
+    let tools = ["tools", "products"].into_iter().find_map(|name| list.field(name));
+    let tools = tools.unwrap_or(list).items().into_iter();
+    let text = |value: JsonText<'_>, names: [&str; 2]| {
+        names.into_iter().find_map(|name| value.field(name).and_then(JsonText::text))
+    };
+    let of_tool = |tool: JsonText<'_>| {
+        let product = text(tool, ["product_slug", "slug"]);
+        let actions = tool.field("actions").map_or_else(Vec::new, JsonText::items);
+        let of_action = move |action: JsonText<'_>| {
+            let slugs = [product.clone()?, text(action, ["action_slug", "slug"])?];
+            let price = action.field(PRICE).or(tool.field(PRICE))?;
+            Some((slugs, credits(price)?))
+        };
+        actions.into_iter().filter_map(of_action).collect::<Vec<_>>()
+    };
+    tools.flat_map(of_tool).collect()
+}
+
+fn credits(value: JsonText<'_>) -> Option<CreditAmount> {
+    value.as_str().parse().ok()
 }
 
 #[cfg(test)]
@@ -34,5 +68,42 @@ mod tests {
         ] {
             assert_eq!(balance(body.as_bytes()).as_deref(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_charge_is_a_number_of_credits() {
+        let credits = |text: &str| text.parse::<CreditAmount>().ok();
+        for (body, expected) in [
+            (r#"{"charged_credits":5,"price_credits":7}"#, credits("5")),
+            (r#"{"charged_credits":0.25}"#, credits("0.25")),
+            (r#"{"charged_credits":"5"}"#, None),
+            (r#"{"charged_credits":-5}"#, None),
+            (r#"{"price_credits":7}"#, None),
+            ("no JSON", None),
+        ] {
+            assert_eq!(charged(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn prices_are_those_of_actions_or_else_of_their_tools() {
+        let list = r#"{"tools":[
+            {"product_slug":"writing","price_credits":3,"actions":[
+                {"action_slug":"check"}, {"slug":"rewrite","price_credits":5},
+                {"action_slug":"odd","price_credits":"?"}, {"price_credits":9}]},
+            {"slug":"free","actions":[{"slug":"look","price_credits":0}, {"slug":"unpriced"}]},
+            {"price_credits":7,"actions":[{"slug":"of-none"}]},
+            "odd"
+        ]}"#;
+        let shown = |([product, action], price): ([String; 2], CreditAmount)| {
+            format!("{product}/{action} {price}")
+        };
+        let found: Vec<_> = prices(list.as_bytes()).into_iter().map(shown).collect();
+        assert_eq!(found, ["writing/check 3", "writing/rewrite 5", "free/look 0"]);
+        assert_eq!(
+            prices(br#"[{"slug":"a","actions":[{"slug":"b","price_credits":1}]}]"#).len(),
+            1
+        );
+        assert!(prices(b"{}").is_empty() && prices(b"no JSON").is_empty());
     }
 }

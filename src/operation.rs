@@ -9,7 +9,7 @@ use crate::{
     call::Call,
     policy::Client,
     trace::Trace,
-    types::{Address, IdempotencyKey, Slug},
+    types::{Address, CreditAmount, IdempotencyKey, Slug},
 };
 
 /// An admitted call.
@@ -23,6 +23,8 @@ pub struct Operation {
     pub wallet: Address,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
+    /// What it costs, if a list of tools told it.
+    pub price: Option<CreditAmount>,
     /// When the client was looked up.
     pub known_at: Instant,
     /// When it has to be over.
@@ -62,6 +64,7 @@ impl Operation {
             client: client.clone(),
             wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
             key: None,
+            price: None,
             known_at: Instant::now(),
             deadline: Instant::now() + std::time::Duration::from_secs(60),
             trace: Arc::new(Trace::new("call".parse().unwrap())),

@@ -5,6 +5,8 @@ mod allow;
 mod rate;
 mod spend_limit;
 
+mod credit_limit;
+
 mod denied;
 
 mod client;
@@ -14,6 +16,7 @@ mod permit;
 pub use self::{
     allow::{Allow, InvalidAllow},
     client::Client,
+    credit_limit::{CreditLimit, InvalidCreditLimit},
     denied::Denied,
     permit::{Permit, SignedPermit},
     rate::{InvalidRate, Rate},

@@ -16,6 +16,7 @@ use crate::{
     proxy::CallError,
     session::SessionError,
     store::StoreError,
+    types::CreditAmount,
     upstream::{Unanswered, UpstreamError},
 };
 
@@ -179,6 +180,9 @@ impl Problem {
                 let seconds = seconds_until(*until, Timestamp::now()).unwrap_or(1);
                 Self::too_many(denied, detail, seconds)
             }
+            Denied::CreditLimit { price, until, is_held, .. } => {
+                Self::over_credit_limit(denied, *price, *until, *is_held)
+            }
             _ => Self::new(denied.kind(), format!("{denied}; nothing was signed")),
         }
     }
@@ -186,6 +190,34 @@ impl Problem {
     fn too_many(denied: &Denied, detail: String, seconds: u64) -> Self {
         let retry_after = Some(HeaderValue::from(seconds));
         Self { retry_after, ..Self::new(denied.kind(), detail) }
+    }
+
+    fn over_credit_limit(
+        denied: &Denied,
+        price: Option<CreditAmount>,
+        until: Option<Timestamp>,
+        is_held: bool,
+    ) -> Self {
+        let costs = match price {
+            Some(price) => format!("the call costs {price}"),
+            None => "the price of the call is not known, so it needs all that are left".to_owned(),
+        };
+        let Some(until) = until else {
+            let advice = "ask the operator of the proxy for a client with a higher limit";
+            let detail = format!("{denied}, but {costs}; nothing was signed; {advice}");
+            return Self::new(denied.kind(), detail).retry(Retry::Never);
+        };
+        let (held, seconds) = match is_held {
+            // They are given back as soon as such a call is answered.
+            true => {
+                (", as some are held for calls that are under way or whose answers were lost", 1)
+            }
+            false => ("", seconds_until(until, clock::now()).unwrap_or(1)),
+        };
+        let detail = format!(
+            "{denied}{held}, but {costs}; nothing was signed; there are enough at {until} at the latest"
+        );
+        Self::too_many(denied, detail, seconds)
     }
 
     /// What has to be on record cannot be written or read.

@@ -104,6 +104,7 @@ problems! {
     NOT_RESERVED: CONFLICT, "not_reserved", "The client has not reserved the job", Never;
     TOO_FAST: TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often", Safe;
     TOO_MANY_RESERVATIONS: TOO_MANY_REQUESTS, "too_many_reservations", "The client holds too many jobs", Safe;
+    CREDIT_LIMIT: TOO_MANY_REQUESTS, "credit_limit_reached", "The client has too few credits left", Safe;
     UPSTREAM_UNREACHABLE: BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached", Safe;
     UPSTREAM_MOVED: BAD_GATEWAY, "upstream_moved", "The upstream has moved", Never;
     UPSTREAM_FOREIGN: BAD_GATEWAY, "upstream_foreign", "Something other than the API answered", Never;

@@ -2,6 +2,7 @@
 
 mod detached;
 mod in_flight;
+mod prices;
 mod probe;
 
 mod error;
@@ -70,7 +71,9 @@ impl Proxy {
             let Admission { key, trace, .. } = admission;
             let wallet = proxy.wallet_of(&client);
             let deadline = proxy.upstream.deadline(call.action().effect);
-            let mut operation = Operation { call, client, wallet, key, known_at, deadline, trace };
+            let price = proxy.prices.of(&call);
+            let mut operation =
+                Operation { call, client, wallet, key, price, known_at, deadline, trace };
             let made = async {
                 let result = proxy.make(&mut operation).await;
                 if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
@@ -158,6 +161,9 @@ impl Proxy {
         };
         let context = AttemptContext { operation, permit, sender, claim, workflow_token };
         let mut answer = self.attempt(&context, settled.and_then(Earlier::of)).await?;
+        if call.action().name == "tools" && answer.status.is_success() {
+            self.prices.learn(&answer.body);
+        }
         if let Some(advice) = refusal::advice(call, &answer) {
             answer.headers.insert(ADVICE_HEADER, HeaderValue::from_static(advice));
         }

@@ -13,6 +13,7 @@
 mod freeze;
 
 mod arrivals;
+mod credit_use;
 mod deed;
 mod denial;
 mod error;
@@ -29,6 +30,7 @@ mod seal;
 
 mod boot;
 mod client_rows;
+mod credit_rows;
 mod end;
 mod freeze_rows;
 mod new_file;
@@ -86,7 +88,7 @@ pub use self::{
     denial::{Caller, Denial},
     error::{Fault, StoreError},
     exported::{Exported, ExportedError, verify_exported},
-    finish::{Finish, JobEnd, KeyEnd},
+    finish::{CreditEnd, Finish, JobEnd, KeyEnd},
     freeze::{Freeze, FreezeOf},
     freezing::{freeze, thaw},
     handle::Store,

@@ -11,6 +11,7 @@ mod seal_key;
 
 mod client_name;
 mod credential;
+mod credits;
 mod money;
 mod network;
 
@@ -25,6 +26,7 @@ pub use self::{
     client_name::ClientName,
     client_token::{ClientToken, InvalidToken, TokenHash},
     credential::{CertificateHash, Credential},
+    credits::CreditAmount,
     invalid_value::InvalidValue,
     money::{Amount, BaseUnits},
     network::Network,

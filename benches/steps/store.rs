@@ -87,6 +87,7 @@ fn operation(signer: &LocalKey, action: &str) -> Operation {
         client: Client::local(),
         wallet: signer.address(),
         key: None,
+        price: None,
         known_at: tokio::time::Instant::now() + Duration::from_secs(3600),
         deadline: tokio::time::Instant::now(),
         trace: Arc::new(Trace::new(RequestId::random())),

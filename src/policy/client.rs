@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{allow::Allow, denied::Denied, rate::Rate};
+use super::{allow::Allow, credit_limit::CreditLimit, denied::Denied, rate::Rate};
 use crate::types::{Address, ClientId, ClientName};
 
 /// A client, and what it may do.
@@ -22,6 +22,8 @@ pub struct Client {
     pub rate: Option<Rate>,
     /// How many reservations it may hold at a time; without it, any number.
     pub max_reservations: Option<u32>,
+    /// How many credits it may spend; without it, as many as the wallet has.
+    pub max_credits: Option<CreditLimit>,
     /// Whether it may act on the reservations of other clients, reload the configuration, freeze and thaw.
     pub admin: bool,
     /// From when on it may do nothing.
@@ -39,6 +41,7 @@ impl Client {
             wallet: None,
             rate: None,
             max_reservations: None,
+            max_credits: None,
             admin: true,
             expires: None,
         }

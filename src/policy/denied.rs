@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rate::Rate;
+use super::{credit_limit::CreditLimit, rate::Rate};
 use crate::{
     action::Action,
     problems::{self, Kind},
-    types::{Address, ClientName, Slug},
+    types::{Address, ClientName, CreditAmount, Slug},
 };
 
 /// Why a client may not make a call. Nothing was signed or sent. Each text says what to do.
@@ -91,6 +91,22 @@ pub enum Denied {
         /// When the first of them ends.
         until: Timestamp,
     },
+    /// The client has too few credits left for the call.
+    #[error("client {client} may spend {limit} of credits, and {left} of them are left")]
+    CreditLimit {
+        /// The client.
+        client: ClientName,
+        /// How many credits it may spend.
+        limit: CreditLimit,
+        /// How many are left.
+        left: CreditAmount,
+        /// What the call costs, if that is known.
+        price: Option<CreditAmount>,
+        /// When there are enough; never, if the call costs more than the limit.
+        until: Option<Timestamp>,
+        /// Whether some are held for calls whose charge is not known.
+        is_held: bool,
+    },
 }
 
 impl Denied {
@@ -104,6 +120,7 @@ impl Denied {
             Self::NotHeld { .. } => &problems::NOT_RESERVED,
             Self::TooFast { .. } => &problems::TOO_FAST,
             Self::TooManyReservations { .. } => &problems::TOO_MANY_RESERVATIONS,
+            Self::CreditLimit { .. } => &problems::CREDIT_LIMIT,
         }
     }
 }

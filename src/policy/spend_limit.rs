@@ -32,7 +32,12 @@ pub struct InvalidSpendLimit;
 impl SpendWindow {
     const ALL: [Self; 2] = [Self::Day, Self::Month];
 
-    fn name(self) -> &'static str {
+    /// The window of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|window| window.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Day => "day",
             Self::Month => "month",
@@ -58,8 +63,7 @@ impl FromStr for SpendLimit {
 
     fn from_str(text: &str) -> Result<Self, InvalidSpendLimit> {
         let (amount, name) = text.split_once('/').ok_or(InvalidSpendLimit)?;
-        let window = SpendWindow::ALL.into_iter().find(|window| window.name() == name);
-        let (Ok(amount), Some(window)) = (amount.parse(), window) else {
+        let (Ok(amount), Some(window)) = (amount.parse(), SpendWindow::named(name)) else {
             return Err(InvalidSpendLimit);
         };
         Ok(Self { amount, window })

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 use super::{error::CallError, parts::Proxy};
 use crate::{
     action::Effect,
+    credits,
     operation::Operation,
     refusal::Refusal,
     reservation::{self, Reserved},
-    store::{Claim, Finish, JobEnd, KeyEnd, Reservation, StoredAnswer},
+    store::{Claim, CreditEnd, Finish, JobEnd, KeyEnd, Reservation, StoredAnswer},
     trace::Step,
     types::Slug,
     upstream::Answer,
@@ -52,7 +53,7 @@ impl Proxy {
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
         let key = key_end(operation, &result, precedent);
-        let finish = Finish { key, job, is_pending, past };
+        let finish = Finish { key, job, credits: credit_end(&result), is_pending, past };
         if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
             tracing::error!(%error, "what became of a call is not on record yet");
             self.tasks.spawn(self.clone().finish_later(operation.clone(), claim, finish));
@@ -102,6 +103,19 @@ fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd
             (JobEnd::Reserved(Reservation::clone(reservation)), None)
         }
         _ => (JobEnd::Unchanged, None),
+    }
+}
+
+/// What becomes of the credits that a call holds.
+fn credit_end(result: &Result<Answer, CallError>) -> CreditEnd {
+    match result {
+        Ok(answer) => match credits::charged(&answer.body) {
+            Some(charged) => CreditEnd::Charged(charged),
+            None if answer.status.is_success() => CreditEnd::Held,
+            None => CreditEnd::Free,
+        },
+        Err(error) if error.may_have_had_effect() => CreditEnd::Held,
+        Err(_) => CreditEnd::Free,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{in_flight::InFlight, probe::Probe};
+use super::{in_flight::InFlight, prices::Prices, probe::Probe};
 use crate::{
     action::{ACTIONS, Action},
     policy::Client,
@@ -38,6 +38,7 @@ pub struct Proxy {
     pub(super) wallet: Address,
     pub(super) upstream: Upstream,
     pub(super) store: Store,
+    pub(super) prices: Prices,
     pub(super) in_flight: InFlight,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
@@ -67,6 +68,7 @@ impl Proxy {
             wallet,
             upstream,
             store,
+            prices: Prices::default(),
             in_flight,
             tasks,
             ending,

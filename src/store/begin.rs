@@ -1,8 +1,10 @@
 //! The first moment of a call: whether it goes on, decided on rate, keys and job together.
 
+use tokio::time::Instant;
+
 use super::{
     callers::access_ended,
-    client_rows,
+    client_rows, credit_rows,
     db::Db,
     error::{Fault, StoreError},
     handle::{Inner, Store},
@@ -18,7 +20,7 @@ use crate::{
     clock::Moment,
     json::CanonicalJson,
     operation::Operation,
-    policy::Denied,
+    policy::{CreditLimit, Denied},
     types::{ClientId, Slug},
 };
 
@@ -70,6 +72,8 @@ pub struct Claim {
     pub(super) alias: Option<Key>,
     /// The row that counts a reserve.
     pub(super) pending: Option<i64>,
+    /// The hold of the credits that it may be charged.
+    pub(super) credits: Option<i64>,
     /// Keeps the keys from other calls of this process.
     pub(super) locked: Option<Locked>,
 }
@@ -164,12 +168,19 @@ fn is_keyed(operation: &Operation) -> bool {
 /// Whether something is written for a call even without a key.
 fn is_counted(operation: &Operation) -> bool {
     let is_limited = operation.client.rate.is_some();
-    is_limited && operation.action().changes() || counts_reserve(operation)
+    let is_counted = is_limited && operation.action().changes();
+    is_counted || counts_reserve(operation) || credit_limit(operation).is_some()
 }
 
 /// Whether a call is a reserve, and there are other clients to count it for.
 fn counts_reserve(operation: &Operation) -> bool {
     reserves(operation) && operation.client.id != ClientId::LOCAL
+}
+
+/// The limit of the credits that a call may spend.
+fn credit_limit(operation: &Operation) -> Option<CreditLimit> {
+    let spends = operation.action().effect == Effect::Spends;
+    operation.client.max_credits.filter(|_| spends)
 }
 
 /// Whether something has to be known of the job of a call.
@@ -235,6 +246,13 @@ impl Beginning {
             }
             _ => {}
         }
+        // Where an earlier attempt is in doubt, its hold stays, and the call is not made.
+        if let Some(limit) = credit_limit(&self.operation).filter(|_| doubt.is_none()) {
+            match self.hold_credits(db, limit)? {
+                Ok(hold) => claim.credits = Some(hold),
+                Err(denied) => return Ok(Begun::Denied(denied)),
+            }
+        }
         for (key, doubt) in [(&claim.key, doubt), (&claim.alias, None)] {
             key.as_ref().map_or(Ok(()), |key| keys.claim(key, doubt, now.steady))?;
         }
@@ -282,6 +300,18 @@ impl Beginning {
             }
         }
         Ok(Ok(grant))
+    }
+
+    /// Holds the credits that the call may be charged until it is over, and counts them as if that was then.
+    fn hold_credits(&self, db: &Db, limit: CreditLimit) -> Result<Result<i64, Denied>, Fault> {
+        let (Operation { client, deadline, price, .. }, now) = (&self.operation, self.now.steady);
+        let counted = credit_rows::in_use(db, client.id, now)?;
+        let credits = match counted.hold(client, limit, *price) {
+            Ok(credits) => credits,
+            Err(denied) => return Ok(Err(denied)),
+        };
+        let ends = limit.ends(now + deadline.saturating_duration_since(Instant::now()));
+        credit_rows::hold(db, client.id, credits, ends, now).map(Ok)
     }
 
     /// Keeps the answer to a completion under the client's key as well.

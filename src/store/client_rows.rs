@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     policy::Client,
-    types::{CertificateHash, ClientId, ClientName, Credential, TokenHash},
+    types::{CertificateHash, ClientId, ClientName, Credential, CreditAmount, TokenHash},
 };
 
 /// A client as it was added.
@@ -26,13 +26,15 @@ pub struct ClientRecord {
     pub revoked: Option<Timestamp>,
     /// When it called the last time, to about a second.
     pub last_used: Option<Timestamp>,
+    /// How many credits it has left, if they are limited and that was asked for.
+    pub credits_left: Option<CreditAmount>,
     /// The theoretical arrival time of its last call, in nanoseconds.
     pub(super) arrival: Option<i64>,
 }
 
 /// The columns of a client, in the order in which they are read here.
 const COLUMNS: &str = "id, name, allow, wallet, rate, max_reservations, admin, expires, token_hash, \
-                       certificate, uid, created, revoked, last_used, arrival";
+                       certificate, uid, created, revoked, last_used, arrival, max_credits";
 
 impl ClientRecord {
     fn stored(row: &Row<'_>) -> Result<Self, Fault> {
@@ -43,6 +45,7 @@ impl ClientRecord {
             wallet: row.opt_text(3)?.map(|text| parsed(text, "wallet")).transpose()?,
             rate: row.opt_text(4)?.map(|text| parsed(text, "rate")).transpose()?,
             max_reservations: row.opt_int(5)?,
+            max_credits: row.opt_text(15)?.map(|text| parsed(text, "limit")).transpose()?,
             admin: row.flag(6)?,
             expires: row.opt_time(7)?,
         };
@@ -56,6 +59,7 @@ impl ClientRecord {
             created: row.time(11)?,
             revoked: row.opt_time(12)?,
             last_used: row.opt_time(13)?,
+            credits_left: None,
             arrival: row.opt_int(14)?,
         })
     }
@@ -124,12 +128,13 @@ pub(super) fn insert(
     let (column, value) = stored(credential);
     let sql = format!(
         "INSERT INTO clients
-         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id"
+         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column}, max_credits)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id"
     );
     let allow = client.allow.to_string();
     let wallet = client.wallet.map(|wallet| wallet.to_string());
     let rate = client.rate.map(|rate| rate.to_string());
+    let max_credits = client.max_credits.map(|limit| limit.to_string());
     let row = [
         client.name.as_str().into(),
         allow.as_str().into(),
@@ -140,6 +145,7 @@ pub(super) fn insert(
         client.expires.into(),
         now.into(),
         value,
+        max_credits.as_deref().into(),
     ];
     db.one(&sql, &row, |row| row.int(0)).map(ClientId::new)
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     client_rows::{self, ClientRecord},
+    credit_rows,
     db::Db,
     deed::{Deed, user},
     error::{Fault, StoreError},
@@ -117,6 +118,7 @@ impl Clients {
             if let Some((before, _)) = before {
                 // A new token is no reason to lose what the client held.
                 client_rows::inherit(db, before, id)?;
+                credit_rows::inherit(db, before, id)?;
             }
             append_deed(db, Deed::ClientAdd(&client.name), &user())?;
             Ok(Ok(first))
@@ -128,7 +130,18 @@ impl Clients {
     /// # Errors
     /// They cannot be read.
     pub fn list(&self) -> Result<Vec<ClientRecord>, StoreError> {
-        client_rows::all(&self.db).map_err(|fault| StoreError::new(&self.path, fault))
+        self.all().map_err(|fault| StoreError::new(&self.path, fault))
+    }
+
+    fn all(&self) -> Result<Vec<ClientRecord>, Fault> {
+        let mut all = client_rows::all(&self.db)?;
+        for ClientRecord { client, credits_left, .. } in &mut all {
+            if let Some(limit) = client.max_credits {
+                let counted = credit_rows::in_use(&self.db, client.id, Timestamp::now())?;
+                *credits_left = Some(counted.left(limit));
+            }
+        }
+        Ok(all)
     }
 
     /// Lets a client do nothing any more, from its next call on. Its name stays on the list. Nothing
@@ -158,6 +171,7 @@ impl Clients {
             Some((_, true)) => Ok(Err(ClientsError::Active(name.clone()))),
             Some((client, false)) => {
                 client_rows::delete(db, client)?;
+                credit_rows::forget(db, client)?;
                 append_deed(db, Deed::ClientRemove(name), &user())?;
                 let last = !client_rows::exist(db)?;
                 if last {

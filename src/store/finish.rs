@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     begin::Claim,
+    credit_rows,
     db::Db,
     error::{Fault, StoreError},
     handle::{Inner, Store},
@@ -11,7 +12,7 @@ use super::{
     reservations::{self, Reservation},
     stored_answer::StoredAnswer,
 };
-use crate::operation::Operation;
+use crate::{operation::Operation, types::CreditAmount};
 
 /// What became of a call.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Finish {
     pub key: KeyEnd,
     /// For its job.
     pub job: JobEnd,
+    /// For the credits that it holds.
+    pub credits: CreditEnd,
     /// Whether a reserve still counts, as it may have succeeded without a reservation to show for it.
     pub is_pending: bool,
     /// A time that has surely come: what was to be forgotten by then is.
@@ -52,6 +55,17 @@ pub enum JobEnd {
     Submitted,
 }
 
+/// What becomes of the credits that a call holds against its client's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreditEnd {
+    /// So many were charged.
+    Charged(CreditAmount),
+    /// They stay held, as it may have been charged.
+    Held,
+    /// They are given back, as it was surely not made.
+    Free,
+}
+
 impl Store {
     /// Whether what could not be written is still to be: not if the job was reserved again since, or its
     /// proof submitted.
@@ -75,7 +89,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let is_unchanged = matches!(finish.job, JobEnd::Unchanged);
-        if claim.key.is_none() && claim.pending.is_none() && is_unchanged {
+        let holds_nothing =
+            claim.key.is_none() && claim.pending.is_none() && claim.credits.is_none();
+        if holds_nothing && is_unchanged {
             return Ok(());
         }
         let mut finish = finish.clone();
@@ -84,12 +100,13 @@ impl Store {
             *reservation = reservation.clone().renews(before, now);
             self.set_unsaved(reservation.wallet, &reservation.job, Some(reservation));
         }
-        let Claim { key, alias, pending, .. } = claim;
+        let Claim { key, alias, pending, credits, .. } = claim;
         let ending = Ending {
             operation: operation.clone(),
             key: key.clone(),
             alias: alias.clone(),
             pending: *pending,
+            credits: *credits,
             unsaved: operation.job().and_then(|job| self.unsaved(operation.wallet, job)),
             finish,
             now,
@@ -109,6 +126,7 @@ struct Ending {
     key: Option<Key>,
     alias: Option<Key>,
     pending: Option<i64>,
+    credits: Option<i64>,
     /// The reservation of its job, if that is not on record yet.
     unsaved: Option<Reservation>,
     finish: Finish,
@@ -117,7 +135,7 @@ struct Ending {
 
 impl Ending {
     fn write(&self, inner: &Inner, db: &Db) -> Result<(), Fault> {
-        let Self { operation, key, alias, pending, unsaved, finish, now } = self;
+        let Self { operation, key, alias, pending, credits, unsaved, finish, now } = self;
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
             (JobEnd::Reserved(reservation), _) => {
@@ -130,6 +148,11 @@ impl Ending {
         }
         if let Some(number) = pending.filter(|_| !finish.is_pending) {
             reservations::delete_pending(db, number)?;
+        }
+        match (credits, finish.credits) {
+            (Some(hold), CreditEnd::Charged(charged)) => credit_rows::charge(db, *hold, charged)?,
+            (Some(hold), CreditEnd::Free) => credit_rows::release(db, *hold)?,
+            _ => {}
         }
         let keys = inner.keys(db);
         for claimed in [key, alias].into_iter().flatten() {

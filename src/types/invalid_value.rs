@@ -24,6 +24,9 @@ pub enum InvalidValue {
     /// Not a decimal of a token.
     #[error("an amount is digits, with or without a point between them, such as 5 or 0.05")]
     Amount,
+    /// Not a number of credits.
+    #[error("credits are digits, with or without a point between them, such as 500 or 0.5")]
+    Credits,
     /// Not a whole number of base units.
     #[error("an amount in base units is digits without leading zeros")]
     BaseUnits,

@@ -16,6 +16,7 @@ mod tap;
 mod callers;
 mod client;
 mod crash;
+mod credits;
 mod freeze;
 mod leaks;
 mod listen;

@@ -13,6 +13,7 @@ mod common;
 #[path = "../support/random.rs"]
 mod random;
 
+mod credits;
 mod hammer;
 mod idempotency;
 mod journal;

@@ -15,7 +15,7 @@ use agentpmt_proxy::{
     policy::Client,
     signer::LocalKey,
     store::{
-        Attempt, Begun, Caller, Claim, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd,
+        Attempt, Begun, Caller, Claim, CreditEnd, Denial, Doubt, Finish, JobEnd, Journal, KeyEnd,
         RecordedOutcome, Reservation, Store, StoredAnswer,
     },
     trace::Trace,
@@ -60,6 +60,7 @@ impl Home {
             client,
             wallet: self.signer.address(),
             key: None,
+            price: None,
             known_at: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(60),
             trace: Arc::new(Trace::new("call-1".parse().unwrap())),
@@ -142,7 +143,7 @@ async fn everything_is_there_after_a_restart() {
     };
     let job = JobEnd::Reserved(reservation.clone());
     let key = KeyEnd::Answered(answer.clone());
-    let finish = Finish { key, job, is_pending: false, past: now };
+    let finish = Finish { key, job, credits: CreditEnd::Free, is_pending: false, past: now };
     store.finish(&done, &started.claim, &finish, now).await.unwrap();
     let Begun::Started(started) = begin(&store, &cut_off).await else { panic!("not started") };
     let settles_at = Timestamp::from_second(now.as_second() + 10).unwrap();

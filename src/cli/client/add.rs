@@ -24,7 +24,7 @@ use crate::{
     },
     config::Config,
     files,
-    policy::{Allow, Client, Rate},
+    policy::{Allow, Client, CreditLimit, Rate},
     signer::keystore::Keystore,
     store::Clients,
     types::{CertificateHash, ClientId, ClientName, ClientToken, Credential},
@@ -57,6 +57,9 @@ pub(in crate::cli) struct Add {
     /// How many jobs it may hold at a time
     #[arg(long, value_name = "COUNT", value_parser = count)]
     max_reservations: Option<u32>,
+    /// How many credits it may spend in 24 hours or 30 days: 500/day or 5000/month
+    #[arg(long, value_name = "CREDITS/PERIOD")]
+    max_credits: Option<CreditLimit>,
     /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<Timestamp>,
@@ -137,6 +140,7 @@ impl Add {
             wallet: config.wallet.filter(|_| self.wallet.is_some()),
             rate: self.rate,
             max_reservations: self.max_reservations,
+            max_credits: self.max_credits,
             admin: self.admin,
             expires: self.expires,
         })

@@ -43,7 +43,7 @@ impl List {
 }
 
 fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
-    let ClientRecord { client, credential, created, revoked, last_used, .. } = record;
+    let ClientRecord { client, credential, created, revoked, last_used, credits_left, .. } = record;
     let text = |time: &Timestamp| time.to_string();
     json!({
         "name": client.name.as_str(),
@@ -52,6 +52,8 @@ fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
         "wallet": client.wallet.map(|wallet| wallet.to_string()),
         "rate": client.rate.map(|rate| rate.to_string()),
         "max_reservations": client.max_reservations,
+        "max_credits": client.max_credits.map(|limit| limit.to_string()),
+        "credits_left": credits_left.map(|left| left.to_string()),
         "admin": client.admin,
         "known_by": credential.as_ref().map(known_by),
         "created": text(created),
@@ -80,13 +82,17 @@ fn table(clients: &[ClientRecord], now: Timestamp) -> String {
 }
 
 fn columns(record: &ClientRecord, now: Timestamp) -> [String; 7] {
-    let ClientRecord { client, credential, last_used, .. } = record;
+    let ClientRecord { client, credential, last_used, credits_left, .. } = record;
     let time = |time: Timestamp| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let limits = [
         client.admin.then(|| "admin".to_owned()),
         client.wallet.map(|wallet| format!("wallet {wallet}")),
         client.rate.map(|rate| rate.to_string()),
         client.max_reservations.map(|max| format!("at most {max} reservations")),
+        client
+            .max_credits
+            .zip(*credits_left)
+            .map(|(limit, left)| format!("{limit} of credits, {left} left")),
     ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     let dash = || "-".to_owned();

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     policy::Client,
     store::{
-        Claim, Finish, JobEnd, KeyEnd, Store, StoreError,
+        Claim, CreditEnd, Finish, JobEnd, KeyEnd, Store, StoreError,
         testing::{Folder, WALLET, at, client, holds, key, limit_growth},
     },
 };
@@ -23,7 +23,7 @@ fn reservation(job: &str, ends: i64) -> Reservation {
 }
 
 fn end(job: JobEnd, now: i64) -> Finish {
-    Finish { key: KeyEnd::Free, job, is_pending: false, past: at(now) }
+    Finish { key: KeyEnd::Free, job, credits: CreditEnd::Free, is_pending: false, past: at(now) }
 }
 
 /// Ends a reserve, which holds nothing else.

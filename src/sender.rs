@@ -140,8 +140,10 @@ impl Sender {
         let body = self.signed_body(call.body(), &nonce, &request_id, &signature);
         let mut outcome = self.send(attempt, body.into(), None, deadline).await;
         let secrets = [nonce.expose(), &signature];
+        // If servers take two forms of the payload, the first may be the wrong one.
         if let Outcome::Answered(answer, Some(Refusal::WrongSignature { expected_message })) =
             &outcome
+            && permit.in_other_form().is_none()
         {
             let shown = diagnostics(&answer.body, &secrets);
             log_difference(call, &message, expected_message.as_deref(), &shown);

@@ -97,7 +97,9 @@ impl Store {
         let mut finish = finish.clone();
         if let JobEnd::Reserved(reservation) = &mut finish.job {
             let before = self.unsaved(reservation.wallet, &reservation.job);
-            *reservation = reservation.clone().renews(before, now);
+            if let Some(before) = before.filter(|before| reservation.renews(before, now)) {
+                *reservation = reservation.clone().renewing(&before);
+            }
             self.set_unsaved(reservation.wallet, &reservation.job, Some(reservation));
         }
         let Claim { key, alias, pending, credits, .. } = claim;
@@ -136,10 +138,13 @@ struct Ending {
 impl Ending {
     fn write(&self, inner: &Inner, db: &Db) -> Result<(), Fault> {
         let Self { operation, key, alias, pending, credits, unsaved, finish, now } = self;
+        let keys = inner.keys(db);
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
             (JobEnd::Reserved(reservation), _) => {
-                reservations::keep(db, &inner.seal, reservation, *now)?;
+                if let Some(renewal) = reservations::keep(db, &inner.seal, reservation, *now)? {
+                    keys.carry_over(&renewal)?;
+                }
             }
             (JobEnd::Submitted, Some(job)) => {
                 reservations::submit(db, operation, job, unsaved.as_ref(), *now)?;
@@ -154,7 +159,6 @@ impl Ending {
             (Some(hold), CreditEnd::Free) => credit_rows::release(db, *hold)?,
             _ => {}
         }
-        let keys = inner.keys(db);
         for claimed in [key, alias].into_iter().flatten() {
             match &finish.key {
                 KeyEnd::AnsweredOther(_) if alias.as_ref() == Some(claimed) => {

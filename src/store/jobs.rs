@@ -64,7 +64,7 @@ impl Store {
         Ok(holds.holder(asks, now).map(|hold| hold.client))
     }
 
-    /// Those of these jobs that other clients hold than the one that asks.
+    /// Finds out which of these jobs other clients hold than the one that asks.
     ///
     /// # Errors
     /// They cannot be read.

@@ -11,11 +11,18 @@ use sha2::{Digest, Sha256};
 use super::{
     db::{Db, Param},
     error::Fault,
+    reservations::Reservation,
     run::Run,
     seal::{Place, Seal},
     stored_answer::{StoredAnswer, TOOK_EFFECT},
 };
-use crate::{call::RESERVATION_ID, json::CanonicalJson, operation::Operation};
+use crate::{
+    action::{ACTIONS, Effect},
+    call::RESERVATION_ID,
+    json::CanonicalJson,
+    operation::Operation,
+    types::Address,
+};
 
 /// How long an answer is kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -97,11 +104,9 @@ impl Key {
         operation: &Operation,
         reservation: Option<&CanonicalJson>,
     ) -> Self {
-        let path = operation.call.path().to_ascii_lowercase();
-        let reservation = reservation.map_or("-", CanonicalJson::as_str);
-        let text = hex::encode(hash([&operation.wallet.to_string(), &path, reservation]));
+        let text = completion(operation.wallet, &operation.call.path(), reservation);
         let body = operation.call.body().to_canonical_of(|name| name != RESERVATION_ID);
-        let (text, fingerprint) = (format!("completion {text}"), hash([body.as_str()]));
+        let fingerprint = hash([body.as_str()]);
         Self { owner: COMPLETIONS.to_owned(), text, fingerprint }
     }
 
@@ -215,6 +220,25 @@ impl Keys<'_> {
         self.change(key, sql, &[settles_at.into()])
     }
 
+    /// Has a completion that is in doubt for a reservation be so for the one that renews it too.
+    pub(super) fn carry_over(&self, renewal: &[Reservation; 2]) -> Result<(), Fault> {
+        let completes = ACTIONS.iter().filter(|action| action.effect == Effect::Submits);
+        for action in completes {
+            let [before, after] = renewal.each_ref().map(|reservation| {
+                let path = action.path_with(std::slice::from_ref(&reservation.job));
+                let id = reservation.reservation_id.as_deref().map(CanonicalJson::string);
+                completion(reservation.wallet, &path, id.as_ref())
+            });
+            let sql = "INSERT INTO answers (owner, key, fingerprint, run, claimed, settles)
+                       SELECT owner, ?3, fingerprint, run, claimed, settles FROM answers
+                       WHERE owner = ?1 AND key = ?2 AND answer IS NULL AND settles IS NOT NULL
+                       ON CONFLICT DO NOTHING";
+            let params = [COMPLETIONS.into(), before.as_str().into(), after.as_str().into()];
+            self.db.execute(sql, &params)?;
+        }
+        Ok(())
+    }
+
     /// Keeps the answer to the call of a claimed key, sealed.
     pub(super) fn keep(&self, key: &Key, answer: &StoredAnswer) -> Result<(), Fault> {
         let sealed = self.seal.seal(&place(key, None), answer.to_bytes())?;
@@ -281,6 +305,13 @@ fn in_doubt(settles: i64, has_died: bool, is_other: bool) -> Result<Standing, Fa
 /// What seals an answer. Those of the first version are sealed for the name of their client.
 fn place<'a>(key: &'a Key, sealed_for: Option<&'a str>) -> Place<'a> {
     Place { what: ANSWER, row: [sealed_for.unwrap_or(&key.owner), &key.text] }
+}
+
+/// The text of a completion's own key.
+fn completion(wallet: Address, path: &str, reservation: Option<&CanonicalJson>) -> String {
+    let reservation = reservation.map_or("-", CanonicalJson::as_str);
+    let hash = hash([&wallet.to_string(), &path.to_ascii_lowercase(), reservation]);
+    format!("completion {}", hex::encode(hash))
 }
 
 fn hash<const N: usize>(parts: [&str; N]) -> [u8; 32] {

@@ -54,14 +54,15 @@ impl Reservation {
         self.wallet == wallet && self.job.is_same(job.as_str())
     }
 
-    /// This reservation as a renewal of the one before, if that still runs and is its client's: its id and
-    /// token hold on where the answer to the renewal brought none (protocol §6).
-    pub(super) fn renews(mut self, before: Option<Self>, now: Timestamp) -> Self {
-        let is_own = |before: &Self| before.client == self.client && before.ends > now;
-        if let Some(before) = before.filter(is_own) {
-            self.reservation_id = self.reservation_id.or(before.reservation_id);
-            self.workflow_token = self.workflow_token.or(before.workflow_token);
-        }
+    /// Whether this is a renewal of the one before: the same client's, while that still runs.
+    pub(super) fn renews(&self, before: &Self, now: Timestamp) -> bool {
+        before.client == self.client && before.ends > now
+    }
+
+    /// A renewal with the id and the token of the one before, where its answer brought none (protocol §6).
+    pub(super) fn renewing(mut self, before: &Self) -> Self {
+        self.reservation_id = self.reservation_id.or_else(|| before.reservation_id.clone());
+        self.workflow_token = self.workflow_token.or_else(|| before.workflow_token.clone());
         self
     }
 
@@ -220,18 +221,22 @@ pub(super) fn delete_pending(db: &Db, number: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Remembers a reservation, in place of an earlier one of the same job, which it may renew, and of what was
-/// submitted for that.
+/// Remembers a reservation, in place of an earlier one of the same job and of what was submitted for that.
+/// Returns both if it renews the earlier one.
 pub(super) fn keep(
     db: &Db,
     seal: &Seal,
     reservation: &Reservation,
     now: Timestamp,
-) -> Result<(), Fault> {
+) -> Result<Option<[Reservation; 2]>, Fault> {
     let before = row_of(db, reservation.wallet, &reservation.job, |row| {
         read(row, token(row, seal).ok().flatten())
     });
-    let reservation = &reservation.clone().renews(before?, now);
+    let before = before?.filter(|before| reservation.renews(before, now));
+    let reservation = match &before {
+        Some(before) => &reservation.clone().renewing(before),
+        None => reservation,
+    };
     let (wallet, job) = (reservation.wallet.to_string(), reservation.job.as_str());
     delete(db, &wallet, job, "state <> 'pending'")?;
     let token = reservation.workflow_token.as_ref();
@@ -248,7 +253,8 @@ pub(super) fn keep(
         reservation_id: reservation.reservation_id.as_deref(),
         token: token.as_deref(),
     };
-    hold.insert(db).map(drop)
+    hold.insert(db)?;
+    Ok(before.map(|before| [before, reservation.clone()]))
 }
 
 /// Forgets all holds of a job, as its proof is submitted. The job stays its holder's, or else this

@@ -493,6 +493,30 @@ async fn the_proof_for_a_reservation_goes_out_once_whatever_key_it_comes_with() 
 }
 
 #[tokio::test]
+async fn a_completion_in_doubt_stays_so_when_its_reservation_is_renewed() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let local = Client::local();
+    // The second has ended before its job is reserved again, so that is no renewal.
+    for (job, ends, expected) in [("job1", 1800, of_this_run(SETTLES)), ("job2", 5, None)] {
+        reserved(&store, &local, job, ends, 0).await;
+        let complete = Operation::of(&local, "job_complete", job, r#"{"proof_text":"a"}"#);
+        let begun = started(&store, &complete, 0).await;
+        send(&store, &complete, &begun.claim, SETTLES).await;
+        drop(begun);
+        let newer = Reservation {
+            reservation_id: Some("r-2".to_owned()),
+            ..reservation(&job.to_uppercase(), &local, 3600)
+        };
+        let reserve = Operation::of(&local, "job_reserve", job, "");
+        make(&store, &reserve, end(KeyEnd::Free, JobEnd::Reserved(newer)), 10).await;
+        let begun = started(&store, &complete, 10).await;
+        let id = begun.grant.as_ref().unwrap().reservation_id.as_ref().unwrap();
+        assert_eq!((id.as_str(), begun.doubt), (r#""r-2""#, expected), "{job}");
+    }
+}
+
+#[tokio::test]
 async fn a_completion_that_was_not_made_gives_way_to_another_proof_and_no_other_does() {
     let folder = Folder::new();
     let store = folder.open();

@@ -1,10 +1,10 @@
-// The job loop with `fetch` (Node 18 or later): a job of each type, from the list to the end
-// of its review.
+// With `fetch` (Node 18 or later): a job of each type, from the list to the end of its review, and
+// a tool that is paid with what was earned.
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const API = "http://127.0.0.1:8402/api/external/jobs";
+const API = "http://127.0.0.1:8402/api/external";
 const FLOW = { name: "Triage", description: "Sorts tickets", nodes: [
   { id: "in", type: "tool", label: "Read", tool: { product_id: "p1", product_name: "Mail" } },
   { id: "out", type: "prompt", label: "Sort", prompt: { text: "How urgent is it?" } },
@@ -28,11 +28,11 @@ async function call(path, body = {}, method = "POST") {
   throw new Error(`${path}: ${told}`);
 }
 
-const { jobs } = await call("/list");
+const { jobs } = await call("/jobs/list");
 for (const type of ["general", "social_share", "workflow_creation"]) {
   const job = jobs.find((job) => job.job_type === type && job.status === "open");
   if (!job) throw new Error(`no ${type} job is open`);
-  const path = "/" + job.job_id;
+  const path = "/jobs/" + job.job_id;
   const { job: reserved } = await call(path + "/reserve");
   console.log(reserved.job_instructions);
   const proof = { proof_text: "Done: ticket #12345", reservation_id: reserved.reservation_id };
@@ -51,3 +51,8 @@ for (const type of ["general", "social_share", "workflow_creation"]) {
   }
   console.log(job.title, "->", status);
 }
+
+console.log((await call("/credits/balance")).balance_credits, "credits");
+const tool = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases";
+const used = await call(tool + "/invoke", { parameters: { content: "Our customers love us." } });
+console.log(used.result, "for", used.charged_credits);

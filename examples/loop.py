@@ -1,11 +1,12 @@
-"""The job loop with `requests`: a job of each type, from the list to the end of its review."""
+"""With `requests`: a job of each type, from the list to the end of its review, and a tool that is
+paid with what was earned."""
 
 import time
 import uuid
 
 import requests
 
-API = "http://127.0.0.1:8402/api/external/jobs"
+API = "http://127.0.0.1:8402/api/external"
 FLOW = {"name": "Triage", "description": "Sorts tickets", "nodes": [
     {"id": "in", "type": "tool", "label": "In", "tool": {"product_id": "p1", "product_name": "M"}},
     {"id": "out", "type": "prompt", "label": "Sort", "prompt": {"text": "How urgent is it?"}},
@@ -30,13 +31,13 @@ def call(path, body={}, method="POST"):
     raise SystemExit(f"{path}: {told}")
 
 
-jobs = call("/list")["jobs"]
+jobs = call("/jobs/list")["jobs"]
 for job_type in ("general", "social_share", "workflow_creation"):
     is_next = lambda job: job["job_type"] == job_type and job["status"] == "open"
     job = next(filter(is_next, jobs), None)
     if not job:
         raise SystemExit(f"no {job_type} job is open")
-    path = "/" + job["job_id"]
+    path = "/jobs/" + job["job_id"]
     reserved = call(path + "/reserve")["job"]
     print(reserved["job_instructions"])
     proof = {"proof_text": "Done: ticket #12345", "reservation_id": reserved["reservation_id"]}
@@ -52,3 +53,8 @@ for job_type in ("general", "social_share", "workflow_creation"):
     while (status := call(path + "/status")["submission"]["status"]) not in ("approved", "rejected"):
         time.sleep(1)
     print(job["title"], "->", status)
+
+print(call("/credits/balance")["balance_credits"], "credits")
+tool = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases"
+used = call(tool + "/invoke", {"parameters": {"content": "Our customers love us."}})
+print(used["result"], "for", used["charged_credits"])

@@ -1,8 +1,9 @@
 #!/bin/sh
-# The job loop with curl (7.71 or later): a job of each type, from the list to its review's end.
+# With curl (7.71 or later): a job of each type, from the list to the end of its review, and a tool
+# that is paid with what was earned.
 set -eu
 
-API=http://127.0.0.1:8402/api/external/jobs
+API=http://127.0.0.1:8402/api/external
 RUN=$(date +%s)-$$
 
 # Every try of a call has the same key, so that the proxy makes it once.
@@ -13,15 +14,15 @@ call() {  # METHOD PATH [BODY]
 field() { grep -o "\"$1\" *: *\"[^\"]*" | head -n 1 | cut -d '"' -f 4; }
 
 reserve() {  # JOB_TYPE
-  JOB=$(call POST /list | tr '{' '\n' | grep "\"$1\"" | grep '"open"' | field job_id)
+  JOB=$(call POST /jobs/list | tr '{' '\n' | grep "\"$1\"" | grep '"open"' | field job_id)
   : "${JOB:?no $1 job is open}"
-  call POST "/$JOB/reserve"
+  call POST "/jobs/$JOB/reserve"
 }
 
 complete() {  # PROOF
-  call POST "/$JOB/complete" "$1"
+  call POST "/jobs/$JOB/complete" "$1"
   # While a review runs, any other status may stand there.
-  while STATUS=$(call POST "/$JOB/status"); do
+  while STATUS=$(call POST "/jobs/$JOB/status"); do
     case $STATUS in
       *'"approved"'* | *'"rejected"'*) echo "$STATUS"; return ;;
       *'"submission"'*) sleep 1 ;;
@@ -42,7 +43,11 @@ FLOW='{"name": "Triage", "description": "Sorts tickets", "nodes": [
   {"id": "in", "type": "tool", "label": "Read", "tool": {"product_id": "p1", "product_name": "M"}},
   {"id": "out", "type": "prompt", "label": "Sort", "prompt": {"text": "How urgent is it?"}}],
   "edges": [{"id": "e1", "from": "in", "to": "out"}]}'
-WORKFLOW=$(call POST "/$JOB/workflow/create" "$FLOW" | field workflow_id)
-call PUT "/$JOB/workflow/$WORKFLOW" "$FLOW"
-call POST "/$JOB/workflow/$WORKFLOW/publish"
+WORKFLOW=$(call POST "/jobs/$JOB/workflow/create" "$FLOW" | field workflow_id)
+call PUT "/jobs/$JOB/workflow/$WORKFLOW" "$FLOW"
+call POST "/jobs/$JOB/workflow/$WORKFLOW/publish"
 complete "{\"proof_text\": \"Published\", \"workflow_id\": \"$WORKFLOW\"}"
+
+call POST /credits/balance
+TOOL=/tools/ai-writing-quality-check/actions/check-for-banned-phrases
+call POST "$TOOL/invoke" '{"parameters": {"content": "Our customers love us."}}'

@@ -6,12 +6,14 @@
 //! it shares plain values, canonical JSON and the table of calls; the message it works out for itself,
 //! from the bytes that it received.
 
+mod charge;
 mod counts;
-mod error;
 mod seed;
 mod serve;
 mod settings;
 mod time;
+
+mod error;
 
 mod credits;
 mod fault;
@@ -21,12 +23,14 @@ mod verify;
 mod armed;
 mod graph;
 mod session;
+mod tool;
 
 mod workflow;
 
 mod job;
 
 mod board;
+mod workflow_session;
 
 mod api;
 
@@ -40,6 +44,7 @@ use tokio::net::TcpListener;
 pub use self::{
     api::Sandbox,
     counts::Counts,
+    credits::LedgerEntry,
     fault::{FaultKind, FaultTarget, InjectedFault, InvalidFault, KINDS},
     settings::Settings,
     time::duration,

@@ -32,6 +32,10 @@ pub(super) struct SandboxCommand {
     /// How long a submission awaits its review
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     review: Duration,
+    /// How many credits a wallet has at first
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    #[arg(value_parser = clap::value_parser!(i64).range(0..=1_000_000_000))]
+    credits: i64,
     /// Make the sandbox misbehave; --help lists the kinds
     #[arg(long = "fault", value_name = "KIND[:ACTION[:TIMES]]", long_help = fault_help())]
     faults: Vec<InjectedFault>,
@@ -47,6 +51,7 @@ impl SandboxCommand {
             session: self.session,
             reservation: self.reservation,
             review: self.review,
+            credits: self.credits,
             ..sandbox::Settings::default()
         });
         self.faults.into_iter().for_each(|fault| sandbox.inject(fault));

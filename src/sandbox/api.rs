@@ -3,11 +3,21 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::{
-    armed::Armed, board::Board, counts::Counts, credits::Credits, fault::InjectedFault, job::Job,
-    seed, session::Nonces, settings::Settings,
+    armed::Armed,
+    board::Board,
+    counts::Counts,
+    credits::{Credits, LedgerEntry},
+    fault::InjectedFault,
+    job::Job,
+    seed,
+    session::Nonces,
+    settings::Settings,
+    time::now,
+    workflow_session::WorkflowSessions,
 };
 use crate::action::Action;
 
@@ -15,6 +25,7 @@ use crate::action::Action;
 #[derive(Clone)]
 pub struct Sandbox {
     pub(super) actions: &'static [Action],
+    pub(super) slow_tool: Duration,
     api: Arc<Mutex<Api>>,
 }
 
@@ -24,6 +35,7 @@ pub(super) struct Api {
     pub(super) nonces: Nonces,
     pub(super) board: Board,
     pub(super) credits: Credits,
+    pub(super) workflow_sessions: WorkflowSessions,
     pub(super) faults: Armed,
 }
 
@@ -37,10 +49,12 @@ impl Sandbox {
             requests: 0,
             nonces: Nonces::new(settings.session),
             board: Board::new(&settings),
-            credits: Credits::default(),
+            credits: Credits::new(settings.credits),
+            workflow_sessions: WorkflowSessions::default(),
             faults: Armed::default(),
         };
-        Self { actions: settings.actions, api: Arc::new(Mutex::new(api)) }
+        let Settings { actions, slow_tool, .. } = settings;
+        Self { actions, slow_tool, api: Arc::new(Mutex::new(api)) }
     }
 
     /// Arms a fault.
@@ -81,6 +95,11 @@ impl Sandbox {
     /// How often a proof was taken for a job.
     pub fn accepted(&self, job_id: &str) -> u64 {
         self.counts().accepted.get(job_id).copied().unwrap_or_default()
+    }
+
+    /// Every change of a wallet's credits, in order.
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
+        self.api().credits.ledger(now()).to_vec()
     }
 
     /// A panic elsewhere leaves nothing half changed that would matter to an imitation.

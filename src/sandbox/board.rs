@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{json::Object, types::Address};
 
-use super::{error::ApiError, form::Form, job::Job, seed::JOBS, settings::Settings};
+use super::{error::ApiError, form::Page, job::Job, seed::JOBS, settings::Settings};
 
 /// The jobs, in the order in which they are listed.
 pub(super) struct Board(Vec<Job>);
@@ -21,27 +21,20 @@ impl Board {
         &self.0
     }
 
-    /// The open jobs and those that the wallet has reserved, from `skip` on and at most `limit` of them.
-    ///
-    /// # Errors
-    /// [`ApiError::Fields`] unless `limit` is 1 to 100 and `skip` at least 0.
+    /// The page of the open jobs and those that the wallet has reserved.
     pub(super) fn list(
         &mut self,
         body: &Object,
         wallet: Address,
         now: Timestamp,
     ) -> Result<Value, ApiError> {
-        let mut form = Form::new(body);
-        let limit = form.integer("limit", 1..=100);
-        let skip = form.integer("skip", 0..=i64::MAX);
-        let (limit, skip) = form.finish(limit.zip(skip))?;
+        let page = Page::read(body)?;
         self.0.iter_mut().for_each(|job| job.settle(now));
         let shown: Vec<&Job> = self.0.iter().filter(|job| job.is_shown_to(wallet)).collect();
-        // A number that does not fit is larger than every list.
-        let number = |given: i64| usize::try_from(given).unwrap_or(usize::MAX);
-        let page = shown.iter().skip(number(skip)).take(number(limit));
-        let jobs: Vec<_> = page.map(|job| job.listing(now)).collect();
-        Ok(json!({"jobs": jobs, "limit": limit, "skip": skip, "total": shown.len()}))
+        let jobs: Vec<_> = page.of(shown.iter()).map(|job| job.listing(now)).collect();
+        Ok(json!({
+            "jobs": jobs, "limit": page.limit, "skip": page.skip, "total": shown.len(),
+        }))
     }
 
     /// The job as it is now.

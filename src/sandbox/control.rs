@@ -16,6 +16,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/sandbox/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/sandbox/counts", get(counts))
+        .route("/sandbox/ledger", get(ledger))
         .with_state(sandbox.clone())
 }
 
@@ -43,6 +44,10 @@ async fn add_fault(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
 async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
     sandbox.clear_faults();
     StatusCode::NO_CONTENT
+}
+
+async fn ledger(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({"entries": sandbox.ledger()}))
 }
 
 async fn counts(State(sandbox): State<Sandbox>) -> Json<Counts> {

@@ -9,6 +9,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use super::charge::Charge;
+
 /// Why a call was refused. The text of a variant is the answer's `message`.
 #[derive(thiserror::Error)]
 pub(super) enum ApiError {
@@ -58,6 +60,17 @@ pub(super) enum ApiError {
     WorkflowNotPublished,
     #[error("The workflow has no tool node: add one before you publish it")]
     WorkflowNeedsTool,
+
+    #[error("There is no tool with this id or slug, or it has no such action")]
+    ToolNotFound,
+    #[error("It costs {price} credits, and the wallet has {balance}: buy some, then call again")]
+    TooFewCredits { price: i64, balance: i64 },
+    #[error("The tool failed")]
+    ToolFailed(Charge),
+    #[error("There is no published workflow with this id")]
+    PublishedWorkflowNotFound,
+    #[error("This wallet has no running session of the workflow with this id")]
+    WorkflowSessionNotFound,
 }
 
 impl ApiError {
@@ -93,6 +106,11 @@ impl ApiError {
             Self::WorkflowMismatch => (StatusCode::CONFLICT, "WORKFLOW_MISMATCH"),
             Self::WorkflowNotPublished => (StatusCode::CONFLICT, "WORKFLOW_NOT_PUBLISHED"),
             Self::WorkflowNeedsTool => (StatusCode::CONFLICT, "WORKFLOW_NEEDS_TOOL"),
+            Self::ToolNotFound => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND"),
+            Self::TooFewCredits { .. } => (StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS"),
+            Self::ToolFailed(_) => (StatusCode::BAD_GATEWAY, "TOOL_FAILED"),
+            Self::PublishedWorkflowNotFound => (StatusCode::NOT_FOUND, "WORKFLOW_NOT_FOUND"),
+            Self::WorkflowSessionNotFound => (StatusCode::NOT_FOUND, "WORKFLOW_SESSION_NOT_FOUND"),
         };
         (status, Some(code))
     }
@@ -114,6 +132,12 @@ impl IntoResponse for ApiError {
             (Self::Fields(errors), _) => Value::Array(errors),
             (Self::WalletMismatch { expected_message }, _) => {
                 json!({"code": code, "message": message, "expected_message": expected_message})
+            }
+            (Self::TooFewCredits { price, balance }, _) => json!({
+                "code": code, "message": message, "price_credits": price, "balance_credits": balance,
+            }),
+            (Self::ToolFailed(charge), _) => {
+                charge.beside(json!({"code": code, "message": message}))
             }
             (_, Some(code)) => json!({"code": code, "message": message}),
             (_, None) => Value::String(message),

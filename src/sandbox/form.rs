@@ -8,10 +8,10 @@ use axum::{
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
-    json::{JsonError, Object},
+    json::{CanonicalJson, JsonError, Object},
     types::Address,
 };
 
@@ -37,6 +37,42 @@ pub(super) fn object(body: &[u8]) -> Result<Object, ApiError> {
         };
         ApiError::Fields(vec![wrong(json!(["body"]), kind, &error.to_string())])
     })
+}
+
+/// The names and values of a query as an object, with what is usual for those of a page.
+pub(super) fn query(query: &str) -> Object {
+    let mut fields = Object::default();
+    fields.insert("limit", CanonicalJson::integer(50));
+    fields.insert("skip", CanonicalJson::integer(0));
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let number = value.parse().map(CanonicalJson::integer);
+        fields.insert(name, number.unwrap_or_else(|_| CanonicalJson::string(value)));
+    }
+    fields
+}
+
+/// The part of a list that is asked for.
+pub(super) struct Page {
+    pub(super) limit: i64,
+    pub(super) skip: i64,
+}
+
+impl Page {
+    /// # Errors
+    /// [`ApiError::Fields`] unless `limit` is 1 to 100 and `skip` at least 0.
+    pub(super) fn read(body: &Object) -> Result<Self, ApiError> {
+        let mut form = Form::new(body);
+        let limit = form.integer("limit", 1..=100);
+        let skip = form.integer("skip", 0..=i64::MAX);
+        let (limit, skip) = form.finish(limit.zip(skip))?;
+        Ok(Self { limit, skip })
+    }
+
+    pub(super) fn of<T>(&self, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+        // A number that does not fit is larger than every list.
+        let number = |given: i64| usize::try_from(given).unwrap_or(usize::MAX);
+        items.skip(number(self.skip)).take(number(self.limit))
+    }
 }
 
 /// Reads fields of a body. A reader gives `None` and notes an error if its field is wrong.
@@ -94,6 +130,13 @@ impl<'a> Form<'a> {
     /// An array of anything.
     pub(super) fn array(&mut self, name: &str) -> Option<Vec<Value>> {
         self.value(name, "list_type", "Input should be a valid list")
+    }
+
+    /// An object.
+    pub(super) fn object(&mut self, name: &str) -> Option<Value> {
+        let value: Map<String, Value> =
+            self.value(name, "dict_type", "Input should be a valid dictionary")?;
+        Some(value.into())
     }
 
     /// Notes an error at `place`, such as `["body", "edges", 0, "source"]`.

@@ -25,7 +25,7 @@ use super::{
 const MAX_PROOF: usize = 4000;
 
 /// The longest id in a body, in characters.
-const MAX_ID: usize = 128;
+pub(super) const MAX_ID: usize = 128;
 
 /// The statuses of a submission, which are also those of its job.
 const SUBMITTED: &str = "submitted";
@@ -129,7 +129,12 @@ impl Job {
     }
 
     /// The status as one wallet may see it.
-    pub(super) fn status_for(&self, wallet: Address, credits: &Credits, now: Timestamp) -> Value {
+    pub(super) fn status_for(
+        &self,
+        wallet: Address,
+        credits: &mut Credits,
+        now: Timestamp,
+    ) -> Value {
         let reserved = matches!(&self.stage, Stage::Reserved(lease) if lease.wallet == wallet);
         let submitted = match &self.stage {
             Stage::Submitted(review) => Some(review),
@@ -212,7 +217,7 @@ impl Job {
         let end = end_of(now, self.review);
         let verdict = if proof.contains(REJECT) { REJECTED } else { APPROVED };
         if verdict == APPROVED {
-            credits.earn(wallet, self.seed.reward_credits, end);
+            credits.earn(wallet, self.seed.reward_credits, end, format!("job {}", self.id));
         }
         let review = Review { id: new_id(), wallet, begin: now, end, verdict };
         let answer = json!({

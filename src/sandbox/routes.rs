@@ -7,7 +7,6 @@ use axum::{
     response::Response,
     routing::{MethodFilter, on, post},
 };
-use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,8 +19,11 @@ use super::{
     api::{Api, Sandbox},
     error::ApiError,
     form::{self, Form},
+    time::now,
+    tool::{self, Tool},
     verify::Arrived,
     workflow::Token,
+    workflow_session,
 };
 
 /// The largest body that is taken, in bytes.
@@ -79,21 +81,41 @@ async fn answer(
     request: Request,
 ) -> Result<Value, ApiError> {
     let (head, body) = form::read(request).await?;
-    let body = if head.method.is_safe() { Object::default() } else { form::object(&body)? };
+    let body = match head.uri.query() {
+        query if head.method.is_safe() => form::query(query.unwrap_or_default()),
+        _ => form::object(&body)?,
+    };
     let id = |index| ids.get(index).map_or("", String::as_str);
     let other = || Ok(json!({"action": action.name, "received": head.uri.to_string()}));
     match &action.proof {
-        Proof::None | Proof::Payment => other(),
+        Proof::None | Proof::Payment => match action.name {
+            "tools" => Ok(tool::list()),
+            "workflows" => workflow_session::list(&body),
+            _ => other(),
+        },
         Proof::Signature(signed) => {
             let arrived = Arrived::new(action, signed, head.uri.path(), body)?;
             let (wallet, body) = sandbox.verified(arrived)?;
+            let tool = match action.name {
+                "tool_invoke" => Some(Tool::named(id(0), Some(id(1)))?),
+                "invoke" => Some(Tool::named(id(0), None)?),
+                _ => None,
+            };
+            if let Some(tool) = tool {
+                return sandbox.use_tool(tool, wallet, &body).await;
+            }
             let (mut api, now) = (sandbox.api(), now());
-            let Api { board, credits, .. } = &mut *api;
+            let Api { board, credits, workflow_sessions: sessions, .. } = &mut *api;
             match action.name {
                 "job_list" => board.list(&body, wallet, now),
                 "job_reserve" => board.job(id(0), now)?.reserve(wallet, now),
                 "job_complete" => board.job(id(0), now)?.complete(wallet, &body, credits, now),
                 "job_status" => Ok(board.job(id(0), now)?.status_for(wallet, credits, now)),
+                "balance" => Ok(credits.answer(wallet, now)),
+                "workflow_fetch" => workflow_session::fetch(id(0)),
+                "workflow_start" => sessions.start(id(0), wallet, &body, now),
+                "workflow_active" => Ok(sessions.active(wallet, &body)),
+                "workflow_end" => sessions.end(id(0), wallet, &body),
                 _ => other(),
             }
         }
@@ -112,6 +134,19 @@ async fn answer(
 }
 
 impl Sandbox {
+    /// Uses a tool for a wallet's credits, which are taken first.
+    async fn use_tool(
+        &self,
+        tool: &Tool,
+        wallet: Address,
+        body: &Object,
+    ) -> Result<Value, ApiError> {
+        let parameters = tool::parameters(body)?;
+        let reason = format!("tool {}", tool.slug);
+        let charge = self.api().credits.spend(wallet, tool.price, now(), reason)?;
+        tool.run(parameters, charge, self.slow_tool).await
+    }
+
     /// The wallet that signed a call, and the call's body without the envelope.
     ///
     /// The recovery of the signer is slow and needs no state, so it runs outside the lock. The id
@@ -122,10 +157,4 @@ impl Sandbox {
         self.api().nonces.use_once(&call.envelope, now())?;
         Ok((call.envelope.wallet, call.body))
     }
-}
-
-/// The time in whole milliseconds: some RFC 3339 readers take no more digits.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(Unit::Millisecond).unwrap_or(now)
 }

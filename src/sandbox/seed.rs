@@ -14,7 +14,7 @@ pub(super) const SOCIAL_SHARE: &str = "social_share";
 pub(super) struct Seed {
     pub(super) id: &'static str,
     pub(super) job_type: &'static str,
-    pub(super) reward_credits: u64,
+    pub(super) reward_credits: i64,
     pub(super) title: &'static str,
     pub(super) public_description: &'static str,
     /// Only for the wallet that reserves.

@@ -15,19 +15,25 @@ pub struct Settings {
     pub reservation: Duration,
     /// The review of a submission, after which it is approved and paid.
     pub review: Duration,
+    /// The credits that a wallet has at first.
+    pub credits: i64,
+    /// An answer of the tool that is slow.
+    pub slow_tool: Duration,
     /// How often each job is there. Further copies have the id of the first with `-2`,
     /// `-3` and so on behind it.
     pub copies: u32,
 }
 
 impl Default for Settings {
-    /// All calls; 900 seconds, 30 minutes and 5 seconds; each job once.
+    /// All calls; 900 seconds, 30 minutes, 5 and 20 seconds; no credits; each job once.
     fn default() -> Self {
         Self {
             actions: ACTIONS,
             session: Duration::from_secs(900),
             reservation: Duration::from_secs(30 * 60),
             review: Duration::from_secs(5),
+            credits: 0,
+            slow_tool: Duration::from_secs(20),
             copies: 1,
         }
     }

@@ -80,9 +80,10 @@ def home(tmp_path):
 
 @contextlib.contextmanager
 def sandbox():
-    """A sandbox of its own process; gives its address and what counts there."""
+    """A sandbox of its own process; gives its address and the counts of what happened there."""
     with listening("sandbox", "--review", "500ms") as address, local_session() as session:
-        yield address, lambda: session.get(f"{address}/sandbox/counts").json()
+        get = lambda path: session.get(f"{address}/sandbox/{path}").json()
+        yield address, lambda: {**get("counts"), **get("ledger")}
 
 
 def proxy_of(upstream, home, port=0):
@@ -174,9 +175,11 @@ def begun(command, home, address):
 
 
 def each_is_done_once(counts):
-    """One job of each type."""
+    """One job of each type, and one use of a tool."""
     for what in ("submissions", "accepted"):
         assert sorted(counts()[what].values())[-4:] == [0, 1, 1, 1], (what, counts())
+    spent = [entry["credits"] for entry in counts()["entries"] if entry["credits"] < 0]
+    assert spent == [-5], counts()
 
 
 def inject(upstream, **fault):
@@ -195,9 +198,11 @@ def test_an_example_does_a_job_of_each_type(command, home):
         assert out.count('"status":"submitted"') == 6, out
         assert out.count('"status":"approved"') == 6, out
         assert out.count('"status":"completed"') == 3, out
+        assert '"charged_credits":5' in out, out
         assert '"status":"published"' in out, out
     else:
         assert out.count("-> approved") == 3, out
+        assert out.endswith("for 5\n"), out
 
 
 @EXAMPLES

@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const GENERAL_JOB: &str = "68f0a1c27b3e4d5f60718201";
 pub(crate) const WORKFLOW_JOB: &str = "68f0a1c27b3e4d5f60718202";
 
+/// The path of a tool of the sandbox that is free, and the id of a published workflow.
+pub(crate) const FREE_TOOL: &str = "/tools/word-count/actions/count-words/invoke";
+pub(crate) const PUBLISHED_WORKFLOW: &str = "69b2d1e3f405162738495a01";
+
 /// A workflow that every workflow job takes, and that can be published.
 pub(crate) const WORKFLOW: &str = r#"{"name":"n","description":"d","nodes":[
     {"id":"a","type":"tool","label":"A","tool":{"product_id":"p","product_name":"P"}},

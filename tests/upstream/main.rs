@@ -15,6 +15,7 @@ mod faults;
 mod matrix;
 mod paying;
 mod sandbox;
+mod sandbox_credits;
 mod sandbox_signatures;
 mod session;
 mod spending;

@@ -11,7 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
-use crate::common::{Options, TestProxy, WORKFLOW, WORKFLOW_JOB, json, refusing, serve_sandbox};
+use crate::common::{
+    Options, PUBLISHED_WORKFLOW, TestProxy, WORKFLOW, WORKFLOW_JOB, json, refusing, serve_sandbox,
+};
 
 /// How many cells are tried at once.
 const AT_ONCE: usize = 48;
@@ -25,7 +27,9 @@ struct Told {
     status: u16,
     /// The problem, if it was one of the proxy's.
     problem: Value,
+    /// How often a proof arrived, or credits were spent.
     submissions: u64,
+    /// How often a proof was taken, or credits were spent.
     accepted: u64,
 }
 
@@ -55,17 +59,20 @@ impl Told {
     }
 
     /// What has to hold whatever happens.
-    fn check(&self, action: &str, cell: &str) {
+    fn check(&self, action: &Action, cell: &str) {
         assert!(self.submissions <= 1, "{cell}: submitted more than once: {self:?}");
-        let completes = action == "job_complete";
-        if completes && self.problem.is_null() && (200..300).contains(&self.status) {
+        let is_counted = matches!(action.effect, Effect::Submits | Effect::Spends);
+        if is_counted && self.problem.is_null() && (200..300).contains(&self.status) {
             assert_eq!(self.accepted, 1, "{cell}: told success: {self:?}");
         }
         if self.problem["retry"] == "safe" {
             assert_eq!(self.submissions, 0, "{cell}: told that it is safe to repeat: {self:?}");
         }
         if self.problem["processed"] == true {
-            assert!(!completes || self.accepted == 1, "{cell}: told that it took effect: {self:?}");
+            assert!(
+                !is_counted || self.accepted == 1,
+                "{cell}: told that it took effect: {self:?}"
+            );
         }
     }
 }
@@ -91,7 +98,7 @@ fn patience(options: &mut Options) {
 
 /// Does what an agent does before it makes a call; gives the call's path and body.
 async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String) {
-    let mut workflow = "none".to_owned();
+    let mut workflow = PUBLISHED_WORKFLOW.to_owned();
     let is_about = |id| action.id_names().any(|name| name == id);
     if is_about("job_id") && action.effect != Effect::Reserves {
         proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/reserve"), "").await;
@@ -106,7 +113,8 @@ async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String)
         proxy.ok(&format!("/jobs/{WORKFLOW_JOB}/workflow/{workflow}/publish"), "").await;
     }
     let path = action.path.replace("{job_id}", WORKFLOW_JOB).replace("{workflow_id}", &workflow);
-    let path = action.id_names().fold(path, |path, id| path.replace(&format!("{{{id}}}"), "one"));
+    let path = path.replace("{product_slug}", "ai-writing-quality-check");
+    let path = path.replace("{action_slug}", "check-for-banned-phrases");
     let body = match action.body {
         _ if submits => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
         fields if fields.iter().any(|field| field.name() == "nodes") => WORKFLOW.to_owned(),
@@ -137,17 +145,20 @@ async fn tell(proxy: &TestProxy, action: &Action, path: &str, body: String) -> T
     let status = response.status().as_u16();
     let ours = response.headers().contains_key("x-agentpmt-proxy-error");
     let problem = if ours { json(response).await } else { Value::Null };
-    Told {
-        status,
-        problem,
-        submissions: proxy.sandbox.submissions(WORKFLOW_JOB),
-        accepted: proxy.sandbox.accepted(WORKFLOW_JOB),
-    }
+    let (submissions, accepted) = match action.effect {
+        Effect::Spends => {
+            let ledger = proxy.sandbox.ledger();
+            let spent = ledger.iter().filter(|entry| entry.credits < 0).count() as u64;
+            (spent, spent)
+        }
+        _ => (proxy.sandbox.submissions(WORKFLOW_JOB), proxy.sandbox.accepted(WORKFLOW_JOB)),
+    };
+    Told { status, problem, submissions, accepted }
 }
 
 /// One cell: a fresh sandbox and proxy, one fault, one call.
 async fn cell(fault: String, action: &'static Action) -> Told {
-    let sandbox = Sandbox::new(Settings::default());
+    let sandbox = Sandbox::new(Settings { credits: 100, ..Settings::default() });
     let upstream = serve_sandbox(&sandbox).await;
     let (folder, path, body) = prepared(&sandbox, upstream, action).await;
     let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
@@ -158,7 +169,7 @@ async fn cell(fault: String, action: &'static Action) -> Told {
     proxy.sandbox.inject(fault.parse().unwrap());
     let told = tell(&proxy, action, &path, body).await;
     let cell = format!("{fault} × {action}");
-    told.check(action.name, &cell);
+    told.check(action, &cell);
     proxy.sandbox.clear_faults();
     check_reservation(&proxy, action, &told, &cell).await;
     told
@@ -274,7 +285,7 @@ async fn an_upstream_that_cannot_be_spoken_to_gets_nothing_and_every_call_is_saf
         [Down::RefusedPort, Down::NoTls].map(|how| async move {
             let told = down(how, action).await;
             assert_eq!(told.short(), "upstream_unreachable processed=null retry=safe", "{action}");
-            told.check(action.name, action.name);
+            told.check(action, action.name);
         })
     });
     stream::iter(cells).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
@@ -333,7 +344,7 @@ async fn restarted(fault: Option<&str>, action: &'static Action) -> Told {
         never = restart => never,
     };
     let cell = format!("restart, {fault:?} × {action}");
-    told.check(action.name, &cell);
+    told.check(action, &cell);
     // The last upstream is gone with the restart.
     let upstream = serve_sandbox(&sandbox).await;
     let folder = proxy.folder();

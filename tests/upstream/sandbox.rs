@@ -11,23 +11,23 @@ use sha2::{Digest as _, Sha256};
 use sha3::Keccak256;
 use tokio::net::TcpListener;
 
-const GENERAL: &str = "68f0a1c27b3e4d5f60718201";
+pub(crate) const GENERAL: &str = "68f0a1c27b3e4d5f60718201";
 const WORKFLOW: &str = "68f0a1c27b3e4d5f60718202";
 const OTHER_WORKFLOW: &str = "68f0a1c27b3e4d5f60718205";
 const SOCIAL: &str = "68f0a1c27b3e4d5f6071820d";
 
-struct Upstream {
-    sandbox: Sandbox,
-    url: String,
-    client: reqwest::Client,
+pub(crate) struct Upstream {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Upstream {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Settings::default()).await
     }
 
-    async fn with(settings: Settings) -> Self {
+    pub(crate) async fn with(settings: Settings) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -41,11 +41,11 @@ impl Upstream {
         Self { sandbox, url, client }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.send(Method::POST, path, None, body.to_string()).await
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -64,7 +64,7 @@ impl Upstream {
     }
 
     /// A wallet with a session of its own.
-    async fn agent(&self, seed: u8) -> Agent<'_> {
+    pub(crate) async fn agent(&self, seed: u8) -> Agent<'_> {
         let wallet = Wallet::new(seed);
         let nonce = self.session(&wallet).await;
         Agent { upstream: self, wallet, nonce }
@@ -77,14 +77,14 @@ impl Upstream {
     }
 }
 
-struct Wallet(SigningKey);
+pub(crate) struct Wallet(SigningKey);
 
 impl Wallet {
-    fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         Self(SigningKey::from_slice(&[seed; 32]).unwrap())
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let point = self.0.verifying_key().to_sec1_point(false);
         format!("0x{}", hex::encode(&Keccak256::digest(&point.as_bytes()[1..])[12..]))
     }
@@ -100,16 +100,20 @@ fn wire(signature: &Signature, v: u8) -> String {
 }
 
 /// What is called and what is signed; tests change one of the two to make a call wrong.
-struct Call<'a> {
-    path: String,
-    action: &'a str,
-    product: &'a str,
-    payload: Value,
+pub(crate) struct Call<'a> {
+    pub(crate) path: String,
+    /// With none, method and path are signed.
+    pub(crate) action: &'a str,
+    pub(crate) product: &'a str,
+    /// With `null`, the line is empty.
+    pub(crate) payload: Value,
+    /// What is sent, if it is not the payload.
+    pub(crate) body: Option<Value>,
 }
 
 impl<'a> Call<'a> {
     fn list(payload: Value) -> Self {
-        Self { path: "/jobs/list".into(), action: "job_list", product: "-", payload }
+        Self { path: "/jobs/list".into(), action: "job_list", product: "-", payload, body: None }
     }
 
     fn page(limit: u64, skip: u64) -> Self {
@@ -118,13 +122,27 @@ impl<'a> Call<'a> {
 
     fn job(action: &'a str, job_id: &'a str, payload: Value) -> Self {
         let verb = action.strip_prefix("job_").unwrap();
-        Self { path: format!("/jobs/{job_id}/{verb}"), action, product: job_id, payload }
+        Self {
+            path: format!("/jobs/{job_id}/{verb}"),
+            action,
+            product: job_id,
+            payload,
+            body: None,
+        }
+    }
+
+    /// A use of a tool by its slug and that of its action.
+    pub(crate) fn tool(slugs: &str, parameters: Value) -> Self {
+        let (tool, action) = slugs.split_once('/').unwrap();
+        let path = format!("/tools/{tool}/actions/{action}/invoke");
+        let body = Some(json!({"parameters": parameters}));
+        Self { path, action: "", product: "", payload: parameters, body }
     }
 }
 
-struct Agent<'a> {
+pub(crate) struct Agent<'a> {
     upstream: &'a Upstream,
-    wallet: Wallet,
+    pub(crate) wallet: Wallet,
     nonce: String,
 }
 
@@ -132,26 +150,36 @@ impl Agent<'_> {
     /// The payloads here are plain ASCII without floats, and the maps of `serde_json` are sorted,
     /// so their text is canonical.
     fn message(&self, call: &Call<'_>, request_id: &str) -> String {
-        self.message_over(call, request_id, &call.payload.to_string())
+        let payload = match &call.payload {
+            Value::Null => String::new(),
+            payload => hex::encode(Sha256::digest(payload.to_string())),
+        };
+        self.message_with(call, request_id, &payload)
     }
 
     fn message_over(&self, call: &Call<'_>, request_id: &str, canonical: &str) -> String {
+        self.message_with(call, request_id, &hex::encode(Sha256::digest(canonical)))
+    }
+
+    fn message_with(&self, call: &Call<'_>, request_id: &str, payload: &str) -> String {
         let (address, nonce) = (self.wallet.address(), &self.nonce);
-        let (action, product) = (call.action, call.product);
-        let hash = hex::encode(Sha256::digest(canonical));
+        let bound = match call {
+            Call { action: "", path, .. } => format!("method:POST\npath:/external{path}"),
+            Call { action, product, .. } => format!("action:{action}\nproduct:{product}"),
+        };
         format!(
-            "agentpmt-external\nwallet:{address}\nsession:{nonce}\nrequest:{request_id}\n\
-             action:{action}\nproduct:{product}\npayload:{hash}"
+            "agentpmt-external\nwallet:{address}\nsession:{nonce}\nrequest:{request_id}\n{bound}\n\
+             payload:{payload}"
         )
     }
 
-    fn body(&self, call: &Call<'_>, request_id: &str) -> Value {
+    pub(crate) fn body(&self, call: &Call<'_>, request_id: &str) -> Value {
         self.body_signed_over(call, request_id, &self.message(call, request_id))
     }
 
     fn body_signed_over(&self, call: &Call<'_>, request_id: &str, message: &str) -> Value {
         let (signature, id) = self.wallet.sign(message);
-        let mut body = call.payload.clone();
+        let mut body = call.body.clone().unwrap_or_else(|| call.payload.clone());
         body["wallet_address"] = self.wallet.address().into();
         body["session_nonce"] = self.nonce.clone().into();
         body["request_id"] = request_id.into();
@@ -159,7 +187,7 @@ impl Agent<'_> {
         body
     }
 
-    async fn call(&self, call: Call<'_>) -> (StatusCode, Value) {
+    pub(crate) async fn call(&self, call: Call<'_>) -> (StatusCode, Value) {
         let request_id = uuid::Uuid::new_v4().to_string();
         self.upstream.post(&call.path, &self.body(&call, &request_id)).await
     }
@@ -168,7 +196,7 @@ impl Agent<'_> {
         ok(self.call(Call::page(50, 0)).await)
     }
 
-    async fn reserve(&self, job_id: &str) -> (StatusCode, Value) {
+    pub(crate) async fn reserve(&self, job_id: &str) -> (StatusCode, Value) {
         self.call(Call::job("job_reserve", job_id, json!({}))).await
     }
 
@@ -176,7 +204,7 @@ impl Agent<'_> {
         ok(self.call(Call::job("job_status", job_id, json!({}))).await)
     }
 
-    async fn complete(&self, job_id: &str, payload: Value) -> (StatusCode, Value) {
+    pub(crate) async fn complete(&self, job_id: &str, payload: Value) -> (StatusCode, Value) {
         self.call(Call::job("job_complete", job_id, payload)).await
     }
 
@@ -219,7 +247,7 @@ impl Agent<'_> {
     }
 }
 
-fn reservation_id(reservation: &Value) -> String {
+pub(crate) fn reservation_id(reservation: &Value) -> String {
     reservation["job"]["reservation_id"].as_str().unwrap().to_owned()
 }
 
@@ -243,20 +271,20 @@ fn job_ids(list: &Value) -> Vec<&str> {
 }
 
 #[track_caller]
-fn ok((status, body): (StatusCode, Value)) -> Value {
+pub(crate) fn ok((status, body): (StatusCode, Value)) -> Value {
     assert_eq!(status, StatusCode::OK, "{body}");
     body
 }
 
 #[track_caller]
-fn assert_refused((status, body): &(StatusCode, Value), expected: u16, code: &str) {
+pub(crate) fn assert_refused((status, body): &(StatusCode, Value), expected: u16, code: &str) {
     assert_eq!((status.as_u16(), &body["detail"]["code"]), (expected, &json!(code)), "{body}");
     assert!(body["detail"]["message"].is_string(), "{body}");
 }
 
 /// That the answer is FastAPI's list and names exactly these places.
 #[track_caller]
-fn assert_fields((status, body): &(StatusCode, Value), places: &[Value]) {
+pub(crate) fn assert_fields((status, body): &(StatusCode, Value), places: &[Value]) {
     assert_eq!(status.as_u16(), 422, "{body}");
     let errors = body["detail"].as_array().unwrap();
     let found: Vec<&Value> = errors.iter().map(|error| &error["loc"]).collect();
@@ -265,7 +293,7 @@ fn assert_fields((status, body): &(StatusCode, Value), places: &[Value]) {
 }
 
 /// Asks again until there is an answer.
-async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     loop {
         if let Some(answer) = ask().await {
             return answer;

@@ -3,9 +3,7 @@
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use http::StatusCode;
 
-use crate::common::{Options, TestProxy, problem, serve_sandbox};
-
-const INVOKE: &str = "/tools/one/actions/two/invoke";
+use crate::common::{FREE_TOOL, Options, PUBLISHED_WORKFLOW, TestProxy, problem, serve_sandbox};
 
 async fn proxy() -> TestProxy {
     let sandbox = Sandbox::new(Settings::default());
@@ -14,7 +12,7 @@ async fn proxy() -> TestProxy {
 }
 
 async fn invoke(proxy: &TestProxy, key: &str) -> reqwest::Response {
-    let url = proxy.url(&format!("/api/external{INVOKE}"));
+    let url = proxy.url(&format!("/api/external{FREE_TOOL}"));
     let request = proxy.client.post(url).header("idempotency-key", key);
     request.body(r#"{"parameters":{"text":"x"}}"#).send().await.unwrap()
 }
@@ -23,14 +21,15 @@ async fn invoke(proxy: &TestProxy, key: &str) -> reqwest::Response {
 async fn a_call_without_input_is_signed_in_the_form_that_the_server_takes() {
     let proxy = proxy().await;
     // The sandbox takes `{}` for the one and an empty line for the other.
-    for (path, requests) in [("/workflows/active", 2), ("/workflows/w1/start", 4)] {
+    let start = format!("/workflows/{PUBLISHED_WORKFLOW}/start");
+    for (path, requests) in [("/workflows/active", 2), (&start, 4)] {
         proxy.ok(path, "").await;
         assert_eq!(proxy.sandbox.counts().requests, requests, "{path}");
     }
     proxy.sandbox.inject("wrong_signature".parse().unwrap());
     for (body, tries) in [("", 2), (r#"{"instance_id":"i"}"#, 1), (r#"{"parameters":{}}"#, 1)] {
         let before = proxy.sandbox.counts().requests;
-        let response = proxy.post("/workflows/w1/start", body).await;
+        let response = proxy.post(&start, body).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{body}");
         assert_eq!(proxy.sandbox.counts().requests - before, tries, "{body}");
     }
@@ -40,7 +39,7 @@ async fn a_call_without_input_is_signed_in_the_form_that_the_server_takes() {
 async fn a_tool_call_without_an_object_of_parameters_is_refused_with_an_example() {
     let proxy = proxy().await;
     for body in ["", r#"{"text":"x"}"#, r#"{"parameters":null}"#, r#"{"parameters":[1]}"#] {
-        for path in [INVOKE, "/tools/one/invoke"] {
+        for path in [FREE_TOOL, "/tools/one/invoke"] {
             let problem = problem(proxy.post(path, body).await).await;
             assert_eq!(problem["code"], "invalid_field", "{body}");
             let detail = problem["detail"].as_str().unwrap();

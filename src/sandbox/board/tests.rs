@@ -20,7 +20,7 @@ impl Clocked {
     fn new() -> Self {
         let (reservation, review) = (Duration::from_secs(60), Duration::from_secs(5));
         let board = Board::new(&Settings { reservation, review, ..Settings::default() });
-        Self { board, credits: Credits::default(), now: Timestamp::UNIX_EPOCH }
+        Self { board, credits: Credits::new(0), now: Timestamp::UNIX_EPOCH }
     }
 
     fn at(&mut self, second: i64) -> &mut Self {
@@ -48,7 +48,7 @@ impl Clocked {
 
     fn status(&mut self, job_id: &str, of: u8) -> Value {
         let job = self.board.job(job_id, self.now).unwrap();
-        job.status_for(wallet(of), &self.credits, self.now)
+        job.status_for(wallet(of), &mut self.credits, self.now)
     }
 
     /// The status of the job in a wallet's list.

@@ -1,5 +1,5 @@
-//! Clocks: one that nobody sets, by which goes what keeps a change from being made twice, and how far
-//! clocks that are set may differ.
+//! The steady clock, which setting the wall clock does not move: it dates keys and settle times. Also how
+//! far two clocks may differ.
 
 use std::{
     sync::OnceLock,
@@ -16,7 +16,7 @@ pub(crate) const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 pub struct Moment {
     /// By the wall clock, which may be set.
     pub wall: Timestamp,
-    /// By the clock that nobody sets.
+    /// By the steady clock.
     pub steady: Timestamp,
 }
 

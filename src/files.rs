@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 pub use self::exposed::Exposed;
 pub(crate) use self::exposed::{check_secret, check_secret_folder, check_unchangeable, closing};
 
-/// What the system said about a temporary file, without its name, which nobody has chosen.
+/// The error of the system about a temporary file, without its name, which the user did not choose.
 pub(crate) fn without_path(error: io::Error) -> io::Error {
     match error.to_string().rsplit_once(" at path ") {
         Some((what, _)) => io::Error::new(error.kind(), what),
@@ -28,7 +28,7 @@ const MOST: u64 = 4 * 1024 * 1024;
 /// Reads the rest of an open file.
 ///
 /// # Errors
-/// What the system says, or that there is more than [`MOST`].
+/// The error of the system, or that there is more than [`MOST`].
 pub(crate) fn read_whole(file: &File, into: &mut Vec<u8>) -> io::Result<()> {
     // Of its length at once, so that what is secret is not moved.
     let length = file.metadata()?.len().min(MOST);
@@ -54,10 +54,10 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// never end.
 ///
 /// # Errors
-/// What the system says, or that the file is not regular.
+/// The error of the system, or that the file is not regular.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    // So that a pipe to which nobody writes is opened at once, and then refused.
+    // So that a pipe without a writer is opened at once, and then refused.
     options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     let file = options.open(path)?;
     let kind = file.metadata()?.file_type();

@@ -1,4 +1,4 @@
-//! What a `job_list` answer tells of the jobs that the wallet holds, some of them for other clients
+//! The `job_list` answer, with the jobs that the wallet holds, some of them for other clients
 //! (protocol §6).
 
 use bytes::Bytes;

@@ -1,8 +1,8 @@
-//! What a `job_status` answer says of a change whose own answer was lost (protocol §6).
+//! The `job_status` answer, which shows the outcome of a change whose own answer was lost (protocol §6).
 
 use crate::{action::Effect, json::JsonText, upstream::Answer};
 
-/// What was seen.
+/// The fields of a `job_status` answer.
 #[derive(Debug, Clone, Default)]
 pub struct JobStatus {
     /// The job's status.
@@ -38,7 +38,7 @@ impl JobStatus {
         }
     }
 
-    /// Whether a change took effect; `None` if nobody can tell.
+    /// Whether a change took effect; `None` if the answer does not show it.
     pub(crate) fn took_effect(&self, effect: Effect) -> Option<bool> {
         match effect {
             Effect::Reserves => self.has_active_reservation,

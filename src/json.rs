@@ -1,5 +1,5 @@
 //! JSON: the canonical text of a payload, on which both sides agree, and single values of an answer
-//! whose shape nobody promises.
+//! whose shape is not guaranteed.
 //!
 //! `serde_json` checks the syntax; then a walk over the text takes it apart. A `serde_json::Value` would
 //! not do. It rounds integers over 64 bits or, with arbitrary precision, takes an object with one

@@ -37,7 +37,7 @@ impl Topic {
         TOPICS.iter().find(|topic| topic.name == name)
     }
 
-    /// What it is about, in a few words.
+    /// Its subject, in a few words.
     pub fn about(&self) -> &'static str {
         let heading = self.text.lines().next().unwrap_or_default();
         heading.split_once(": ").map_or(heading, |(_, about)| about)

@@ -29,7 +29,7 @@ pub struct Operation {
     pub known_at: Instant,
     /// When it has to be over.
     pub deadline: Instant,
-    /// What is witnessed of it.
+    /// Its trace.
     pub trace: Arc<Trace>,
 }
 
@@ -44,7 +44,7 @@ impl Operation {
         self.call.job()
     }
 
-    /// Its key, if it is a change: to read under a key is to read.
+    /// The key of a change. A key on a read is ignored.
     pub fn change_key(&self) -> Option<&IdempotencyKey> {
         self.key.as_ref().filter(|_| self.action().changes())
     }

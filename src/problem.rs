@@ -20,29 +20,29 @@ use crate::{
     upstream::{Unanswered, UpstreamError},
 };
 
-/// What to do about an upstream that cannot be reached.
+/// The advice for an upstream that cannot be reached.
 const UNREACHABLE: &str = "the call had no effect: check upstream.url, the network and HTTPS_PROXY, or send it again later";
 
-/// What to do about an upstream that answers with a redirect.
+/// The advice for an upstream that answers with a redirect.
 const MOVED: &str = "the call had no effect, and redirects are not followed: set upstream.url to the address that it names, if you trust it";
 
-/// What to do about an upstream that is not the API.
+/// The advice for an upstream that is not the API.
 const FOREIGN: &str = "the call had no effect: check that upstream.url is the address of the API, and that nothing on the way answers in its place";
 
-/// What to do about an upstream that answers as this proxy does.
+/// The advice for an upstream that answers as this proxy does.
 const PROXY: &str = "the call had no effect: check that upstream.url is the address of the API; it looks like another agentpmt-proxy";
 
 /// The same for a change, which something may have followed.
 const FOREIGN_TO_CHANGE: &str = "check that upstream.url is the address of the API, and that nothing on the way answers in its place; then ask for the job's status";
 
-/// After how many seconds what was not sent may go through: an outage is looked at as often.
+/// Seconds until a retry may succeed: in an outage, one call a second tries to connect.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// One error of the proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) kind: &'static Kind,
-    /// What happened, to what, and what to do.
+    /// The event, the input that it happened to, and the advice.
     pub(crate) detail: String,
     pub(crate) retry: Retry,
     /// When the same request may have another answer, as `Retry-After` tells it.
@@ -220,7 +220,7 @@ impl Problem {
         Self::too_many(denied, detail, seconds)
     }
 
-    /// What has to be on record cannot be written or read.
+    /// A record cannot be written or read.
     pub(crate) fn store(error: &StoreError) -> Self {
         if error.is_access_ended() {
             let detail = "the client's access ended while the call was being made; nothing more was \

@@ -23,7 +23,7 @@ impl Retry {
         }
     }
 
-    /// What to do.
+    /// The advice.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Never => "the same request would be refused again, so change it first",
@@ -42,7 +42,7 @@ pub struct Kind {
     pub code: &'static str,
     /// The status of its HTTP answer.
     pub status: StatusCode,
-    /// What it is, in a few words.
+    /// Its meaning, in a few words.
     pub title: &'static str,
     /// Whether the same request may be sent again, unless its problem says otherwise.
     pub retry: Retry,

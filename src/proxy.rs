@@ -54,9 +54,10 @@ pub(crate) const ADVICE_HEADER: HeaderName = HeaderName::from_static("x-agentpmt
 impl Proxy {
     /// Makes one call and returns the upstream's answer.
     ///
-    /// Once it is sent, it runs to its end even if the client goes away, so that a change is not left
-    /// without anyone to hear its outcome, and a read keeps its place as long as the upstream is at
-    /// work on it. While it waits to be sent, only a change under a key does.
+    /// Once it is sent, it runs to its end even if the client goes away, so that the outcome of a change gets
+    /// on record, and a read keeps its permits as long as the upstream is at work on it. While it waits to
+    /// be sent, it ends with its client ([`Trace::abandon`](crate::trace::Trace::abandon)), unless it is a
+    /// change under a key.
     ///
     /// # Errors
     /// See [`CallError`]; an answer of the upstream is never an error, whatever its status.
@@ -114,7 +115,7 @@ impl Proxy {
         if let Some(id) = grant.as_ref().ok().and_then(|grant| grant.reservation_id.clone()) {
             operation.call.fill_in(RESERVATION_ID, id);
         }
-        // What may be made twice is made again, as nothing would show what became of it.
+        // A call that may be made twice is made again, as no status would show its outcome.
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
         let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),

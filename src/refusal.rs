@@ -56,11 +56,11 @@ const DIAGNOSTICS_BEGIN: [&str; 2] = ["accepted_", "recovered_"];
 /// The most that is logged of them, in bytes.
 const MAX_DIAGNOSTICS: usize = 2048;
 
-/// What to do about a body that servers may read in two ways.
+/// The advice on a body that servers may read in two ways.
 const LARGE_INTEGER: &str = "the body has an integer beyond 2^53-1, which a server in JavaScript changes, so that \
                              the signature no longer fits: send it as text";
 
-/// What to do when the wallet cannot pay.
+/// The advice when the wallet cannot pay.
 const TOO_FEW_CREDITS: &str = "the wallet has too few credits: buy some, then make the call anew, under a new \
                                Idempotency-Key if it has one";
 
@@ -87,7 +87,7 @@ impl Refusal {
     }
 }
 
-/// What the client of a signed call should know of its answer that the answer does not say.
+/// The advice on an answer to a signed call that does not give it itself.
 pub(crate) fn advice(call: &Call, answer: &Answer) -> Option<&'static str> {
     let signed = call.signed()?;
     match answer.status {

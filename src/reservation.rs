@@ -1,4 +1,4 @@
-//! What a reserve answer says of the reservation: its id, its end, and the token for the job's
+//! The reservation in the answer to a reserve: its id, its end, and the token for the job's
 //! workflow calls, which is withheld from clients (protocol §6, §7).
 
 use std::{cmp::Reverse, collections::BTreeSet, ptr};
@@ -116,9 +116,9 @@ fn known_tokens<'a>(answer: JsonText<'a>) -> Vec<JsonText<'a>> {
         .collect()
 }
 
-/// The text without what stands behind the name of a token. A token of some length is replaced in
-/// every string, also within a hint on how to use it. A short one could be a word of the answer, so
-/// only the token itself is. If there are very many, every string is withheld that could hold one.
+/// The text with each token replaced. A token of at least [`UNMISTAKABLE`] bytes is replaced in every string.
+/// A shorter one may be an ordinary word, so only its own value is. Above [`MOST_TOKENS`], every string of
+/// that length is withheld.
 fn without(text: &str, tokens: &[NamedValue<'_>]) -> Option<String> {
     if tokens.is_empty() && !may_name_one(text.as_bytes()) {
         return None;

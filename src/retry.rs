@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The least time for a try: with less left, the client is told what the last one came to.
 const LEAST_TIME: Duration = Duration::from_millis(500);
 
-/// What one try came to.
+/// The outcome of one try.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The upstream answered.
@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What to do after a try.
+/// The next step after a try.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Tell the client.
@@ -74,10 +74,10 @@ pub(crate) struct Tries {
     pauses: ExponentialBackoff,
     /// How long it is tried while it cannot be sent.
     patience: Duration,
-    /// Whether it has the same patience while it fails in other ways.
+    /// Whether `patience` also limits a failing session and a failing read.
     is_told_soon: bool,
     try_begun: Instant,
-    /// When the first of the last tries began that failed.
+    /// When the current series of failed tries began.
     failing_since: Option<Instant>,
     may_renew: bool,
     may_change_id: bool,
@@ -118,8 +118,8 @@ impl Tries {
         Self { patience, ..self }
     }
 
-    /// Gives up as soon while its session cannot be had or, if it changes nothing, while the call fails:
-    /// for those who can repeat it themselves.
+    /// Applies `patience` also to a failing session and to a failing read: the client can send the call again
+    /// itself.
     pub(crate) fn told_soon(self) -> Self {
         Self { is_told_soon: true, ..self }
     }
@@ -139,13 +139,13 @@ impl Tries {
         Self { is_paid, ..self }
     }
 
-    /// What to do after a try that came to `outcome`.
+    /// Decides on the next step after a try with this outcome.
     pub(crate) fn next(&mut self, outcome: &Outcome, now: Instant) -> Next {
         if is_unreachable(outcome) {
             return self.failing(self.try_begun, now);
         }
         if self.is_told_soon && self.fails(outcome) {
-            // What failed late, as over a path that went silent, may be well over another.
+            // Count from now: a try that failed late may succeed over a new connection.
             return self.failing(now, now);
         }
         self.failing_since = None;
@@ -155,7 +155,7 @@ impl Tries {
                 Next::Renew
             }
             Outcome::Answered(_, Some(Refusal::Replay)) if take(&mut self.may_change_id) => {
-                // Nobody else has a fresh id: this very call may have come in twice on its way.
+                // The id is random, so this very call may have arrived twice.
                 if self.changes { Next::Settle } else { Next::Again(Duration::ZERO) }
             }
             Outcome::Answered(_, Some(Refusal::WrongSignature { .. }))
@@ -178,13 +178,13 @@ impl Tries {
         self.after(pause, now)
     }
 
-    /// Another try of what others try meanwhile, unless it is to be told soon.
+    /// In an outage, waits for the call that tries, unless `is_told_soon`.
     fn again_in_outage(&mut self, now: Instant) -> Next {
         if self.is_told_soon { Next::Return } else { self.pause(now) }
     }
 
-    /// Whether the try failed in a way that to repeat it is safe and may not help. Silence is none: each
-    /// try of it takes its time.
+    /// Whether a repeat is safe but may fail again: after a 5xx or a broken connection. Not after a time-out,
+    /// which takes long by itself.
     fn fails(&self, outcome: &Outcome) -> bool {
         let is_error = |status: StatusCode, wish: Option<&HeaderValue>| {
             status.is_server_error() && !(wish.is_some() && is_put_off(status))
@@ -323,7 +323,7 @@ fn is_put_off(status: StatusCode) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status)
 }
 
-/// What `Retry-After` asks for: seconds or a date (RFC 9110 §10.2.3).
+/// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110 §10.2.3).
 fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = wish.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

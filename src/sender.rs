@@ -286,7 +286,7 @@ async fn unless_abandoned<T>(
     operation: &Operation,
     waiting: impl Future<Output = T>,
 ) -> Result<T, Outcome> {
-    // What became of a change is to get on record, and an answer under a key may be fetched later.
+    // The outcome of a change is to get on record, and an answer under a key may be fetched later.
     let may_be_abandoned = !permit.is_status_probe() && operation.change_key().is_none();
     tokio::select! {
         biased;

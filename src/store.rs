@@ -1,4 +1,4 @@
-//! What must survive: the journal of what was signed, the answers to idempotency keys, the
+//! The ledger, which must survive: the journal of signatures, the answers to idempotency keys, the
 //! reservations, and the clients.
 //!
 //! It is an SQLite database, which several processes may use at the same time. SQL stands beside the rules

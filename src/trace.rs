@@ -48,9 +48,9 @@ pub(crate) enum Step<'a> {
     Sent(&'static Action, Duration),
     /// An attempt had this outcome, so it is made again or looked up.
     Again(&'a dyn Display),
-    /// It is known what became of an attempt whose answer was lost, or that nothing tells.
+    /// The lookup after a lost answer has ended: not made, reserved, submitted or unknown.
     Settled(&'static str),
-    /// What became of it is on record, as far as it can be.
+    /// The outcome is on record, as far as it can be.
     Finished,
 }
 

@@ -160,7 +160,7 @@ impl FromStr for IdempotencyKey {
     }
 }
 
-/// The nonce of a wallet's session. Whoever holds it and a signature can call as the wallet, so it
+/// The nonce of a wallet's session. With it and a signature one can call as the wallet, so it
 /// does not print.
 #[derive(Debug, Clone)]
 pub struct SessionNonce(Arc<SecretString>);

@@ -126,8 +126,8 @@ impl Upstream {
         if is_silent { settle_time.max(self.time(effect)) } else { settle_time }
     }
 
-    /// When a change has settled whose proxy has died, at the latest `now`. `settles_at` is what that
-    /// proxy had reckoned, by a clock that may have been set since.
+    /// When a change settles whose proxy died, at the latest `now`. The recorded `settles_at` may be too
+    /// early: the clock may have been set since.
     pub fn settles_after_death(&self, settles_at: Timestamp, now: Timestamp) -> Timestamp {
         settles_at.max(now + self.0.config.settle_time)
     }
@@ -137,7 +137,7 @@ impl Upstream {
         &self.0.url
     }
 
-    /// What the last calls showed of the upstream.
+    /// The state of the upstream, by the last calls.
     pub fn seen(&self) -> Seen {
         self.0.breaker.seen()
     }

@@ -41,7 +41,7 @@ struct Finding {
     name: &'static str,
     /// `None` if it is not known; JSON then has `null`.
     value: Option<String>,
-    /// What people read instead.
+    /// The text for people, instead.
     otherwise: &'static str,
 }
 

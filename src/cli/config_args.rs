@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 use super::failure::Failure;
 use crate::config::Config;
 
-/// What the command line says about the configuration.
+/// The part of the configuration that the command line gives.
 #[derive(Debug, Clone)]
 pub(super) struct ConfigArgs {
     file: Option<PathBuf>,

@@ -19,7 +19,7 @@ pub(super) const VARIABLE: &str = "AGENTPMT_PROXY_PASSWORD";
 /// input holds.
 const MOVED: &str = "AGENTPMT_PROXY_PASSWORD_ON_STDIN";
 
-/// In bytes. A pipe holds at least this much, so that writing it waits for nobody.
+/// In bytes. A pipe holds at least this much, so that writing it does not wait for a reader.
 pub(super) const MAX_PASSWORD: usize = 4096;
 
 /// Whether the environment holds a password, or held one.

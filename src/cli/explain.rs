@@ -37,10 +37,10 @@ pub(super) struct Explain {
     json: bool,
 }
 
-/// What stands for a wallet that is not known.
+/// The placeholder for a wallet that is not known.
 const UNKNOWN: Address = Address::new([0; 20]);
 
-/// What the wallet would sign.
+/// The message that the wallet would sign.
 struct Proven {
     /// The canonical payload; empty if nothing is hashed.
     payload: String,

@@ -24,7 +24,7 @@ pub enum Failure {
     /// There is no usable key file.
     #[error("{}", no_usable_key(.0))]
     Keystore(#[from] KeystoreError),
-    /// What was given as a private key is none.
+    /// The input is no private key.
     #[error("{0}; a key file is imported by its path: `agentpmt-proxy wallet import FILE`")]
     Key(#[from] InvalidKey),
     /// No private key came.
@@ -42,7 +42,7 @@ pub enum Failure {
     /// The password did not open the key file.
     #[error("{cause}; the password came from {origin}")]
     WrongPassword {
-        /// What the key file says.
+        /// The error of the key file.
         cause: KeystoreError,
         /// Where the password came from.
         origin: String,
@@ -226,7 +226,7 @@ pub enum Failure {
     /// The proxy would refuse the call.
     #[error("{0}; leave the field out, or name the wallet with --wallet")]
     Refused(Box<CallError>),
-    /// What was given is no call.
+    /// The arguments make no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),
     /// The operating system does not let this process close its memory.
@@ -264,7 +264,7 @@ pub enum Failure {
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", .path.display())]
     Io {
-        /// What was tried, as in `read the key file`.
+        /// The attempted step, as in `read the key file`.
         doing: &'static str,
         /// The file.
         path: PathBuf,

@@ -100,13 +100,12 @@ pub(super) fn describe(address: &ListenAddress, config: &Config) -> String {
     }
 }
 
-/// What ports speak.
+/// The protocol of the ports.
 pub(super) fn scheme(config: &Config) -> &'static str {
     if config.tls.certificate.is_some() { "https" } else { "http" }
 }
 
-/// Fails if nobody is known who may call, while calls may come from other machines or clients are
-/// required.
+/// Fails if no client is known, while calls may come from other machines or clients are required.
 pub(super) fn require_client(config: &Config, addresses: &[ListenAddress]) -> Result<(), Failure> {
     let exposed = addresses.iter().find(|address| address.is_exposed());
     let why = match exposed {
@@ -145,7 +144,7 @@ pub(super) fn callers(
     Ok((text, clients.is_empty()))
 }
 
-/// Those of a database; one that is not there has none.
+/// The clients of a database; one that is not there has none.
 fn clients(database: &Path) -> Result<Vec<ClientRecord>, Failure> {
     match Clients::open(database) {
         Ok(clients) => Ok(clients.list()?),

@@ -49,7 +49,7 @@ pub(super) fn tell(text: &str) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
-/// Says something on standard error. Nobody may be listening.
+/// Writes to standard error, which may be closed.
 pub(super) fn complain(what: impl Display) {
     let line = format!("agentpmt-proxy: {what}\n");
     if !log::push(line.as_bytes()) {

@@ -81,7 +81,7 @@ impl Source {
         Ok(password)
     }
 
-    /// Whether there is something to read; nobody is asked anything.
+    /// Whether there is something to read; no prompt is shown.
     pub(super) fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Variable => variable().map(drop),

@@ -1,7 +1,7 @@
-//! What this process asks of the operating system about itself.
+//! The limits and protections that this process asks of the operating system.
 //!
 //! Its memory holds a key. With [`close_memory`] no other program of the same user can read it: not
-//! by tracing, not in `/proc`, not in a core dump. It does not stop root, nor whoever decides how
+//! by tracing, not in `/proc`, not in a core dump. It does not stop root, nor the user who decides how
 //! the program is started (which libraries are loaded into it, which file is run), nor keep memory
 //! from being swapped out.
 

@@ -9,7 +9,7 @@ use crate::{
     proxy::Proxy,
 };
 
-/// What a reload needs and changes.
+/// The parts that a reload needs and changes.
 pub(super) struct Reload {
     /// Where the configuration comes from.
     pub(super) settings: ConfigArgs,
@@ -23,16 +23,14 @@ impl Reload {
     /// Reads the configuration and what it names, and changes what may change. One call at a time.
     ///
     /// # Errors
-    /// What is wrong; then nothing is changed.
+    /// The mistakes, with which nothing is changed.
     pub(super) fn read(&self) -> Result<Live, String> {
         let next = self.settings.load().map_err(|failure| failure.to_string())?;
         let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let fixed = config.fixed_changes(&next);
         if !fixed.is_empty() {
             let fixed = fixed.join(", ");
-            return Err(format!(
-                "changed, but only counted from the start: {fixed}; restart to use it"
-            ));
+            return Err(format!("these changes need a restart: {fixed}"));
         }
         let tls = Tls::load(&next.tls).map_err(|error| error.to_string())?;
         // Nothing fails from here on.

@@ -63,7 +63,7 @@ impl SandboxCommand {
                  use it with: agentpmt-proxy serve --upstream http://{address}\n\
                  faults: POST http://{address}/sandbox/faults\n"
             ))?;
-            // What runs is not waited for: a call that hangs would never end.
+            // Running calls are not waited for: one that hangs would never end.
             tokio::select! {
                 () = sandbox.serve(listener) => {}
                 () = signals.next() => {}

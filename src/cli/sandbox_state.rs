@@ -1,4 +1,4 @@
-//! What `serve --sandbox` keeps: its state, and in it the wallet that only a sandbox knows.
+//! The state of `serve --sandbox`, and in it the wallet that only a sandbox knows.
 
 use std::{
     env,

@@ -63,7 +63,7 @@ pub(super) struct Serve {
     upstream: Option<String>,
 }
 
-/// What is there before there is a runtime.
+/// The parts that are made before the runtime.
 struct Start {
     sandbox: bool,
     settings: ConfigArgs,
@@ -134,7 +134,7 @@ async fn serve_proxy(
             () = &mut done => return Ok(()),
             () = signals.next() => break,
             hangup = hangups.next() => match hangup {
-                // What comes of it is logged, and kept for those who ask.
+                // Its result is logged, and kept for requests that ask for it.
                 Hangup::Reload => {
                     let (proxy, instance) = (proxy.clone(), instance.clone());
                     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What tells the process to end, or to read its configuration again.
+//! The signals that end the process, or have it read its configuration again.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::failure::Failure;
 
-/// What would end the process without a word, and has no meaning for it. SIGQUIT does so on purpose.
+/// Signals without a meaning here, which would end the process silently. SIGQUIT may still end it.
 const WITHOUT_MEANING: [(&str, process::Signal); 6] = [
     ("SIGUSR1", process::Signal::USR1),
     ("SIGUSR2", process::Signal::USR2),
@@ -45,8 +45,8 @@ fn caught(name: process::Signal) -> io::Result<Signal> {
     signal(SignalKind::from_raw(name.as_raw()))
 }
 
-/// SIGTERM and SIGINT, which end the process, and others, which would. Caught from the start and not
-/// only once somebody waits.
+/// SIGTERM and SIGINT, which end the process, and signals to ignore. Caught from the start, so that none is
+/// missed.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -96,7 +96,7 @@ pub(super) struct Hangups {
     terminal: Terminal,
 }
 
-/// What a SIGHUP asks for.
+/// The reload that a SIGHUP asks for.
 pub(super) enum Hangup {
     Reload,
     /// The terminal was closed: an open wallet would be left behind.

@@ -31,7 +31,7 @@ use crate::{
     types::Address,
 };
 
-/// What is read of standard input for a private key, in bytes.
+/// How much of standard input is read for a private key, in bytes.
 const MAX_KEY_TEXT: usize = 1024;
 
 /// Make, import, show and export wallets
@@ -192,7 +192,7 @@ fn read_key() -> Result<LocalKey, Failure> {
     if text.trim_ascii().is_empty() {
         return Err(Failure::NoKey);
     }
-    // What is no text is no key either.
+    // Bytes that are no text are no key either.
     Ok(LocalKey::from_hex(str::from_utf8(&text).unwrap_or_default())?)
 }
 

@@ -24,7 +24,7 @@ pub(super) struct LockedWallet {
 
 /// Wallets that are open.
 pub(super) struct Wallets {
-    /// That of clients that are bound to none.
+    /// The default wallet, for clients without one of their own.
     pub(super) first: LocalKey,
     pub(super) others: Vec<LocalKey>,
 }
@@ -35,8 +35,8 @@ impl Wallets {
     }
 }
 
-/// The wallets of the configuration: those of `[[wallets]]`, or the one there is. The one that `wallet`
-/// names comes first, which is that of clients that are bound to none.
+/// The wallets of `[[wallets]]`, or the only one there is. First comes the default wallet, which `wallet`
+/// names, for clients without one of their own.
 pub(super) fn find(config: &Config) -> Result<(LockedWallet, Vec<LockedWallet>), Failure> {
     let keystore = Keystore::new(&config.keys);
     let locked = |wallet: &WalletConfig| {

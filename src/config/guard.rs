@@ -49,7 +49,7 @@ fn parse_host(text: &str) -> Option<HostName> {
 fn parse_origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let origin = url.origin();
-    // What has no origin of its own is `null` to a browser, and so is every other such page.
+    // A browser sends `null` for every page without an origin of its own.
     let is_whole =
         origin.is_tuple() && url.as_str().trim_end_matches('/') == origin.ascii_serialization();
     (is_whole && url.path() == "/").then(|| origin.ascii_serialization())

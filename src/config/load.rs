@@ -64,7 +64,7 @@ impl Config {
 /// A configuration on its way, and what was wrong so far.
 struct Loading {
     config: Config,
-    /// Where each setting got its value; those that nobody gave are missing.
+    /// Where each given setting got its value.
     places: HashMap<&'static str, String>,
     mistakes: Vec<String>,
 }

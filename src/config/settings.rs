@@ -108,7 +108,7 @@ settings! {
     Config {
         /// Where to listen, one or a list: ADDRESS:PORT, localhost:PORT (IPv4 and IPv6), unix:PATH, systemd.
         listen: Vec<ListenAddress> = "localhost:8402", each(listen_address), AtStart, "--listen";
-        /// A proxy in front terminates TLS: other addresses need none here, and no caller counts as local.
+        /// A proxy in front terminates TLS: listen on any address without it, and trust no caller as local.
         behind_tls_proxy: bool = false, one(boolean), AtStart;
         /// Folder with the key files (Web3 Secret Storage V3).
         keys: PathBuf = "keys", one(path), AtStart, "--keys";
@@ -150,15 +150,15 @@ settings! {
     upstream: UpstreamConfig {
         /// Scheme, host and port of the API: https, unless it runs on this machine.
         url: UpstreamUrl = "https://www.agentpmt.com", one(parsed), AtStart, "--upstream";
-        /// How long connecting may take, with all tries, at most 1h; then an outage is told.
+        /// Time limit for connecting, over all tries, at most 1h; then the call gets 502.
         connect_timeout: Duration = "5s", one(timeout), AtStart;
-        /// How long a call that only reads may take, with all its tries, at most 1h.
+        /// Time limit for a read, over all tries, at most 1h.
         timeout: Duration = "60s", one(timeout), AtStart;
-        /// The same for a call that changes something; a quarter is kept to ask what became of it.
+        /// Time limit for a change, over all tries; the last quarter is kept for status requests.
         change_timeout: Duration = "60s", one(timeout), AtStart;
-        /// The same for a call that may spend credits, as tools may take long.
+        /// Time limit for a call that may spend credits, over all tries: tools may take long.
         spend_timeout: Duration = "150s", one(timeout), AtStart;
-        /// How long the API may still work on a change whose answer was lost: no new try before.
+        /// How long after a lost answer a change may still take effect; until then it is in doubt.
         settle_time: Duration = "10s", one(timeout), AtStart;
         /// How many calls may be sent to the API at once; others wait a while, then get 503.
         max_calls: usize = 64, one(count), AtStart;
@@ -184,7 +184,7 @@ settings! {
         assets: Vec<AssetConfig> = [], assets(), AtStart;
     }
     log: LogConfig {
-        /// What is logged: error, warn, info, debug or trace.
+        /// Log level: error, warn, info, debug or trace.
         level: Level = "info", one(log_level), AtReload;
         /// How a log line is written: text, json, or auto (text on a terminal, else json).
         format: LogFormat = "auto", one(log_format), AtStart;
@@ -199,7 +199,7 @@ pub(super) struct Setting {
     pub(super) option: Option<&'static str>,
     /// The default, as TOML.
     pub(super) default: &'static str,
-    /// What it is for, in one line.
+    /// Its purpose, in one line.
     why: &'static str,
     pub(super) applies: Applies,
     /// Whether two configurations differ in it.
@@ -360,6 +360,6 @@ mod tests {
         let row = Config::rows().find(|row| row.0 == "log.level").unwrap();
         let (key, default, reloads, why) = row;
         assert_eq!((key, default, reloads), ("log.level", "info", true));
-        assert!(why.starts_with("What is logged"));
+        assert!(why.starts_with("Log level"));
     }
 }

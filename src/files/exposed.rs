@@ -1,4 +1,4 @@
-//! What keeps files from other users of the machine: their owner and their permission bits.
+//! Whether other users of the machine can reach a file, by its owner and permission bits.
 //!
 //! A file that this program can close has to be closed. One that it cannot, since it is root's or on a
 //! read-only file system, as containers mount secrets, may be open to a group that is ours.

@@ -33,7 +33,7 @@ use crate::{
     proxy::{ADVICE_HEADER, ANSWER_HEADER},
 };
 
-/// Says how the page that asks stands to where it asks (Fetch Metadata).
+/// The relation of the page's origin to the target's (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Paths that only tell whether the proxy is there, to whatever name it is asked by.
@@ -48,7 +48,7 @@ pub struct Guard {
     pub origins: Vec<String>,
 }
 
-/// Answers a page, as its browser has to be answered so that it lets the page know.
+/// Answers an allowed page with the CORS headers that its browser needs.
 pub(super) async fn answer_page(origin: HeaderValue, request: Request, next: Next) -> Response {
     let Ok::<_, Infallible>(response) = cors(origin).layer(next).oneshot(request).await;
     response
@@ -108,8 +108,8 @@ impl Guard {
         self.check_page(headers)
     }
 
-    /// A page can be made to have the name of any host, and that name to have the address of the
-    /// proxy; but the name stays in `Host` (DNS rebinding).
+    /// Refuses foreign hosts: by DNS rebinding a page's own name can resolve to the proxy, but `Host` still
+    /// has that name.
     fn check_host(
         &self,
         headers: &HeaderMap,

@@ -40,21 +40,20 @@ pub struct Instance {
     backlog: Backlog,
 }
 
-/// Reads the configuration again: what comes after the value that it is given, or what is wrong.
+/// Reads the configuration again and returns the new settings, or what is wrong with them.
 type ReadConfig = dyn Fn() -> Result<Live, String> + Send + Sync;
 
 /// The last time that the configuration was read again.
 #[derive(Debug, Clone)]
 pub(super) struct LastReload {
     pub(super) at: Timestamp,
-    /// What was wrong; then nothing changed.
+    /// The mistakes, with which nothing changed.
     pub(super) result: Result<(), String>,
 }
 
 impl Instance {
-    /// One that listens at these places, for a proxy in front or for clients themselves, and begins
-    /// with `live`. To reload, it calls `read`, which may
-    /// block; what that changes besides, it changes after everything that can fail.
+    /// An instance with these listeners and settings. A reload calls `read`, which may block. `read` must
+    /// make its own changes last, after every step that can fail.
     pub fn new(
         listeners: Vec<String>,
         behind_proxy: bool,
@@ -73,7 +72,7 @@ impl Instance {
         })
     }
 
-    /// What holds now.
+    /// The settings that apply now.
     pub(super) fn live(&self) -> Arc<Live> {
         self.live.borrow().clone()
     }
@@ -103,11 +102,11 @@ impl Instance {
         lock(&self.last).clone()
     }
 
-    /// Reads the configuration and the files it names again, as one step, also if nobody waits for
+    /// Reads the configuration and the files it names again, as one step, also if no caller waits for
     /// its end.
     ///
     /// # Errors
-    /// What was wrong; then everything is as it was.
+    /// The mistakes; then everything is as it was.
     pub async fn reload(self: Arc<Self>) -> Result<(), String> {
         let lock = self.reloading.clone().lock_owned().await;
         let (told, result) = oneshot::channel();

@@ -93,7 +93,7 @@ impl Drop for Event {
         if !self.answered {
             self.trace.abandon();
         }
-        // What panics is told by the panic.
+        // A panic is logged where it happens.
         if !self.answered && !panicking() {
             self.log(None, None, "request whose client went away before its answer");
         }

@@ -1,8 +1,8 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What is known of the other end of a connection. Every request has it as an extension.
+/// The peer of a connection. Every request has it as an extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Its address; a unix socket has none.

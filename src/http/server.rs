@@ -114,7 +114,7 @@ fn most_open() -> usize {
     limit - (limit / 4).min(128)
 }
 
-/// What every connection needs.
+/// The context of every connection.
 struct Server {
     router: Router,
     limits: Limits,
@@ -206,7 +206,7 @@ impl Server {
     async fn plain(&self, stream: TcpStream, peer: Peer, state: &Arc<ConnectionState>) {
         state.received();
         let mut wire = self.wire(stream, state);
-        // Whoever does not wait for it need not be told.
+        // A caller that does not wait for it need not be told.
         let _ = self.in_time(state, tls::refuse_plain(&mut wire)).await;
         let peer = peer.address.map(tracing::field::display);
         tracing::debug!(peer, "plain HTTP on a port with TLS was refused");
@@ -244,7 +244,7 @@ impl Server {
                 let answer = answer.await;
                 state.end_request();
                 let mut answer = answer?;
-                // What follows an unread body cannot be told from it.
+                // The next request cannot be told from an unread body before it.
                 if state.has_unread_body() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -256,9 +256,9 @@ impl Server {
         http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
         let wire = self.wire(stream, state);
         let mut served = pin!(http.serve_connection(TokioIo::new(wire), service));
-        // Its errors are the client's, and nobody is left to be told.
+        // Its errors are the client's, which has gone.
         tokio::select! {
-            // What has arrived by then is read first.
+            // Bytes that have arrived by then are read first.
             biased;
             _ = served.as_mut() => return,
             () = self.stop.cancelled() => {}

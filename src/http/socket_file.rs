@@ -64,17 +64,17 @@ pub enum SocketError {
     /// The operating system refused.
     #[error("cannot listen on unix:{}: cannot {doing}: {cause}", .path.display())]
     Io {
-        /// What was tried, as in `give it to its group`.
+        /// The attempted step, as in `give it to its group`.
         doing: &'static str,
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
 }
 
 impl SocketFile {
-    /// Listens at a path. A socket that nobody listens on is replaced; anything else that is there
+    /// Listens at a path. A socket without a listener is replaced; anything else that is there
     /// stays.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl SocketFile {
         let failed = |doing| move |cause| SocketError::Io { doing, path: path.to_owned(), cause };
         let group = config.group.as_deref().map(group_id).transpose()?;
         check_vacant(path)?;
-        // In a folder that nobody else can enter, so that there is no moment at which they could
+        // In a folder that no other user can enter, so that there is no moment at which they could
         // connect.
         let folder = folder(path)?;
         let private = tempfile::Builder::new().prefix(".s").rand_bytes(6).tempdir_in(folder);
@@ -103,7 +103,7 @@ impl SocketFile {
     /// there may have ended by then.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// Checks that a socket can be made at the path.
     pub fn check(path: &Path, config: &SocketConfig) -> Result<(), SocketError> {
         config.group.as_deref().map(group_id).transpose()?;
         let may_write = access(folder(path)?, Access::WRITE_OK | Access::EXEC_OK);
@@ -130,7 +130,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |file: Metadata| (file.dev(), file.ino()) == (self.device, self.inode);
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            // If it fails, the next start finds a socket that nobody listens on.
+            // If it fails, the next start finds a socket without a listener.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -146,7 +146,7 @@ fn folder(path: &Path) -> Result<&Path, SocketError> {
     Err(SocketError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
 }
 
-/// Fails if there is anything at the path but a socket that nobody listens on.
+/// Fails if there is anything at the path but a socket without a listener.
 fn check_vacant(path: &Path) -> Result<(), SocketError> {
     let failed = |doing| move |cause| SocketError::Io { doing, path: path.to_owned(), cause };
     let file = match fs::symlink_metadata(path) {

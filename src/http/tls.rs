@@ -42,7 +42,7 @@ pub enum TlsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// Another user of the machine may read or change the private key, or change a certificate.
@@ -70,7 +70,7 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The file of the key.
         key: PathBuf,
-        /// What the library says.
+        /// The error of the library.
         cause: rustls::Error,
     },
     /// Certificates of clients cannot be checked.
@@ -78,7 +78,7 @@ pub enum TlsError {
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// What the library says.
+        /// The error of the library.
         cause: String,
     },
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 /// Threads with a runtime each. A connection stays with one of them, so that what belongs to a call
-/// is in the cache of one core and wakes nobody else. They end when the last clone is dropped.
+/// is in the cache of one core and wakes no other thread. They end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Workers(Arc<[WorkerThread]>);
 
@@ -37,7 +37,7 @@ impl Workers {
         Self([worker].into())
     }
 
-    /// Has a connection served by whoever has the fewest.
+    /// Has a connection served by the worker with the fewest.
     pub(super) fn serve<S>(&self, connection: impl FnOnce() -> S + Send + 'static)
     where
         S: Future<Output = ()> + Send,

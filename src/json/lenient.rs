@@ -1,4 +1,4 @@
-//! Reading an answer whose shape nobody promises: single values, the rest passed over unread.
+//! A reader of answers whose shape is not guaranteed: single values, the rest passed over unread.
 
 use std::iter;
 

@@ -6,7 +6,7 @@ use super::{lenient::JsonText, walk::string_length};
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NamedValue<'a> {
     Json(JsonText<'a>),
-    /// What stands there in place of JSON, without quotes.
+    /// Text in place of JSON, without quotes.
     Text(&'a str),
 }
 
@@ -73,7 +73,7 @@ fn is_named(text: &str, name: &str) -> bool {
     text.len() <= 2 * name.len() && length_of(text.as_bytes(), name) == Some(text.len())
 }
 
-/// What stands behind each place of a name.
+/// The value behind each place of a name.
 fn behind<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
     let mut at = 0;
     let mut found = Vec::new();

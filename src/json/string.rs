@@ -38,7 +38,7 @@ pub(crate) fn write_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
     let mut rest = text;
-    // What stands for itself is copied in one go.
+    // Characters without an escape are copied in one go.
     while let Some(at) = rest.bytes().position(|byte| !stands_for_itself(byte)) {
         let (plain, special) = rest.split_at(at);
         out.push_str(plain);

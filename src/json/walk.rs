@@ -6,7 +6,7 @@ use memchr::memchr2;
 /// but it does not panic.
 pub(super) struct Walk<'a>(&'a str);
 
-/// What a value begins with; a scalar is taken whole.
+/// The start of a value; a scalar is taken whole.
 pub(super) enum Part<'a> {
     /// The brace is behind us: [`Walk::next_name`] goes on.
     Object,
@@ -109,7 +109,7 @@ pub(super) fn string_length(text: &str) -> usize {
         if bytes[at - 1] == b'"' {
             return at;
         }
-        // What is escaped does not end it.
+        // An escaped quote does not end it.
         at += 1;
     }
     text.len()

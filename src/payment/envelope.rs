@@ -33,7 +33,7 @@ impl Payment {
         &self.domain
     }
 
-    /// Who pays whom, how much, until when.
+    /// The payer, the payee, the amount and the time limit.
     pub fn authorization(&self) -> &Authorization {
         &self.authorization
     }
@@ -73,8 +73,8 @@ impl Payment {
     }
 }
 
-/// The value of a payment header. Until it is cashed it is worth its amount to anyone, so it does not
-/// print; the journal has its hash.
+/// The value of a payment header. Until it is cashed, any holder can cash it, so it does not print; the
+/// journal has its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentHeader(String);
 

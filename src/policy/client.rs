@@ -31,8 +31,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client that everyone on this machine is as long as no client is configured. It may do
-    /// everything.
+    /// The client `local`: every local caller while no client is added. It may do everything.
     pub fn local() -> Self {
         Self {
             id: ClientId::LOCAL,

@@ -52,8 +52,8 @@ impl Rate {
         if early == 0 { Ok(next) } else { Err(Duration::from_nanos(early)) }
     }
 
-    /// Counts a call that was let through by another count, also if it was one too many: the next ones wait
-    /// the longer. Returns its theoretical arrival time.
+    /// Counts a call that was admitted already, even beyond the limit; later calls then wait longer. Returns
+    /// its theoretical arrival time.
     pub fn count(self, arrival: Option<i64>, now: Timestamp) -> i64 {
         self.admit(arrival, now).unwrap_or_else(|_| {
             let arrival = arrival.unwrap_or_else(|| nanoseconds(now));

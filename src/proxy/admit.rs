@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What a caller shows of itself, whatever face it comes through.
+/// The evidence that a caller gives, whatever face it comes through.
 #[derive(Debug, Default)]
 pub struct Evidence {
     /// The token that it gives, or why what it gives is none.
@@ -36,7 +36,7 @@ pub struct Evidence {
     pub is_owner: bool,
 }
 
-/// What is known of a call before its body is read.
+/// The head of a call, before its body is read.
 #[derive(Debug)]
 pub struct Admission {
     /// The row of the table.
@@ -45,7 +45,7 @@ pub struct Admission {
     pub product: Option<Slug>,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
-    /// What is witnessed of it.
+    /// Its trace.
     pub trace: Arc<Trace>,
 }
 

@@ -53,7 +53,7 @@ impl Proxy {
             let tried = tried?;
             let mut next = tries.next(&tried.outcome, Instant::now());
             if let Next::Again(pause) = next {
-                // What waits to be sent is dropped when the process ends.
+                // A call that waits to be sent is dropped when the process ends.
                 if timeout(pause, self.ending.cancelled()).await.is_ok() && !pause.is_zero() {
                     next = Next::Return;
                 }
@@ -125,8 +125,8 @@ fn answered(outcome: Outcome) -> Result<Answer, CallError> {
     }
 }
 
-/// Whether a good answer that is no JSON is the upstream's all the same: the change took effect, or
-/// is one of which nobody can tell more.
+/// Whether to trust a 2xx that is not JSON: the status shows that the change took effect, or no call can
+/// show it.
 fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &Result<Settled, CallError>) -> bool {
     let is_good = matches!(outcome, Outcome::Answered(answer, _) if answer.status.is_success());
     let took_effect = matches!(settled, Ok(Settled::Submitted(_) | Settled::Reserved(_)));

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(tasks.len(), 1);
         drop(work.await);
         assert!(tasks.is_empty());
-        assert!(unheard.await.is_err(), "nobody else was told");
+        assert!(unheard.await.is_err(), "no other task was told");
     }
 
     #[tokio::test]

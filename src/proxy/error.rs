@@ -59,7 +59,7 @@ pub enum CallError {
     /// The upstream did not answer; the error knows whether the call may have had an effect.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// What has to be on record could not be written or read. Nothing was signed.
+    /// A record could not be written or read. Nothing was signed.
     #[error("{0}")]
     Store(#[from] StoreError),
     /// The client may not make the call. Nothing was sent.
@@ -80,7 +80,7 @@ pub enum CallError {
     /// The body names a wallet that is not the one that signs and is paid. Nothing was sent.
     #[error("wallet_address in the body is {named}, but {wallet} would sign and be paid")]
     OtherWallet {
-        /// What the body names.
+        /// The value in the body.
         named: String,
         /// The wallet of the client.
         wallet: Address,
@@ -94,13 +94,13 @@ pub enum CallError {
     /// The key was used for another call. Nothing was sent.
     #[error("the Idempotency-Key was used for another call")]
     KeyReused,
-    /// Somebody is at work on the call with this key, or on the same completion.
+    /// Another request is at work on the call with this key, or on the same completion.
     #[error("the call is still being made")]
     KeyInUse,
-    /// The answer to a change was lost, and nobody can tell whether it took effect.
+    /// The answer to a change was lost, and it is not known whether it took effect.
     #[error("the answer to the call was lost")]
     OutcomeUnknown {
-        /// What `job_status` shows.
+        /// The status of the job.
         seen: Box<JobStatus>,
         /// Before that, the upstream may still be at work on it.
         settles_at: Option<Timestamp>,
@@ -120,13 +120,13 @@ pub enum CallError {
         job: Slug,
         /// When its reservation ends.
         ends: Timestamp,
-        /// What `job_status` shows.
+        /// The status of the job.
         seen: Box<JobStatus>,
         /// The reservation, if it is not remembered yet.
         unseen: Option<Box<Reservation>>,
     },
     /// The client went away before it could be sent, so it was not.
-    #[error("nobody waited for the call any more, so it was not sent")]
+    #[error("the client went away before the call could be sent, so it was not")]
     Abandoned,
     /// The call ended early through a fault of this program.
     #[error("the call ended early inside the proxy")]

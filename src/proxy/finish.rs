@@ -23,7 +23,7 @@ use crate::{
 /// How long between two tries to write what could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What was found of an earlier call with the key of this one.
+/// An earlier call with the key of this one, as it was settled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Precedent {
     /// It reserved the job.
@@ -77,7 +77,7 @@ impl Proxy {
     }
 }
 
-/// What became of the job, and the body without the workflow token if that is in it.
+/// The new state of the job, and the body without the workflow token if that is in it.
 fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd, Option<Bytes>) {
     match (result, operation.action().effect) {
         (Ok(answer), Effect::Reserves) if answer.status.is_success() => {
@@ -119,7 +119,7 @@ fn credit_end(result: &Result<Answer, CallError>) -> CreditEnd {
     }
 }
 
-/// What the next call with the key of this one finds.
+/// The state of the key for the next call with it.
 fn key_end(
     operation: &Operation,
     result: &Result<Answer, CallError>,

@@ -43,7 +43,7 @@ impl InFlight {
         self.taken().most = most;
     }
 
-    /// Takes a permit for a call. The client that is there as long as none was added shares with no other.
+    /// Takes a permit for a call. The client `local` has no share limit: it is alone.
     ///
     /// # Errors
     /// See [`Overloaded`].
@@ -85,7 +85,7 @@ mod tests {
         in_flight
     }
 
-    /// What a client gets of these permits until it gets no more, and why.
+    /// The permits that a client gets until it gets no more, and why.
     fn all(in_flight: &InFlight, client: &str) -> (Vec<InFlightPermit>, Overloaded) {
         let client = client.parse().unwrap();
         let mut taken = Vec::new();

@@ -34,7 +34,7 @@ const REACHED: Duration = Duration::from_secs(1);
 pub struct Proxy {
     actions: &'static [Action],
     pub(super) senders: BTreeMap<Address, Sender>,
-    /// The wallet of clients that are bound to none.
+    /// The default wallet, for clients without one of their own.
     pub(super) wallet: Address,
     pub(super) upstream: Upstream,
     pub(super) store: Store,
@@ -104,7 +104,7 @@ impl Proxy {
         wallets
     }
 
-    /// What the last calls showed of the upstream.
+    /// The state of the upstream, by the last calls.
     pub fn upstream_seen(&self) -> Seen {
         self.upstream.seen()
     }
@@ -124,7 +124,7 @@ impl Proxy {
         client.wallet.unwrap_or(self.wallet)
     }
 
-    /// What is on record, for who has to know the clients.
+    /// The ledger, for callers that have to know the clients.
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -156,7 +156,7 @@ impl Proxy {
         self.ending.cancel();
     }
 
-    /// Waits for the calls that run, also for those of which nobody waits for the answer, and until
+    /// Waits for the calls that run, also for those whose clients went away, and until
     /// everything is on record. No call may begin afterwards.
     pub async fn drained(&self) {
         self.tasks.close();

@@ -1,4 +1,4 @@
-//! What became of a change whose answer was lost (protocol §8).
+//! The outcome of a change whose answer was lost (protocol §8).
 
 use http::{HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
@@ -23,18 +23,18 @@ use crate::{
 /// The header of an answer that stands for one that was lost; its value is the call that was answered.
 pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
 
-/// What every attempt of an operation needs.
+/// The context of every attempt of an operation.
 pub(super) struct AttemptContext<'a> {
     pub(super) operation: &'a Operation,
     pub(super) permit: &'a Permit,
     pub(super) sender: &'a Sender,
-    /// What the operation holds in the ledger.
+    /// The keys that the operation holds in the ledger.
     pub(super) claim: &'a Claim,
     /// For a call that is not signed.
     pub(super) workflow_token: Option<HeaderValue>,
 }
 
-/// What became of a change whose answer was lost.
+/// The outcome of a change whose answer was lost.
 pub(super) enum Settled {
     /// It surely did not take effect by this time, so it may be made again.
     NotMade(JobStatus, Timestamp),
@@ -69,7 +69,7 @@ pub(super) enum Earlier {
 }
 
 impl Earlier {
-    /// What is left of an earlier attempt before the next one.
+    /// The state of an earlier attempt before the next one.
     pub(super) fn of(settled: Settled) -> Option<Self> {
         match settled {
             Settled::NotMade(_, settles_at) => Some(Self::InDoubt(settles_at)),
@@ -83,7 +83,7 @@ impl Proxy {
     /// Finds out what became of an earlier attempt of a change, which its client held the job for.
     ///
     /// # Errors
-    /// Nobody can tell whether it took effect.
+    /// It is not known whether it took effect.
     pub(super) async fn settle_earlier(
         &self,
         operation: &Operation,
@@ -102,7 +102,7 @@ impl Proxy {
         let permit = &permit.map_err(left_in_doubt)?;
         let context = AttemptContext { operation, permit, sender, claim, workflow_token: None };
         match self.settle(&context, settles_at).await {
-            // If it is the reservation that is held already, its instructions may be lost all the same.
+            // Reserved, by this attempt or before: the instructions may be lost, so reserve once more.
             Err(CallError::OutcomeUnknown { seen, .. })
                 if seen.took_effect(call.action().effect) == Some(true) =>
             {
@@ -142,7 +142,7 @@ impl Proxy {
     /// Finds out what became of a change, and tells its trace.
     ///
     /// # Errors
-    /// Nobody can tell whether it took effect.
+    /// It is not known whether it took effect.
     pub(super) async fn settle(
         &self,
         context: &AttemptContext<'_>,
@@ -206,7 +206,7 @@ impl Proxy {
             (Effect::Reserves, _) if !self.may_hold(wallet, job).await => {
                 Ok(Settled::Reserved(Lost::new(seen, settles_at)))
             }
-            // What is shown may be the reservation that is held already.
+            // The status may show the reservation that is held already.
             _ => Err(CallError::unknown(seen, Some(settles_at))),
         }
     }

@@ -1,4 +1,4 @@
-//! What a sandbox is made with.
+//! The settings of a sandbox.
 
 use std::time::Duration;
 

@@ -61,7 +61,7 @@ impl<'a> Arrived<'a> {
     ///
     /// # Errors
     /// [`ApiError::SignatureMalformed`] if the signature is none; [`ApiError::WalletMismatch`] if
-    /// someone else signed, or another text was signed.
+    /// another wallet signed, or it signed another text.
     pub(super) fn check_signer(&self) -> Result<(), ApiError> {
         let text = self.expected_message();
         let signer = recover(&eip191_digest(&text), self.envelope.signature.as_bytes())?;

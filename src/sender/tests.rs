@@ -1,4 +1,4 @@
-//! What a slow signer leaves to others.
+//! A slow signer leaves the upstream to others.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::{error::SignerError, local::LocalKey};
 use crate::{message::Message, types::Signature};
 
-/// What the signer does with the next message.
+/// The step that the signer takes with the next message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Script {
     Sign,

@@ -57,11 +57,11 @@ pub enum VerifyError {
 pub struct Broken {
     /// Its number.
     pub seq: u64,
-    /// What is wrong with it.
+    /// The breach.
     pub why: Breach,
 }
 
-/// What is wrong with a record.
+/// The way in which a record does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// It is not there, but a later one is.
@@ -130,7 +130,7 @@ impl Journal {
     /// log into the file need not wait.
     ///
     /// # Errors
-    /// Those of `each`, the journal cannot be read, or records were moved into an archive meanwhile.
+    /// `each` fails, the journal cannot be read, or records were moved into an archive meanwhile.
     pub fn for_each<E: From<StoreError>>(
         &self,
         mut each: impl FnMut(Record) -> Result<(), E>,

@@ -12,12 +12,12 @@ use super::{
 
 /// One piece of work of the thread that writes.
 pub(super) enum Task {
-    /// What the other thread could not read.
+    /// A read that the other thread could not do.
     Read(Read),
     Change(Change),
 }
 
-/// What is done in a transaction with others.
+/// A change, made in a transaction with others.
 pub(super) enum Change {
     Write(Write),
     Record(Draft),

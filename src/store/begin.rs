@@ -24,7 +24,7 @@ use crate::{
     types::{ClientId, Slug},
 };
 
-/// What the ledger says to a call before anything of it is signed.
+/// The ledger's answer to a call before anything of it is signed.
 #[derive(Debug)]
 pub enum Begun {
     /// The call was made before under its key, and answered so.
@@ -42,15 +42,15 @@ pub enum Begun {
 /// A call that goes on, until [`Store::finish`].
 #[derive(Debug)]
 pub struct Started {
-    /// What may be used for it, or why it may not be made anew. Then its earlier attempt is in doubt.
+    /// The state of its job, or why it may not be made anew: that only if there is a `doubt` to settle.
     pub grant: Result<Grant, Denied>,
     /// The earlier attempt under its key that may have taken effect.
     pub doubt: Option<Doubt>,
-    /// What it holds in the ledger.
+    /// The keys and rows that it holds in the ledger.
     pub claim: Claim,
 }
 
-/// What is known of the job of a call that may be made.
+/// The state of the job of a call that may be made.
 #[derive(Debug, Default)]
 pub struct Grant {
     /// The client that holds it.
@@ -61,7 +61,7 @@ pub struct Grant {
     pub reservation: Option<Reservation>,
 }
 
-/// What a call holds in the ledger until its end. If it is dropped before, as by a panic, its keys are free
+/// The keys and rows that a call holds until its end. If it is dropped before, as by a panic, its keys are free
 /// at once, and in doubt if it was sent.
 #[derive(Debug, Default)]
 #[must_use = "a call that has begun is to be finished"]
@@ -259,7 +259,7 @@ impl Beginning {
         Ok(Begun::Started(Box::new(Started { grant, doubt, claim })))
     }
 
-    /// What the call may use of its job, or why the client may not make it.
+    /// The state of the job for the call, or why the client may not make it.
     fn grant(
         &self,
         inner: &Inner,

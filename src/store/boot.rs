@@ -34,7 +34,7 @@ impl Clock {
     }
 
     /// Moves the ends that were written since the machine started by as much as the clock was set since.
-    /// Older rows stay, since nobody knows how the clock stood when they were written.
+    /// Older rows stay, since it is not known how the clock stood when they were written.
     pub(super) fn follow(&self, db: &Db) -> Result<(), Fault> {
         let before = self.before(db)?;
         if before.is_some_and(|before| self.is_at(before)) {
@@ -63,13 +63,12 @@ impl Clock {
     }
 }
 
-/// Has the ends of what is held follow the clock, before more is written by it.
+/// Adjusts stored ends to a clock change, before new rows use the clock.
 pub(super) fn follow(db: &Db) -> Result<(), Fault> {
     Clock::now().map_or(Ok(()), |clock| clock.follow(db))
 }
 
-/// The start of the machine, for the rows that are written since. Where a container has a time of its
-/// own since then, another.
+/// An id of this boot, stored with each row. A container with its own time namespace has its own id.
 #[cfg(target_os = "linux")]
 pub(super) fn boot() -> Option<&'static str> {
     static BOOT: OnceLock<Option<String>> = OnceLock::new();

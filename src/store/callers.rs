@@ -1,4 +1,4 @@
-//! Who calls, and how often.
+//! The clients that call, and how often they do.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -103,7 +103,7 @@ impl Store {
         Ok(())
     }
 
-    /// What is known, and sees to it that it stays known while it is asked for, without waiting.
+    /// Returns the cached value. If the lease is due, has it renewed in the background.
     pub(super) fn renewed<T>(&self, Recalled { value, renewal }: Recalled<T>) -> T {
         if let Some(renewal) = renewal {
             self.0.worker.read_soon(|db| renewal.renew(db));

@@ -18,7 +18,7 @@ use crate::{
 pub struct ClientRecord {
     /// The client and what it may do.
     pub client: Client,
-    /// What it is known by; a revoked client by nothing.
+    /// Its credential; a revoked client has none.
     pub credential: Option<Credential>,
     /// When it was added.
     pub created: Timestamp,
@@ -98,8 +98,8 @@ pub(super) fn version(db: &Db) -> Result<(i64, bool), Fault> {
 
 /// The client that has a credential.
 ///
-/// The index compares a hash byte by byte. What the time of that tells of a stored hash tells nothing of
-/// the token, which cannot be found from its hash.
+/// The index compares byte by byte, so timing may reveal a stored hash. It does not reveal the token, which
+/// cannot be derived from the hash.
 pub(super) fn known_by(db: &Db, credential: &Credential) -> Result<Option<ClientRecord>, Fault> {
     let (column, value) = stored(credential);
     let sql = format!("SELECT {COLUMNS} FROM clients WHERE {column} = ?1");

@@ -214,7 +214,7 @@ impl Row<'_> {
         Ok(self.get(column)?.as_blob_or_null()?)
     }
 
-    /// What a condition such as `EXISTS` found.
+    /// The result of a condition such as `EXISTS`.
     pub(super) fn flag(&self, column: usize) -> Result<bool, Fault> {
         Ok(self.int::<i64>(column)? != 0)
     }
@@ -304,7 +304,7 @@ impl From<rusqlite::Error> for Fault {
             };
         };
         match failure.code {
-            // What SQLite meets when it cannot make room for the index of its log.
+            // SQLite's fault when it cannot make room for the index of its log.
             _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
             ErrorCode::DiskFull => Self::Full,
             ErrorCode::ReadOnly => Self::ReadOnly,

@@ -73,7 +73,7 @@ impl Deed<'_> {
     }
 }
 
-/// Whose command this is, as it stands in the journal.
+/// The user of this command, as the journal names it.
 pub(super) fn user() -> String {
     format!("uid {}", getuid().as_raw())
 }

@@ -10,24 +10,24 @@ use crate::{
 pub struct Denial {
     /// The id of the local request, its `x-request-id`.
     pub call_id: RequestId,
-    /// Who called.
+    /// The caller.
     pub caller: Caller,
-    /// Whose key was to sign, if that was known by then.
+    /// The wallet that was to sign, if that was known by then.
     pub wallet: Option<Address>,
     /// The name of the action.
     pub action: &'static str,
-    /// What it was to be done to, if the call names it.
+    /// The id of what the call is about, if it names one.
     pub product: Option<Slug>,
     /// Why: the code of its problem.
     pub reason: &'static str,
 }
 
-/// Who made a call that was denied.
+/// The caller of a denied call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// A client.
     Client(ClientName),
-    /// Nobody that is known: what there is to tell, such as an address or a user id.
+    /// A caller that is not known: its address or user id, for example.
     Unknown(String),
 }
 

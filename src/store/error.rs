@@ -1,4 +1,4 @@
-//! What can go wrong with the store.
+//! The faults of the store.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ impl StoreError {
         Self { path: path.to_owned(), fault }
     }
 
-    /// What happened.
+    /// The fault.
     pub fn fault(&self) -> &Fault {
         &self.fault
     }
@@ -73,7 +73,7 @@ impl StoreError {
     }
 }
 
-/// What happened to a store. None of these texts holds a value that was stored.
+/// A fault of the store. No text of one has a stored value in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file is to be read, and is not there, or nothing was ever written to it.
@@ -84,8 +84,8 @@ pub enum Fault {
     Missing,
     /// The file that is open stands at its path no more, or was emptied.
     #[error(
-        "it was removed or moved away, or emptied, while the proxy runs; bring it back together with \
-         its -wal file, and the proxy goes on by itself; a restart begins with what stands there then"
+        "it was removed, moved or emptied while the proxy runs; restore it with its -wal file, and the \
+         proxy goes on by itself; after a restart, the proxy uses the file at this path"
     )]
     Gone,
     /// Another database stands in the place of the one that was open.
@@ -207,7 +207,7 @@ pub enum Fault {
     /// The access of a call's client ended while the call was being made.
     #[error("the client's access has ended")]
     AccessEnded,
-    /// What was to be signed or paid is frozen.
+    /// Signatures or payments are frozen.
     #[error("{0}; `agentpmt-proxy thaw` ends that")]
     Frozen(Freeze),
     /// The thread of the store has ended.
@@ -216,9 +216,9 @@ pub enum Fault {
     /// The operating system refused.
     #[error("cannot {doing}: {cause}; check the path, its permissions and its disk")]
     Io {
-        /// What was tried, as a verb.
+        /// The attempted step, as a verb.
         doing: &'static str,
-        /// What the operating system or the database said.
+        /// The error of the operating system or the database.
         cause: String,
     },
     /// The database refused a statement for a reason that should not arise.
@@ -245,7 +245,7 @@ impl Fault {
         }
     }
 
-    /// What the operating system said about something that was tried.
+    /// The error of the operating system about an attempted step.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |cause| match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,

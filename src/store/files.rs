@@ -36,7 +36,7 @@ impl Files {
     }
 }
 
-/// What tells a file from any other: its device and inode.
+/// The identity of a file: its device and inode.
 pub(super) fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{operation::Operation, types::CreditAmount};
 
-/// What became of a call.
+/// The end of a call.
 #[derive(Debug, Clone)]
 pub struct Finish {
     /// For the next call with its key.
@@ -25,11 +25,11 @@ pub struct Finish {
     pub credits: CreditEnd,
     /// Whether a reserve still counts, as it may have succeeded without a reservation to show for it.
     pub is_pending: bool,
-    /// A time that has surely come: what was to be forgotten by then is.
+    /// A time that is past on every clock: rows due to be forgotten by then are purged.
     pub past: Timestamp,
 }
 
-/// What becomes of the key of a call.
+/// The end of a call, for its key.
 #[derive(Debug, Clone)]
 pub enum KeyEnd {
     /// It keeps the answer.
@@ -44,7 +44,7 @@ pub enum KeyEnd {
     InDoubt(Option<Timestamp>),
 }
 
-/// What becomes of the job of a call.
+/// The end of a call, for its job.
 #[derive(Debug, Clone)]
 pub enum JobEnd {
     /// It is as it was.
@@ -67,8 +67,7 @@ pub enum CreditEnd {
 }
 
 impl Store {
-    /// Whether what could not be written is still to be: not if the job was reserved again since, or its
-    /// proof submitted.
+    /// Whether to retry a write that failed: not once the job was reserved again or its proof submitted.
     pub fn is_to_be_finished(&self, finish: &Finish) -> bool {
         let JobEnd::Reserved(reservation) = &finish.job else { return true };
         let unsaved = self.unsaved(reservation.wallet, &reservation.job);

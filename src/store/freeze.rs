@@ -7,7 +7,7 @@ use jiff::Timestamp;
 /// A freeze that stands, for all processes on the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freeze {
-    /// What it stops.
+    /// The signatures that it stops.
     pub of: FreezeOf,
     /// The user or the client that froze it, as the journal names it.
     pub by: String,
@@ -15,7 +15,7 @@ pub struct Freeze {
     pub since: Timestamp,
 }
 
-/// What a freeze stops.
+/// The signatures that a freeze stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreezeOf {
     /// Every call that needs a proof, and so every payment as well.

@@ -36,7 +36,7 @@ use crate::types::SealKey;
 #[derive(Clone)]
 pub struct Store(pub(super) Arc<Inner>);
 
-/// What the clones share.
+/// The state that the clones share.
 pub(super) struct Inner {
     pub(super) path: PathBuf,
     pub(super) worker: Worker,

@@ -37,7 +37,7 @@ const AGE: Duration = Duration::from_secs(1);
 const SEALED: usize = 40;
 const LINE: usize = 20 + 1 + 64 + 1 + 2 * SEALED + 1;
 
-/// What the file holds.
+/// The content of the file.
 pub(super) struct Head {
     pub(super) end: End,
     sealed: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Who holds a job, and how many jobs a client holds: rules over rows, which read and write nothing.
+//! The client that holds a job, and how many jobs a client holds: rules over rows, without SQL.
 
 use std::collections::HashMap;
 
@@ -53,10 +53,9 @@ impl HoldState {
 pub(super) struct Holds(pub(super) Vec<Hold>);
 
 impl Holds {
-    /// The client that holds the job: whose reservation runs; or who has submitted its proof; or whose
-    /// reserve is under way or may have succeeded, which comes last, as it may fail. If there is none, the
-    /// client that asks, if it was the last to reserve the job: a clock that is wrong takes nothing from
-    /// it.
+    /// The hold of the client that has the job: by a running reservation, else a submitted proof, else a
+    /// reserve that may have succeeded. Else that of the asking client, if it reserved the job last: our clock
+    /// may be wrong about the end.
     pub(super) fn holder(&self, asks: ClientId, now: Timestamp) -> Option<&Hold> {
         let runs = |hold: &&Hold| hold.ends > surely_over(now);
         let of = |state| self.0.iter().filter(move |hold| hold.state == state);
@@ -94,8 +93,8 @@ impl Holds {
         known.filter_map(|hold| hold.reservation_id.as_deref()).next()
     }
 
-    /// Whether a completion is over that names this reservation or none: a submitted job takes no other
-    /// proof, unless that is for another reservation than the one that was submitted.
+    /// Whether the proof is submitted already for a completion that names this reservation or none. A
+    /// completion that names another reservation is still open.
     pub(super) fn is_submitted(&self, named: Option<&CanonicalJson>) -> bool {
         let Some(submitted) = self.submitted().filter(|_| self.reserved().is_none()) else {
             return false;
@@ -129,7 +128,7 @@ pub(super) fn running(
     (u32::try_from(ends.len()).unwrap_or(u32::MAX), first.unwrap_or(now))
 }
 
-/// What ended by then, in milliseconds, is over on any clock.
+/// The time, in milliseconds, up to which an end is past on every clock.
 pub(super) fn surely_over(now: Timestamp) -> i64 {
     now.as_millisecond().saturating_sub(clock::TOLERANCE.as_millis() as i64)
 }

@@ -29,8 +29,8 @@ use crate::{action::Proof, types::RequestId};
 /// How long the writer of a record that need not be durable waits for room in the queue.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long after a commit no process acts on what was before: a call that read it may find it that long, go
-/// on with it, and wait for room in the journal's queue.
+/// How long after a commit a call may act on the state before it: for its lease, then [`KNOWN`], then the
+/// wait for room in the journal's queue.
 pub(super) const ACKNOWLEDGED: Duration = LEASE.saturating_add(KNOWN).saturating_add(PATIENCE);
 
 impl Store {

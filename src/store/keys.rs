@@ -33,7 +33,7 @@ const PURGED: i64 = 4;
 /// The owner of the completions' own keys.
 const COMPLETIONS: &str = "completions";
 
-/// What the errors call it.
+/// The name in errors.
 const ANSWER: &str = "answer";
 
 /// A key of one call.
@@ -46,7 +46,7 @@ pub(super) struct Key {
     fingerprint: [u8; 32],
 }
 
-/// What an earlier attempt under a key may have done.
+/// An earlier attempt under a key, which may have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
     /// When the call settles upstream: it takes no effect after that, as far as is known.
@@ -80,7 +80,7 @@ pub(super) enum Standing {
     InDoubt(Doubt),
 }
 
-/// What keys are judged by, besides their rows.
+/// The means to judge a key by, besides its row.
 pub(super) struct Keys<'a> {
     pub(super) db: &'a Db,
     pub(super) seal: &'a Seal,
@@ -171,7 +171,7 @@ impl Keys<'_> {
         })
     }
 
-    /// Makes the key this run's. One in doubt stays as old as it was, and its earlier call's until
+    /// Claims the key for this run. A live key keeps its age, and one in doubt keeps its fingerprint until
     /// [`Keys::mark_sent`].
     pub(super) fn claim(
         &self,
@@ -204,8 +204,7 @@ impl Keys<'_> {
         Ok(())
     }
 
-    /// Notes that the call of a claimed key is being sent, and when it settles. What is known to take
-    /// longer stays.
+    /// Notes that the call of a claimed key is being sent, and when it settles. A later settle time stays.
     pub(super) fn mark_sent(&self, key: &Key, settles_at: Timestamp) -> Result<(), Fault> {
         let sql = "UPDATE answers SET fingerprint = ?4,
                        settles = CASE WHEN settles > ?5 THEN settles ELSE ?5 END
@@ -213,7 +212,7 @@ impl Keys<'_> {
         self.change(key, sql, &[(&key.fingerprint).into(), settles_at.into()])
     }
 
-    /// The same for a call whose earlier attempt is still in doubt, so that the key stays that one's.
+    /// Moves only the settle time: a key in doubt keeps the fingerprint of its earlier attempt.
     pub(super) fn prolong(&self, key: &Key, settles_at: Timestamp) -> Result<(), Fault> {
         let sql = "UPDATE answers SET settles = CASE WHEN settles > ?4 THEN settles ELSE ?4 END
                    WHERE owner = ?1 AND key = ?2 AND run = ?3";
@@ -302,7 +301,7 @@ fn in_doubt(settles: i64, has_died: bool, is_other: bool) -> Result<Standing, Fa
     Ok(Standing::InDoubt(Doubt { settles_at, has_died, is_other }))
 }
 
-/// What seals an answer. Those of the first version are sealed for the name of their client.
+/// The place that an answer is sealed for. The first version sealed it for the name of the client.
 fn place<'a>(key: &'a Key, sealed_for: Option<&'a str>) -> Place<'a> {
     Place { what: ANSWER, row: [sealed_for.unwrap_or(&key.owner), &key.text] }
 }

@@ -61,7 +61,7 @@ struct CachedClients {
     clients: HashMap<Credential, Arc<KnownClient>>,
 }
 
-/// What the database said of all clients together.
+/// The state of all clients together, as the database had it.
 #[derive(Clone)]
 struct Lease {
     /// Another one after every change of a client.
@@ -83,7 +83,7 @@ pub(super) struct KnownClient {
     last_used: AtomicI64,
 }
 
-/// What the cache says.
+/// A value of the cache.
 pub(super) struct Recalled<T> {
     pub(super) value: T,
     /// The duty to renew the lease, if it is time and no other task has it.
@@ -144,7 +144,7 @@ impl Known {
         if let Some(found) = self.client(credential) {
             return Ok(found.value);
         }
-        // First the version, then the client: one that is newer than the version does no harm.
+        // Version first: a client that changes after it is dropped at the next renewal.
         self.confirm(db)?;
         let found = client_rows::known_by(db, credential)?;
         let found = found.filter(|record| record.revoked.is_none()).map(|record| {

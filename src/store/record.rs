@@ -31,7 +31,7 @@ pub struct Attempt<'a> {
     pub payload_hash: Option<PayloadHash>,
 }
 
-/// What came of a call that was recorded.
+/// The recorded outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordedOutcome {
     /// The upstream answered.
@@ -49,7 +49,7 @@ pub enum RecordedOutcome {
     Unknown,
 }
 
-/// What is to be recorded, with everything but its place in the chain.
+/// A record without its place in the chain.
 pub(super) struct Draft {
     /// The canonical text, without its number.
     text: String,
@@ -173,7 +173,7 @@ pub(super) struct Chain<'c> {
 }
 
 impl<'c> Chain<'c> {
-    /// Reads where the chain ends. That holds within one transaction, and as long as nobody else
+    /// Reads where the chain ends. That holds within one transaction, and as long as no other code
     /// adds records in it: another process may have moved the end before.
     pub(super) fn read(db: &'c Db) -> Result<Self, Fault> {
         let sql = "INSERT INTO journal (seq, record, hash) VALUES (?1, ?2, ?3)";

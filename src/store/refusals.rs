@@ -36,7 +36,7 @@ pub(super) struct More {
     pub(super) count: u64,
 }
 
-/// What is to be done about a refused call.
+/// How a refused call gets on record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Recording {
     /// It is recorded.

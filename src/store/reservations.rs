@@ -165,7 +165,7 @@ fn read(row: &Row<'_>, workflow_token: Option<SecretString>) -> Result<Reservati
     })
 }
 
-/// What the errors call it.
+/// The name in errors.
 const TOKEN: &str = "workflow token";
 
 fn token(row: &Row<'_>, seal: &Seal) -> Result<Option<SecretString>, Fault> {

@@ -337,20 +337,20 @@ pub(super) fn migrate(db: &Db, migrations: &[&str]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whose tables a database holds.
+/// The owner of the tables in a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// None at all, in a new file.
+    /// No owner: there are no tables, in a new file.
     Nothing,
-    /// None at all, in a file that something was written to.
+    /// No owner: there are no tables, in a file that something was written to.
     Emptied,
-    /// Those of this program, of any version.
+    /// This program, in any version.
     Ours,
-    /// Others, or a version without its tables.
+    /// Another program, or a version without its tables.
     Foreign,
 }
 
-/// Tells by one read, since another process may be making the tables, whose they are.
+/// Tells whose tables these are, in one read, since another process may be making them.
 pub(super) fn content(db: &Db) -> Result<Content, Fault> {
     let sql = "
         SELECT (SELECT user_version FROM pragma_user_version),

@@ -20,7 +20,7 @@ pub(super) struct Seal(Vec<XChaCha20Poly1305>);
 
 /// Where a sealed value stands.
 pub(super) struct Place<'a> {
-    /// What it is, as errors call it.
+    /// The name of the value in errors.
     pub(super) what: &'static str,
     /// The key of its row.
     pub(super) row: [&'a str; 2],

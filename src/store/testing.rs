@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Shared by the tests of the store.
 
 use std::{fs, path::PathBuf};
 
@@ -44,7 +44,7 @@ impl Folder {
         credential
     }
 
-    /// The database, as somebody else would open it.
+    /// The database, as another process would open it.
     pub(super) fn db(&self) -> Db {
         Db::make(&self.path())
     }

@@ -36,7 +36,7 @@ async fn a_record_is_in_the_file_when_it_is_acknowledged() {
     }
 }
 
-/// What "on the disk" rests on; a connection that was opened anew must have it too.
+/// The settings that "on the disk" rests on; a connection that was opened anew must have them too.
 #[tokio::test]
 async fn a_commit_is_synced_before_it_returns() {
     let folder = Folder::new();

@@ -16,7 +16,7 @@ use super::{
 /// Refuses a database that could not be written, or for which no folder could be made. Nothing is made.
 ///
 /// # Errors
-/// What stands in the way.
+/// Checks that a database at this path can be used.
 pub fn check_usable(database: &Path) -> Result<(), StoreError> {
     check(database).map_err(|fault| StoreError::new(database, fault.of_command()))
 }

@@ -73,7 +73,7 @@ impl Writer {
         match self.db.take() {
             Some(db) if Files::at(&self.paths)? == self.files => Ok(db),
             open => {
-                // What stands in a log that was removed is brought into the file while it is open. To close
+                // A log that was removed is brought into the file while it is open. To close
                 // it does so, too, but not if the reader closes its connection at the same moment.
                 if let Some(Err(fault)) = open.as_ref().map(file::checkpoint) {
                     tracing::debug!(%fault, "the log of the files that were open is left as it is");
@@ -105,10 +105,10 @@ impl Writer {
     /// Opens the files at the path, as at the start, and only if the journal goes on from where it was.
     fn open_anew(&mut self) -> Result<Db, Fault> {
         let open = self.files;
-        // What SQLite knows of a file is known to all connections of the process that are open.
+        // All open connections of the process share SQLite's knowledge of a file.
         self.reader.close();
         let opened = self.open();
-        // What was read from other files no longer counts.
+        // Values read from other files no longer count.
         self.known.forget();
         match &opened {
             Ok(_) if self.refused.take().is_some() || self.files != open => {

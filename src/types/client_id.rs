@@ -7,7 +7,7 @@ use std::fmt;
 pub struct ClientId(i64);
 
 impl ClientId {
-    /// The client that everyone on this machine is as long as no client is configured.
+    /// The number of the client `local`.
     pub const LOCAL: Self = Self(0);
 
     /// The client with this number in the database.

@@ -7,7 +7,7 @@ use super::invalid_value::InvalidValue;
 /// The longest name, in bytes.
 const MAX: usize = 64;
 
-/// The name of the client that is there without being configured.
+/// The name of local callers while no client is added.
 const LOCAL: &str = "local";
 
 /// The name of a client: `[A-Za-z0-9._-]{1,64}`.
@@ -15,13 +15,12 @@ const LOCAL: &str = "local";
 pub struct ClientName(Arc<str>);
 
 impl ClientName {
-    /// The client that everyone on this machine is as long as no client is configured. No other may
-    /// have its name.
+    /// The name `local`, of local callers while no client is added. No added client may have it.
     pub fn local() -> Self {
         Self(LOCAL.into())
     }
 
-    /// Whether it is that of the client that is there without being configured.
+    /// Whether it is `local`.
     pub fn is_local(&self) -> bool {
         &*self.0 == LOCAL
     }

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// What every token begins with, so that scanners for secrets find one that got out.
+/// The start of every token, so that scanners for secrets find one that leaked.
 pub(crate) const PREFIX: &str = "apmt_";
 
 /// The random part of a token, in bytes.
@@ -62,12 +62,12 @@ impl ClientToken {
         Self(text.as_str().into())
     }
 
-    /// The text, to be shown to who gets it and to nobody else.
+    /// The text, to be shown to the client alone.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// What is kept of it.
+    /// Its hash, which is kept in its place.
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.expose()).into())
     }

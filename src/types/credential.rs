@@ -1,10 +1,10 @@
-//! What a client shows to be known.
+//! The evidence by which a client is known.
 
 use sha2::{Digest, Sha256};
 
 use super::client_token::TokenHash;
 
-/// What a client shows to be known, as the store knows it.
+/// The evidence by which a client is known, as the store has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Credential {
     /// A bearer token.

@@ -27,7 +27,7 @@ const PASSED_HEADERS: [HeaderName; 6] = [
 /// The header with the challenge of a 402 (protocol §9.1).
 pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
 
-/// What the upstream answered, as far as it is passed on.
+/// An answer of the upstream, as far as it is passed on.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
@@ -64,7 +64,7 @@ impl Answer {
         Ok(Self { status, headers, body, clock_ahead })
     }
 
-    /// What the upstream's clock says.
+    /// The time by the upstream's clock.
     pub(crate) fn upstream_now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.checked_sub(self.clock_ahead).unwrap_or(now)
@@ -87,19 +87,19 @@ async fn read_body(body: Incoming) -> Result<Bytes, Unanswered> {
     })
 }
 
-/// Whether a status asks for the same call elsewhere, so that it had no effect here. 303 does not: it
-/// may follow one that was made. So may 301 and 302 follow a change, since clients take them for 303.
+/// Whether a redirect means that the call had no effect: 307 and 308 always, 301 and 302 only for a read.
+/// After a change they may mean what 303 means: it was made, and the result is elsewhere.
 fn is_moved(status: StatusCode, changes: bool) -> bool {
     matches!(status.as_u16(), 307 | 308) || !changes && is_moved_or_done(status)
 }
 
-/// Whether a status does not tell a call that is to be made elsewhere from one that was made.
+/// Whether a redirect may mean "made, see elsewhere" as well as "make the call elsewhere".
 fn is_moved_or_done(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302)
 }
 
-/// Whether an answer is not the API's, and will be no other when the call is made again. A page in place
-/// of the answer to a change does not say what became of it, so that is found out.
+/// Whether something other than the API answered, and would again. HTML in answer to a change is let
+/// through: the change may have been made, so its outcome is looked up.
 fn is_foreign(status: StatusCode, body: &[u8], changes: bool) -> bool {
     if status.is_redirection() {
         return is_moved_or_done(status) || !is_almost_json(body);

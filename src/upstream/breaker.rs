@@ -31,7 +31,7 @@ struct History {
     is_tried: bool,
 }
 
-/// What the last calls showed of the upstream.
+/// The state of the upstream, by the last calls.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// When it answered last, whatever it said.
@@ -110,7 +110,7 @@ impl History {
         let is_outage = |failures: &&Failures| {
             let needed = match failures.how {
                 Outage::NoConnection(_) => patience,
-                // One call shows it to others, since it is given up only after the whole patience.
+                // Half: a call retries for the whole patience, so a single one reveals the outage.
                 Outage::NoAnswer(_) => patience / 2,
             };
             failures.last.duration_since(failures.since) >= needed

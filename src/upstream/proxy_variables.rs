@@ -7,7 +7,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 /// cannot read, and connect directly against the user's wish.
 ///
 /// # Errors
-/// What to set instead.
+/// The advice on what to set instead.
 pub(super) fn check(
     upstream: &Uri,
     variable: impl Fn(&str) -> Option<String>,

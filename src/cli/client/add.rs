@@ -43,7 +43,7 @@ use crate::{
 pub(in crate::cli) struct Add {
     /// The client's name, as the journal shows it: 1 to 64 of A-Z a-z 0-9 . _ -
     name: ClientName,
-    /// What it may call, with commas between: jobs, tools or workflows (every call about them),
+    /// Calls that it may make, with commas between: jobs, tools or workflows (every call about them),
     /// read (every call that changes nothing), all (every call), or names of actions such as
     /// job_list,job_status
     #[arg(long, value_name = "all|read|jobs|tools|workflows|ACTION,…")]
@@ -135,8 +135,8 @@ impl Add {
             id: ClientId::LOCAL,
             name: self.name,
             allow: self.allow.ok_or(Failure::NoAllow)?,
-            // The option stands for that of every command, so the configuration has it, checked. A
-            // wallet that is only configured says nothing of this client.
+            // `--wallet` is also the global option, so its checked value is in `config`. A wallet that is
+            // only configured does not bind the client.
             wallet: config.wallet.filter(|_| self.wallet.is_some()),
             rate: self.rate,
             max_reservations: self.max_reservations,

@@ -103,7 +103,7 @@ impl Tail {
         Ok((entries, last))
     }
 
-    /// Shows what is recorded after these entries and this record, until nobody reads it.
+    /// Shows the records after these entries and this record, until the output is closed.
     fn follow(
         &self,
         journal: &Journal,
@@ -146,7 +146,7 @@ impl Tail {
         None
     }
 
-    /// Prints an entry; tells whether somebody still reads.
+    /// Prints an entry; tells whether the output is still open.
     fn show(&self, entry: &Entry) -> Result<bool, Failure> {
         let line = if self.json { entry.to_json() } else { entry.to_string() };
         print_while_read(&format!("{line}\n"))

@@ -1,4 +1,4 @@
-//! Standard error, written by a thread of its own: no other thread waits for whoever reads it.
+//! Standard error, written by a thread of its own: no other thread waits for its reader.
 //!
 //! Lines wait in a queue of bounded size. A line that finds no room is dropped and counted, and how
 //! many were is logged once lines can be written again.

@@ -1,4 +1,4 @@
-//! What unlocking a key file costs.
+//! The cost of unlocking a key file.
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};

@@ -46,7 +46,7 @@ async fn the_head_names_the_last_record_when_it_is_acknowledged() {
     for number in 1..=5 {
         record(&store, number).await.unwrap();
         assert_eq!(head(), u64::from(2 * number - 1));
-        // Nobody waits for this one before the next.
+        // No caller waits for this one before the next.
         note(&store, number).await;
     }
     store.flush().await.unwrap();
@@ -181,7 +181,7 @@ async fn an_exported_line_holds_all_that_the_chain_needs() {
     Journal::open(&folder.path()).unwrap().for_each(each).unwrap();
 }
 
-/// What is read is one moment of the journal.
+/// A page is read at one moment of the journal.
 #[tokio::test]
 async fn a_journal_is_read_while_it_is_written() {
     let folder = six_records().await;

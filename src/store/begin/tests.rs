@@ -46,7 +46,7 @@ async fn started(store: &Store, operation: &Operation, now: i64) -> Started {
     }
 }
 
-/// What a call that begins finds of an earlier one; its claim is dropped.
+/// The standing of an earlier call that a new one finds; its claim is dropped.
 async fn doubt(store: &Store, operation: &Operation, now: i64) -> Option<Doubt> {
     started(store, operation, now).await.doubt
 }
@@ -208,7 +208,7 @@ async fn a_claim_that_is_dropped_leaves_its_key_in_doubt_if_it_was_sent_and_free
     drop(begun);
     assert_eq!(doubt(&store, &keyed(), 1).await, of_this_run(SETTLES));
     drop(store);
-    // What a dead process had not sent is free, too.
+    // A call that a dead process had not sent is free, too.
     let other = under(keyed(), "other");
     drop(started(&folder.open(), &other, 1).await);
     assert_eq!(doubt(&folder.open(), &other, 1).await, None);
@@ -809,7 +809,7 @@ async fn a_change_is_counted_for_all_processes_and_one_that_has_to_wait_when_it_
     drop(begun);
 }
 
-/// What holds a job or has a key is found in as many steps when there is much of others.
+/// A hold or a key is found in as many steps when there are many others.
 #[test]
 fn nothing_is_searched_from_end_to_end() {
     let folder = Folder::new();

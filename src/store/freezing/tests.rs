@@ -4,7 +4,7 @@ use crate::{
     store::testing::{Folder, operation, record, sign},
 };
 
-/// What stops a read, a change, and a read of the proxy's own.
+/// The freezes that stop a read, a change, and a read of the proxy's own.
 async fn stopped(store: &Store) -> [Option<Freeze>; 3] {
     let read = sign(store, &operation(&Client::local(), "job_status", ""), 1).await;
     let freeze = |result: Result<(), StoreError>| result.err().map(|error| error.freeze().cloned());

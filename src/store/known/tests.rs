@@ -101,10 +101,10 @@ async fn a_lease_in_use_is_renewed_before_its_end_by_one_read() {
     let end = Instant::now() + Duration::from_millis(25);
     lease_until(&store, end);
     let duty = renewal().unwrap();
-    assert!(renewal().is_none(), "somebody sees to it");
+    assert!(renewal().is_none(), "a renewal is under way");
     drop(duty);
     found(&store, credential).await.unwrap();
-    // What is read is read in turn, so the renewal has been made.
+    // Reads are done in turn, so the renewal has been made.
     store.reservations(at(0)).await.unwrap();
     assert!(store.0.known.state.read().unwrap().lease.as_ref().unwrap().until > end);
 }

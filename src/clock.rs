@@ -23,12 +23,12 @@ pub struct Moment {
 impl Moment {
     /// This moment.
     pub fn now() -> Self {
-        Self { wall: Timestamp::now(), steady: now() }
+        Self { wall: Timestamp::now(), steady: steady() }
     }
 }
 
-/// The wall clock's time when it was first asked for in this process, and what has passed since.
-pub(crate) fn now() -> Timestamp {
+/// The time by the steady clock: the wall clock's time when this process first asked, and the time since.
+pub(crate) fn steady() -> Timestamp {
     static START: OnceLock<(Timestamp, Instant, Duration)> = OnceLock::new();
     let (start, begun, before) = START.get_or_init(|| (Timestamp::now(), Instant::now(), slept()));
     *start + begun.elapsed() + slept().saturating_sub(*before)

@@ -85,7 +85,7 @@ impl Problem {
                     _ => advice,
                 };
                 let problem = Self::answer_lost(action, None, seen, what);
-                let wait = settles_at.and_then(|time| seconds_until(time, clock::now()));
+                let wait = settles_at.and_then(|time| seconds_until(time, clock::steady()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
             CallError::SpendingUnknown { before, now } => {

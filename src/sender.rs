@@ -206,7 +206,7 @@ impl Sender {
     /// When a change that is sent now settles.
     fn settles_at(&self, action: &Action) -> Option<Timestamp> {
         let settle_time = || self.upstream.settle_time(action.effect, false);
-        action.changes().then(|| clock::now() + settle_time())
+        action.changes().then(|| clock::steady() + settle_time())
     }
 
     /// The body with the envelope in it (protocol §3).

@@ -75,7 +75,7 @@ impl Proxy {
                 Next::Settle => {
                     let is_silent = is_silent(&tried.outcome);
                     let settle_time = self.upstream.settle_time(action.effect, is_silent);
-                    let settles_at = clock::now() + settle_time;
+                    let settles_at = clock::steady() + settle_time;
                     let kept = self.prolong(context, settles_at);
                     let settled = join(self.settle(context, settles_at), kept);
                     let settled = Box::pin(settled).await.0;

@@ -55,7 +55,7 @@ pub(super) struct Lost {
 impl Lost {
     /// The upstream was done with it by `settles_at`.
     pub(super) fn new(seen: JobStatus, settles_at: Timestamp) -> Box<Self> {
-        let ago = clock::now().duration_since(settles_at).max(SignedDuration::ZERO);
+        let ago = clock::steady().duration_since(settles_at).max(SignedDuration::ZERO);
         Box::new(Self { seen, made: Timestamp::now() - ago })
     }
 }
@@ -93,7 +93,7 @@ impl Proxy {
     ) -> Result<Settled, CallError> {
         let Operation { client, call, wallet, .. } = operation;
         let settles_at = match doubt.has_died {
-            true => self.upstream.settles_after_death(doubt.settles_at, clock::now()),
+            true => self.upstream.settles_after_death(doubt.settles_at, clock::steady()),
             false => doubt.settles_at,
         };
         // If the client's access ends just now, the call stays in doubt.
@@ -174,7 +174,7 @@ impl Proxy {
         };
         let mut pauses = Tries::new(false, context.operation.deadline);
         loop {
-            let asked = clock::now();
+            let asked = clock::steady();
             let seen = context.probe().await.map_or_else(JobStatus::default, JobStatus::of);
             match seen.took_effect(effect) {
                 Some(true) => return self.took_effect(context, job, seen, settles_at).await,

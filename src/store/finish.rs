@@ -39,8 +39,8 @@ pub enum KeyEnd {
     AnsweredOther(StoredAnswer),
     /// The next call with it is a new one: this one was surely not made, or may be made again.
     Free,
-    /// The next call with it has to find out whether this one took effect. It settles at this time, if
-    /// that is later than was known.
+    /// The next call with it has to find out whether this one took effect. It settles at this time by the
+    /// steady clock, if that is later than was known.
     InDoubt(Option<Timestamp>),
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Key {
 /// An earlier attempt under a key, which may have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
-    /// When the call settles upstream: it takes no effect after that, as far as is known.
+    /// When the call settles upstream, by the steady clock: it takes no effect after that, as far as is known.
     pub settles_at: Timestamp,
     /// Whether another process made it and has died, at a time that is not known, so that its answer may
     /// have been lost long after the call was sent.

@@ -125,7 +125,7 @@ pub struct Call {
     payment: Option<PaymentProof>,
 }
 
-/// A payment header. Until it is cashed it is worth its amount to anyone, so it does not print.
+/// A payment header. Until it is cashed, any holder can cash it, so it does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentProof {
     /// The name under which it is sent.

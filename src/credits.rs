@@ -20,7 +20,7 @@ pub(crate) fn balance(body: &[u8]) -> Option<String> {
     number.starts_with(|c: char| c.is_ascii_digit() || c == '-').then(|| number.to_owned())
 }
 
-/// What a call was charged, by its answer.
+/// The charge for a call, by its answer.
 pub(crate) fn charged(body: &[u8]) -> Option<CreditAmount> {
     JsonText::parse(body)?.field("charged_credits").and_then(credits)
 }

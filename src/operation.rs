@@ -23,7 +23,7 @@ pub struct Operation {
     pub wallet: Address,
     /// The key under which a change is made at most once.
     pub key: Option<IdempotencyKey>,
-    /// What it costs, if a list of tools told it.
+    /// Its price, if a list of tools had it.
     pub price: Option<CreditAmount>,
     /// When the client was looked up.
     pub known_at: Instant,

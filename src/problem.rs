@@ -212,7 +212,7 @@ impl Problem {
             true => {
                 (", as some are held for calls that are under way or whose answers were lost", 1)
             }
-            false => ("", seconds_until(until, clock::now()).unwrap_or(1)),
+            false => ("", seconds_until(until, clock::steady()).unwrap_or(1)),
         };
         let detail = format!(
             "{denied}{held}, but {costs}; nothing was signed; there are enough at {until} at the latest"

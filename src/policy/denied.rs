@@ -100,7 +100,7 @@ pub enum Denied {
         limit: CreditLimit,
         /// How many are left.
         left: CreditAmount,
-        /// What the call costs, if that is known.
+        /// The price of the call, if that is known.
         price: Option<CreditAmount>,
         /// When there are enough; never, if the call costs more than the limit.
         until: Option<Timestamp>,

@@ -106,7 +106,7 @@ fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd
     }
 }
 
-/// What becomes of the credits that a call holds.
+/// The end of the credits that a call holds.
 fn credit_end(result: &Result<Answer, CallError>) -> CreditEnd {
     match result {
         Ok(answer) => match credits::charged(&answer.body) {

@@ -1,4 +1,4 @@
-//! What tool calls cost, as far as lists of tools told it that passed through.
+//! The prices of tool calls, from the lists of tools that passed through.
 
 use std::{
     collections::HashMap,

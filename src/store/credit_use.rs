@@ -83,7 +83,7 @@ mod tests {
         CreditUse(all.iter().map(counted).collect())
     }
 
-    /// What a call holds of 100 a day, or what is left and until when.
+    /// The credits that a call holds of 100 a day, or the rest and until when it lasts.
     fn hold(
         used: &CreditUse,
         price: Option<&str>,

@@ -55,7 +55,7 @@ pub enum JobEnd {
     Submitted,
 }
 
-/// What becomes of the credits that a call holds against its client's limit.
+/// The end of a call, for the credits that it holds against its client's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreditEnd {
     /// So many were charged.

@@ -892,7 +892,7 @@ async fn credits_are_held_until_it_is_known_what_was_charged() {
         finish(&store, operation, &claim, &credits(ends), 0).await;
         assert_eq!(left(&store, &ci, 0).await, (expected.to_owned(), false), "{ends:?}");
     }
-    // What is in doubt, or was left by a process that died, counts until the window ends.
+    // Credits in doubt, or held by a process that died, count until the window ends.
     let Started { claim, .. } = started(&store, &priced, 0).await;
     finish(&store, &priced, &claim, &credits(CreditEnd::Held), 0).await;
     drop(started(&store, &priced, 0).await);

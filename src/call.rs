@@ -202,6 +202,22 @@ impl Call {
         Self { query: query.map(str::to_owned), ..self }
     }
 
+    /// The second request of a call that is paid: the same with a payment, or with one more field, or both
+    /// (protocol §9.2, §9.4).
+    #[must_use]
+    pub(crate) fn repeated(
+        &self,
+        payment: Option<PaymentProof>,
+        field: Option<(&str, CanonicalJson)>,
+    ) -> Self {
+        let mut call = Self { payment, ..self.clone() };
+        if let Some((name, value)) = field {
+            call.fill_in(name, value);
+            call.bare = None;
+        }
+        call
+    }
+
     /// The row of the table.
     pub fn action(&self) -> &'static Action {
         self.action

@@ -15,8 +15,8 @@ mod spending;
 pub use self::{
     challenge::{Challenge, InvalidChallenge, Unfit},
     declined::{Declined, Limit},
-    envelope::{Payment, PaymentHeader, SponsorMessage},
-    spending::{Fresh, Purchase, Spender, Spending, Spent},
+    envelope::{Payment, SponsorMessage},
+    spending::{Fresh, PaymentRecord, Purchase, Spender, Spending, Spent},
     typed_data::{Authorization, AuthorizationNonce, Domain},
 };
 

@@ -11,6 +11,7 @@ use crate::{
     call::InvalidCall,
     clock,
     job_status::JobStatus,
+    payment::Declined,
     policy::Denied,
     problems::{self, Kind, Retry},
     proxy::CallError,
@@ -88,6 +89,19 @@ impl Problem {
                 let wait = settles_at.and_then(|time| seconds_until(time, clock::steady()));
                 Self { retry_after: wait.map(HeaderValue::from), ..problem }
             }
+            CallError::Declined(declined) => Self::declined(declined),
+            CallError::Demand(_) => {
+                let detail = format!("{failure}; nothing was paid");
+                Self::new(&problems::PAYMENT_DEMAND, detail)
+            }
+            CallError::PaymentRefused { until } => {
+                let detail = format!(
+                    "{failure}: it asked for one again; the payment can still be cashed until {until}, \
+                     so it counts, and to send the call again before repeats this same payment"
+                );
+                Self::new(&problems::PAYMENT_REFUSED, detail)
+            }
+            CallError::PaymentUnknown { until } => Self::payment_unknown(action, *until),
             CallError::SpendingUnknown { before, now } => {
                 Self::spending_unknown(action, before.as_deref(), now.as_deref())
             }
@@ -246,6 +260,47 @@ impl Problem {
         problem.more.insert("processed".to_owned(), processed.into());
         problem.more.insert("job_status".to_owned(), seen.job.clone().into());
         problem.more.insert("submission_status".to_owned(), seen.submission.clone().into());
+        problem
+    }
+
+    /// The policy does not allow a payment.
+    fn declined(declined: &Declined) -> Self {
+        let problem = Self::new(declined.kind(), format!("{declined}; nothing was paid"));
+        let until = match declined {
+            Declined::LimitReached { limit, left, until, .. } => {
+                let mut problem = problem;
+                problem.more.insert("limit".to_owned(), limit.to_string().into());
+                problem.more.insert("left".to_owned(), left.to_string().into());
+                problem.more.insert("until".to_owned(), until.to_string().into());
+                return problem.after(*until);
+            }
+            Declined::Open { until, .. } => *until,
+            _ => return problem,
+        };
+        problem.after(until)
+    }
+
+    /// The same request may have another answer then.
+    fn after(self, time: Timestamp) -> Self {
+        let seconds = seconds_until(time, Timestamp::now()).unwrap_or(1);
+        Self { retry_after: Some(HeaderValue::from(seconds)), ..self }
+    }
+
+    fn payment_unknown(action: &Action, until: Option<Timestamp>) -> Self {
+        let what = match until {
+            Some(until) => format!(
+                "send the same call again to learn what became of it: until {until} that repeats the \
+                 same payment and never makes a second one"
+            ),
+            None => {
+                "its authorisation has ended, so it may or may not have been cashed: look at the \
+                     balance, and to pay again, send the call under a new Idempotency-Key"
+                    .to_owned()
+            }
+        };
+        let detail = format!("the answer to {action} was lost after it was paid for; {what}");
+        let mut problem = Self::new(&problems::OUTCOME_UNKNOWN, detail);
+        problem.more.insert("processed".to_owned(), Value::Null);
         problem
     }
 

@@ -105,6 +105,11 @@ problems! {
     TOO_FAST: TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often", Safe;
     TOO_MANY_RESERVATIONS: TOO_MANY_REQUESTS, "too_many_reservations", "The client holds too many jobs", Safe;
     CREDIT_LIMIT: TOO_MANY_REQUESTS, "credit_limit_reached", "The client has too few credits left", Safe;
+    PAYMENT_NOT_ALLOWED: FORBIDDEN, "payment_not_allowed", "The payment is not allowed", Never;
+    SPENDING_LIMIT: TOO_MANY_REQUESTS, "spending_limit", "A limit of payments is reached", Safe;
+    PAYMENT_OPEN: CONFLICT, "payment_open", "Another payment is not settled", Safe;
+    PAYMENT_DEMAND: BAD_GATEWAY, "payment_demand", "The demand of a payment cannot be read", Never;
+    PAYMENT_REFUSED: BAD_GATEWAY, "payment_refused", "The upstream refused the payment", Never;
     UPSTREAM_UNREACHABLE: BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached", Safe;
     UPSTREAM_MOVED: BAD_GATEWAY, "upstream_moved", "The upstream has moved", Never;
     UPSTREAM_FOREIGN: BAD_GATEWAY, "upstream_foreign", "Something other than the API answered", Never;

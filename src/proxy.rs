@@ -14,6 +14,8 @@ mod settle;
 
 mod attempts;
 
+mod paying;
+
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
@@ -117,6 +119,9 @@ impl Proxy {
         }
         // A call that may be made twice is made again, as no status would show its outcome.
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
+        // Payments are on record by themselves, which shows what became of them.
+        let is_paid = self.pays_for(operation).is_some();
+        let (doubt, was_paid) = (doubt.filter(|_| !is_paid), is_paid && doubt.is_some());
         let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
             None => None,
@@ -126,6 +131,7 @@ impl Proxy {
             && matches!(precedent, Some(Ok(Settled::Submitted(_))));
         let result = match precedent.transpose() {
             Ok(Some(Settled::Submitted(answer))) => Ok(answer),
+            Ok(_) if is_paid => Box::pin(self.pay(operation, was_paid, &claim)).await,
             Ok(settled) => self.perform(operation, sender, grant, settled, &claim).await,
             Err(error) => Err(error),
         };

@@ -16,6 +16,7 @@ use crate::{
     json::{CanonicalJson, Object},
     message::Message,
     operation::Operation,
+    payment::Payment,
     policy::{Permit, SignedPermit},
     refusal::{Refusal, diagnostics, first_difference},
     retry::Outcome,
@@ -23,7 +24,7 @@ use crate::{
     signer::{Signer, SignerError},
     store::{Attempt, Claim, RecordedOutcome, Store, StoreError},
     trace::Step,
-    types::{Address, RequestId, SessionNonce},
+    types::{Address, RequestId, SessionNonce, Signature},
     upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
     withheld,
 };
@@ -150,6 +151,23 @@ impl Sender {
         }
         withhold(&mut outcome, &secrets);
         Ok(Try { outcome, nonce: Some(nonce) })
+    }
+
+    /// Signs a payment, and the message of a sponsor if it needs that, within half of the time that is left.
+    pub(crate) async fn sign_payment(
+        &self,
+        payment: &Payment,
+        deadline: Instant,
+    ) -> Result<(Signature, Option<Signature>), SignerError> {
+        let signing = async {
+            let sponsor = match payment.sponsor_message() {
+                Some(message) => Some(self.signer.sign_sponsor_message(&message).await?),
+                None => None,
+            };
+            Ok((self.signer.sign_payment(payment).await?, sponsor))
+        };
+        let signed = timeout_at(clock::half_way(deadline), signing).await;
+        signed.unwrap_or_else(|_| Err(self.signed_too_late()))
     }
 
     fn signed_too_late(&self) -> SignerError {

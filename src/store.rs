@@ -34,6 +34,7 @@ mod credit_rows;
 mod end;
 mod freeze_rows;
 mod new_file;
+mod payment_rows;
 mod run;
 mod schema;
 mod usable;
@@ -71,6 +72,7 @@ mod journal;
 
 mod clients;
 mod freezing;
+mod payments;
 
 #[cfg(test)]
 mod testing;
@@ -94,6 +96,7 @@ pub use self::{
     handle::Store,
     journal::record_deed,
     keys::Doubt,
+    payments::{PaymentEnd, PaymentRequest},
     record::{Attempt, Record, RecordedOutcome},
     reservations::Reservation,
     run::is_in_use,

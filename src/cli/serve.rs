@@ -28,6 +28,7 @@ use super::{
 use crate::{
     config::{ClientsAre, Config, ListenAddress, UpstreamConfig, UpstreamUrl},
     http::{self, Instance, Limits, Live, Tls, Workers},
+    payment::Spending,
     proxy::Proxy,
     sandbox::{self, InjectedFault, Sandbox},
     signer::LocalKey,
@@ -204,6 +205,7 @@ async fn serve(
     }
     let Wallets { first, others } = wallets;
     let proxy = Proxy::new(first.into(), upstream.clone(), store, config.expose_workflow_token);
+    let proxy = proxy.with_spending(Spending::of(&config.spending));
     let proxy = Arc::new(others.into_iter().fold(proxy, |proxy, key| proxy.and_wallet(key.into())));
     let limits =
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };

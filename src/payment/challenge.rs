@@ -132,6 +132,12 @@ impl Challenge {
         Self::parse(&STANDARD.decode(value).map_err(|_| InvalidChallenge::Encoding)?)
     }
 
+    /// The challenge of a payment that is made again: its resource and the entry that was chosen.
+    pub(super) fn of_record(resource: &str, accepted: &str) -> Result<Self, InvalidChallenge> {
+        let text = format!(r#"{{"x402Version":2,"resource":{resource},"accepts":[{accepted}]}}"#);
+        Self::parse(text.as_bytes())
+    }
+
     /// The challenge that is this JSON, as the body of a 402 may be.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::challenge::Unfit;
 use crate::{
     policy::SpendLimit,
+    problems::{self, Kind},
     types::{Address, Amount},
 };
 
@@ -59,6 +60,29 @@ pub enum Declined {
         /// The amount.
         amount: Amount,
     },
+    /// A payment of the wallet is not settled yet.
+    #[error(
+        "another payment of wallet {payer} is not settled, and there is one at a time; send the call \
+         again when it is, at the latest after {until}"
+    )]
+    Open {
+        /// The wallet that pays.
+        payer: Address,
+        /// When the authorisation of that payment has surely ended.
+        until: Timestamp,
+    },
+    /// The body does not say how many credits are to be bought.
+    #[error("credits in the body must be a whole number")]
+    Credits,
+    /// The credits would go to a wallet that is not here.
+    #[error(
+        "credits are bought only for a wallet of this proxy, so wallet_address must be one of them, \
+         and payer_wallet_address, if it is there, must be {payer}, and there if that is another one"
+    )]
+    Recipient {
+        /// The wallet that pays.
+        payer: Address,
+    },
     /// A person has to approve so much.
     #[error("the upstream demands {amount}, and a person has to approve more than {above}")]
     Approval {
@@ -67,6 +91,17 @@ pub enum Declined {
         /// The amount.
         amount: Amount,
     },
+}
+
+impl Declined {
+    /// Its row among the problems, whose code is also the reason in the journal.
+    pub fn kind(&self) -> &'static Kind {
+        match self {
+            Self::LimitReached { .. } => &problems::SPENDING_LIMIT,
+            Self::Open { .. } => &problems::PAYMENT_OPEN,
+            _ => &problems::PAYMENT_NOT_ALLOWED,
+        }
+    }
 }
 
 /// A limit of what is paid.

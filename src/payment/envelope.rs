@@ -3,16 +3,17 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, value::RawValue};
-use sha2::Sha256;
-use sha3::Digest;
 
 use super::typed_data::{self, Authorization, Domain};
 use crate::{
+    call::PaymentProof,
     message::eip191_digest,
     types::{Address, Signature},
 };
+
+const X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
 
 /// A payment that the policy allows: the one typed data that a wallet signs. Only `Spending` makes one.
 #[derive(Debug, Clone)]
@@ -43,20 +44,35 @@ impl Payment {
         typed_data::digest(&self.domain, &self.authorization)
     }
 
+    /// The entry of the challenge that is paid, as it stood there.
+    pub fn accepted(&self) -> &str {
+        self.accepted.get()
+    }
+
+    /// The resource of the challenge, as it stood there.
+    pub fn resource(&self) -> &str {
+        self.resource.get()
+    }
+
     /// The typed data as `eth_signTypedData_v4` takes it.
     pub fn typed_data(&self) -> Value {
         typed_data::to_json(&self.domain, &self.authorization)
     }
 
     /// The header that pays (protocol §9.1).
-    pub fn header(&self, signature: &Signature) -> PaymentHeader {
+    ///
+    /// # Panics
+    /// Never: base64 is printable ASCII.
+    pub fn header(&self, signature: &Signature) -> PaymentProof {
         let Self { accepted, resource, authorization, .. } = self;
         let envelope = format!(
             r#"{{"x402Version":2,"accepted":{accepted},"resource":{resource},"payload":{{"signature":"{}","authorization":{}}}}}"#,
             signature.to_hex(),
             authorization.to_json(),
         );
-        PaymentHeader(STANDARD.encode(envelope))
+        let mut value = HeaderValue::from_str(&STANDARD.encode(envelope)).expect("base64");
+        value.set_sensitive(true);
+        PaymentProof { name: X_PAYMENT, value }
     }
 
     /// The message that a payer signs besides, if the credits are for another wallet (protocol §9.4).
@@ -70,32 +86,6 @@ impl Payment {
              credits:{credits}\n\
              nonce:{nonce}"
         )))
-    }
-}
-
-/// The value of a payment header. Until it is cashed, any holder can cash it, so it does not print; the
-/// journal has its hash.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PaymentHeader(String);
-
-impl PaymentHeader {
-    /// The value for the request, marked as a secret.
-    pub fn to_value(&self) -> HeaderValue {
-        // Base64 is printable ASCII.
-        let mut value = HeaderValue::from_str(&self.0).expect("base64");
-        value.set_sensitive(true);
-        value
-    }
-
-    /// The SHA-256 of the value.
-    pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(&self.0).into()
-    }
-}
-
-impl fmt::Debug for PaymentHeader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PaymentHeader([REDACTED])")
     }
 }
 

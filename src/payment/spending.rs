@@ -1,6 +1,7 @@
 //! The policy: which entry of a challenge is paid, if any.
 
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use super::{
     challenge::{Challenge, Offer, Unfit},
@@ -43,6 +44,23 @@ pub struct Purchase {
     pub credits: u64,
     /// The wallet that gets them.
     pub recipient: Address,
+}
+
+/// A payment that is on record, to be made again.
+#[derive(Debug, Clone)]
+pub struct PaymentRecord {
+    /// The number of its authorisation.
+    pub nonce: AuthorizationNonce,
+    /// The end of its authorisation, in seconds since 1970.
+    pub valid_before: u64,
+    /// The entry of the challenge that is paid.
+    pub accepted: String,
+    /// The resource of the challenge.
+    pub resource: String,
+    /// The credits that it is to buy.
+    pub purchase: Option<Purchase>,
+    /// The transaction that is to settle it, once the upstream has told that.
+    pub transaction_hash: Option<String>,
 }
 
 /// The client that wants to pay, and what was paid before.
@@ -103,6 +121,11 @@ impl Spending {
         self.wallet
     }
 
+    /// The decimals of the amounts, which all tokens have.
+    pub fn decimals(&self) -> u8 {
+        self.decimals
+    }
+
     /// Decides on a challenge that answered a permitted call: the cheapest entry that is allowed is paid,
     /// if its amount is within every limit.
     ///
@@ -116,45 +139,65 @@ impl Spending {
         spender: Spender<'_>,
         fresh: Fresh,
     ) -> Result<Payment, Declined> {
-        if permit.wallet() != self.wallet {
-            return Err(Declined::Wallet { wallet: permit.wallet(), payer: self.wallet });
-        }
-        if !self.resources.contains(&challenge.url) {
-            return Err(Declined::Resource);
-        }
-        let (offer, asset) = self.choose(challenge)?;
+        let (offer, asset) = self.choose(permit, challenge)?;
         if let Some(Purchase { credits, .. }) = purchase {
             self.check_price(offer.amount, credits)?;
         }
         self.check_limits(offer.amount, spender, fresh.now)?;
         let seconds = offer.max_timeout_seconds.min(MAX_SECONDS);
         let now = u64::try_from(fresh.now.as_second()).unwrap_or(0);
-        Ok(Payment {
+        let end = (fresh.nonce, now + seconds);
+        Ok(self.payment(&challenge.resource, offer, asset, purchase, end))
+    }
+
+    /// The payment that is on record, once more: the same authorisation, as long as the configuration
+    /// allows its entry. It was counted when it was recorded.
+    ///
+    /// # Errors
+    /// See [`Declined`].
+    pub fn again(&self, permit: &Permit, record: &PaymentRecord) -> Result<Payment, Declined> {
+        let challenge = Challenge::of_record(&record.resource, &record.accepted);
+        let challenge = challenge.map_err(|_| Declined::NoOffer(vec![Unfit::Form]))?;
+        let (offer, asset) = self.choose(permit, &challenge)?;
+        let end = (record.nonce, record.valid_before);
+        Ok(self.payment(&challenge.resource, offer, asset, record.purchase, end))
+    }
+
+    fn payment(
+        &self,
+        resource: &RawValue,
+        offer: &Offer,
+        asset: &AssetConfig,
+        purchase: Option<Purchase>,
+        (nonce, valid_before): (AuthorizationNonce, u64),
+    ) -> Payment {
+        let (from, to, value) = (self.wallet, offer.payee, offer.amount);
+        let sponsored = purchase.filter(|purchase| purchase.recipient != self.wallet);
+        Payment {
             domain: Domain {
                 name: asset.name.clone(),
                 version: asset.version.clone(),
                 network: offer.network,
                 contract: asset.address,
             },
-            authorization: Authorization {
-                from: self.wallet,
-                to: offer.payee,
-                value: offer.amount,
-                valid_before: now + seconds,
-                nonce: fresh.nonce,
-            },
+            authorization: Authorization { from, to, value, valid_before, nonce },
             accepted: offer.verbatim.clone(),
-            resource: challenge.resource.clone(),
-            sponsored: purchase
-                .filter(|purchase| purchase.recipient != self.wallet)
-                .map(|purchase| (purchase.recipient, purchase.credits)),
-        })
+            resource: resource.to_owned(),
+            sponsored: sponsored.map(|purchase| (purchase.recipient, purchase.credits)),
+        }
     }
 
     fn choose<'a>(
         &'a self,
+        permit: &Permit,
         challenge: &'a Challenge,
     ) -> Result<(&'a Offer, &'a AssetConfig), Declined> {
+        if permit.wallet() != self.wallet {
+            return Err(Declined::Wallet { wallet: permit.wallet(), payer: self.wallet });
+        }
+        if !self.resources.contains(&challenge.url) {
+            return Err(Declined::Resource);
+        }
         let mut unfit = Vec::new();
         let mut fit = Vec::new();
         for offer in &challenge.offers {

@@ -118,9 +118,9 @@ fn a_payment_has_the_envelope_of_the_protocol() {
     assert_eq!(payment.sponsor_message(), None);
     let signature = Signature::new([7; 65]);
     let header = payment.header(&signature);
-    let value = header.to_value();
+    let value = &header.value;
     assert!(value.is_sensitive());
-    assert_eq!(format!("{header:?}"), "PaymentHeader([REDACTED])");
+    assert_eq!(format!("{header:?}"), "PaymentProof([REDACTED])");
     let text = String::from_utf8(STANDARD.decode(value.as_bytes()).unwrap()).unwrap();
     let entry = entry().to_string();
     assert!(text.contains(&format!("\"accepted\":{entry},")), "verbatim: {text}");

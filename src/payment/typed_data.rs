@@ -1,11 +1,12 @@
 //! The typed data of a payment (EIP-712, EIP-3009) and its digest.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
+use k256::elliptic_curve::Generate;
 use serde_json::{Value, json};
 use sha3::{Digest, Keccak256};
 
-use crate::types::{Address, BaseUnits, Network, write_hex};
+use crate::types::{Address, BaseUnits, InvalidValue, Network, write_hex};
 
 /// The type of the domain, in the form that is hashed.
 const DOMAIN: &str =
@@ -48,9 +49,28 @@ pub struct Authorization {
 pub struct AuthorizationNonce([u8; 32]);
 
 impl AuthorizationNonce {
+    /// A fresh number, from the operating system's randomness.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    pub fn random() -> Self {
+        Self(<[u8; 32]>::generate())
+    }
+
     /// The number with these bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+}
+
+impl FromStr for AuthorizationNonce {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let mut bytes = [0; 32];
+        let digits = text.strip_prefix("0x").unwrap_or_default();
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| InvalidValue::Nonce)?;
+        Ok(Self(bytes))
     }
 }
 

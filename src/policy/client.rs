@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{allow::Allow, credit_limit::CreditLimit, denied::Denied, rate::Rate};
+use super::{
+    allow::Allow, credit_limit::CreditLimit, denied::Denied, rate::Rate, spend_limit::SpendLimit,
+};
 use crate::types::{Address, ClientId, ClientName};
 
 /// A client, and what it may do.
@@ -24,6 +26,8 @@ pub struct Client {
     pub max_reservations: Option<u32>,
     /// How many credits it may spend; without it, as many as the wallet has.
     pub max_credits: Option<CreditLimit>,
+    /// How much it may have the proxy pay; without it, as much as the configuration allows.
+    pub spend: Option<SpendLimit>,
     /// Whether it may act on the reservations of other clients, reload the configuration, freeze and thaw.
     pub admin: bool,
     /// From when on it may do nothing.
@@ -41,6 +45,7 @@ impl Client {
             rate: None,
             max_reservations: None,
             max_credits: None,
+            spend: None,
             admin: true,
             expires: None,
         }

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::{client::Client, denied::Denied};
 use crate::{
     action::{Action, Lookup, Needs},
-    call::{Call, SignedCall},
+    call::{Call, PaymentProof, SignedCall},
+    json::CanonicalJson,
     types::{Address, ClientId, ClientName, Slug},
 };
 
@@ -118,6 +119,16 @@ impl Permit {
     /// Whether the proxy asks for itself what became of a call.
     pub fn is_status_probe(&self) -> bool {
         self.is_status_probe
+    }
+
+    /// The permission for the second request of a call that is paid, which has a payment, or one more
+    /// field, or both.
+    pub(crate) fn repeated(
+        &self,
+        payment: Option<PaymentProof>,
+        field: Option<(&str, CanonicalJson)>,
+    ) -> Self {
+        Self { call: self.call.repeated(payment, field), ..self.clone() }
     }
 
     /// The permission to ask what became of the call, if another call shows it. The proxy asks for

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::in_flight::Overloaded;
 use crate::{
     job_status::JobStatus,
+    payment::{Declined, InvalidChallenge},
     policy::Denied,
     problems::{self, Kind},
     session::SessionError,
@@ -105,6 +106,24 @@ pub enum CallError {
         /// Before that, the upstream may still be at work on it.
         settles_at: Option<Timestamp>,
     },
+    /// The policy of payments does not allow it. Nothing was signed.
+    #[error(transparent)]
+    Declined(#[from] Declined),
+    /// The upstream demands a payment in a form that is not known. Nothing was signed.
+    #[error("the upstream demands a payment, but {0}")]
+    Demand(#[from] InvalidChallenge),
+    /// The upstream answered a payment with another demand.
+    #[error("the upstream refused the payment")]
+    PaymentRefused {
+        /// When its authorisation ends.
+        until: Timestamp,
+    },
+    /// The answer to a call that was paid for was lost.
+    #[error("the answer to the call was lost, and it was paid for")]
+    PaymentUnknown {
+        /// When the authorisation of the payment ends; `None` if that has been.
+        until: Option<Timestamp>,
+    },
     /// The answer to a call that may have spent credits was lost.
     #[error("the answer to the call was lost")]
     SpendingUnknown {
@@ -162,6 +181,7 @@ impl CallError {
             Self::Upstream(error) => error.was_sent(),
             Self::OutcomeUnknown { .. }
             | Self::SpendingUnknown { .. }
+            | Self::PaymentUnknown { .. }
             | Self::InstructionsLost { .. }
             | Self::Aborted => true,
             _ => false,
@@ -173,6 +193,7 @@ impl CallError {
         let kind = match self {
             Self::Unauthenticated(error) => error.kind(),
             Self::Denied(denied) => denied.kind(),
+            Self::Declined(declined) => declined.kind(),
             Self::Store(error) if error.is_access_ended() => &problems::ACCESS_ENDED,
             Self::Store(error) if error.freeze().is_some() => &problems::FROZEN,
             Self::HeldMeanwhile { .. } => &problems::HELD_BY_ANOTHER,

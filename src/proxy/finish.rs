@@ -3,7 +3,7 @@
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
@@ -128,6 +128,13 @@ fn key_end(
     match result {
         // A completion that was refused may be sent again, as when its reservation is known again.
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
+        // The next call asks again whether the payment has settled.
+        Ok(answer)
+            if operation.action().effect == Effect::Pays
+                && answer.status == StatusCode::ACCEPTED =>
+        {
+            KeyEnd::Free
+        }
         Ok(answer) if is_final(answer) => {
             let Answer { status, headers, body, .. } = answer.clone();
             let answer = StoredAnswer { status, headers, body };

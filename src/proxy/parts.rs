@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -12,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{in_flight::InFlight, prices::Prices, probe::Probe};
 use crate::{
     action::{ACTIONS, Action},
+    payment::Spending,
     policy::Client,
     sender::Sender,
     signer::Signer,
@@ -47,6 +51,8 @@ pub struct Proxy {
     /// Whether the upstream answers.
     reached: Probe,
     pub(super) expose_workflow_token: AtomicBool,
+    /// The policy of payments; without it, nothing is paid.
+    pub(super) spending: Option<Arc<Spending>>,
 }
 
 impl Proxy {
@@ -75,7 +81,14 @@ impl Proxy {
             writable: Probe::new(READY),
             reached: Probe::new(REACHED),
             expose_workflow_token: AtomicBool::new(expose_workflow_token),
+            spending: None,
         }
+    }
+
+    /// The same with a policy under which it pays.
+    #[must_use]
+    pub fn with_spending(self, spending: Option<Spending>) -> Self {
+        Self { spending: spending.map(Arc::new), ..self }
     }
 
     /// The same with another table of calls.

@@ -34,7 +34,7 @@ pub struct ClientRecord {
 
 /// The columns of a client, in the order in which they are read here.
 const COLUMNS: &str = "id, name, allow, wallet, rate, max_reservations, admin, expires, token_hash, \
-                       certificate, uid, created, revoked, last_used, arrival, max_credits";
+                       certificate, uid, created, revoked, last_used, arrival, max_credits, spend";
 
 impl ClientRecord {
     fn stored(row: &Row<'_>) -> Result<Self, Fault> {
@@ -46,6 +46,7 @@ impl ClientRecord {
             rate: row.opt_text(4)?.map(|text| parsed(text, "rate")).transpose()?,
             max_reservations: row.opt_int(5)?,
             max_credits: row.opt_text(15)?.map(|text| parsed(text, "limit")).transpose()?,
+            spend: row.opt_text(16)?.map(|text| parsed(text, "limit")).transpose()?,
             admin: row.flag(6)?,
             expires: row.opt_time(7)?,
         };
@@ -128,13 +129,15 @@ pub(super) fn insert(
     let (column, value) = stored(credential);
     let sql = format!(
         "INSERT INTO clients
-         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column}, max_credits)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id"
+         (name, allow, wallet, rate, max_reservations, admin, expires, created, {column}, max_credits,
+          spend)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING id"
     );
     let allow = client.allow.to_string();
     let wallet = client.wallet.map(|wallet| wallet.to_string());
     let rate = client.rate.map(|rate| rate.to_string());
     let max_credits = client.max_credits.map(|limit| limit.to_string());
+    let spend = client.spend.map(|limit| limit.to_string());
     let row = [
         client.name.as_str().into(),
         allow.as_str().into(),
@@ -146,6 +149,7 @@ pub(super) fn insert(
         now.into(),
         value,
         max_credits.as_deref().into(),
+        spend.as_deref().into(),
     ];
     db.one(&sql, &row, |row| row.int(0)).map(ClientId::new)
 }
@@ -154,6 +158,8 @@ pub(super) fn insert(
 pub(super) fn inherit(db: &Db, from: ClientId, to: ClientId) -> Result<(), Fault> {
     let (from, to) = (from.number(), to.number());
     let sql = "UPDATE reservations SET client = ?1 WHERE client = ?2";
+    db.execute(sql, &[to.into(), from.into()])?;
+    let sql = "UPDATE payments SET client = ?1 WHERE client = ?2";
     db.execute(sql, &[to.into(), from.into()])?;
     let sql = "UPDATE answers SET owner = ?1, sealed_for = coalesce(sealed_for, owner)
                WHERE owner = ?2";

@@ -14,6 +14,7 @@ use crate::{
     call::Call,
     json::{JsonError, Object, ObjectWriter, PayloadHash},
     operation::Operation,
+    payment::Payment,
     types::RequestId,
 };
 
@@ -127,6 +128,26 @@ impl Draft {
         if let Some(wallet) = denial.wallet {
             object.string("wallet", &wallet.to_string());
         }
+        Self { text: object.finish(), seq_at }
+    }
+
+    /// A payment that is about to be signed. It holds no signature.
+    pub(super) fn payment(operation: &Operation, payment: &Payment, at: Timestamp) -> Self {
+        let (domain, authorization) = (payment.domain(), payment.authorization());
+        let mut object = ObjectWriter::new();
+        object.string("action", operation.action().name);
+        object.string("amount", &authorization.value.to_string());
+        object.string("asset", &domain.contract.to_string());
+        object.string("call_id", operation.trace.call_id.as_str());
+        object.string("client", operation.client.name.as_str());
+        object.string("kind", "payment");
+        object.string("network", &domain.network.to_string());
+        object.string("nonce", &authorization.nonce.to_string());
+        object.string("payee", &authorization.to.to_string());
+        let seq_at = object.gap(SEQ);
+        object.integer("time", milliseconds(at));
+        object.integer("valid_before", authorization.valid_before);
+        object.string("wallet", &authorization.from.to_string());
         Self { text: object.finish(), seq_at }
     }
 

@@ -30,6 +30,9 @@ pub enum InvalidValue {
     /// Not a whole number of base units.
     #[error("an amount in base units is digits without leading zeros")]
     BaseUnits,
+    /// Not the nonce of an authorisation.
+    #[error("a nonce is 0x and 64 hexadecimal digits")]
+    Nonce,
     /// Not the CAIP-2 name of an EVM chain.
     #[error("a network is eip155: and the number of its chain, such as eip155:8453")]
     Network,

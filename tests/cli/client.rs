@@ -99,7 +99,7 @@ fn a_client_is_listed_with_its_limits() {
     let home = Home::new();
     let limits = ["--wallet", &WALLET.to_uppercase().replace("0X", "0x"), "--rate", "10/s"];
     let more = ["--max-reservations", "3", "--admin", "--expires", "2999-01-31T00:00:00Z"];
-    let more = [&more[..], &["--max-credits", "500/day"]].concat();
+    let more = [&more[..], &["--max-credits", "500/day", "--spend", "2.5/day"]].concat();
     let before = Timestamp::now();
     add(&home, "ci", &[&limits[..], &more].concat()).result();
     let row = row(&home, "ci");
@@ -114,6 +114,7 @@ fn a_client_is_listed_with_its_limits() {
         "max_reservations": 3,
         "max_credits": "500/day",
         "credits_left": "500",
+        "spend": "2.5/day",
         "admin": true,
         "known_by": "token",
         "created": row["created"],
@@ -125,7 +126,7 @@ fn a_client_is_listed_with_its_limits() {
     let table = format!(
         "NAME  ACCESS  ALLOW  KNOWN BY  LAST USE  EXPIRES               LIMITS\n\
          ci    active  jobs   token     never     2999-01-31T00:00:00Z  admin; wallet {WALLET}; \
-         10/s; at most 3 reservations; 500/day of credits, 500 left\n"
+         10/s; at most 3 reservations; 500/day of credits, 500 left; pays 2.5/day\n"
     );
     assert_eq!(home.run(&["client", "list"]).ok(), table);
 }

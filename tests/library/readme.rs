@@ -11,6 +11,7 @@ use agentpmt_proxy::{
     cli::Cli,
     config::Config,
     manual::{TOPICS, Topic},
+    payment::Spending,
     problems::PROBLEMS,
     sandbox::{InjectedFault, KINDS},
 };
@@ -116,17 +117,19 @@ fn the_examples_of_faults_are_faults() {
 
 #[test]
 fn the_examples_of_configurations_are_some() {
-    let blocks = topic("sharing").split("```toml\n").skip(1);
+    let blocks = ["sharing", "paying"].map(|name| topic(name).split("```toml\n").skip(1));
+    let blocks = blocks.into_iter().flatten();
     let configurations = blocks.map(|rest| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("proxy.toml");
         fs::write(&path, rest.split("```").next().unwrap()).unwrap();
         Config::load(Some(&path), std::iter::empty(), &[]).unwrap()
     });
-    let [listening, wallets] = configurations.collect::<Vec<_>>().try_into().unwrap();
+    let [listening, wallets, paying] = configurations.collect::<Vec<_>>().try_into().unwrap();
     assert_eq!(listening.listen.len(), 3);
     assert!(listening.is_covered());
     assert_eq!(wallets.wallets.len(), 2);
+    assert!(Spending::of(&paying.spending).is_some());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use agentpmt_proxy::{
     action::{ACTIONS, Action},
     config::{UpstreamConfig, UpstreamUrl},
     http::{self, Guard, Instance, Limits, Listener, Live, Workers},
+    payment::Spending,
     proxy::Proxy,
     sandbox::{Sandbox, Settings},
     signer::LocalKey,
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// How many calls may be in flight.
     pub(crate) in_flight: usize,
     pub(crate) guard: Guard,
+    pub(crate) spending: Option<Spending>,
+    /// A second wallet's private key, in hex.
+    pub(crate) other_key: Option<String>,
     /// The private key, in hex.
     pub(crate) key: String,
     /// Where the store is.
@@ -79,6 +83,8 @@ impl TestProxy {
             limits: Limits::default(),
             in_flight: 1024,
             guard: Guard::default(),
+            spending: None,
+            other_key: None,
             key: "42".repeat(32),
             folder: Arc::new(tempfile::tempdir().unwrap()),
         };
@@ -88,7 +94,10 @@ impl TestProxy {
         let store = Store::open(&database, &[signer.seal_key()]).unwrap();
         let upstream = Upstream::new(&options.upstream).unwrap();
         let proxy = Proxy::new(signer.into(), upstream, store, options.expose_workflow_token);
-        let proxy = Arc::new(proxy.with_actions(options.actions));
+        let proxy = proxy.with_actions(options.actions).with_spending(options.spending);
+        let other = options.other_key.map(|key| LocalKey::from_hex(&key).unwrap());
+        let proxy = other.into_iter().fold(proxy, |proxy, key| proxy.and_wallet(key.into()));
+        let proxy = Arc::new(proxy);
         proxy.set_max_in_flight(options.in_flight);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -10,6 +10,7 @@ mod binary;
 mod common;
 
 mod abandoned;
+mod buying;
 mod fault_control;
 mod faults;
 mod matrix;

@@ -24,7 +24,7 @@ use crate::{
     },
     config::Config,
     files,
-    policy::{Allow, Client, CreditLimit, Rate},
+    policy::{Allow, Client, CreditLimit, Rate, SpendLimit},
     signer::keystore::Keystore,
     store::Clients,
     types::{CertificateHash, ClientId, ClientName, ClientToken, Credential},
@@ -60,6 +60,9 @@ pub(in crate::cli) struct Add {
     /// How many credits it may spend in 24 hours or 30 days: 500/day or 5000/month
     #[arg(long, value_name = "CREDITS/PERIOD")]
     max_credits: Option<CreditLimit>,
+    /// How much it may have the proxy pay in 24 hours or 30 days, in the token's unit: 5/day or 50/month
+    #[arg(long, value_name = "AMOUNT/PERIOD")]
+    spend: Option<SpendLimit>,
     /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<Timestamp>,
@@ -141,6 +144,7 @@ impl Add {
             rate: self.rate,
             max_reservations: self.max_reservations,
             max_credits: self.max_credits,
+            spend: self.spend,
             admin: self.admin,
             expires: self.expires,
         })

@@ -54,6 +54,7 @@ fn as_json(record: &ClientRecord, now: Timestamp) -> Value {
         "max_reservations": client.max_reservations,
         "max_credits": client.max_credits.map(|limit| limit.to_string()),
         "credits_left": credits_left.map(|left| left.to_string()),
+        "spend": client.spend.map(|limit| limit.to_string()),
         "admin": client.admin,
         "known_by": credential.as_ref().map(known_by),
         "created": text(created),
@@ -93,6 +94,7 @@ fn columns(record: &ClientRecord, now: Timestamp) -> [String; 7] {
             .max_credits
             .zip(*credits_left)
             .map(|(limit, left)| format!("{limit} of credits, {left} left")),
+        client.spend.map(|limit| format!("pays {limit}")),
     ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     let dash = || "-".to_owned();

@@ -47,6 +47,7 @@ impl Entry {
                 "signed" => "NO OUTCOME".to_owned(),
                 "denied" => format!("denied: {}{}", text(&self.fields, "reason"), self.times()),
                 "admin" => "done".to_owned(),
+                "payment" => format!("{} recorded", text(&self.fields, "amount")),
                 _ => "-".to_owned(),
             };
         };
@@ -76,7 +77,11 @@ impl fmt::Display for Entry {
         let who = first(&["by", "client", "from"]).unwrap_or_else(dash);
         let action = text(&self.fields, "action");
         // An admin record names a client or a wallet, and a call the job or other thing it is about.
-        let to = if self.kind() == "admin" { &["client", "wallet"][..] } else { &["product"] };
+        let to = match self.kind().as_str() {
+            "admin" => &["client", "wallet"][..],
+            "payment" => &["payee"],
+            _ => &["product"],
+        };
         let to = first(to).unwrap_or_else(dash);
         let (seq, time, result) = (self.seq, time(&self.fields), self.result());
         write!(f, "{seq:>7}  {time}  {who:12}  {action:20}  {to:24}  {result}")

@@ -1,0 +1,253 @@
+//! A call that the proxy pays for: it answers the 402 itself, under the policy (protocol §9).
+
+use std::{sync::Arc, time::Duration};
+
+use http::{StatusCode, header};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::{error::CallError, parts::Proxy, settle::AttemptContext};
+use crate::{
+    action::Proof,
+    call::{Call, WALLET},
+    json::{CanonicalJson, JsonText},
+    operation::Operation,
+    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase, Spending},
+    policy::Permit,
+    retry::Outcome,
+    sender::Sender,
+    store::{Claim, PaymentEnd, PaymentRequest},
+    types::Address,
+    upstream::{Answer, PAYMENT_REQUIRED},
+};
+
+/// The field that names a transaction, in answers and in purchases.
+const TRANSACTION: &str = "transaction_hash";
+
+/// How long between two looks whether a payment has settled.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest text that is taken for a transaction.
+const MAX_TRANSACTION: usize = 256;
+
+/// All that the requests of one call need that is paid.
+struct PaidCall<'a> {
+    operation: &'a Operation,
+    /// The call, permitted with the wallet that pays.
+    permit: Permit,
+    sender: &'a Sender,
+    claim: &'a Claim,
+}
+
+impl Proxy {
+    /// The policy under which the proxy pays for a call; none for one whose client pays, or asks after a
+    /// transaction.
+    pub(super) fn pays_for(&self, operation: &Operation) -> Option<&Arc<Spending>> {
+        let call = &operation.call;
+        let is_paid = call.action().proof == Proof::Payment && call.payment().is_none();
+        self.spending.as_ref().filter(|_| is_paid && call.body().field(TRANSACTION).is_none())
+    }
+
+    /// Makes a call, and pays for it if the upstream demands that. A payment of this very call that is not
+    /// settled is made again, with the same authorisation.
+    pub(super) async fn pay(
+        &self,
+        operation: &Operation,
+        was_begun: bool,
+        claim: &Claim,
+    ) -> Result<Answer, CallError> {
+        let Some(spending) = self.pays_for(operation) else { return Err(CallError::Aborted) };
+        let payer = spending.wallet();
+        let sender = self.senders.get(&payer);
+        let sender = sender.ok_or(CallError::WalletNotHeld { wallet: payer })?;
+        let purchase = self.purchase(&operation.call, payer)?;
+        let call = operation.call.clone();
+        let permit = operation.client.permit(call, payer, None, Timestamp::now())?;
+        let paid = PaidCall { operation, permit, sender, claim };
+        let fingerprint = paid.fingerprint();
+        let turn = self.store.lock_payment(operation, payer, fingerprint, purchase).await;
+        let _turn = turn.ok_or(CallError::KeyInUse)?;
+        let open = self.store.open_payment(payer, fingerprint, Timestamp::now()).await?;
+        if let Some(record) = open {
+            let payment = spending.again(&paid.permit, &record)?;
+            return match record.transaction_hash {
+                Some(hash) => self.follow(&paid, &payment, None, hash).await,
+                None => self.send_payment(&paid, &payment, false).await,
+            };
+        }
+        if was_begun {
+            return Err(CallError::PaymentUnknown { until: None });
+        }
+        let context =
+            AttemptContext { operation, permit: &paid.permit, sender, claim, workflow_token: None };
+        let answer = self.attempt(&context, None).await?;
+        if answer.status != StatusCode::PAYMENT_REQUIRED {
+            return Ok(answer);
+        }
+        let challenge = match answer.headers.get(PAYMENT_REQUIRED) {
+            Some(header) => Challenge::from_header(header.as_bytes())?,
+            None => Challenge::parse(&answer.body)?,
+        };
+        let (spending, permit) = (spending.clone(), paid.permit.clone());
+        let request = PaymentRequest { spending, permit, challenge, purchase, fingerprint };
+        let nonce = AuthorizationNonce::random();
+        let payment = self.store.record_payment(operation, request, nonce).await??;
+        self.send_payment(&paid, &payment, true).await
+    }
+
+    /// The credits that a call is to buy, and for which wallet: only for one that is here, and for another
+    /// than the one that pays only if the body says so (protocol §9.4).
+    fn purchase(&self, call: &Call, payer: Address) -> Result<Option<Purchase>, Declined> {
+        // A tool has no wallet among its parameters that would count.
+        if call.product().is_some() {
+            return Ok(None);
+        }
+        let wallet = |name| call.body().text(name).map(|text| text.parse::<Address>().ok());
+        let recipient = wallet(WALLET).flatten().filter(|wallet| self.senders.contains_key(wallet));
+        let is_sponsored = match wallet("payer_wallet_address") {
+            Some(named) if named != Some(payer) => return Err(Declined::Recipient { payer }),
+            named => named.is_some(),
+        };
+        let recipient = recipient.filter(|wallet| *wallet == payer || is_sponsored);
+        let recipient = recipient.ok_or(Declined::Recipient { payer })?;
+        let credits =
+            call.body().field("credits").and_then(|credits| credits.as_str().parse().ok());
+        Ok(Some(Purchase { credits: credits.ok_or(Declined::Credits)?, recipient }))
+    }
+
+    /// Signs a payment that is on record, and sends the same body with it, once.
+    async fn send_payment(
+        &self,
+        paid: &PaidCall<'_>,
+        payment: &Payment,
+        is_first: bool,
+    ) -> Result<Answer, CallError> {
+        let PaidCall { operation, permit, sender, claim, .. } = paid;
+        let nonce = payment.authorization().nonce;
+        let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
+        // What was never sent does not count; an earlier request may have been.
+        let not_sent = async || {
+            if is_first {
+                self.end_payment(nonce, PaymentEnd::NotSent).await;
+            }
+        };
+        let (signature, sponsor) = match sender.sign_payment(payment, deadline).await {
+            Ok(signatures) => signatures,
+            Err(error) => {
+                not_sent().await;
+                return Err(error.into());
+            }
+        };
+        let sponsor = sponsor.map(|signature| CanonicalJson::string(&signature.to_hex()));
+        let field = sponsor.map(|signature| ("sponsor_signature", signature));
+        let permit = permit.repeated(Some(payment.header(&signature)), field);
+        let tried = sender.try_unsigned(&permit, None, operation, claim, deadline).await;
+        let outcome = match tried {
+            Ok(tried) => tried.outcome,
+            Err(error) => {
+                not_sent().await;
+                return Err(error.into());
+            }
+        };
+        let until = end_of(payment);
+        match outcome {
+            Outcome::Answered(answer, _) => match transaction(&answer) {
+                Some(hash) if answer.status == StatusCode::ACCEPTED => {
+                    self.end_payment(nonce, PaymentEnd::Pending(hash.clone())).await;
+                    self.follow(paid, payment, Some(answer), hash).await
+                }
+                _ => self.answered(payment, answer).await,
+            },
+            Outcome::NoAnswer(error) if error.was_sent() => {
+                Err(CallError::PaymentUnknown { until: Some(until) })
+            }
+            outcome => {
+                not_sent().await;
+                Err(match outcome {
+                    Outcome::NoAnswer(error) => error.into(),
+                    _ => CallError::Abandoned,
+                })
+            }
+        }
+    }
+
+    /// Keeps what an answer says of a payment. Any but a good one leaves it open: it can still be cashed.
+    async fn answered(&self, payment: &Payment, answer: Answer) -> Result<Answer, CallError> {
+        if answer.status == StatusCode::PAYMENT_REQUIRED {
+            return Err(CallError::PaymentRefused { until: end_of(payment) });
+        }
+        if answer.status.is_success() && answer.status != StatusCode::ACCEPTED {
+            self.end_payment(payment.authorization().nonce, PaymentEnd::Settled).await;
+        }
+        Ok(answer)
+    }
+
+    /// Repeats a purchase with its transaction until that has settled, or the time is over: then the client
+    /// gets the last answer, and the next such call goes on from there.
+    async fn follow(
+        &self,
+        paid: &PaidCall<'_>,
+        payment: &Payment,
+        mut last: Option<Answer>,
+        hash: String,
+    ) -> Result<Answer, CallError> {
+        let PaidCall { operation, permit, sender, claim, .. } = paid;
+        let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
+        let permit = permit.repeated(None, Some((TRANSACTION, CanonicalJson::string(&hash))));
+        loop {
+            if let Some(answer) = last.take() {
+                let pause = pause(&answer);
+                if Instant::now() + pause >= deadline || self.ending.is_cancelled() {
+                    return Ok(answer);
+                }
+                sleep(pause).await;
+            }
+            let tried = sender.try_unsigned(&permit, None, operation, claim, deadline).await?;
+            match tried.outcome {
+                Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
+                    last = Some(answer);
+                }
+                Outcome::Answered(answer, _) => return self.answered(payment, answer).await,
+                Outcome::Abandoned => return Err(CallError::Abandoned),
+                _ => return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
+            }
+        }
+    }
+
+    async fn end_payment(&self, nonce: AuthorizationNonce, end: PaymentEnd) {
+        if let Err(error) = self.store.end_payment(nonce, end).await {
+            tracing::error!(%error, "what became of a payment is not on record, so it counts");
+        }
+    }
+}
+
+impl PaidCall<'_> {
+    /// The hash of the call of this client.
+    fn fingerprint(&self) -> [u8; 32] {
+        let (call, client) = (self.permit.call(), self.operation.client.id);
+        let mut hash = Sha256::new_with_prefix(format!("{client} {}\n", call.target()));
+        match call.bare() {
+            Some(body) => hash.update(body),
+            None => hash.update(call.body().to_canonical().as_str()),
+        }
+        hash.finalize().into()
+    }
+}
+
+fn end_of(payment: &Payment) -> Timestamp {
+    let end = i64::try_from(payment.authorization().valid_before).ok();
+    end.and_then(|end| Timestamp::from_second(end).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// The transaction that an answer names.
+fn transaction(answer: &Answer) -> Option<String> {
+    let hash = JsonText::parse(&answer.body)?.at(&[TRANSACTION])?.text()?;
+    (1..=MAX_TRANSACTION).contains(&hash.len()).then_some(hash)
+}
+
+/// How long the upstream wants to be left alone.
+fn pause(answer: &Answer) -> Duration {
+    let wish = answer.headers.get(header::RETRY_AFTER).and_then(|wish| wish.to_str().ok());
+    wish.and_then(|wish| wish.parse().ok()).map_or(PAUSE, Duration::from_secs)
+}

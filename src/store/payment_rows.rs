@@ -1,0 +1,130 @@
+//! The payments as they are stored: all SQL about them.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    db::{Db, Param, Row},
+    error::Fault,
+};
+use crate::{
+    payment::{AuthorizationNonce, Payment, PaymentRecord, Purchase, Spent},
+    types::{Address, BaseUnits, ClientId},
+};
+
+/// How long payments are summed.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How long after the end of an authorisation it is surely over, by whatever clock, in seconds.
+const MARGIN: i64 = 30;
+
+/// How many that are too old are removed when one is added.
+const PURGED: i64 = 16;
+
+/// A payment before it is signed.
+pub(super) struct NewPayment<'a> {
+    pub(super) payment: &'a Payment,
+    pub(super) client: ClientId,
+    pub(super) fingerprint: &'a [u8; 32],
+    pub(super) purchase: Option<Purchase>,
+    pub(super) now: Timestamp,
+}
+
+/// An open payment, and when its authorisation is surely over.
+pub(super) struct OpenPayment {
+    pub(super) record: PaymentRecord,
+    pub(super) fingerprint: [u8; 32],
+    pub(super) over: Timestamp,
+}
+
+/// All payments that count.
+pub(super) fn spent(db: &Db, now: Timestamp) -> Result<Vec<Spent>, Fault> {
+    let sql = "SELECT client, recorded, amount FROM payments
+               WHERE recorded > ?1 AND state <> 'returned'";
+    let since = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+    db.rows(sql, &[since.into()], |row| {
+        let amount: u64 = row.int(2)?;
+        Ok(Spent {
+            client: ClientId::new(row.int(0)?),
+            at: row.time(1)?,
+            amount: BaseUnits::new(amount.into()),
+        })
+    })
+}
+
+/// The payments of a wallet that may still be cashed.
+pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPayment>, Fault> {
+    let sql =
+        "SELECT nonce, valid_before, accepted, resource, credits, recipient, transaction_hash,
+                      fingerprint
+               FROM payments WHERE state = 'open' AND payer = ?1 AND valid_before > ?2";
+    let (payer, least) = (payer.to_string(), now.as_second() - MARGIN);
+    db.rows(sql, &[(&payer).into(), least.into()], open_payment)
+}
+
+fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
+    let malformed = Fault::Malformed("payment");
+    let recipient: Option<Address> = match row.opt_text(5)? {
+        Some(text) => Some(text.parse().map_err(|_| malformed.clone())?),
+        None => None,
+    };
+    let nonce: AuthorizationNonce = row.text(0)?.parse().map_err(|_| malformed.clone())?;
+    let valid_before: i64 = row.int(1)?;
+    let record = PaymentRecord {
+        nonce,
+        valid_before: valid_before.try_into().map_err(|_| malformed.clone())?,
+        accepted: row.text(2)?.to_owned(),
+        resource: row.text(3)?.to_owned(),
+        purchase: row
+            .opt_int(4)?
+            .zip(recipient)
+            .map(|(credits, recipient)| Purchase { credits, recipient }),
+        transaction_hash: row.opt_text(6)?.map(str::to_owned),
+    };
+    let fingerprint = row.opt_hash(7)?.ok_or(malformed.clone())?;
+    let over = Timestamp::from_second(valid_before.saturating_add(MARGIN));
+    Ok(OpenPayment { record, fingerprint, over: over.map_err(|_| malformed)? })
+}
+
+/// Adds a payment, which counts from now on.
+pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
+    let authorization = new.payment.authorization();
+    let amount = i64::try_from(authorization.value.number());
+    // The limits are below that.
+    let amount = amount.map_err(|_| Fault::Malformed("amount"))?;
+    let (nonce, payer) = (authorization.nonce.to_string(), authorization.from.to_string());
+    let recipient = new.purchase.map(|purchase| purchase.recipient.to_string());
+    let sql = "INSERT INTO payments (nonce, payer, client, fingerprint, amount, recorded,
+                                     valid_before, state, accepted, resource, credits, recipient)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11)";
+    let row: [Param<'_>; 11] = [
+        (&nonce).into(),
+        (&payer).into(),
+        new.client.number().into(),
+        new.fingerprint.into(),
+        amount.into(),
+        new.now.into(),
+        authorization.valid_before.into(),
+        new.payment.accepted().into(),
+        new.payment.resource().into(),
+        new.purchase.map(|purchase| purchase.credits).into(),
+        recipient.as_ref().into(),
+    ];
+    db.execute(sql, &row)?;
+    let sql = "DELETE FROM payments WHERE nonce IN
+                   (SELECT nonce FROM payments WHERE recorded <= ?1 ORDER BY recorded LIMIT ?2)";
+    let oldest = new.now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+    db.execute(sql, &[oldest.into(), PURGED.into()])?;
+    Ok(())
+}
+
+/// Notes what became of an open payment.
+pub(super) fn end(db: &Db, nonce: &str, state: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET state = ?2 WHERE nonce = ?1 AND state = 'open'";
+    db.execute(sql, &[nonce.into(), state.into()]).map(drop)
+}
+
+/// Notes the transaction that is to settle a payment.
+pub(super) fn set_transaction(db: &Db, nonce: &str, hash: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET transaction_hash = ?2 WHERE nonce = ?1";
+    db.execute(sql, &[nonce.into(), hash.into()]).map(drop)
+}

@@ -1,0 +1,154 @@
+//! Payments: recorded and counted before they are signed, in one step for all processes on the file.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    callers::access_ended,
+    db::Db,
+    error::{Fault, StoreError},
+    freeze::FreezeOf,
+    freeze_rows,
+    handle::Store,
+    locks::Locked,
+    payment_rows::{self, NewPayment, OpenPayment},
+    record::{Chain, Draft},
+};
+use crate::{
+    operation::Operation,
+    payment::{
+        AuthorizationNonce, Challenge, Declined, Fresh, Payment, PaymentRecord, Purchase, Spender,
+        Spending,
+    },
+    policy::Permit,
+    types::Address,
+};
+
+/// A payment that the upstream demands for a call.
+#[derive(Debug, Clone)]
+pub struct PaymentRequest {
+    /// The policy.
+    pub spending: Arc<Spending>,
+    /// The call, permitted with the wallet that pays.
+    pub permit: Permit,
+    /// The upstream's demand.
+    pub challenge: Challenge,
+    /// The credits that it is to buy.
+    pub purchase: Option<Purchase>,
+    /// The hash of the call: the same call has the same payment as long as that is open.
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of a payment.
+#[derive(Debug, Clone)]
+pub enum PaymentEnd {
+    /// The upstream took it.
+    Settled,
+    /// It was never sent, so it does not count.
+    NotSent,
+    /// The upstream waits for this transaction.
+    Pending(String),
+}
+
+impl Store {
+    /// Waits until no other call of this process pays the same: for a purchase, from this wallet.
+    pub async fn lock_payment(
+        &self,
+        operation: &Operation,
+        payer: Address,
+        fingerprint: [u8; 32],
+        purchase: Option<Purchase>,
+    ) -> Option<impl Send + use<>> {
+        let name = match purchase {
+            Some(_) => format!("purchase {payer}"),
+            None => format!("payment {}", hex::encode(fingerprint)),
+        };
+        let locked: Option<Locked> = self.0.locks.lock(vec![name], operation.deadline).await;
+        locked
+    }
+
+    /// The payment of this very call that may still be cashed, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn open_payment(
+        &self,
+        payer: Address,
+        fingerprint: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<PaymentRecord>, StoreError> {
+        let open = self.read(move |db| payment_rows::open(db, payer, now)).await?;
+        let own = open.into_iter().find(|open| open.fingerprint == fingerprint);
+        Ok(own.map(|open| open.record))
+    }
+
+    /// Decides on a payment and records it. When this returns, it is on the disk, and it counts.
+    ///
+    /// # Errors
+    /// It could not be written, the client's access has ended, or payments are frozen: nothing may be
+    /// signed. The inner error is the policy's.
+    pub async fn record_payment(
+        &self,
+        operation: &Operation,
+        request: PaymentRequest,
+        nonce: AuthorizationNonce,
+    ) -> Result<Result<Payment, Declined>, StoreError> {
+        let operation = operation.clone();
+        let fresh = move || Fresh { nonce, now: Timestamp::now() };
+        self.write(move |db| record(db, &operation, &request, fresh())).await
+    }
+
+    /// Notes what became of a payment.
+    ///
+    /// # Errors
+    /// It could not be written; the payment then stays open until its end, and counts.
+    pub async fn end_payment(
+        &self,
+        nonce: AuthorizationNonce,
+        end: PaymentEnd,
+    ) -> Result<(), StoreError> {
+        let nonce = nonce.to_string();
+        self.write(move |db| match &end {
+            PaymentEnd::Settled => payment_rows::end(db, &nonce, "settled"),
+            PaymentEnd::NotSent => payment_rows::end(db, &nonce, "returned"),
+            PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash),
+        })
+        .await
+    }
+}
+
+fn record(
+    db: &Db,
+    operation: &Operation,
+    request: &PaymentRequest,
+    fresh: Fresh,
+) -> Result<Result<Payment, Declined>, Fault> {
+    let PaymentRequest { spending, permit, challenge, purchase, fingerprint } = request;
+    let (client, now) = (&operation.client, fresh.now);
+    if access_ended(db, client.id, now)? {
+        return Err(Fault::AccessEnded);
+    }
+    freeze_rows::check(db, FreezeOf::Payments)?;
+    let payer = spending.wallet();
+    let is_in_the_way = |open: &OpenPayment| {
+        open.fingerprint == *fingerprint || purchase.is_some() && open.record.purchase.is_some()
+    };
+    let open = payment_rows::open(db, payer, now)?;
+    if let Some(open) = open.into_iter().find(is_in_the_way) {
+        return Ok(Err(Declined::Open { payer, until: open.over }));
+    }
+    let spent = payment_rows::spent(db, now)?;
+    let spender = Spender { client: client.id, limit: client.spend, spent: &spent };
+    let payment = match spending.pay(permit, challenge, *purchase, spender, fresh) {
+        Ok(payment) => payment,
+        Err(declined) => return Ok(Err(declined)),
+    };
+    let (client, purchase) = (client.id, *purchase);
+    payment_rows::insert(
+        db,
+        &NewPayment { payment: &payment, client, fingerprint, purchase, now },
+    )?;
+    Chain::read(db)?.append(Draft::payment(operation, &payment, now))?;
+    Ok(Ok(payment))
+}

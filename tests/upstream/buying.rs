@@ -1,0 +1,455 @@
+//! Payments that the proxy makes itself, under its policy, to an upstream that demands them.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use agentpmt_proxy::{
+    config::{AssetConfig, SpendingConfig},
+    payment::Spending,
+    policy::Client,
+    sandbox::{Sandbox, Settings},
+    store::FreezeOf,
+    types::Address,
+};
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::Request,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::{future::join_all, stream};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    agents::{Agent, may, records},
+    common::{TestProxy, json as body_of, problem, serve},
+};
+
+const PURCHASE: &str = "/credits/purchase";
+const TOOL: &str = "/tools/writer/actions/check/invoke?pay=x402";
+const URL: &str = "https://www.agentpmt.com/api/external/credits/purchase";
+const USDC: &str = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913";
+const WALLET: &str = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025";
+const OTHER_KEY: &str = "4343434343434343434343434343434343434343434343434343434343434343";
+const PAYEE: Address = Address::new([0x11; 20]);
+
+/// How the upstream takes the next payment.
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    /// It is charged and answered.
+    Good,
+    /// It is charged, and the answer breaks off.
+    Lost,
+    /// It is charged, and settles after two more looks.
+    Late,
+    /// It is not charged, and more is demanded.
+    Raised,
+}
+
+/// One request to a call that is paid for.
+#[derive(Debug, Clone)]
+struct Paid {
+    body: Bytes,
+    /// The envelope of its payment.
+    payment: Option<Value>,
+}
+
+/// An upstream that demands payments.
+#[derive(Clone)]
+struct Shop(Arc<Mutex<State>>);
+
+struct State {
+    demand: Value,
+    taken: VecDeque<Taken>,
+    seen: Vec<Paid>,
+    /// The nonce of each payment that was charged.
+    charged: Vec<String>,
+    looks: u32,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let (demand, seen, charged) = (demand("5000000"), Vec::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State {
+            demand,
+            taken: VecDeque::new(),
+            seen,
+            charged,
+            looks: 0,
+        })))
+    }
+
+    async fn proxy(&self, folder: Option<Arc<TempDir>>, config: SpendingConfig) -> TestProxy {
+        let shop = self.clone();
+        let handle = move |request: Request| {
+            let shop = shop.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                if parts.uri.path().ends_with("/auth/session") {
+                    return r#"{"session_nonce":"n-1","expires_in":900}"#.into_response();
+                }
+                shop.answer(&parts.headers, to_bytes(body, 1 << 20).await.unwrap())
+            }
+        };
+        let address = serve(Router::new().fallback(handle)).await;
+        let sandbox = Sandbox::new(Settings::default());
+        TestProxy::in_front_of(sandbox, address, |options| {
+            options.spending = Some(Spending::of(&config).unwrap());
+            options.other_key = Some(OTHER_KEY.to_owned());
+            if let Some(folder) = folder {
+                options.folder = folder;
+            }
+        })
+        .await
+    }
+
+    fn answer(&self, headers: &HeaderMap, body: Bytes) -> Response {
+        let mut state = self.0.lock().unwrap();
+        let payment = headers.get("x-payment").map(|header| {
+            let json = STANDARD.decode(header.as_bytes()).unwrap();
+            serde_json::from_slice::<Value>(&json).unwrap()
+        });
+        state.seen.push(Paid { body: body.clone(), payment: payment.clone() });
+        let Some(payment) = payment else {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            if body["transaction_hash"] == "0xabc" {
+                state.looks += 1;
+                return if state.looks < 2 { late() } else { good() };
+            }
+            return demanded(&state.demand);
+        };
+        let nonce = payment["payload"]["authorization"]["nonce"].as_str().unwrap().to_owned();
+        let taken = state.taken.pop_front().unwrap_or(Taken::Good);
+        if let Taken::Raised = taken {
+            state.demand = demand("6000000");
+            return demanded(&state.demand);
+        }
+        // A contract takes a nonce once.
+        if !state.charged.contains(&nonce) {
+            state.charged.push(nonce);
+        }
+        match taken {
+            Taken::Good | Taken::Raised => good(),
+            Taken::Late => late(),
+            Taken::Lost => {
+                let cut = stream::iter([Err::<Bytes, _>(std::io::Error::other("cut"))]);
+                Body::from_stream(cut).into_response()
+            }
+        }
+    }
+
+    fn takes(&self, taken: impl IntoIterator<Item = Taken>) {
+        self.0.lock().unwrap().taken.extend(taken);
+    }
+
+    fn demands(&self, demand: Value) {
+        self.0.lock().unwrap().demand = demand;
+    }
+
+    fn seen(&self) -> Vec<Paid> {
+        std::mem::take(&mut self.0.lock().unwrap().seen)
+    }
+
+    fn charged(&self) -> Vec<String> {
+        self.0.lock().unwrap().charged.clone()
+    }
+}
+
+fn good() -> Response {
+    ([("payment-response", "e30=")], r#"{"success":true}"#).into_response()
+}
+
+fn late() -> Response {
+    let head = [("retry-after", "0")];
+    (StatusCode::ACCEPTED, head, r#"{"transaction_hash":"0xabc"}"#).into_response()
+}
+
+fn demanded(demand: &Value) -> Response {
+    let header = [("payment-required", STANDARD.encode(demand.to_string()))];
+    (StatusCode::PAYMENT_REQUIRED, header, r#"{"error":"payment required"}"#).into_response()
+}
+
+fn demand(amount: &str) -> Value {
+    json!({ "x402Version": 2, "resource": { "url": URL }, "accepts": [{
+        "scheme": "exact",
+        "network": "eip155:8453",
+        "amount": amount,
+        "asset": USDC,
+        "payTo": PAYEE.to_string(),
+        "maxTimeoutSeconds": 300,
+        "extra": { "name": "USD Coin", "version": "2" },
+    }] })
+}
+
+/// At most 6 a call, 20 a day.
+fn config() -> SpendingConfig {
+    SpendingConfig {
+        wallet: Some(WALLET.parse().unwrap()),
+        networks: vec!["eip155:8453".parse().unwrap()],
+        payees: vec![PAYEE],
+        resources: vec![URL.to_owned()],
+        max_per_call: Some("6".parse().unwrap()),
+        per_day: Some("20".parse().unwrap()),
+        per_month: Some("100".parse().unwrap()),
+        approve_above: None,
+        assets: vec![AssetConfig {
+            address: USDC.parse().unwrap(),
+            decimals: 6,
+            name: "USD Coin".to_owned(),
+            version: "2".to_owned(),
+        }],
+    }
+}
+
+fn purchase(wallet: &str, credits: u64) -> String {
+    format!("{{ \"wallet_address\": \"{wallet}\", \"credits\": {credits} }}")
+}
+
+fn nonces(seen: &[Paid]) -> Vec<String> {
+    let nonce = |paid: &Paid| {
+        let nonce = &paid.payment.as_ref()?["payload"]["authorization"]["nonce"];
+        Some(nonce.as_str().unwrap().to_owned())
+    };
+    seen.iter().filter_map(nonce).collect()
+}
+
+#[tokio::test]
+async fn the_proxy_pays_a_demand_and_repeats_the_same_body() {
+    let shop = Shop::new();
+    let proxy = shop.proxy(None, config()).await;
+    let body = purchase(WALLET, 500);
+    let response = proxy.post(PURCHASE, body.clone()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["payment-response"], "e30=");
+    let seen = shop.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen[0].payment.is_none() && seen.iter().all(|paid| paid.body == body));
+    let payment = seen[1].payment.as_ref().unwrap();
+    assert_eq!(payment["accepted"], demand("5000000")["accepts"][0]);
+    assert_eq!(payment["resource"], json!({ "url": URL }));
+    let authorization = &payment["payload"]["authorization"];
+    assert_eq!(authorization["from"], WALLET);
+    assert_eq!(authorization["to"], PAYEE.to_string());
+    assert_eq!(authorization["value"], "5000000");
+
+    let recorded = records(&proxy, "payment").await;
+    let signed = records(&proxy, "signed").await;
+    assert_eq!(recorded[0].text("nonce"), authorization["nonce"].as_str().map(str::to_owned));
+    assert_eq!(recorded[0].text("amount").as_deref(), Some("5000000"));
+    let number = |record: &agentpmt_proxy::json::Object| -> u64 {
+        record.field("seq").unwrap().as_str().parse().unwrap()
+    };
+    assert!(signed[1].text("payment_hash").is_some(), "{signed:?}");
+    assert!(number(&recorded[0]) < number(&signed[1]), "recorded before it is sent");
+
+    // The first one is settled, so this is another purchase.
+    assert_eq!(proxy.post(PURCHASE, body).await.status(), StatusCode::OK);
+    assert_eq!(shop.charged().len(), 2);
+}
+
+#[tokio::test]
+async fn a_payment_that_settles_late_is_followed_by_its_transaction() {
+    let shop = Shop::new();
+    shop.takes([Taken::Late]);
+    let proxy = shop.proxy(None, config()).await;
+    let value = proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    assert_eq!(value, json!({ "success": true }));
+    let seen = shop.seen();
+    assert_eq!((seen.len(), nonces(&seen).len(), shop.charged().len()), (4, 1, 1));
+    for look in &seen[2..] {
+        let body: Value = serde_json::from_slice(&look.body).unwrap();
+        assert_eq!(body["transaction_hash"], "0xabc");
+        assert_eq!(body["credits"], 500);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_repeats_the_same_authorisation_also_after_a_restart() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost, Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    let lost = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!((&lost["code"], &lost["processed"]), (&"outcome_unknown".into(), &Value::Null));
+
+    let other = proxy.post(PURCHASE, purchase(WALLET, 1000)).await;
+    assert!(other.headers().contains_key("retry-after"));
+    assert_eq!(problem(other).await["code"], "payment_open");
+
+    let again = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(again["code"], "outcome_unknown");
+    let folder = proxy.folder();
+    proxy.proxy.drained().await;
+    let proxy = shop.proxy(Some(folder), config()).await;
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    let sent = nonces(&shop.seen());
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|nonce| *nonce == sent[0]), "{sent:?}");
+    assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_a_lost_payment_never_pays_twice() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    let url = proxy.url(&format!("/api/external{PURCHASE}"));
+    let call = async || {
+        let call = proxy.client.post(&url).header("idempotency-key", "k");
+        call.body(purchase(WALLET, 500)).send().await.unwrap()
+    };
+    assert_eq!(problem(call().await).await["code"], "outcome_unknown");
+    assert_eq!(body_of(call().await).await, json!({ "success": true }));
+    let replayed = call().await;
+    assert_eq!(replayed.headers()["idempotency-replayed"], "true");
+    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_demand_that_changes_between_tries_gets_the_same_authorisation_or_nothing() {
+    let shop = Shop::new();
+    shop.takes([Taken::Raised]);
+    let proxy = shop.proxy(None, config()).await;
+    let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(refused["code"], "payment_refused");
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    let sent = nonces(&shop.seen());
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0], sent[1]);
+    // What it demands now is more than the credits cost.
+    let raised = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(raised["code"], "payment_not_allowed");
+    assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_signed_for_a_demand_that_is_not_allowed() {
+    let shop = Shop::new();
+    let proxy = shop.proxy(None, config()).await;
+    let with = |field: &str, value: Value| {
+        let mut demand = demand("5000000");
+        demand["accepts"][0][field] = value;
+        demand
+    };
+    let mut elsewhere = demand("5000000");
+    elsewhere["resource"]["url"] = json!("https://www.agentpmt.com/other");
+    for (demand, code) in [
+        (with("payTo", json!(USDC)), "payment_not_allowed"),
+        (with("asset", json!(WALLET)), "payment_not_allowed"),
+        (with("network", json!("eip155:1")), "payment_not_allowed"),
+        (with("amount", json!("5000001")), "payment_not_allowed"),
+        (with("scheme", json!("upto")), "payment_not_allowed"),
+        (with("maxTimeoutSeconds", json!(0)), "payment_not_allowed"),
+        (with("extra", json!({ "version": "2" })), "payment_not_allowed"),
+        (with("extra", json!({ "name": "USDC", "version": "2" })), "payment_not_allowed"),
+        (elsewhere, "payment_not_allowed"),
+        (json!({ "x402Version": 1, "accepts": [] }), "payment_demand"),
+        (json!("challenge"), "payment_demand"),
+    ] {
+        shop.demands(demand.clone());
+        let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(refused["code"], code, "{demand}: {refused}");
+    }
+    assert!(nonces(&shop.seen()).is_empty());
+    shop.demands(demand("5000000"));
+    proxy.proxy.store().freeze(FreezeOf::Payments, "ops").await.unwrap();
+    let frozen = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(frozen["code"], "frozen");
+    assert!(nonces(&shop.seen()).is_empty() && records(&proxy, "payment").await.is_empty());
+}
+
+#[tokio::test]
+async fn credits_are_bought_only_for_wallets_of_this_proxy() {
+    let shop = Shop::new();
+    let proxy = shop.proxy(None, config()).await;
+    let other = agentpmt_proxy::signer::LocalKey::from_hex(OTHER_KEY).unwrap().address();
+    let payer = |recipient: &str, payer: &str| {
+        json!({ "wallet_address": recipient, "credits": 500, "payer_wallet_address": payer })
+            .to_string()
+    };
+    let (stranger, other) = (PAYEE.to_string(), other.to_string());
+    for body in [
+        purchase(&stranger, 500),
+        purchase(&other, 500),
+        payer(&stranger, WALLET),
+        payer(&other, &other),
+        payer(WALLET, &stranger),
+        r#"{"credits":500}"#.to_owned(),
+        purchase(WALLET, 500).replace("500", "500.5"),
+    ] {
+        let refused = problem(proxy.post(PURCHASE, body.clone()).await).await;
+        assert_eq!(refused["code"], "payment_not_allowed", "{body}");
+    }
+    assert!(shop.seen().is_empty());
+
+    proxy.ok(PURCHASE, payer(&other, WALLET)).await;
+    let seen = shop.seen();
+    let body: Value = serde_json::from_slice(&seen[1].body).unwrap();
+    assert!(body["sponsor_signature"].as_str().unwrap().starts_with("0x"));
+    assert_eq!(body["wallet_address"], other);
+    let payment = seen[1].payment.as_ref().unwrap();
+    assert_eq!(payment["payload"]["authorization"]["from"], WALLET);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_exact_under_32_calls_at_once() {
+    let shop = Shop::new();
+    shop.demands(demand("1500000"));
+    let proxy = shop.proxy(None, config()).await;
+    let calls = (0..32).map(|number| proxy.post(TOOL, number_of(number)));
+    let (mut paid, mut refused) = (0, Vec::new());
+    for response in join_all(calls).await {
+        match response.status() {
+            StatusCode::OK => paid += 1,
+            _ => refused.push(problem(response).await),
+        }
+    }
+    // 13 times 1.5 is 19.5 of 20.
+    assert_eq!((paid, shop.charged().len(), nonces(&shop.seen()).len()), (13, 13, 13));
+    assert_eq!(refused.len(), 19);
+    for problem in refused {
+        let said = [&problem["code"], &problem["limit"], &problem["left"]];
+        assert_eq!(said, [&json!("spending_limit"), &json!("spending.per_day"), &json!("0.5")]);
+        assert!(problem["until"].is_string(), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_a_limit_of_its_own_pays_less() {
+    let shop = Shop::new();
+    shop.demands(demand("1500000"));
+    let proxy = shop.proxy(None, config()).await;
+    let limited = Client { spend: Some("2/day".parse().unwrap()), ..may("ci", "all") };
+    let (limited, free) = (Agent::add(&proxy, &limited), Agent::add(&proxy, &may("bot", "all")));
+    for number in 0..2 {
+        free.ok(TOOL, &number_of(number)).await;
+    }
+    limited.ok(TOOL, "{}").await;
+    let refused = problem(limited.post(TOOL, r#"{"a":1}"#).await).await;
+    let said = [&refused["code"], &refused["limit"], &refused["left"]];
+    let limit = json!("the client's limit of 2/day");
+    assert_eq!(said, [&json!("spending_limit"), &limit, &json!("0.5")]);
+    assert_eq!(shop.charged().len(), 3);
+}
+
+fn number_of(number: u32) -> String {
+    json!({ "number": number }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wallet_has_one_purchase_at_a_time() {
+    let shop = Shop::new();
+    let proxy = shop.proxy(None, config()).await;
+    let calls = (0..4).map(|_| proxy.post(PURCHASE, purchase(WALLET, 500)));
+    for response in join_all(calls).await {
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(shop.charged().len(), 4, "each waits for the one before");
+    let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(refused["code"], "spending_limit");
+}

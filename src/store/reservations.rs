@@ -79,7 +79,7 @@ impl Reservation {
     }
 }
 
-/// All holds of a job. One that is not on record yet takes the place of the one that is.
+/// All holds of a job. A reservation that is not on record yet takes the place of what [`keep`] removes.
 pub(super) fn holds(
     db: &Db,
     wallet: Address,
@@ -92,7 +92,7 @@ pub(super) fn holds(
     let wallet = wallet.to_string();
     let mut holds = db.rows(sql, &[wallet.as_str().into(), job.as_str().into()], hold)?;
     if let Some(unsaved) = unsaved {
-        holds.retain(|hold| hold.state != HoldState::Reserved);
+        holds.retain(|hold| hold.state == HoldState::Pending);
         holds.push(unsaved.hold());
     }
     Ok(Holds(holds))

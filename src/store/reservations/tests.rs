@@ -224,3 +224,16 @@ async fn the_proof_for_a_reservation_that_could_not_be_written_leaves_the_job_it
     let sql = "SELECT count(*) FROM reservations WHERE reservation_id = 'reservation-1'";
     assert_eq!(folder.number(sql), 1);
 }
+
+#[tokio::test]
+async fn a_reservation_that_is_not_on_record_yet_takes_the_place_of_an_earlier_proof() {
+    let folder = Folder::new();
+    let store = folder.open();
+    keep(&store, &reservation("job1", 900), 0).await.unwrap();
+    submit(&store, "job1", 0).await;
+    let anew = Reservation { reservation_id: None, ..reservation("job1", 1800) };
+    let find = move |db: &Db| super::holds(db, wallet(), &slug("job1"), Some(&anew));
+    let holds = store.read(find).await.unwrap();
+    assert!(holds.submitted().is_none() && holds.reservation_id().is_none());
+    assert!(holds.may_be_anew(None));
+}

@@ -113,8 +113,8 @@ impl Proxy {
         Ok(client)
     }
 
-    /// Counts a request of a client, which may be no call, and gives it its share of what may be in
-    /// flight.
+    /// Takes an in-flight permit for a request of a client, which may be no call, and counts the request, as
+    /// far as this process knows. [`Store::begin`](crate::store::Store::begin) counts a change for all processes.
     ///
     /// # Errors
     /// There were too many, or too many are in flight; nothing may be read or sent.

@@ -73,7 +73,7 @@ pub(super) fn work(writer: &mut Writer, losses: &Losses, tasks: Vec<Task>) {
         }
     }
     if !changes.is_empty() {
-        write(writer, db, losses, changes);
+        commit_all(writer, db, losses, changes);
     } else if let Ok(db) = db
         && healthy
     {
@@ -82,7 +82,7 @@ pub(super) fn work(writer: &mut Writer, losses: &Losses, tasks: Vec<Task>) {
 }
 
 /// Makes the changes in one transaction, and tells each when that is on the disk, or is not.
-fn write(writer: &mut Writer, db: Result<Db, Fault>, losses: &Losses, changes: Vec<Change>) {
+fn commit_all(writer: &mut Writer, db: Result<Db, Fault>, losses: &Losses, changes: Vec<Change>) {
     let db = db.and_then(|db| writer.begin(db));
     let mut batch = Batch {
         db: db.as_ref().map_err(Fault::clone),

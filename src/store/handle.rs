@@ -146,6 +146,8 @@ impl Store {
         self.write(move |db| db.execute("UPDATE probe SET at = ?1", &[now.into()]).map(drop)).await
     }
 
+    /// Does the work in a transaction of the writing thread. When this returns, it is on the disk; after an
+    /// error, none of it is.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Db) -> Result<T, Fault> + Send + 'static,

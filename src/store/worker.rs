@@ -42,12 +42,12 @@ impl Worker {
         let (inbox, outbox) = inbox();
         let (reader, lost) = (writer.reader(), losses.clone());
         let thread = thread::Builder::new().name("store".to_owned());
-        let thread = thread.spawn(move || write(inbox, writer, &lost))?;
+        let thread = thread.spawn(move || write_loop(inbox, writer, &lost))?;
         let outbox = Arc::new(outbox(thread.thread().clone()));
         let (reads, to_read) = mpsc::channel(READS);
         let writes = outbox.clone();
         let thread = thread::Builder::new().name("store-reads".to_owned());
-        thread.spawn(move || read(to_read, &reader, &writes))?;
+        thread.spawn(move || read_loop(to_read, &reader, &writes))?;
         Ok(Self { reads, outbox, losses })
     }
 
@@ -119,7 +119,7 @@ impl Worker {
 }
 
 /// The thread that writes.
-fn write(mut inbox: Inbox<Task>, mut writer: Writer, losses: &Losses) {
+fn write_loop(mut inbox: Inbox<Task>, mut writer: Writer, losses: &Losses) {
     let is_change = |task: &Task| matches!(task, Task::Change(_));
     while let Some(tasks) = inbox.next_batch(is_change, writer.head.due()) {
         match tasks.is_empty() {
@@ -131,7 +131,7 @@ fn write(mut inbox: Inbox<Task>, mut writer: Writer, losses: &Losses) {
 }
 
 /// The thread that reads.
-fn read(mut reads: mpsc::Receiver<Read>, reader: &Reader, writes: &Outbox<Task>) {
+fn read_loop(mut reads: mpsc::Receiver<Read>, reader: &Reader, writes: &Outbox<Task>) {
     while let Some(read) = reads.blocking_recv() {
         let Some(left) = reader.read(read) else { continue };
         match writes.now.blocking_send(Task::Read(left)) {

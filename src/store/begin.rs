@@ -217,16 +217,10 @@ impl Beginning {
         let mut grant = job.map_or(Ok(Ok(Grant::default())), grant)?;
         if let Some(job) = job.filter(|_| self.operation.is_completion() && grant.is_ok()) {
             let named = self.operation.call.body().field(RESERVATION_ID);
-            let known = || holds.reservation_id().map(CanonicalJson::string);
-            let reservation = named.cloned().or_else(known);
-            let own = Key::of_completion(&self.operation, reservation.as_ref());
-            let may_be_anew = holds.may_be_anew(named);
-            match keys.standing(&own, now.steady)? {
+            let (own, standing) = self.own_key(&keys, &holds, named)?;
+            match standing {
                 Standing::Free => {}
                 Standing::InDoubt(own) => doubt = Some(own),
-                // The answer may be that to an earlier reservation, of which no id was known either.
-                Standing::Answered(_) if may_be_anew => doubt = Some(Doubt::long_ago(false)),
-                Standing::OfAnother if may_be_anew => doubt = Some(Doubt::long_ago(true)),
                 Standing::Answered(answer) => return self.answer_again(&keys, answer),
                 Standing::Running => return Ok(Begun::Running),
                 Standing::OfAnother => {
@@ -259,6 +253,30 @@ impl Beginning {
         Ok(Begun::Started(Box::new(Started { grant, doubt, claim })))
     }
 
+    /// The key of a completion for the reservation that it names, or else for the one that is known, and how
+    /// that key stands.
+    fn own_key(
+        &self,
+        keys: &Keys<'_>,
+        holds: &Holds,
+        named: Option<&CanonicalJson>,
+    ) -> Result<(Key, Standing), Fault> {
+        let known = || holds.reservation_id().map(CanonicalJson::string);
+        let reservation = named.cloned().or_else(known);
+        let own = Key::of_completion(&self.operation, reservation.as_ref());
+        let standing = match keys.standing(&own, self.now.steady)? {
+            // The answer may be that to an earlier reservation, of which no id was known either.
+            Standing::Answered(_) if holds.may_be_anew(named) => {
+                Standing::InDoubt(Doubt::long_ago(false))
+            }
+            Standing::OfAnother if holds.may_be_anew(named) => {
+                Standing::InDoubt(Doubt::long_ago(true))
+            }
+            standing => standing,
+        };
+        Ok((own, standing))
+    }
+
     /// The state of the job for the call, or why the client may not make it.
     fn grant(
         &self,
@@ -287,6 +305,7 @@ impl Beginning {
         }
         let mut grant = Grant { holder, ..Grant::default() };
         if self.operation.is_completion() && call.body().field(RESERVATION_ID).is_none() {
+            // Not the id of a submission: that only tells keys apart.
             let held = holds.reserved().and_then(|hold| hold.reservation_id.as_deref());
             grant.reservation_id = held.map(CanonicalJson::string);
         }

@@ -8,6 +8,7 @@
 
 mod charge;
 mod counts;
+mod header;
 mod seed;
 mod serve;
 mod settings;
@@ -24,7 +25,10 @@ mod armed;
 mod graph;
 mod session;
 mod tool;
+mod transfer;
 
+mod bill;
+mod facilitator;
 mod workflow;
 
 mod job;
@@ -35,8 +39,10 @@ mod workflow_session;
 mod api;
 
 mod control;
-mod routes;
+mod paid;
 mod strike;
+
+mod routes;
 
 use axum::{Router, middleware::from_fn_with_state};
 use tokio::net::TcpListener;
@@ -45,6 +51,7 @@ pub use self::{
     api::Sandbox,
     counts::Counts,
     credits::LedgerEntry,
+    facilitator::TakenPayment,
     fault::{FaultKind, FaultTarget, InjectedFault, InvalidFault, KINDS},
     settings::Settings,
     time::duration,

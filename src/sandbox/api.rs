@@ -11,6 +11,7 @@ use super::{
     board::Board,
     counts::Counts,
     credits::{Credits, LedgerEntry},
+    facilitator::{Facilitator, TakenPayment},
     fault::InjectedFault,
     job::Job,
     seed,
@@ -35,6 +36,7 @@ pub(super) struct Api {
     pub(super) nonces: Nonces,
     pub(super) board: Board,
     pub(super) credits: Credits,
+    pub(super) facilitator: Facilitator,
     pub(super) workflow_sessions: WorkflowSessions,
     pub(super) faults: Armed,
 }
@@ -50,6 +52,7 @@ impl Sandbox {
             nonces: Nonces::new(settings.session),
             board: Board::new(&settings),
             credits: Credits::new(settings.credits),
+            facilitator: Facilitator::default(),
             workflow_sessions: WorkflowSessions::default(),
             faults: Armed::default(),
         };
@@ -100,6 +103,11 @@ impl Sandbox {
     /// Every change of a wallet's credits, in order.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.api().credits.ledger(now()).to_vec()
+    }
+
+    /// Every payment that was taken, in order.
+    pub fn payments(&self) -> Vec<TakenPayment> {
+        self.api().facilitator.taken().to_vec()
     }
 
     /// A panic elsewhere leaves nothing half changed that would matter to an imitation.

@@ -47,7 +47,7 @@ async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
 }
 
 async fn ledger(State(sandbox): State<Sandbox>) -> Json<Value> {
-    Json(json!({"entries": sandbox.ledger()}))
+    Json(json!({"entries": sandbox.ledger(), "payments": sandbox.payments()}))
 }
 
 async fn counts(State(sandbox): State<Sandbox>) -> Json<Counts> {

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::charge::Charge;
+use super::{charge::Charge, header::with_json};
 
 /// Why a call was refused. The text of a variant is the answer's `message`.
 #[derive(thiserror::Error)]
@@ -66,7 +66,15 @@ pub(super) enum ApiError {
     #[error("It costs {price} credits, and the wallet has {balance}: buy some, then call again")]
     TooFewCredits { price: i64, balance: i64 },
     #[error("The tool failed")]
-    ToolFailed(Charge),
+    ToolFailed(Option<Charge>),
+    #[error("A payment is required")]
+    PaymentRequired { challenge: Value, why: Option<&'static str> },
+    #[error("A signature and a payment are two proofs: send one")]
+    TwoProofs,
+    #[error("Credits are sold in multiples of 500")]
+    CreditsNotSold { suggested: i64 },
+    #[error("No purchase of so many credits for this wallet has this transaction_hash")]
+    TransactionNotFound,
     #[error("There is no published workflow with this id")]
     PublishedWorkflowNotFound,
     #[error("This wallet has no running session of the workflow with this id")]
@@ -109,6 +117,10 @@ impl ApiError {
             Self::ToolNotFound => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND"),
             Self::TooFewCredits { .. } => (StatusCode::PAYMENT_REQUIRED, "INSUFFICIENT_CREDITS"),
             Self::ToolFailed(_) => (StatusCode::BAD_GATEWAY, "TOOL_FAILED"),
+            Self::PaymentRequired { .. } => (StatusCode::PAYMENT_REQUIRED, "PAYMENT_REQUIRED"),
+            Self::TwoProofs => (StatusCode::BAD_REQUEST, "TWO_PROOFS"),
+            Self::CreditsNotSold { .. } => (StatusCode::BAD_REQUEST, "INVALID_CREDITS"),
+            Self::TransactionNotFound => (StatusCode::NOT_FOUND, "TRANSACTION_NOT_FOUND"),
             Self::PublishedWorkflowNotFound => (StatusCode::NOT_FOUND, "WORKFLOW_NOT_FOUND"),
             Self::WorkflowSessionNotFound => (StatusCode::NOT_FOUND, "WORKFLOW_SESSION_NOT_FOUND"),
         };
@@ -136,7 +148,11 @@ impl IntoResponse for ApiError {
             (Self::TooFewCredits { price, balance }, _) => json!({
                 "code": code, "message": message, "price_credits": price, "balance_credits": balance,
             }),
-            (Self::ToolFailed(charge), _) => {
+            (Self::PaymentRequired { challenge, why }, _) => return demand(&challenge, why),
+            (Self::CreditsNotSold { suggested }, _) => {
+                json!({"code": code, "message": message, "suggested_credits": suggested})
+            }
+            (Self::ToolFailed(Some(charge)), _) => {
                 charge.beside(json!({"code": code, "message": message}))
             }
             (_, Some(code)) => json!({"code": code, "message": message}),
@@ -144,4 +160,14 @@ impl IntoResponse for ApiError {
         };
         (status, Json(json!({"detail": detail}))).into_response()
     }
+}
+
+/// A 402 with its challenge, and if a payment came, why it was not taken.
+fn demand(challenge: &Value, why: Option<&'static str>) -> Response {
+    let mut headers = with_json("payment-required", challenge);
+    if let Some(why) = why {
+        headers
+            .extend(with_json("payment-response", &json!({"success": false, "errorReason": why})));
+    }
+    (StatusCode::PAYMENT_REQUIRED, headers, Json(challenge)).into_response()
 }

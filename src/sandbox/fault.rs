@@ -12,7 +12,7 @@ use crate::action::{ACTIONS, Action, SESSION_PATH};
 
 use super::time::duration;
 
-pub(super) use self::kind::{AfterCall, BeforeCall, Strike};
+pub(super) use self::kind::{AfterCall, BeforeCall, OnPayment, Strike, Twist};
 pub use self::kind::{FaultKind, KINDS};
 
 /// One fault. It is written `KIND[:ACTION[:TIMES]]`, as in `cut_after:job_complete:1`, or as a JSON
@@ -40,6 +40,15 @@ impl InjectedFault {
     }
 }
 
+/// A fault of a request that has a payment, for the call that takes it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum PaidFault {
+    /// It is settled after this time.
+    SettlesLate(Duration),
+    /// It is refused, with another challenge.
+    Refused,
+}
+
 /// The calls at which a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultTarget {
@@ -58,8 +67,14 @@ impl FaultTarget {
         if route == SESSION_PATH { Self::Session } else { action().map_or(Self::Any, Self::Action) }
     }
 
+    /// Two rows may share a route, which then is struck for both.
     pub(super) fn includes(self, call: Self) -> bool {
-        self == Self::Any || self == call
+        match (self, call) {
+            (Self::Action(own), Self::Action(of)) => {
+                (&own.method, own.path) == (&of.method, of.path)
+            }
+            _ => self == Self::Any || self == call,
+        }
     }
 
     fn all() -> impl Iterator<Item = Self> {

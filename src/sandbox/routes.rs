@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Request, State},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{MethodFilter, on, post},
 };
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ use super::{
     api::{Api, Sandbox},
     error::ApiError,
     form::{self, Form},
+    header::payment_of,
+    paid,
     time::now,
     tool::{self, Tool},
     verify::Arrived,
@@ -35,7 +37,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
     let rows = sandbox.actions.iter().filter(|action| !action.is_paid_row(sandbox.actions));
     for action in rows {
         let handler = move |State(sandbox): State<Sandbox>, Path(ids), request| async move {
-            answer(action, &sandbox, ids, request).await.map(Json)
+            answer(action, &sandbox, ids, request).await
         };
         let method = MethodFilter::try_from(action.method.clone());
         // A row with a method that axum cannot route would show in every test.
@@ -79,15 +81,27 @@ async fn answer(
     sandbox: &Sandbox,
     ids: Vec<String>,
     request: Request,
-) -> Result<Value, ApiError> {
+) -> Result<Response, ApiError> {
     let (head, body) = form::read(request).await?;
     let body = match head.uri.query() {
         query if head.method.is_safe() => form::query(query.unwrap_or_default()),
         _ => form::object(&body)?,
     };
     let id = |index| ids.get(index).map_or("", String::as_str);
+    let is_signed = body.field("signature").is_some() && body.field("session_nonce").is_some();
+    match action.name {
+        "credits_purchase" => return paid::purchase(sandbox, &head, &body).await,
+        "tool_invoke" if payment_of(&head.headers).is_some() && is_signed => {
+            return Err(ApiError::TwoProofs);
+        }
+        "tool_invoke" if !is_signed => {
+            let tool = Tool::named(id(0), Some(id(1)))?;
+            return paid::use_tool(sandbox, tool, &head, &body).await;
+        }
+        _ => {}
+    }
     let other = || Ok(json!({"action": action.name, "received": head.uri.to_string()}));
-    match &action.proof {
+    let answer = match &action.proof {
         Proof::None | Proof::Payment => match action.name {
             "tools" => Ok(tool::list()),
             "workflows" => workflow_session::list(&body),
@@ -102,7 +116,7 @@ async fn answer(
                 _ => None,
             };
             if let Some(tool) = tool {
-                return sandbox.use_tool(tool, wallet, &body).await;
+                return sandbox.use_tool(tool, wallet, &body).await.map(into_response);
             }
             let (mut api, now) = (sandbox.api(), now());
             let Api { board, credits, workflow_sessions: sessions, .. } = &mut *api;
@@ -130,7 +144,12 @@ async fn answer(
                 _ => other(),
             }
         }
-    }
+    };
+    answer.map(into_response)
+}
+
+fn into_response(answer: Value) -> Response {
+    Json(answer).into_response()
 }
 
 impl Sandbox {
@@ -144,7 +163,9 @@ impl Sandbox {
         let parameters = tool::parameters(body)?;
         let reason = format!("tool {}", tool.slug);
         let charge = self.api().credits.spend(wallet, tool.price, now(), reason)?;
-        tool.run(parameters, charge, self.slow_tool).await
+        let result = tool.run(parameters, self.slow_tool).await;
+        let result = result.ok_or(ApiError::ToolFailed(Some(charge)))?;
+        Ok(charge.beside(json!({"success": true, "result": result})))
     }
 
     /// The wallet that signed a call, and the call's body without the envelope.

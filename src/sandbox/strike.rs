@@ -18,8 +18,9 @@ use tokio::{task::yield_now, time::sleep};
 
 use super::{
     api::Sandbox,
-    fault::{AfterCall, BeforeCall, FaultTarget, InjectedFault, Strike},
+    fault::{AfterCall, BeforeCall, FaultTarget, InjectedFault, OnPayment, PaidFault, Strike},
     form,
+    header::payment_of,
     serve::cut,
     verify::Arrived,
 };
@@ -36,7 +37,8 @@ pub(super) async fn strike(
 ) -> Response {
     let route = request.extensions().get().map_or("", MatchedPath::as_str);
     let call = FaultTarget::of_route(sandbox.actions, route);
-    let Some(fault) = sandbox.api().faults.strike(call) else {
+    let is_paid = payment_of(request.headers()).is_some();
+    let Some(fault) = sandbox.api().faults.strike(call, is_paid) else {
         return next.run(request).await;
     };
     match fault.kind.strike {
@@ -54,6 +56,9 @@ pub(super) async fn strike(
             }
             Err(error) => error.into_response(),
         },
+        Strike::Payment(what) => on_payment(what, &fault, request, next).await,
+        // The call itself asks for it.
+        Strike::Demand(_) => next.run(request).await,
         Strike::After(what) => after_call(what, &fault, next.run(request).await).await,
     }
 }
@@ -91,6 +96,24 @@ async fn before_call(
             answer(401, json!({"detail": detail}).to_string(), fault)
         }
     }
+}
+
+async fn on_payment(
+    what: OnPayment,
+    fault: &InjectedFault,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let told = match what {
+        OnPayment::Cut => {
+            let _ = next.run(request).await;
+            return cut();
+        }
+        OnPayment::SettleLate => PaidFault::SettlesLate(fault.delay),
+        OnPayment::Refuse => PaidFault::Refused,
+    };
+    request.extensions_mut().insert(told);
+    next.run(request).await
 }
 
 async fn after_call(what: AfterCall, fault: &InjectedFault, response: Response) -> Response {

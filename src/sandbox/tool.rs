@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::json::Object;
 
-use super::{charge::Charge, error::ApiError, form::Form};
+use super::{error::ApiError, form::Form};
 
 /// A tool with its one action.
 pub(super) struct Tool {
@@ -77,23 +77,14 @@ impl Tool {
         TOOLS.iter().find(is_named).ok_or(ApiError::ToolNotFound)
     }
 
-    /// Uses it. It is paid for already.
-    ///
-    /// # Errors
-    /// [`ApiError::ToolFailed`] with the charge.
-    pub(super) async fn run(
-        &self,
-        parameters: Value,
-        charge: Charge,
-        slow: Duration,
-    ) -> Result<Value, ApiError> {
+    /// Uses it. It is paid for already, also if it fails and nothing comes of it.
+    pub(super) async fn run(&self, parameters: Value, slow: Duration) -> Option<Value> {
         match self.outcome {
             ToolOutcome::Success => {}
-            ToolOutcome::Failure => return Err(ApiError::ToolFailed(charge)),
+            ToolOutcome::Failure => return None,
             ToolOutcome::LateSuccess => sleep(slow).await,
         }
-        let result = json!({"action": self.action, "parameters": parameters});
-        Ok(charge.beside(json!({"success": true, "result": result})))
+        Some(json!({"action": self.action, "parameters": parameters}))
     }
 
     fn listing(&self) -> Value {

@@ -64,7 +64,7 @@ impl<'a> Arrived<'a> {
     /// another wallet signed, or it signed another text.
     pub(super) fn check_signer(&self) -> Result<(), ApiError> {
         let text = self.expected_message();
-        let signer = recover(&eip191_digest(&text), self.envelope.signature.as_bytes())?;
+        let signer = personal_signer(&text, &self.envelope.signature)?;
         if signer == self.envelope.wallet {
             Ok(())
         } else {
@@ -126,6 +126,11 @@ impl<'a> Arrived<'a> {
     }
 }
 
+/// The signer of an EIP-191 message.
+pub(super) fn personal_signer(text: &str, signature: &Signature) -> Result<Address, ApiError> {
+    recover(&eip191_digest(text), signature.as_bytes())
+}
+
 fn eip191_digest(text: &str) -> [u8; 32] {
     let mut hasher = Keccak256::new();
     hasher.update(b"\x19Ethereum Signed Message:\n");
@@ -136,7 +141,7 @@ fn eip191_digest(text: &str) -> [u8; 32] {
 
 /// Of the two values of `s` that fit a signature only the lower is taken, and of the ways to write
 /// `v` only 27 and 28: the strictest servers take no others.
-fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Result<Address, ApiError> {
+pub(super) fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Result<Address, ApiError> {
     let malformed = ApiError::SignatureMalformed;
     let id = match signature[64] {
         27 => RecoveryId::new(false, false),

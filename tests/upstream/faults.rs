@@ -151,6 +151,10 @@ async fn rest(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// The kinds that wait for a payment or a challenge; they are tested with these.
+const OF_PAYMENTS: [&str; 5] =
+    ["paid_then_cut", "settles_late", "challenge_changed", "wrong_domain", "amount_raised"];
+
 /// What a client sees of a completion under a fault, and how often it was processed.
 fn expected(kind: &str) -> (Seen, u64) {
     match kind {
@@ -175,7 +179,8 @@ fn expected(kind: &str) -> (Seen, u64) {
 
 #[tokio::test]
 async fn every_kind_does_what_it_says_once() {
-    for kind in KINDS.iter().map(|kind| kind.name()) {
+    let kinds = KINDS.iter().map(|kind| kind.name()).filter(|kind| !OF_PAYMENTS.contains(kind));
+    for kind in kinds {
         let (wanted, processed) = expected(kind);
         let upstream = Upstream::start().await;
         upstream.arm(&format!("{kind}:job_complete:1"));
@@ -201,7 +206,7 @@ async fn every_kind_does_what_it_says_once() {
 
 #[tokio::test]
 async fn a_fault_strikes_only_its_action_and_only_so_often() {
-    // A fault strikes the first row of a route.
+    // Rows of one route are struck together.
     let rows = ACTIONS.iter().filter(|action| !action.is_paid_row(ACTIONS));
     for action in rows.clone().map(|action| action.name) {
         let upstream = Upstream::start().await;

@@ -17,6 +17,7 @@ mod matrix;
 mod paying;
 mod sandbox;
 mod sandbox_credits;
+mod sandbox_paid;
 mod sandbox_signatures;
 mod session;
 mod spending;

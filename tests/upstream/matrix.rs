@@ -233,6 +233,11 @@ const COMPLETION: &[(&str, &str)] = &[
     ("hang_after", "200"),
     ("not_json", "200"),
     ("huge", "200"),
+    ("paid_then_cut", "200"),
+    ("settles_late", "200"),
+    ("challenge_changed", "200"),
+    ("wrong_domain", "200"),
+    ("amount_raised", "200"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -89,13 +89,17 @@ impl Wallet {
         format!("0x{}", hex::encode(&Keccak256::digest(&point.as_bytes()[1..])[12..]))
     }
 
-    fn sign(&self, text: &str) -> (Signature, RecoveryId) {
+    pub(crate) fn sign(&self, text: &str) -> (Signature, RecoveryId) {
         let signed = format!("\x19Ethereum Signed Message:\n{}{text}", text.len());
-        self.0.sign_prehash_recoverable(&Keccak256::digest(signed))
+        self.sign_digest(&Keccak256::digest(signed).into())
+    }
+
+    pub(crate) fn sign_digest(&self, digest: &[u8; 32]) -> (Signature, RecoveryId) {
+        self.0.sign_prehash_recoverable(digest)
     }
 }
 
-fn wire(signature: &Signature, v: u8) -> String {
+pub(crate) fn wire(signature: &Signature, v: u8) -> String {
     format!("0x{}{v:02x}", hex::encode(signature.to_bytes()))
 }
 

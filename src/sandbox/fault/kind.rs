@@ -42,6 +42,31 @@ pub(in crate::sandbox) enum Strike {
     Before(BeforeCall),
     /// The call was processed and its answer is ready.
     After(AfterCall),
+    /// The request has a payment.
+    Payment(OnPayment),
+    /// A payment is demanded.
+    Demand(Twist),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum OnPayment {
+    /// It is taken, and the connection cut.
+    Cut,
+    /// It is taken, and settled after the delay.
+    SettleLate,
+    /// It is refused, with another challenge.
+    Refuse,
+}
+
+/// How a challenge differs from the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::sandbox) enum Twist {
+    /// It gives the token another domain.
+    Domain,
+    /// It asks for ten times as much.
+    Amount,
+    /// It names another payee.
+    Payee,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -169,4 +194,21 @@ pub static KINDS: &[FaultKind] = &[
         "process, and answer 200 without JSON",
     ),
     after("huge", AfterCall::Huge, "process, and answer 200 with 20 MiB"),
+    row("paid_then_cut", Strike::Payment(OnPayment::Cut), "take a payment, then cut"),
+    row(
+        "settles_late",
+        Strike::Payment(OnPayment::SettleLate),
+        "take a payment for credits, and answer 202 until the delay is over",
+    ),
+    row(
+        "challenge_changed",
+        Strike::Payment(OnPayment::Refuse),
+        "refuse a payment, and demand one to another payee",
+    ),
+    row(
+        "wrong_domain",
+        Strike::Demand(Twist::Domain),
+        "demand a payment under another domain of the token",
+    ),
+    row("amount_raised", Strike::Demand(Twist::Amount), "demand ten times the price"),
 ];

@@ -23,6 +23,7 @@ mod unused;
 mod new_password;
 mod wallets;
 
+mod approvals;
 mod backup;
 mod check;
 mod client;
@@ -89,6 +90,7 @@ enum Command {
     Journal(journal::JournalCommand),
     #[command(subcommand)]
     Client(client::ClientCommand),
+    Approvals(approvals::ApprovalsCommand),
     Freeze(freeze::FreezeCommand),
     Thaw(freeze::ThawCommand),
     Backup(backup::Backup),
@@ -117,6 +119,7 @@ impl Cli {
             Command::Check(check) => check.run(settings),
             Command::Journal(journal) => journal.run(settings),
             Command::Client(client) => client.run(settings),
+            Command::Approvals(approvals) => approvals.run(settings),
             Command::Freeze(freeze) => freeze.run(settings),
             Command::Thaw(thaw) => thaw.run(settings),
             Command::Backup(backup) => backup.run(settings),

@@ -73,6 +73,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&get, "/proxy/reservations", own::reservations),
         Route::new(&get, "/proxy/status", own::status),
         Route::new(&post, "/proxy/reload", own::reload),
+        Route::new(&get, "/proxy/approvals/{id}", own::approval),
         Route::new(&post, "/proxy/freeze", own::freeze),
         Route::new(&post, "/proxy/thaw", own::thaw),
     ];

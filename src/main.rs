@@ -7,7 +7,7 @@ use agentpmt_proxy::{
     cli::{self, Cli, Failure},
     http::{SocketError, TlsError},
     signer::keystore::{KdfError, KeyFileError, KeystoreError},
-    store::{ClientsError, ExportedError},
+    store::{ApprovalError, ClientsError, ExportedError},
 };
 use clap::Parser;
 
@@ -72,6 +72,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
             ClientsError::Store(error) if error.is_damaged() => EX_DATAERR,
             ClientsError::Store(_) => EX_IOERR,
         },
+        Failure::Approval(ApprovalError::Unknown(_)) => EX_NOINPUT,
+        Failure::Approval(ApprovalError::Over { .. }) => EX_DATAERR,
         Failure::WrongPassword { .. } => EX_NOPERM,
         Failure::NoCertificate { .. }
         | Failure::Call(_)

@@ -194,6 +194,14 @@ impl Problem {
                 let seconds = seconds_until(*until, Timestamp::now()).unwrap_or(1);
                 Self::too_many(denied, detail, seconds)
             }
+            Denied::TooManyApprovals { until } => {
+                let detail = format!(
+                    "{denied}; nothing was signed: ask the operator of the proxy to answer one, with \
+                     `agentpmt-proxy approvals`, or wait until {until}"
+                );
+                let seconds = seconds_until(*until, Timestamp::now()).unwrap_or(1);
+                Self::too_many(denied, detail, seconds)
+            }
             Denied::CreditLimit { price, until, is_held, .. } => {
                 Self::over_credit_limit(denied, *price, *until, *is_held)
             }

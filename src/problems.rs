@@ -76,6 +76,7 @@ problems! {
     CONTENT_CODING: UNSUPPORTED_MEDIA_TYPE, "content_coding", "The content coding is not supported", Never;
     UNKNOWN_PATH: NOT_FOUND, "unknown_path", "There is no such path", Never;
     LOCAL_WALLETS: NOT_FOUND, "wallets_are_local", "Wallets are made locally", Never;
+    UNKNOWN_APPROVAL: NOT_FOUND, "unknown_approval", "There is no such approval", Never;
     WRONG_METHOD: METHOD_NOT_ALLOWED, "wrong_method", "The path takes another method", Never;
     NO_WORKFLOW_TOKEN: CONFLICT, "no_workflow_token", "No workflow token is held", Never;
     OTHER_WALLET: CONFLICT, "other_wallet", "The body names another wallet", Never;
@@ -104,6 +105,7 @@ problems! {
     NOT_RESERVED: CONFLICT, "not_reserved", "The client has not reserved the job", Never;
     TOO_FAST: TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often", Safe;
     TOO_MANY_RESERVATIONS: TOO_MANY_REQUESTS, "too_many_reservations", "The client holds too many jobs", Safe;
+    TOO_MANY_APPROVALS: TOO_MANY_REQUESTS, "too_many_approvals", "Too many payments wait for approval", Safe;
     CREDIT_LIMIT: TOO_MANY_REQUESTS, "credit_limit_reached", "The client has too few credits left", Safe;
     PAYMENT_NOT_ALLOWED: FORBIDDEN, "payment_not_allowed", "The payment is not allowed", Never;
     SPENDING_LIMIT: TOO_MANY_REQUESTS, "spending_limit", "A limit of payments is reached", Safe;

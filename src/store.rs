@@ -10,6 +10,7 @@
 //! Writes fail while the disk is full or the file cannot be written to, and succeed again when that
 //! is over, without a restart. Reads go on meanwhile.
 
+mod approval;
 mod freeze;
 
 mod arrivals;
@@ -28,6 +29,7 @@ mod losses;
 mod refusals;
 mod seal;
 
+mod approval_rows;
 mod boot;
 mod client_rows;
 mod credit_rows;
@@ -70,6 +72,7 @@ mod begin;
 mod finish;
 mod journal;
 
+mod approvals;
 mod clients;
 mod freezing;
 mod payments;
@@ -80,6 +83,8 @@ mod testing;
 mod tests;
 
 pub use self::{
+    approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState, PaymentTerms},
+    approvals::{ApprovalError, answer_approval, approvals},
     archive::archive,
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     backup::backup,

@@ -10,7 +10,7 @@ use crate::{
     policy::Allow,
     proxy::CallError,
     signer::{InvalidKey, keystore::KeystoreError},
-    store::{Broken, ClientsError, ExportedError, StoreError, VerifyError},
+    store::{ApprovalError, Broken, ClientsError, ExportedError, StoreError, VerifyError},
     types::Address,
     upstream::ClientError,
 };
@@ -147,6 +147,9 @@ pub enum Failure {
         /// Where clients would be.
         database: PathBuf,
     },
+    /// An approval is as it was.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),

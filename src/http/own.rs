@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     http::StatusCode,
 };
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     policy::Client,
     problem::Problem,
-    problems::{NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED},
+    problems::{NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED, UNKNOWN_APPROVAL},
     proxy::Proxy,
     store::{Deed, Freeze, FreezeOf, Reservation},
     types::Address,
@@ -112,6 +112,24 @@ pub(super) async fn reload(
         |mistakes| Problem::new(&RELOAD_REFUSED, format!("everything is as it was: {mistakes}"));
     surface.instance.clone().reload().await.map_err(refused)?;
     Ok(Json(json!({ "status": "reloaded" })))
+}
+
+/// How a payment of the client stands that waits for approval; for an admin, any.
+pub(super) async fn approval(
+    State(surface): State<Arc<Surface>>,
+    Authenticated(client): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let unknown = || {
+        Problem::new(
+            &UNKNOWN_APPROVAL,
+            "no payment of this client has, or had in the last day, that id",
+        )
+    };
+    let id = id.parse().map_err(|_| unknown())?;
+    let found = surface.proxy.store().approval(id).await.map_err(|error| Problem::store(&error))?;
+    let found = found.filter(|approval| client.admin || approval.client == client.id);
+    found.map(|approval| Json(approval.to_json(Timestamp::now()))).ok_or_else(unknown)
 }
 
 /// With `?payments`, payments alone are frozen.

@@ -91,6 +91,12 @@ pub enum Denied {
         /// When the first of them ends.
         until: Timestamp,
     },
+    /// As many payments of the client wait for approval as may.
+    #[error("too many payments of the client wait for approval")]
+    TooManyApprovals {
+        /// When the first of them waits no longer.
+        until: Timestamp,
+    },
     /// The client has too few credits left for the call.
     #[error("client {client} may spend {limit} of credits, and {left} of them are left")]
     CreditLimit {
@@ -120,6 +126,7 @@ impl Denied {
             Self::NotHeld { .. } => &problems::NOT_RESERVED,
             Self::TooFast { .. } => &problems::TOO_FAST,
             Self::TooManyReservations { .. } => &problems::TOO_MANY_RESERVATIONS,
+            Self::TooManyApprovals { .. } => &problems::TOO_MANY_APPROVALS,
             Self::CreditLimit { .. } => &problems::CREDIT_LIMIT,
         }
     }

@@ -2,7 +2,10 @@
 
 use rustix::process::getuid;
 
-use super::freeze::FreezeOf;
+use super::{
+    approval::{ApprovalAnswer, ApprovalId},
+    freeze::FreezeOf,
+};
 use crate::types::{Address, ClientName};
 
 /// An administrative act, for the journal: everything but calls. It holds no credential.
@@ -28,6 +31,8 @@ pub enum Deed<'a> {
     Freeze(FreezeOf),
     /// Every freeze was ended.
     Thaw,
+    /// A payment was approved or denied.
+    Answer(ApprovalId, ApprovalAnswer),
 }
 
 impl Deed<'_> {
@@ -45,6 +50,8 @@ impl Deed<'_> {
             Self::Freeze(FreezeOf::Signatures) => "freeze",
             Self::Freeze(FreezeOf::Payments) => "freeze_payments",
             Self::Thaw => "thaw",
+            Self::Answer(_, ApprovalAnswer::Denied) => "payment_deny",
+            Self::Answer(..) => "payment_approve",
         }
     }
 
@@ -53,6 +60,13 @@ impl Deed<'_> {
             Self::ClientAdd(name) | Self::ClientRevoke(name) | Self::ClientRemove(name) => {
                 Some(name)
             }
+            _ => None,
+        }
+    }
+
+    pub(super) fn approval(&self) -> Option<ApprovalId> {
+        match self {
+            Self::Answer(id, _) => Some(*id),
             _ => None,
         }
     }

@@ -155,6 +155,9 @@ impl Draft {
     pub(super) fn admin(deed: Deed<'_>, by: &str, at: Timestamp) -> Self {
         let mut object = ObjectWriter::new();
         object.string("action", deed.name());
+        if let Some(approval) = deed.approval() {
+            object.string("approval", &approval.to_string());
+        }
         if let Some(last) = deed.archived() {
             object.integer("archived", last);
         }

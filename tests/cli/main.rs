@@ -13,6 +13,7 @@ mod random;
 #[path = "../support/tap.rs"]
 mod tap;
 
+mod approvals;
 mod callers;
 mod client;
 mod crash;

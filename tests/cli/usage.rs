@@ -12,7 +12,7 @@ use crate::binary::{self, Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 31] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -25,6 +25,10 @@ const COMMANDS: [&[&str]; 27] = [
     &["wallet", "export"],
     &["explain"],
     &["check"],
+    &["approvals"],
+    &["approvals", "list"],
+    &["approvals", "approve"],
+    &["approvals", "deny"],
     &["freeze"],
     &["thaw"],
     &["backup"],
@@ -53,8 +57,13 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn every_command_is_among_the_tested_ones() {
-    let groups: [(&[&str], usize); 4] =
-        [(&[], COMMANDS.len() - 1 - 14), (&["wallet"], 6), (&["journal"], 4), (&["client"], 4)];
+    let groups: [(&[&str], usize); 5] = [
+        (&[], COMMANDS.len() - 1 - 17),
+        (&["wallet"], 6),
+        (&["journal"], 4),
+        (&["client"], 4),
+        (&["approvals"], 3),
+    ];
     for (above, below) in groups {
         let help = Home::new().run(&[above, &["--help"]].concat()).ok();
         let (_, list) = help.split_once("\nCommands:\n").unwrap();

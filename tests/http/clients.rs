@@ -48,7 +48,7 @@ async fn from_the_first_client_on_a_token_is_asked_for_everywhere_but_for_health
     let proxy = TestProxy::start().await;
     let agent = Agent::add(&proxy, &may("ci", "all"));
     assert_eq!(refusal(&proxy, None).await["code"], "unauthenticated");
-    for path in ["/proxy/reservations", "/proxy/status"] {
+    for path in ["/proxy/reservations", "/proxy/status", "/proxy/approvals/x"] {
         let response = proxy.client.get(proxy.url(path)).send().await.unwrap();
         assert_eq!(problem(response).await["code"], "unauthenticated", "{path}");
     }

@@ -355,11 +355,10 @@ impl Action {
     /// The path with these ids in it, in order. A [`Slug`] needs no escaping.
     pub fn path_with(&self, ids: &[Slug]) -> String {
         let mut ids = ids.iter();
-        let segments = self.path.split('/').map(|segment| match id_name(segment) {
-            Some(_) => ids.next().map_or("", Slug::as_str),
-            None => segment,
-        });
-        segments.collect::<Vec<_>>().join("/")
+        self.path.split('/').skip(1).fold(String::with_capacity(128), |path, segment| {
+            let id = id_name(segment).map(|_| ids.next().map_or("", Slug::as_str));
+            path + "/" + id.unwrap_or(segment)
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BTreeSet, ptr};
 use bytes::Bytes;
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
-use memchr::memmem;
+use memchr::{memchr2, memmem};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -158,8 +158,11 @@ fn within(literal: &str) -> Option<String> {
 /// Whether the name of a token may stand in a body: most have none, and are not looked at more closely.
 fn may_name_one(body: &[u8]) -> bool {
     // With an escape in it, or in another encoding, it could be there without these letters.
-    let signs = [&b"oken"[..], b"OKEN", b"\\u", b"\0"];
-    signs.into_iter().any(|sign| memmem::find(body, sign).is_some())
+    let has = |body: &[u8], signs: [&[u8]; 2]| {
+        signs.into_iter().any(|sign| memmem::find(body, sign).is_some())
+    };
+    has(body, [b"oken", b"OKEN"])
+        || memchr2(b'\\', b'\0', body).is_some_and(|at| has(&body[at..], [b"\\u", b"\0"]))
 }
 
 /// The body of any answer without what is named a token in it, if there is one.

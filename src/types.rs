@@ -50,24 +50,16 @@ fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 /// Writes bytes as lower-case hexadecimal digits, without a string in between.
-pub(crate) fn write_hex<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    bytes: &[u8; N],
-) -> fmt::Result {
-    let mut digits = [[0; 2]; N];
-    let digits = digits.as_flattened_mut();
-    // There is room for two digits a byte.
-    hex::encode_to_slice(bytes, digits).map_err(|_| fmt::Error)?;
-    f.write_str(str::from_utf8(digits).map_err(|_| fmt::Error)?)
-}
-
-/// Adds bytes to a text as lower-case hexadecimal digits.
-pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+pub(crate) fn write_hex(out: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)].into());
-        text.push(DIGITS[usize::from(byte & 15)].into());
-    }
+    bytes.chunks(64).try_for_each(|part| {
+        let mut pairs = [[0; 2]; 64];
+        for (pair, byte) in pairs.iter_mut().zip(part) {
+            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        }
+        let digits = str::from_utf8(pairs[..part.len()].as_flattened());
+        out.write_str(digits.map_err(|_| fmt::Error)?)
+    })
 }
 
 /// An Ethereum address: 20 bytes, written as `0x` and 40 lower-case digits.
@@ -243,7 +235,11 @@ impl Signature {
 
     /// The wire form: `0x` and 130 lower-case digits.
     pub fn to_hex(&self) -> String {
-        format!("0x{}", hex::encode(self.0))
+        let mut text = String::with_capacity(2 + 2 * self.0.len());
+        text.push_str("0x");
+        // Writing into a `String` cannot fail.
+        let _ = write_hex(&mut text, &self.0);
+        text
     }
 }
 

@@ -37,6 +37,16 @@ fn unit(text: &str, at: usize) -> Option<u16> {
 pub(crate) fn write_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
+    // Most texts have nothing to escape, which shows at a look at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & stands_for_itself(byte)) {
+        out.push_str(text);
+    } else {
+        write_escaping(out, text);
+    }
+    out.push('"');
+}
+
+fn write_escaping(out: &mut String, text: &str) {
     let mut rest = text;
     // Characters without an escape are copied in one go.
     while let Some(at) = rest.bytes().position(|byte| !stands_for_itself(byte)) {
@@ -47,7 +57,6 @@ pub(crate) fn write_string(out: &mut String, text: &str) {
         rest = characters.as_str();
     }
     out.push_str(rest);
-    out.push('"');
 }
 
 fn stands_for_itself(byte: u8) -> bool {

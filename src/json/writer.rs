@@ -1,6 +1,6 @@
 //! Writing a small object field by field, without a map of its fields.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::string::write_string;
 
@@ -28,10 +28,16 @@ impl ObjectWriter {
         write_string(&mut self.out, text);
     }
 
+    /// Writes a field that is a string, of a value whose text has nothing to escape.
+    pub(crate) fn plain(&mut self, name: &'static str, value: impl Display) {
+        self.name(name);
+        // Writing into a `String` cannot fail, here and below.
+        let _ = write!(self.out, "\"{value}\"");
+    }
+
     /// Writes a field that is an integer.
     pub(crate) fn integer(&mut self, name: &'static str, value: u64) {
         self.name(name);
-        // Writing into a `String` cannot fail.
         let _ = write!(self.out, "{value}");
     }
 

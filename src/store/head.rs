@@ -25,7 +25,7 @@ use super::{
     files::folder,
     seal::{Place, Seal},
 };
-use crate::{files, types::push_hex};
+use crate::{files, types::write_hex};
 
 /// How often it is read until two readings agree: another process may be writing it.
 const READINGS: usize = 100;
@@ -132,7 +132,8 @@ fn write(path: &Path, end: &End, seal: &Seal) -> Result<(), Fault> {
     let mut line = words(end);
     let sealed = seal.seal(&place(&line), Vec::with_capacity(SEALED))?;
     line.push(' ');
-    push_hex(&mut line, &sealed);
+    // A string takes all that is written to it, here and below.
+    let _ = write_hex(&mut line, &sealed);
     line.push('\n');
     let write = || -> io::Result<()> {
         let mut options = OpenOptions::new();
@@ -207,9 +208,8 @@ fn lost(database: &Path, head: &Head) -> Fault {
 /// The number and the hash of the record, with room for the rest of the line.
 fn words(end: &End) -> String {
     let mut words = String::with_capacity(LINE);
-    // A string takes all that is written to it.
     let _ = write!(words, "{:020} ", end.seq);
-    push_hex(&mut words, &end.hash);
+    let _ = write_hex(&mut words, &end.hash);
     words
 }
 

@@ -67,7 +67,7 @@ impl Draft {
         object.string("client", operation.client.name.as_str());
         object.string("kind", "signed");
         if let Some(hash) = payload_hash {
-            object.string("payload_hash", &hash.to_string());
+            object.plain("payload_hash", hash);
         }
         if let Some(payment) = call.payment() {
             object.string("payment_hash", &hex::encode(payment.hash()));
@@ -78,7 +78,7 @@ impl Draft {
         object.string("request_id", request_id.as_str());
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
-        object.string("wallet", &operation.wallet.to_string());
+        object.plain("wallet", operation.wallet);
         Self { text: object.finish(), seq_at }
     }
 
@@ -126,7 +126,7 @@ impl Draft {
             object.integer("times", times);
         }
         if let Some(wallet) = denial.wallet {
-            object.string("wallet", &wallet.to_string());
+            object.plain("wallet", wallet);
         }
         Self { text: object.finish(), seq_at }
     }
@@ -169,7 +169,7 @@ impl Draft {
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
         if let Some(wallet) = deed.wallet() {
-            object.string("wallet", &wallet.to_string());
+            object.plain("wallet", wallet);
         }
         Self { text: object.finish(), seq_at }
     }

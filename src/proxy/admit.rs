@@ -131,12 +131,14 @@ impl Proxy {
         match &evidence.token {
             Some(Ok(token)) => {
                 let client = store.client_by(Credential::Token(token.hash()), now).await?;
-                return Ok(client.ok_or(Unauthenticated::UnknownToken)?);
+                let unknown = || match token.is_intact() {
+                    true => Unauthenticated::UnknownToken,
+                    false => Unauthenticated::Token(InvalidToken::Mistyped),
+                };
+                return Ok(client.ok_or_else(unknown)?);
             }
             // Before there is any client, one that is not ours is meant for another program.
-            Some(Err(invalid))
-                if *invalid == InvalidToken::Mistyped || store.has_clients().await? =>
-            {
+            Some(Err(invalid)) if store.has_clients().await? => {
                 return Err(Unauthenticated::Token(*invalid).into());
             }
             _ => {}

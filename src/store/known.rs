@@ -188,11 +188,12 @@ impl Known {
     /// Renews the lease; forgets the clients that it was for if that has changed.
     fn confirm(&self, db: &Db) -> Result<Lease, Fault> {
         let begun = Instant::now();
-        let (version, any) = client_rows::version(db)?;
+        let (version, any, is_frozen) = client_rows::version(db)?;
         if !any && self.had_any() {
             marker::check_without_clients(&self.database)?;
         }
-        let freeze = freeze_rows::standing(db, FreezeOf::Payments)?;
+        let standing = || freeze_rows::standing(db, FreezeOf::Payments);
+        let freeze = is_frozen.then(standing).transpose()?.flatten();
         let lease = Lease { version, any, freeze, until: begun + LEASE };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);

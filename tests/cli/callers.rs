@@ -246,23 +246,39 @@ async fn a_reserve_that_dies_with_the_proxy_counts_in_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_client_is_revoked_by_the_command_while_the_proxy_runs() {
+async fn clients_are_added_revoked_and_removed_by_commands_while_the_proxy_runs() {
     let home = home();
-    let (first, last) = (add(&home, "first", &[]), add(&home, "last", &[]));
     let (sandbox, server) = served(&home, "127.0.0.1:0").await;
-    for (name, token) in [("first", &first), ("last", &last)] {
-        assert_eq!(post(&server, token, "/jobs/list").await.status(), StatusCode::OK);
-        home.run(&["client", "revoke", name]).result();
+    let nobody = async || {
+        let list = common::client().post(format!("{}/api/external/jobs/list", server.place));
+        list.send().await.unwrap()
+    };
+    let told = |command: &[&str]| {
+        let told = home.run(command).told();
+        assert!(!told.contains("no running proxy"), "{told}");
+    };
+    assert_eq!(nobody().await.status(), StatusCode::OK);
+    told(&["client", "add", "before", "--allow", "jobs"]);
+    for name in ["first", "last"] {
+        let token = add(&home, name, &[]);
+        assert_eq!(post(&server, &token, "/jobs/list").await.status(), StatusCode::OK);
+        // It is noted in the background.
+        until(|| {
+            let list = home.run(&["client", "list", "--json"]).json();
+            let row = list.as_array().unwrap().iter().find(|row| row["name"] == name);
+            row.unwrap()["last_used"].is_string()
+        });
+        told(&["client", "revoke", name]);
         let before = sandbox.counts().requests;
-        let refused = post(&server, token, "/jobs/list").await;
+        let refused = post(&server, &token, "/jobs/list").await;
         assert_eq!(problem(refused).await["code"], "unknown_token");
+        assert_eq!(problem(nobody().await).await["code"], "unauthenticated");
         assert_eq!(sandbox.counts().requests, before);
     }
-    let nobody = common::client().post(format!("{}/api/external/jobs/list", server.place));
-    assert_eq!(problem(nobody.send().await.unwrap()).await["code"], "unauthenticated");
-    // It is noted in the background.
-    until(|| {
-        let list = home.run(&["client", "list", "--json"]).json();
-        list.as_array().unwrap().iter().all(|row| row["last_used"].is_string())
-    });
+    told(&["client", "revoke", "before"]);
+    for name in ["before", "first", "last"] {
+        assert_eq!(problem(nobody().await).await["code"], "unauthenticated");
+        told(&["client", "remove", name]);
+    }
+    assert_eq!(nobody().await.status(), StatusCode::OK);
 }

@@ -337,20 +337,6 @@ fn a_client_that_is_not_there_is_told() {
 }
 
 #[test]
-fn clients_are_added_and_revoked_while_the_proxy_runs() {
-    let home = Home::with_wallet().with_password(binary::PASSWORD);
-    let server = home.serve(&["serve"]);
-    server.is_ready(WALLET);
-    let told = |ran: Ran| assert!(!ran.told().contains("no running proxy"));
-    told(add(&home, "ci", &[]));
-    assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    told(home.run(&["client", "revoke", "ci"]));
-    assert_eq!(server.request("POST", "/api/external/auth/session").0, 401);
-    told(home.run(&["client", "remove", "ci"]));
-    server.is_ready(WALLET);
-}
-
-#[test]
 fn a_change_of_a_state_that_no_running_proxy_uses_says_so() {
     let home = Home::with_wallet().with_password(binary::PASSWORD);
     let mut server = home.serve(&["serve"]);

@@ -106,20 +106,6 @@ async fn the_scheme_of_a_token_has_no_case() {
 }
 
 #[tokio::test]
-async fn a_client_is_revoked_at_once_and_the_last_one_leaves_nobody_in() {
-    let proxy = TestProxy::start().await;
-    let agent = Agent::add(&proxy, &may("ci", "all"));
-    agent.ok("/jobs/list", "").await;
-    let before = proxy.sandbox.counts().requests;
-    clients(&proxy).revoke(&agent.name, Timestamp::now()).unwrap();
-    assert_eq!(agent.refused("/jobs/list", "").await, (401, "unknown_token".to_owned()));
-    assert_eq!(refusal(&proxy, None).await["code"], "unauthenticated");
-    assert_eq!(proxy.sandbox.counts().requests, before);
-    clients(&proxy).remove(&agent.name).unwrap();
-    proxy.ok("/jobs/list", "").await;
-}
-
-#[tokio::test]
 async fn a_name_that_is_added_again_has_a_new_token_and_its_old_reservations() {
     let proxy = TestProxy::start().await;
     let old = Agent::add(&proxy, &may("ci", "all"));

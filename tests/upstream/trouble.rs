@@ -795,16 +795,23 @@ async fn an_answer_that_came_while_the_process_was_stopped_is_read() {
     home.write("proxy.toml", times);
     let server = home.serve(&["serve", "--upstream", &upstream]);
     // A try of either has three seconds.
-    for path in ["/jobs/list", &format!("/jobs/{GENERAL_JOB}/reserve")] {
-        let stream = TcpStream::connect(server.address).await.unwrap();
-        let (path, host) = (path.to_owned(), server.address.to_string());
-        let answer = tokio::spawn(async move { ask(stream, &host, &path).await });
+    let paths = ["/jobs/list".to_owned(), format!("/jobs/{GENERAL_JOB}/reserve")];
+    let answers = paths.map(|path| {
+        let address = server.address;
+        tokio::spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            ask(stream, &address.to_string(), &path).await
+        })
+    });
+    for _ in &answers {
         let arrival = tokio::time::timeout(Duration::from_secs(60), arrivals.recv());
         arrival.await.unwrap().unwrap();
-        signal(server.id(), "STOP");
-        gate.add_permits(1);
-        tokio::time::sleep(Duration::from_millis(4500)).await;
-        signal(server.id(), "CONT");
+    }
+    signal(server.id(), "STOP");
+    gate.add_permits(answers.len());
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    signal(server.id(), "CONT");
+    for answer in answers {
         let answer = answer.await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }

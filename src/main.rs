@@ -36,7 +36,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Journal(_) | Failure::NoSuchHash { .. } => 1,
         Failure::KeyAsArgument
         | Failure::NoAllow
-        | Failure::BodyForId { .. }
+        | Failure::BodyForId(_)
         | Failure::FaultWithoutSandbox
         | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Exported { cause, .. } => match cause {
@@ -47,7 +47,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         },
         Failure::Config(_) => EX_CONFIG,
         Failure::Keystore(error) => match error {
-            KeystoreError::Empty { .. }
+            KeystoreError::Empty(_)
             | KeystoreError::Several { .. }
             | KeystoreError::Missing { .. } => EX_NOINPUT,
             KeystoreError::Exposed(_) => EX_NOPERM,
@@ -75,27 +75,25 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Approval(ApprovalError::Unknown(_)) => EX_NOINPUT,
         Failure::Approval(ApprovalError::Over { .. }) => EX_DATAERR,
         Failure::WrongPassword { .. } => EX_NOPERM,
-        Failure::NoCertificate { .. }
+        Failure::NoCertificate(_)
         | Failure::Call(_)
         | Failure::Refused(_)
         | Failure::Key(_)
         | Failure::PasswordNotUtf8
-        | Failure::LongPassword { .. } => EX_DATAERR,
+        | Failure::LongPassword(_) => EX_DATAERR,
         Failure::NoPassword(_)
         | Failure::NoNewPassword(_)
-        | Failure::NotConfirmed { .. }
+        | Failure::NotConfirmed(_)
         | Failure::NoKeyTyped(_)
         | Failure::NothingTyped
-        | Failure::EmptyPassword { .. }
+        | Failure::EmptyPassword(_)
         | Failure::PasswordsDiffer
         | Failure::NoKey => EX_NOINPUT,
-        Failure::FileExists { .. }
+        Failure::FileExists(_)
         | Failure::NoTemporary { .. }
-        | Failure::Socket(SocketError::NoSocket { .. } | SocketError::NoFolder { .. }) => {
-            EX_CANTCREAT
-        }
-        Failure::Socket(SocketError::NoGroup { .. })
-        | Failure::Exposed { .. }
+        | Failure::Socket(SocketError::NoSocket(_) | SocketError::NoFolder { .. }) => EX_CANTCREAT,
+        Failure::Socket(SocketError::NoGroup(_))
+        | Failure::Exposed(_)
         | Failure::NoClient { .. }
         | Failure::NowhereToAsk => EX_CONFIG,
         Failure::Tls(error) => match error {
@@ -107,12 +105,12 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::Passed(_)
         | Failure::NonePassed
         | Failure::Listen { .. }
-        | Failure::NotReady { .. }
-        | Failure::NotReached { .. }
+        | Failure::NotReady(_)
+        | Failure::NotReached(_)
         | Failure::Client(_)
-        | Failure::Runtime { .. }
-        | Failure::Rerun { .. }
-        | Failure::OpenMemory { .. } => EX_UNAVAILABLE,
+        | Failure::Runtime(_)
+        | Failure::Rerun(_)
+        | Failure::OpenMemory(_) => EX_UNAVAILABLE,
         Failure::Store(error) if error.is_missing() => EX_NOINPUT,
         Failure::Store(error) if error.is_exposed() => EX_NOPERM,
         Failure::Store(error) if error.is_damaged() => EX_DATAERR,

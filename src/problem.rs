@@ -116,17 +116,17 @@ impl Problem {
                 problem.more.insert("reserved_until".to_owned(), ends.to_string().into());
                 problem
             }
-            CallError::HeldMeanwhile { .. } => {
+            CallError::HeldMeanwhile(_) => {
                 let advice = "so the answer is not told; take another job";
                 Self::new(&problems::HELD_BY_ANOTHER, format!("{failure}, {advice}"))
             }
-            CallError::WalletNotHeld { .. } => {
+            CallError::WalletNotHeld(_) => {
                 let advice = "ask the operator of the proxy to add its key file, or for a client with \
                               another wallet";
                 Self::new(&problems::NOT_ALLOWED, format!("{failure}; {advice}"))
             }
             CallError::OtherWallet { .. } => Self::other_wallet(failure),
-            CallError::NoWorkflowToken { .. } => {
+            CallError::NoWorkflowToken(_) => {
                 let advice = "reserve the job through this proxy first (if it is reserved \
                               already, its token is lost: wait until the reservation ends)";
                 Self::new(&problems::NO_WORKFLOW_TOKEN, format!("{failure}; {advice}"))
@@ -333,7 +333,7 @@ impl Problem {
     fn no_session(error: &SessionError) -> Self {
         let (advice, retry_after) = match error {
             SessionError::Upstream(error) => return Self::no_answer(false, error),
-            SessionError::NoNonce { .. } => (Retry::Safe.advice(), None),
+            SessionError::NoNonce(_) => (Retry::Safe.advice(), None),
             SessionError::Refused { status, retry_after, by_proxy, .. } => {
                 let advice = match by_proxy {
                     true => PROXY,
@@ -367,7 +367,7 @@ impl Problem {
             Unanswered::Foreign(_) | Unanswered::NotHttp(_) => {
                 (&problems::UPSTREAM_FOREIGN, FOREIGN)
             }
-            Unanswered::Busy { .. } => (
+            Unanswered::Busy(_) => (
                 &problems::OVERLOADED,
                 "nothing was sent, so send it again later; if the upstream is well, raise \
                  upstream.max_calls",

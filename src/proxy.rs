@@ -93,7 +93,7 @@ impl Proxy {
     /// The flow of one call.
     async fn make(self: &Arc<Self>, operation: &mut Operation) -> Result<Answer, CallError> {
         let wallet = operation.wallet;
-        let sender = self.senders.get(&wallet).ok_or(CallError::WalletNotHeld { wallet })?;
+        let sender = self.senders.get(&wallet).ok_or(CallError::WalletNotHeld(wallet))?;
         if let Some(named) = operation.call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
@@ -138,7 +138,7 @@ impl Proxy {
         let precedent = Precedent { was_reserved, is_other };
         let result = self.finish(operation, claim, result, precedent).await;
         match operation.job().filter(|_| is_other) {
-            Some(job) => Err(Denied::Submitted { job: job.clone() }.into()),
+            Some(job) => Err(Denied::Submitted(job.clone()).into()),
             None => result,
         }
     }
@@ -162,7 +162,7 @@ impl Proxy {
         let workflow_token = match (operation.job(), &call.action().proof) {
             (Some(job), Proof::WorkflowToken) => {
                 let token = grant.reservation.as_ref().and_then(reservation::token_header);
-                Some(token.ok_or_else(|| CallError::NoWorkflowToken { job: job.clone() })?)
+                Some(token.ok_or_else(|| CallError::NoWorkflowToken(job.clone()))?)
             }
             _ => None,
         };
@@ -182,7 +182,7 @@ impl Proxy {
                 self.store.holder(*wallet, job, client.id, Timestamp::now()).await?
             && holder != client.id
         {
-            return Err(CallError::HeldMeanwhile { job: job.clone() });
+            return Err(CallError::HeldMeanwhile(job.clone()));
         }
         self.withhold_from_list(operation, &mut answer).await?;
         Ok(answer)

@@ -224,7 +224,7 @@ impl Tries {
                 self.as_wished(wish, Timestamp::now(), now)
             }
             SessionError::Refused { status, .. } if !status.is_server_error() => Next::Return,
-            SessionError::NoNonce { .. } => Next::Return,
+            SessionError::NoNonce(_) => Next::Return,
             SessionError::Upstream(error) => match &error.why {
                 why if is_elsewhere(why) => Next::Return,
                 Unanswered::Failing(_) => self.again_in_outage(now),
@@ -237,7 +237,7 @@ impl Tries {
     fn after_no_answer(&mut self, why: &Unanswered, now: Instant) -> Next {
         match why {
             // It has waited for half of its time already.
-            Unanswered::Busy { .. } => Next::Return,
+            Unanswered::Busy(_) => Next::Return,
             why if is_elsewhere(why) => Next::Return,
             Unanswered::Failing(_) => self.again_in_outage(now),
             Unanswered::BrokenOff(_) if self.changes && self.is_idempotent => {
@@ -484,8 +484,7 @@ mod tests {
 
     #[test]
     fn what_was_not_signed_is_left_to_the_client() {
-        let not_signed =
-            Outcome::NotSigned(SignerError::TimedOut { wallet: Address::new([0; 20]) });
+        let not_signed = Outcome::NotSigned(SignerError::TimedOut(Address::new([0; 20])));
         assert_eq!(next(true, &not_signed), Next::Return);
         assert_eq!(next(false, &not_signed), Next::Return);
     }

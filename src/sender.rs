@@ -171,7 +171,7 @@ impl Sender {
     }
 
     fn signed_too_late(&self) -> SignerError {
-        SignerError::TimedOut { wallet: self.wallet() }
+        SignerError::TimedOut(self.wallet())
     }
 
     /// Sends a call that is not signed, once, with the token of a reservation if it needs one.

@@ -55,12 +55,9 @@ pub enum SessionError {
         /// Whether another proxy of this kind has answered.
         by_proxy: bool,
     },
-    /// A good answer without a usable nonce.
-    #[error("{url} began a session without a usable session_nonce")]
-    NoNonce {
-        /// The upstream's address.
-        url: String,
-    },
+    /// A good answer of this upstream without a usable nonce.
+    #[error("{0} began a session without a usable session_nonce")]
+    NoNonce(String),
 }
 
 /// The sessions of one wallet, of which at most one is in use.
@@ -179,7 +176,7 @@ impl Sessions {
             let (status, by_proxy) = (answer.status, is_of_proxy(answer));
             return Err(SessionError::Refused { url: url(), status, retry_after, by_proxy });
         }
-        Session::parse(answer, begun).ok_or_else(|| SessionError::NoNonce { url: url() })
+        Session::parse(answer, begun).ok_or_else(|| SessionError::NoNonce(url()))
     }
 }
 

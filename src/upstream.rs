@@ -168,7 +168,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<LimiterPermit, UpstreamError> {
         let permit = self.0.limiter.permit(client, deadline).await;
-        permit.ok_or_else(|| self.error(Unanswered::Busy { most: self.max_calls() }))
+        permit.ok_or_else(|| self.error(Unanswered::Busy(self.max_calls())))
     }
 
     /// How many calls may be sent at once.

@@ -43,9 +43,9 @@ pub(super) fn password() -> io::Result<Zeroizing<Vec<u8>>> {
 pub(super) fn move_password() -> Result<(), Failure> {
     let Some(password) = env::var_os(VARIABLE).map(wiped) else { return Ok(()) };
     if password.len() > MAX_PASSWORD {
-        return Err(Failure::LongPassword { origin: VARIABLE.to_owned() });
+        return Err(Failure::LongPassword(VARIABLE.to_owned()));
     }
-    let io = |cause| Failure::Rerun { cause };
+    let io = Failure::Rerun;
     let (reader, mut writer) = io::pipe().map_err(io)?;
     writer.write_all(&password).map_err(io)?;
     let mut arguments = env::args_os();

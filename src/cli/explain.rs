@@ -54,7 +54,7 @@ impl Explain {
         let config = settings.load()?;
         let (ids, body) = self.split();
         if self.action.id_names().next().is_some() && ids.iter().any(|id| id.starts_with('{')) {
-            return Err(Failure::BodyForId { action: self.action });
+            return Err(Failure::BodyForId(self.action));
         }
         let call = Call::new(self.action, ids.iter().map(String::as_str), body.as_bytes())?;
         let wallet = wallet(&config);

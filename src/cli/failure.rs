@@ -62,15 +62,12 @@ pub enum Failure {
          holds it with --new-password-file"
     )]
     NoNewPassword(io::Error),
-    /// The export of a key was not confirmed.
+    /// The export of this wallet's key was not confirmed.
     #[error(
-        "nothing was exported, since the last 4 digits of {wallet} were not typed; type them when \
+        "nothing was exported, since the last 4 digits of {0} were not typed; type them when \
          asked, or pass them on standard input"
     )]
-    NotConfirmed {
-        /// The wallet.
-        wallet: Address,
-    },
+    NotConfirmed(Address),
     /// There is no terminal to ask for a private key.
     #[error(
         "there is no terminal to ask for the private key ({0}); pass it on standard input, as in \
@@ -83,27 +80,18 @@ pub enum Failure {
     /// The two passwords that were typed differ.
     #[error("the two passwords differ; run the command again")]
     PasswordsDiffer,
-    /// A new key file needs a password.
-    #[error("the password from {origin} is empty; a wallet needs one")]
-    EmptyPassword {
-        /// Where the password came from.
-        origin: String,
-    },
-    /// The password is longer than any that is taken.
-    #[error("the password from {origin} is longer than 4096 bytes; give the wallet a shorter one")]
-    LongPassword {
-        /// Where the password came from.
-        origin: String,
-    },
+    /// A new key file needs a password, and the one from this place is empty.
+    #[error("the password from {0} is empty; a wallet needs one")]
+    EmptyPassword(String),
+    /// The password from this place is longer than any that is taken.
+    #[error("the password from {0} is longer than 4096 bytes; give the wallet a shorter one")]
+    LongPassword(String),
     /// The program could not be run again without the password in its environment.
     #[error(
-        "the password cannot be taken out of the environment ({cause}); instead of setting \
+        "the password cannot be taken out of the environment ({0}); instead of setting \
          AGENTPMT_PROXY_PASSWORD, name a file with --password-file"
     )]
-    Rerun {
-        /// The error of the operating system.
-        cause: io::Error,
-    },
+    Rerun(io::Error),
     /// The address cannot be listened on.
     #[error("{}", cannot_listen(.address, .cause))]
     Listen {
@@ -126,16 +114,13 @@ pub enum Failure {
         "systemd passed no socket; `listen = \"systemd\"` is for a service that a .socket unit starts"
     )]
     NonePassed,
-    /// A socket that systemd passed is open to other machines, without TLS.
+    /// The socket that systemd passed at this address is open to other machines, without TLS.
     #[error(
-        "systemd passed a socket on {address}, which other machines reach, and tokens must not cross \
+        "systemd passed a socket on {0}, which other machines reach, and tokens must not cross \
          the network in the clear, so it needs TLS: set tls.certificate and tls.key, or \
          behind_tls_proxy = true if a proxy in front terminates TLS"
     )]
-    Exposed {
-        /// The address.
-        address: ListenAddress,
-    },
+    Exposed(ListenAddress),
     /// Callers have to be clients, and there is none.
     #[error(
         "{why}, and {} holds no client that may call; add one with: agentpmt-proxy client add NAME \
@@ -153,21 +138,15 @@ pub enum Failure {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The proxy did not become ready in time.
-    #[error("no proxy was ready on {address} in time; start it with: agentpmt-proxy serve")]
-    NotReady {
-        /// Where it was looked for.
-        address: ListenAddress,
-    },
-    /// No proxy that reaches the upstream came in time.
+    /// No proxy became ready at this address in time.
+    #[error("no proxy was ready on {0} in time; start it with: agentpmt-proxy serve")]
+    NotReady(ListenAddress),
+    /// No proxy at this address reached the upstream in time.
     #[error(
-        "no proxy on {address} reached the upstream in time; if one runs there, GET /proxy/status \
+        "no proxy on {0} reached the upstream in time; if one runs there, GET /proxy/status \
          and its log say why"
     )]
-    NotReached {
-        /// Where it was looked for.
-        address: ListenAddress,
-    },
+    NotReached(ListenAddress),
     /// Only systemd knows where the proxy listens.
     #[error("only systemd knows where the proxy listens; name the place with --listen")]
     NowhereToAsk,
@@ -214,18 +193,12 @@ pub enum Failure {
         Allow::words()
     )]
     NoAllow,
-    /// A file holds no certificate.
-    #[error("{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", .path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The body of a call stands where an id belongs.
-    #[error("{}", no_id(.action))]
-    BodyForId {
-        /// The action.
-        action: &'static Action,
-    },
+    /// This file holds no certificate.
+    #[error("{} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", .0.display())]
+    NoCertificate(PathBuf),
+    /// The body of a call to this action stands where an id belongs.
+    #[error("{}", no_id(.0))]
+    BodyForId(&'static Action),
     /// The proxy would refuse the call.
     #[error("{0}; leave the field out, or name the wallet with --wallet")]
     Refused(Box<CallError>),
@@ -234,19 +207,13 @@ pub enum Failure {
     Call(#[from] InvalidCall),
     /// The operating system does not let this process close its memory.
     #[error(
-        "the memory of this process cannot be protected from other programs ({cause}); allow it to \
+        "the memory of this process cannot be protected from other programs ({0}); allow it to \
          call setrlimit and prctl"
     )]
-    OpenMemory {
-        /// The error of the operating system.
-        cause: io::Error,
-    },
+    OpenMemory(io::Error),
     /// The operating system gave no thread, socket or signal to serve with.
-    #[error("cannot serve: {cause}")]
-    Runtime {
-        /// The error of the operating system.
-        cause: io::Error,
-    },
+    #[error("cannot serve: {0}")]
+    Runtime(io::Error),
     /// There is no room for the folder of a sandbox.
     #[error(
         "cannot make the sandbox's folder in {} (TMPDIR): {cause}; set TMPDIR, or name a folder with \
@@ -258,12 +225,9 @@ pub enum Failure {
         /// The error of the operating system.
         cause: io::Error,
     },
-    /// The file that was to be written is there.
-    #[error("{} is there already, and nothing was written; name a new file", .path.display())]
-    FileExists {
-        /// The file.
-        path: PathBuf,
-    },
+    /// This file was to be written, and is there.
+    #[error("{} is there already, and nothing was written; name a new file", .0.display())]
+    FileExists(PathBuf),
     /// The operating system refused.
     #[error("cannot {doing} {}: {cause}", .path.display())]
     Io {
@@ -286,7 +250,7 @@ impl Failure {
 /// The text of the library, and what only the command line can add to it.
 fn no_usable_key(error: &KeystoreError) -> String {
     match error {
-        KeystoreError::Empty { .. } => format!(
+        KeystoreError::Empty(_) => format!(
             "there is no wallet yet: {error}, or try the proxy without one: \
              `agentpmt-proxy serve --sandbox`"
         ),

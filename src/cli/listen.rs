@@ -52,11 +52,11 @@ impl Listening {
             }
         }
         let addresses: io::Result<Vec<_>> = sockets.iter().map(Socket::address).collect();
-        let addresses = addresses.map_err(|cause| Failure::Runtime { cause })?;
+        let addresses = addresses.map_err(Failure::Runtime)?;
         let exposed = addresses.iter().find(|address| address.is_exposed());
         match exposed.filter(|_| !config.is_covered()) {
             // The configuration does not know what systemd passes.
-            Some(address) => Err(Failure::Exposed { address: address.clone() }),
+            Some(address) => Err(Failure::Exposed(address.clone())),
             None => Ok(Self { sockets, addresses }),
         }
     }
@@ -72,7 +72,7 @@ impl Listening {
             Socket::Unix(listener, file) => http::Listener::unix(listener, file),
         };
         let listeners: io::Result<_> = self.sockets.into_iter().map(listener).collect();
-        listeners.map_err(|cause| Failure::Runtime { cause })
+        listeners.map_err(Failure::Runtime)
     }
 }
 
@@ -186,14 +186,14 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Where a port is.
 pub(super) fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|cause| Failure::Runtime { cause })
+    listener.local_addr().map_err(Failure::Runtime)
 }
 
 /// Gives a port to the runtime.
 pub(super) fn hand_over(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
     let given = listener.set_nonblocking(true);
     let given = given.and_then(|()| tokio::net::TcpListener::from_std(listener));
-    given.map_err(|cause| Failure::Runtime { cause })
+    given.map_err(Failure::Runtime)
 }
 
 /// Every socket that systemd passes, as `sd_listen_fds(3)` has it.

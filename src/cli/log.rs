@@ -31,7 +31,7 @@ pub(super) struct Log(Handle<Targets, Registry>);
 /// # Errors
 /// The system gives no thread to write with.
 pub(super) fn start(config: &LogConfig) -> Result<Log, Failure> {
-    writer::start().map_err(|cause| Failure::Runtime { cause })?;
+    writer::start().map_err(Failure::Runtime)?;
     let (own, handle) = tracing_subscriber::reload::Layer::new(own(config.level));
     let terminal = io::stderr().is_terminal();
     // As https://no-color.org asks.

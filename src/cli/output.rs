@@ -32,7 +32,7 @@ pub(super) fn announce(text: String) -> Result<(), Failure> {
         }
     };
     let thread = thread::Builder::new().name("print".to_owned()).spawn(printing);
-    thread.map(drop).map_err(|cause| Failure::Runtime { cause })
+    thread.map(drop).map_err(Failure::Runtime)
 }
 
 /// Says why the command failed, if it did, and ends the log. A proxy waits for no reader of its
@@ -60,7 +60,7 @@ pub(super) fn complain(what: impl Display) {
 /// Refuses a file to write that is there already.
 pub(super) fn check_new(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
-        Ok(_) => Err(Failure::FileExists { path: path.to_owned() }),
+        Ok(_) => Err(Failure::FileExists(path.to_owned())),
         Err(_) => Ok(()),
     }
 }

@@ -76,7 +76,7 @@ impl Source {
 
     fn not_empty(&self, password: SecretString) -> Result<SecretString, Failure> {
         if password.expose_secret().is_empty() {
-            return Err(Failure::EmptyPassword { origin: self.describe() });
+            return Err(Failure::EmptyPassword(self.describe()));
         }
         Ok(password)
     }
@@ -179,7 +179,7 @@ fn first_line(path: &Path) -> Result<SecretString, Failure> {
     let line = str::from_utf8(line).map_err(|cause| io(io::Error::other(cause)))?;
     let password = line.lines().next().unwrap_or_default();
     if password.len() > MAX_PASSWORD {
-        return Err(Failure::LongPassword { origin: path.display().to_string() });
+        return Err(Failure::LongPassword(path.display().to_string()));
     }
     Ok(password.into())
 }

@@ -14,7 +14,7 @@ use super::failure::Failure;
 pub(super) fn close_memory() -> Result<(), Failure> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let closed = setrlimit(Resource::Core, none).and_then(|()| refuse_tracers());
-    closed.map_err(|cause| Failure::OpenMemory { cause: cause.into() })
+    closed.map_err(|cause| Failure::OpenMemory(cause.into()))
 }
 
 #[cfg(target_os = "linux")]

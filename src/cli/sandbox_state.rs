@@ -39,7 +39,7 @@ pub(super) fn settings(settings: ConfigArgs) -> Result<(ConfigArgs, Option<TempD
              to require them, name a state that has some with --state",
         );
     }
-    let io = |cause| Failure::Runtime { cause };
+    let io = Failure::Runtime;
     let mut builder = tempfile::Builder::new();
     builder.prefix("agentpmt-sandbox-").permissions(Permissions::from_mode(0o700));
     let folder = builder.tempdir().map_err(|cause| Failure::NoTemporary {
@@ -62,7 +62,7 @@ pub(super) fn wallet(config: &Config) -> Result<LocalKey, Failure> {
     let keystore = keystore(config);
     let password = SecretString::from(PASSWORD);
     match keystore.find(None) {
-        Err(KeystoreError::Empty { .. }) => {
+        Err(KeystoreError::Empty(_)) => {
             let key = LocalKey::random();
             keystore.save(&key, &password, ScryptCost::LIGHT)?;
             Ok(key)

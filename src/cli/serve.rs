@@ -123,7 +123,7 @@ async fn serve_proxy(
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
     // Kept until the end: they also run the changes whose clients have gone.
-    let workers = Workers::start().map_err(|cause| Failure::Runtime { cause })?;
+    let workers = Workers::start().map_err(Failure::Runtime)?;
     let server =
         http::serve(listeners, router, limits, instance.clone(), workers.clone(), stop.clone());
     let mut done = pin!(async {

@@ -38,7 +38,7 @@ pub(super) fn outlive_full_files() -> Result<(), Failure> {
         // Once caught, a signal stays so.
         runtime.block_on(async { caught(process::Signal::XFSZ).map(drop) })
     };
-    catch().map_err(|cause| Failure::Runtime { cause })
+    catch().map_err(Failure::Runtime)
 }
 
 fn caught(name: process::Signal) -> io::Result<Signal> {
@@ -67,7 +67,7 @@ impl Signals {
                     .collect::<io::Result<_>>()?,
             })
         };
-        all().map_err(|cause| Failure::Runtime { cause })
+        all().map_err(Failure::Runtime)
     }
 
     /// Waits for the next one that ends the process.
@@ -107,7 +107,7 @@ impl Hangups {
     /// Has to be called within the runtime.
     pub(super) fn catch() -> Result<Self, Failure> {
         let terminal = Terminal::of_process();
-        let signal = signal(SignalKind::hangup()).map_err(|cause| Failure::Runtime { cause })?;
+        let signal = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
         Ok(Self { signal, terminal })
     }
 

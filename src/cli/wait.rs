@@ -39,8 +39,8 @@ impl Wait {
         let address = config.listen.iter().find(|address| **address != ListenAddress::Systemd);
         let address = address.ok_or(Failure::NowhereToAsk)?;
         let not_ready = || match (self.upstream, address.clone()) {
-            (true, address) => Failure::NotReached { address },
-            (false, address) => Failure::NotReady { address },
+            (true, address) => Failure::NotReached(address),
+            (false, address) => Failure::NotReady(address),
         };
         let ready = async {
             let client = client(address, self.timeout).map_err(|_| not_ready())?;

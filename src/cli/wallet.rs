@@ -210,7 +210,7 @@ impl List {
             return print(&format!("{}\n", json!(rows)));
         }
         if rows.is_empty() {
-            complain(&KeystoreError::Empty { dir: config.keys.clone() });
+            complain(KeystoreError::Empty(config.keys.clone()));
         }
         rows.iter().try_for_each(|key| print(&as_line(key)))
     }

@@ -29,21 +29,15 @@ pub enum SocketError {
     /// A program listens there.
     #[error(
         "cannot listen on unix:{}: a program listens there; stop it, or choose another path with \
-         --listen unix:PATH", .path.display()
+         --listen unix:PATH", .0.display()
     )]
-    Live {
-        /// The socket.
-        path: PathBuf,
-    },
+    Live(PathBuf),
     /// Something else has the path.
     #[error(
-        "cannot listen on unix:{0}: {0} is not a socket, so it is left alone; move it away, or choose \
-         another path with --listen unix:PATH", .path.display()
+        "cannot listen on unix:{path}: {path} is not a socket, so it is left alone; move it away, or \
+         choose another path with --listen unix:PATH", path = .0.display()
     )]
-    NoSocket {
-        /// The file.
-        path: PathBuf,
-    },
+    NoSocket(PathBuf),
     /// There is no such folder.
     #[error(
         "cannot listen on unix:{}: the folder {} does not exist; make it, or choose another path with \
@@ -56,11 +50,8 @@ pub enum SocketError {
         folder: PathBuf,
     },
     /// The system has no such group.
-    #[error("socket.group: this machine has no group {group}; name one that it has, or its number")]
-    NoGroup {
-        /// The group.
-        group: String,
-    },
+    #[error("socket.group: this machine has no group {0}; name one that it has, or its number")]
+    NoGroup(String),
     /// The operating system refused.
     #[error("cannot listen on unix:{}: cannot {doing}: {cause}", .path.display())]
     Io {
@@ -114,7 +105,7 @@ impl SocketFile {
         })?;
         match fs::symlink_metadata(path) {
             Ok(file) if !file.file_type().is_socket() => {
-                Err(SocketError::NoSocket { path: path.to_owned() })
+                Err(SocketError::NoSocket(path.to_owned()))
             }
             _ => Ok(()),
         }
@@ -154,19 +145,19 @@ fn check_vacant(path: &Path) -> Result<(), SocketError> {
         file => file.map_err(failed("look at it"))?,
     };
     if !file.file_type().is_socket() {
-        return Err(SocketError::NoSocket { path: path.to_owned() });
+        return Err(SocketError::NoSocket(path.to_owned()));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         Err(cause) => Err(failed("see whether it is in use")(cause)),
-        Ok(_) => Err(SocketError::Live { path: path.to_owned() }),
+        Ok(_) => Err(SocketError::Live(path.to_owned())),
     }
 }
 
 fn group_id(group: &str) -> Result<u32, SocketError> {
     let by_name = || uzers::get_group_by_name(group).map(|group| group.gid());
     let id = group.parse().ok().or_else(by_name);
-    id.ok_or_else(|| SocketError::NoGroup { group: group.to_owned() })
+    id.ok_or_else(|| SocketError::NoGroup(group.to_owned()))
 }
 
 #[cfg(test)]
@@ -195,7 +186,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let (_listener, _file) = SocketFile::bind(&path, &CONFIG).unwrap();
         let again = SocketFile::bind(&path, &CONFIG).unwrap_err();
-        assert!(matches!(&again, SocketError::Live { .. }), "{again}");
+        assert!(matches!(&again, SocketError::Live(_)), "{again}");
         UnixStream::connect(&path).unwrap();
     }
 
@@ -205,11 +196,11 @@ mod tests {
         let path = folder.path().join("notes");
         fs::write(&path, "milk").unwrap();
         let error = SocketFile::bind(&path, &CONFIG).unwrap_err();
-        assert!(matches!(&error, SocketError::NoSocket { .. }), "{error}");
+        assert!(matches!(&error, SocketError::NoSocket(_)), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "milk");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(matches!(SocketFile::bind(&link, &CONFIG), Err(SocketError::NoSocket { .. })));
+        assert!(matches!(SocketFile::bind(&link, &CONFIG), Err(SocketError::NoSocket(_))));
     }
 
     #[test]

@@ -49,20 +49,14 @@ pub enum TlsError {
     #[error(transparent)]
     Exposed(#[from] Exposed),
     /// A file of certificates holds none.
-    #[error("{path} holds no certificate in PEM; one begins with -----BEGIN CERTIFICATE-----")]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{0} holds no certificate in PEM; one begins with -----BEGIN CERTIFICATE-----")]
+    NoCertificate(PathBuf),
     /// The file of the key holds none that can be used.
     #[error(
-        "{path} holds no unencrypted private key in PEM; one begins with \
+        "{0} holds no unencrypted private key in PEM; one begins with \
          -----BEGIN PRIVATE KEY-----"
     )]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
+    NoKey(PathBuf),
     /// The certificate and the key cannot be used together.
     #[error("{certificate} cannot be used with {key}: {cause}; name a certificate and its own key")]
     Pair {
@@ -161,7 +155,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     files::read_whole(&file, &mut pem).map_err(io_error(path))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })
+    found.ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -169,7 +163,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     files::check_secret(path, &file.metadata().map_err(io_error(path))?)?;
     let mut pem = Zeroizing::new(Vec::new());
     files::read_whole(&file, &mut pem).map_err(io_error(path))?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey { path: path.to_owned() })
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(path.to_owned()))
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TlsError {

@@ -38,11 +38,8 @@ pub enum InvalidAllow {
     #[error("at least one word is needed; there are {}", Allow::words())]
     Empty,
     /// A word that stands for no call.
-    #[error("there is no action {word:?}; {}", advice(.word))]
-    Unknown {
-        /// The word.
-        word: String,
-    },
+    #[error("there is no action {:?}; {}", .0, advice(.0))]
+    Unknown(String),
 }
 
 impl Allow {
@@ -102,7 +99,7 @@ fn parse_word(word: &str) -> Result<Word, InvalidAllow> {
             let group = GROUPS.into_iter().find(|(group, _)| *group == name);
             let group = group.map(|(name, about)| Word::Group(name, about));
             let only = || Action::named(name).map(Word::Only);
-            group.or_else(only).ok_or_else(|| InvalidAllow::Unknown { word: name.to_owned() })
+            group.or_else(only).ok_or_else(|| InvalidAllow::Unknown(name.to_owned()))
         }
     }
 }

@@ -49,30 +49,21 @@ pub enum Denied {
     },
     /// The job is another client's.
     #[error(
-        "another client of this proxy has reserved job {job} or submitted its proof; take another job, \
+        "another client of this proxy has reserved job {0} or submitted its proof; take another job, \
          or wait until that reservation ends"
     )]
-    Holder {
-        /// The job.
-        job: Slug,
-    },
+    Holder(Slug),
     /// The client has submitted the job's proof.
     #[error(
-        "the proof of job {job} is submitted already; ask for the job's status to see what became \
+        "the proof of job {0} is submitted already; ask for the job's status to see what became \
          of it"
     )]
-    Submitted {
-        /// The job.
-        job: Slug,
-    },
+    Submitted(Slug),
     /// The call needs a reservation, and there is none.
     #[error(
-        "job {job} has no running reservation that was made through this proxy; reserve it first"
+        "job {0} has no running reservation that was made through this proxy; reserve it first"
     )]
-    NotHeld {
-        /// The job.
-        job: Slug,
-    },
+    NotHeld(Slug),
     /// The client calls more often than it may.
     #[error("client {client} may call {rate}")]
     TooFast {
@@ -121,9 +112,9 @@ impl Denied {
         match self {
             Self::Expired { .. } => &problems::ACCESS_ENDED,
             Self::Action { .. } | Self::Wallet { .. } => &problems::NOT_ALLOWED,
-            Self::Holder { .. } => &problems::HELD_BY_ANOTHER,
-            Self::Submitted { .. } => &problems::ALREADY_SUBMITTED,
-            Self::NotHeld { .. } => &problems::NOT_RESERVED,
+            Self::Holder(_) => &problems::HELD_BY_ANOTHER,
+            Self::Submitted(_) => &problems::ALREADY_SUBMITTED,
+            Self::NotHeld(_) => &problems::NOT_RESERVED,
             Self::TooFast { .. } => &problems::TOO_FAST,
             Self::TooManyReservations { .. } => &problems::TOO_MANY_RESERVATIONS,
             Self::TooManyApprovals { .. } => &problems::TOO_MANY_APPROVALS,

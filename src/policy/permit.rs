@@ -87,8 +87,8 @@ impl Client {
         match (action.needs, holder) {
             _ if self.admin => Ok(()),
             (Needs::Nothing, _) => Ok(()),
-            (_, Some(holder)) if holder != self.id => Err(Denied::Holder { job: job.clone() }),
-            (Needs::Held, None) => Err(Denied::NotHeld { job: job.clone() }),
+            (_, Some(holder)) if holder != self.id => Err(Denied::Holder(job.clone())),
+            (Needs::Held, None) => Err(Denied::NotHeld(job.clone())),
             _ => Ok(()),
         }
     }

@@ -86,7 +86,7 @@ impl Proxy {
         let permit = async {
             client.check(action, wallet, Timestamp::now())?;
             if !self.senders.contains_key(&wallet) {
-                return Err(CallError::WalletNotHeld { wallet });
+                return Err(CallError::WalletNotHeld(wallet));
             }
             self.count(&client, action.changes()).await
         }

@@ -67,17 +67,11 @@ pub enum CallError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Another client has reserved the job while its status was asked for. The answer is not told.
-    #[error("job {job} was reserved by another client while it was asked for")]
-    HeldMeanwhile {
-        /// The job.
-        job: Slug,
-    },
+    #[error("job {0} was reserved by another client while it was asked for")]
+    HeldMeanwhile(Slug),
     /// The client is bound to a wallet whose key is not here. Nothing was sent.
-    #[error("this proxy does not hold the key of wallet {wallet}, to which the client is bound")]
-    WalletNotHeld {
-        /// The wallet.
-        wallet: Address,
-    },
+    #[error("this proxy does not hold the key of wallet {0}, to which the client is bound")]
+    WalletNotHeld(Address),
     /// The body names a wallet that is not the one that signs and is paid. Nothing was sent.
     #[error("wallet_address in the body is {named}, but {wallet} would sign and be paid")]
     OtherWallet {
@@ -87,11 +81,8 @@ pub enum CallError {
         wallet: Address,
     },
     /// A workflow call for a job whose workflow token is not held. Nothing was sent.
-    #[error("no workflow token is held for job {job}")]
-    NoWorkflowToken {
-        /// The job.
-        job: Slug,
-    },
+    #[error("no workflow token is held for job {0}")]
+    NoWorkflowToken(Slug),
     /// The key was used for another call. Nothing was sent.
     #[error("the Idempotency-Key was used for another call")]
     KeyReused,
@@ -196,8 +187,8 @@ impl CallError {
             Self::Declined(declined) => declined.kind(),
             Self::Store(error) if error.is_access_ended() => &problems::ACCESS_ENDED,
             Self::Store(error) if error.freeze().is_some() => &problems::FROZEN,
-            Self::HeldMeanwhile { .. } => &problems::HELD_BY_ANOTHER,
-            Self::WalletNotHeld { .. } => &problems::NOT_ALLOWED,
+            Self::HeldMeanwhile(_) => &problems::HELD_BY_ANOTHER,
+            Self::WalletNotHeld(_) => &problems::NOT_ALLOWED,
             Self::OtherWallet { .. } => &problems::OTHER_WALLET,
             _ => return None,
         };

@@ -272,7 +272,7 @@ impl AttemptContext<'_> {
             let now = Instant::now();
             let next = match &tried.outcome {
                 // The probe is for the proxy itself, which is not told to come again.
-                Outcome::NoAnswer(error) if matches!(error.why, Unanswered::Busy { .. }) => {
+                Outcome::NoAnswer(error) if matches!(error.why, Unanswered::Busy(_)) => {
                     tries.pause(now)
                 }
                 outcome => tries.next(outcome, now),

@@ -6,11 +6,8 @@ use crate::types::Address;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignerError {
     /// The signer took too long, or was busy with other messages.
-    #[error("the signer of wallet {wallet} did not sign in time")]
-    TimedOut {
-        /// The wallet.
-        wallet: Address,
-    },
+    #[error("the signer of wallet {0} did not sign in time")]
+    TimedOut(Address),
     /// The signer refused, or cannot be asked.
     #[error("the signer of wallet {wallet} did not sign: {cause}")]
     Failed {

@@ -87,7 +87,7 @@ impl Keystore {
             }
         }
         if keys.is_empty() {
-            return Err(refused.unwrap_or_else(|| KeystoreError::Empty { dir: self.dir.clone() }));
+            return Err(refused.unwrap_or_else(|| KeystoreError::Empty(self.dir.clone())));
         }
         let key = self.choose(keys, wallet)?.for_owner_alone()?;
         self.check_closed()?;

@@ -224,13 +224,13 @@ impl Beginning {
                 Standing::Answered(answer) => return self.answer_again(&keys, answer),
                 Standing::Running => return Ok(Begun::Running),
                 Standing::OfAnother => {
-                    return Ok(Begun::Denied(Denied::Submitted { job: job.clone() }));
+                    return Ok(Begun::Denied(Denied::Submitted(job.clone())));
                 }
             }
             // Its own key shows whether the proof was sent; the client's only keeps the answer.
             (claim.alias, claim.key) = (claim.key.take(), Some(own));
             if holds.is_submitted(named) {
-                grant = Err(Denied::Submitted { job: job.clone() });
+                grant = Err(Denied::Submitted(job.clone()));
             }
         }
         match (&grant, job) {
@@ -289,7 +289,7 @@ impl Beginning {
         let now = self.now.wall;
         if reserves(&self.operation) {
             if holds.is_reserved_by_another(client.id, now) && !client.admin {
-                return Ok(Err(Denied::Holder { job: job.clone() }));
+                return Ok(Err(Denied::Holder(job.clone())));
             }
             let limited = client.max_reservations.map(|max| -> Result<_, Fault> {
                 let all = holds_of(db, client.id, now)?;
@@ -315,7 +315,7 @@ impl Beginning {
                 None => reservation(db, &inner.seal, *wallet, job)?,
             };
             if grant.reservation.is_none() && holds.submitted().is_some() {
-                return Ok(Err(Denied::Submitted { job: job.clone() }));
+                return Ok(Err(Denied::Submitted(job.clone())));
             }
         }
         Ok(Ok(grant))

@@ -44,7 +44,7 @@ impl StoreError {
             Fault::Corrupt(_)
                 | Fault::Empty
                 | Fault::Foreign
-                | Fault::ClientsLost { .. }
+                | Fault::ClientsLost(_)
                 | Fault::RecordsLost { .. }
         )
     }
@@ -90,14 +90,11 @@ pub enum Fault {
     Gone,
     /// Another database stands in the place of the one that was open.
     #[error(
-        "it was replaced while the proxy runs, by one whose journal does not hold record {seq}, \
+        "it was replaced while the proxy runs, by one whose journal does not hold record {0}, \
          the last that is known here; bring the right one back, and the proxy goes on by itself, or \
          restart the proxy to accept this one"
     )]
-    Replaced {
-        /// The number of the record that is missing or another.
-        seq: u64,
-    },
+    Replaced(u64),
     /// Another user of the machine may change it or its folder.
     #[error(transparent)]
     Exposed(#[from] Exposed),
@@ -149,12 +146,9 @@ pub enum Fault {
     #[error(
         "clients were added to it, as {} says, and they are lost; bring it back from a copy in a new \
          folder, or, to begin anew, move its folder away: then every program on this machine may call \
-         until a client is added", marker.display()
+         until a client is added", .0.display()
     )]
-    ClientsLost {
-        /// The file that says so.
-        marker: PathBuf,
-    },
+    ClientsLost(PathBuf),
     /// Its journal ends before a record that was written, so it was cut, or an older one was put in
     /// its place.
     #[error(

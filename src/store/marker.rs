@@ -92,5 +92,5 @@ fn make(database: &Path) -> io::Result<()> {
 }
 
 fn lost(database: &Path) -> Fault {
-    Fault::ClientsLost { marker: path(database) }
+    Fault::ClientsLost(path(database))
 }

@@ -134,7 +134,7 @@ impl Writer {
         // Other processes may have gone on, and moved it into an archive.
         let is_archived = End::before(&db)?.seq > end.seq;
         if !is_archived && !end.is_in(&db)? {
-            return Err(Fault::Replaced { seq: end.seq });
+            return Err(Fault::Replaced(end.seq));
         }
         let files = Files::at(&self.paths)?;
         if !files.is_same_database(&found) {

@@ -28,11 +28,9 @@ pub enum Unanswered {
     TimedOut,
     /// The connection broke after the request was sent.
     BrokenOff(String),
-    /// All upstream permits were taken until the call could wait no longer, so it was not sent.
-    Busy {
-        /// How many permits there are, which is `upstream.max_calls`.
-        most: usize,
-    },
+    /// All upstream permits, so many as `upstream.max_calls` says, were taken until the call could wait no
+    /// longer, so it was not sent.
+    Busy(usize),
     /// The upstream redirects, and did not act on the call.
     Moved {
         /// The status of its answer.
@@ -61,7 +59,7 @@ impl Unanswered {
     /// Whether the upstream may have acted on the request.
     pub(crate) fn was_sent(&self) -> bool {
         use Unanswered::{Busy, Failing, Moved, Unreachable};
-        !matches!(self, Unreachable(_) | Failing(_) | Busy { .. } | Moved { .. })
+        !matches!(self, Unreachable(_) | Failing(_) | Busy(_) | Moved { .. })
     }
 
     /// The sentence for an upstream with this address.
@@ -73,7 +71,7 @@ impl Unanswered {
             Self::BrokenOff(cause) => {
                 format!("the connection to {url} broke before the answer was complete: {cause}")
             }
-            Self::Busy { most } => {
+            Self::Busy(most) => {
                 format!("{most} other calls were being made to {url} all the time")
             }
             Self::Moved { status, origin } => {

@@ -199,7 +199,7 @@ fn certificate(path: &Path) -> Result<CertificateHash, Failure> {
     let io = |cause| Failure::Io { doing: "read the certificate", path: path.to_owned(), cause };
     let pem = files::read(path).map_err(io)?;
     let certificate = CertificateDer::from_pem_slice(&pem);
-    let certificate = certificate.map_err(|_| Failure::NoCertificate { path: path.to_owned() })?;
+    let certificate = certificate.map_err(|_| Failure::NoCertificate(path.to_owned()))?;
     Ok(CertificateHash::of(&certificate))
 }
 

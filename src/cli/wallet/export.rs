@@ -66,5 +66,5 @@ fn confirm(wallet: Address) -> Result<(), Failure> {
     stdin().read_line(&mut typed).map_err(io)?;
     let typed = typed.trim().to_lowercase();
     let is_end = typed.len() >= DIGITS && wallet.to_string().ends_with(&typed);
-    if is_end { Ok(()) } else { Err(Failure::NotConfirmed { wallet }) }
+    if is_end { Ok(()) } else { Err(Failure::NotConfirmed(wallet)) }
 }

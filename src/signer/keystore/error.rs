@@ -35,13 +35,10 @@ pub enum KeystoreError {
     },
     /// There is no key file at all.
     #[error(
-        "the folder {dir} holds no key file; make one with `agentpmt-proxy wallet new` or bring one with \
+        "the folder {0} holds no key file; make one with `agentpmt-proxy wallet new` or bring one with \
          `agentpmt-proxy wallet import`"
     )]
-    Empty {
-        /// The directory of keys.
-        dir: PathBuf,
-    },
+    Empty(PathBuf),
     /// There are several key files, and none is chosen.
     #[error(
         "the folder {dir} holds several wallets ({wallets}); set `wallet` to the address of one"

@@ -128,7 +128,7 @@ fn without_a_key_the_error_says_how_to_get_one() {
     let (_dir, keystore) = keystore();
     for choice in [None, Some(key_42())] {
         let error = keystore.find(choice).unwrap_err();
-        assert!(matches!(error, KeystoreError::Empty { .. }));
+        assert!(matches!(error, KeystoreError::Empty(_)));
         assert!(error.to_string().contains("`agentpmt-proxy wallet new`"));
     }
     put(&keystore, "key.txt", &"42".repeat(32));

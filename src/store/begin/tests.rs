@@ -427,7 +427,7 @@ async fn a_client_with_a_new_token_keeps_what_it_had_and_another_of_its_name_has
     folder.clients().revoke(&name("agent"), at(1)).unwrap();
     folder.clients().remove(&name("agent")).unwrap();
     let [other] = added(&folder, &store, [client("agent")]).await;
-    let held = |job: &str| Denied::Holder { job: job.parse().unwrap() };
+    let held = |job: &str| Denied::Holder(job.parse().unwrap());
     assert_eq!(denied(&store, &reserve(&other), 1).await, held("job1"));
     let complete = Operation::of(&other, "job_complete", "job1", "{}");
     assert_eq!(denied(&store, &complete, 1).await, held("job1"));
@@ -486,9 +486,9 @@ async fn the_proof_for_a_reservation_goes_out_once_whatever_key_it_comes_with() 
         assert_eq!(answered(&store, &again, 1).await, answer("{}"), "{:?}", again.key);
     }
     let job = || "job1".parse().unwrap();
-    let submitted = Denied::Submitted { job: job() };
+    let submitted = Denied::Submitted(job());
     assert_eq!(denied(&store, &complete(&ci, r#"{"proof_text":"more"}"#), 1).await, submitted);
-    assert_eq!(denied(&store, &complete(&other, proof), 1).await, Denied::Holder { job: job() });
+    assert_eq!(denied(&store, &complete(&other, proof), 1).await, Denied::Holder(job()));
     let later = r#"{"proof_text":"done","reservation_id":"r-2"}"#;
     drop(started(&store, &complete(&ci, later), 1).await);
     // The job is reserved again, and its proof is another one.
@@ -542,7 +542,7 @@ async fn a_completion_that_was_not_made_gives_way_to_another_proof_and_no_other_
     drop(begun);
     assert_eq!(answered(&store, &first, 0).await, answer("first"));
     for again in [&keyed, &other] {
-        assert!(matches!(denied(&store, again, 0).await, Denied::Submitted { .. }));
+        assert!(matches!(denied(&store, again, 0).await, Denied::Submitted(_)));
     }
     folder.tamper("UPDATE answers SET answer = NULL");
 
@@ -552,7 +552,7 @@ async fn a_completion_that_was_not_made_gives_way_to_another_proof_and_no_other_
     finish(&store, &other, &begun.claim, &ended, 0).await;
     drop(begun);
     assert_eq!(answered(&store, &other, 1).await, answer("{}"));
-    assert!(matches!(denied(&store, &first, 1).await, Denied::Submitted { .. }));
+    assert!(matches!(denied(&store, &first, 1).await, Denied::Submitted(_)));
 }
 
 #[tokio::test]
@@ -658,7 +658,7 @@ async fn of_many_clients_one_gets_the_job() {
     for task in tasks.collect::<Vec<_>>() {
         match task.await.unwrap() {
             (client, Begun::Started(_)) => holders.push(client),
-            (_, Begun::Denied(Denied::Holder { .. })) => {}
+            (_, Begun::Denied(Denied::Holder(_))) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -737,7 +737,7 @@ async fn a_job_has_a_holder_from_the_reserve_to_the_end_on_any_clock() {
     for now in [0, 600, 604] {
         assert_eq!(holder(&store, "JOB1", &other, now).await, Some(ci.id), "{now}");
         let reserve = Operation::of(&other, "job_reserve", "job1", "");
-        assert!(matches!(denied(&store, &reserve, now).await, Denied::Holder { .. }), "{now}");
+        assert!(matches!(denied(&store, &reserve, now).await, Denied::Holder(_)), "{now}");
     }
     assert_eq!(holder(&store, "job1", &other, 605).await, None);
     assert_eq!(holder(&store, "job2", &other, 0).await, None);

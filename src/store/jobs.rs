@@ -8,7 +8,7 @@ use super::{
     db::Db,
     error::StoreError,
     handle::Store,
-    reservations::{Reservation, holds, reservation, reserved},
+    reservations::{Reservation, exist_of_others, holds, reservation, reserved},
 };
 use crate::types::{Address, ClientId, Slug};
 
@@ -62,6 +62,18 @@ impl Store {
         let (unsaved, job) = (self.unsaved(wallet, job), job.clone());
         let holds = self.read(move |db| holds(db, wallet, &job, unsaved.as_ref())).await?;
         Ok(holds.holder(asks, now).map(|hold| hold.client))
+    }
+
+    /// Tells whether other clients than the one that asks hold any job, or held one of late.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn others_hold(&self, asks: ClientId) -> Result<bool, StoreError> {
+        let is_unsaved = {
+            let unsaved = self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+            unsaved.iter().any(|unsaved| unsaved.client != asks)
+        };
+        Ok(is_unsaved || self.read(move |db| exist_of_others(db, asks)).await?)
     }
 
     /// Finds out which of these jobs other clients hold than the one that asks.

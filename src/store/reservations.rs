@@ -98,6 +98,14 @@ pub(super) fn holds(
     Ok(Holds(holds))
 }
 
+/// Whether there is a hold of another client than the one that asks.
+pub(super) fn exist_of_others(db: &Db, asks: ClientId) -> Result<bool, Fault> {
+    // In two parts, each of which an index finds.
+    let sql = "SELECT 1 FROM reservations WHERE client < ?1 UNION ALL
+               SELECT 1 FROM reservations WHERE client > ?1 LIMIT 1";
+    Ok(db.row(sql, &[asks.number().into()], |_| Ok(()))?.is_some())
+}
+
 /// The reservations of all wallets that have not ended, the first to end first. A workflow token that
 /// does not open, since it is another wallet's, is left out.
 pub(super) fn reserved(db: &Db, seal: &Seal, now: Timestamp) -> Result<Vec<Reservation>, Fault> {

@@ -36,7 +36,7 @@ use self::{
     settle::{AttemptContext, Earlier, Settled},
 };
 use crate::{
-    action::{About, Needs, Proof},
+    action::{About, Lookup, Needs, Proof},
     call::{Call, RESERVATION_ID},
     clock::Moment,
     job_list,
@@ -166,7 +166,9 @@ impl Proxy {
             }
             _ => None,
         };
-        let context = AttemptContext { operation, permit, sender, claim, workflow_token };
+        let balance_before = sender.balance().filter(|_| call.action().lookup == Lookup::Balance);
+        let context =
+            AttemptContext { operation, permit, sender, claim, workflow_token, balance_before };
         let mut answer = self.attempt(&context, settled.and_then(Earlier::of)).await?;
         if call.action().name == "tools" && answer.status.is_success() {
             self.prices.learn(&answer.body);

@@ -25,7 +25,7 @@ impl Proxy {
         context: &AttemptContext<'_>,
         mut earlier: Option<Earlier>,
     ) -> Result<Answer, CallError> {
-        let AttemptContext { operation, permit, sender, claim, workflow_token } = context;
+        let AttemptContext { operation, permit, sender, claim, workflow_token, .. } = context;
         let action = operation.action();
         let is_second_call = earlier.is_some();
         let last_try = self.upstream.last_try(action.effect, operation.deadline);

@@ -79,8 +79,14 @@ impl Proxy {
         if was_begun {
             return Err(CallError::PaymentUnknown { until: None });
         }
-        let context =
-            AttemptContext { operation, permit: &paid.permit, sender, claim, workflow_token: None };
+        let context = AttemptContext {
+            operation,
+            permit: &paid.permit,
+            sender,
+            claim,
+            workflow_token: None,
+            balance_before: None,
+        };
         let answer = self.attempt(&context, None).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(answer);

@@ -32,6 +32,8 @@ pub(super) struct AttemptContext<'a> {
     pub(super) claim: &'a Claim,
     /// For a call that is not signed.
     pub(super) workflow_token: Option<HeaderValue>,
+    /// The credits of the wallet that were seen last when the operation began, as JSON.
+    pub(super) balance_before: Option<String>,
 }
 
 /// The outcome of a change whose answer was lost.
@@ -100,7 +102,9 @@ impl Proxy {
         let permit = client.permit(call.clone(), *wallet, Some(client.id), Timestamp::now());
         let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(settles_at));
         let permit = &permit.map_err(left_in_doubt)?;
-        let context = AttemptContext { operation, permit, sender, claim, workflow_token: None };
+        let (workflow_token, balance_before) = (None, None);
+        let context =
+            AttemptContext { operation, permit, sender, claim, workflow_token, balance_before };
         match self.settle(&context, settles_at).await {
             // Reserved, by this attempt or before: the instructions may be lost, so reserve once more.
             Err(CallError::OutcomeUnknown { seen, .. })
@@ -252,8 +256,7 @@ fn in_place_of_lost(mut answer: Answer) -> Answer {
 impl AttemptContext<'_> {
     /// The error of a call that may have spent credits, with the balances around it as a hint.
     async fn spending_unknown(&self) -> CallError {
-        let before = self.sender.balance();
-        let answer = self.probe().await;
+        let (before, answer) = (self.balance_before.clone(), self.probe().await);
         let now = answer.and_then(|answer| credits::balance(&answer.body));
         CallError::SpendingUnknown { before, now }
     }

@@ -2,17 +2,21 @@
 
 use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use http::StatusCode;
+use serde_json::json;
 
 use crate::common::{FREE_TOOL, Options, PUBLISHED_WORKFLOW, TestProxy, problem, serve_sandbox};
 
+/// A tool that costs 5 credits.
+const PRICED_TOOL: &str = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases/invoke";
+
 async fn proxy() -> TestProxy {
-    let sandbox = Sandbox::new(Settings::default());
+    let sandbox = Sandbox::new(Settings { credits: 100, ..Settings::default() });
     let upstream = serve_sandbox(&sandbox).await;
     TestProxy::in_front_of(sandbox, upstream, |_: &mut Options| {}).await
 }
 
 async fn invoke(proxy: &TestProxy, key: &str) -> reqwest::Response {
-    let url = proxy.url(&format!("/api/external{FREE_TOOL}"));
+    let url = proxy.url(&format!("/api/external{PRICED_TOOL}"));
     let request = proxy.client.post(url).header("idempotency-key", key);
     request.body(r#"{"parameters":{"text":"x"}}"#).send().await.unwrap()
 }
@@ -54,7 +58,7 @@ async fn a_lost_answer_of_a_call_that_spends_is_told_with_the_balance_and_sends_
     let proxy = proxy().await;
     proxy.ok("/credits/balance", "").await;
     proxy.sandbox.inject("cut_after:tool_invoke:1".parse().unwrap());
-    for requests in [4, 5] {
+    for (requests, before) in [(4, json!(100)), (5, json!(null))] {
         let problem = problem(invoke(&proxy, "one").await).await;
         assert_eq!(problem["code"], "outcome_unknown");
         assert_eq!((&problem["retry"], &problem["processed"]), (&"check_first".into(), &().into()));
@@ -62,8 +66,10 @@ async fn a_lost_answer_of_a_call_that_spends_is_told_with_the_balance_and_sends_
             problem["detail"].as_str().unwrap().contains("may have spent credits"),
             "{problem}"
         );
+        assert_eq!((&problem["balance_before"], &problem["balance_now"]), (&before, &95.into()));
         // The balance is asked each time; the call itself is not made again.
         assert_eq!(proxy.sandbox.counts().requests, requests);
     }
     assert_eq!(invoke(&proxy, "two").await.status(), StatusCode::OK);
+    assert_eq!(proxy.ok("/credits/balance", "").await["balance_credits"], 90);
 }

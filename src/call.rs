@@ -18,6 +18,9 @@ use crate::{
 /// The field of the envelope that says who is to be paid.
 pub(crate) const WALLET: &str = "wallet_address";
 
+/// The field that names the transaction of a payment, in answers and in purchases (protocol §9.2).
+pub(crate) const TRANSACTION: &str = "transaction_hash";
+
 /// The field that names a reservation, in answers and in completions.
 pub(crate) const RESERVATION_ID: &str = "reservation_id";
 

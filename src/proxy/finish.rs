@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::{error::CallError, parts::Proxy};
 use crate::{
     action::Effect,
+    call::TRANSACTION,
     credits,
     operation::Operation,
     refusal::Refusal,
@@ -129,11 +130,11 @@ fn key_end(
         // A completion that was refused may be sent again, as when its reservation is known again.
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
         // The next call asks again whether the payment has settled.
-        Ok(answer)
-            if operation.action().effect == Effect::Pays
-                && answer.status == StatusCode::ACCEPTED =>
-        {
-            KeyEnd::Free
+        Ok(answer) if answer.status == StatusCode::ACCEPTED && is_paid_by_proxy(operation) => {
+            match operation.call.body().field(TRANSACTION) {
+                Some(_) => KeyEnd::Free,
+                None => KeyEnd::InDoubt(None),
+            }
         }
         Ok(answer) if is_final(answer) => {
             let Answer { status, headers, body, .. } = answer.clone();
@@ -152,8 +153,12 @@ fn key_end(
     }
 }
 
+fn is_paid_by_proxy(operation: &Operation) -> bool {
+    operation.action().effect == Effect::Pays && operation.call.payment().is_none()
+}
+
 /// Whether an answer says what became of the call. The others say that it was not looked at.
-fn is_final(answer: &Answer) -> bool {
+pub(super) fn is_final(answer: &Answer) -> bool {
     let status = answer.status.as_u16();
     status < 500 && ![401, 408, 425, 429].contains(&status) && Refusal::of(answer).is_none()
 }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use super::{error::CallError, parts::Proxy, settle::AttemptContext};
+use super::{error::CallError, finish::is_final, parts::Proxy, settle::AttemptContext};
 use crate::{
     action::Proof,
-    call::{Call, WALLET},
+    call::{Call, PaymentProof, TRANSACTION, WALLET},
     json::{CanonicalJson, JsonText},
     operation::Operation,
     payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase, Spending},
@@ -20,10 +20,8 @@ use crate::{
     store::{Claim, PaymentEnd, PaymentRequest},
     types::Address,
     upstream::{Answer, PAYMENT_REQUIRED},
+    withheld,
 };
-
-/// The field that names a transaction, in answers and in purchases.
-const TRANSACTION: &str = "transaction_hash";
 
 /// How long between two looks whether a payment has settled.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -46,7 +44,9 @@ impl Proxy {
     pub(super) fn pays_for(&self, operation: &Operation) -> Option<&Arc<Spending>> {
         let call = &operation.call;
         let is_paid = call.action().proof == Proof::Payment && call.payment().is_none();
-        self.spending.as_ref().filter(|_| is_paid && call.body().field(TRANSACTION).is_none())
+        // Among the parameters of a tool, that name says nothing.
+        let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
+        self.spending.as_ref().filter(|_| is_paid && !asks_after)
     }
 
     /// Makes a call, and pays for it if the upstream demands that. A payment of this very call that is not
@@ -147,10 +147,11 @@ impl Proxy {
         };
         let sponsor = sponsor.map(|signature| CanonicalJson::string(&signature.to_hex()));
         let field = sponsor.map(|signature| ("sponsor_signature", signature));
-        let permit = permit.repeated(Some(payment.header(&signature)), field);
+        let header = payment.header(&signature);
+        let permit = permit.repeated(Some(header.clone()), field);
         let tried = sender.try_unsigned(&permit, None, operation, claim, deadline).await;
         let outcome = match tried {
-            Ok(tried) => tried.outcome,
+            Ok(tried) => without(tried.outcome, &[&header_text(&header), &signature.to_hex()]),
             Err(error) => {
                 not_sent().await;
                 return Err(error.into());
@@ -182,6 +183,10 @@ impl Proxy {
     async fn answered(&self, payment: &Payment, answer: Answer) -> Result<Answer, CallError> {
         if answer.status == StatusCode::PAYMENT_REQUIRED {
             return Err(CallError::PaymentRefused { until: end_of(payment) });
+        }
+        // It may have been cashed all the same.
+        if !is_final(&answer) {
+            return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
         }
         if answer.status.is_success() && answer.status != StatusCode::ACCEPTED {
             self.end_payment(payment.authorization().nonce, PaymentEnd::Settled).await;
@@ -244,6 +249,20 @@ impl PaidCall<'_> {
 fn end_of(payment: &Payment) -> Timestamp {
     let end = i64::try_from(payment.authorization().valid_before).ok();
     end.and_then(|end| Timestamp::from_second(end).ok()).unwrap_or(Timestamp::MAX)
+}
+
+fn header_text(payment: &PaymentProof) -> String {
+    payment.value.to_str().unwrap_or_default().to_owned()
+}
+
+/// An answer that repeats the payment must not show it to the client.
+fn without(mut outcome: Outcome, secrets: &[&str]) -> Outcome {
+    if let Outcome::Answered(answer, _) = &mut outcome
+        && let Some(body) = withheld::from_body(&answer.body, secrets)
+    {
+        answer.body = body;
+    }
+    outcome
 }
 
 /// The transaction that an answer names.

@@ -152,3 +152,6 @@ fn record(
     Chain::read(db)?.append(Draft::payment(operation, &payment, now))?;
     Ok(Ok(payment))
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,10 @@ enum Taken {
     Late,
     /// It is not charged, and more is demanded.
     Raised,
+    /// It is charged, and the answer is that of a gateway.
+    Failed,
+    /// It is charged, and the answer repeats the payment.
+    Repeated,
 }
 
 /// One request to a call that is paid for.
@@ -137,6 +141,11 @@ impl Shop {
         match taken {
             Taken::Good | Taken::Raised => good(),
             Taken::Late => late(),
+            Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            Taken::Repeated => {
+                let header = headers["x-payment"].to_str().unwrap();
+                json!({ "header": header, "payment": payment }).to_string().into_response()
+            }
             Taken::Lost => {
                 let cut = stream::iter([Err::<Bytes, _>(std::io::Error::other("cut"))]);
                 Body::from_stream(cut).into_response()
@@ -291,6 +300,28 @@ async fn a_lost_answer_repeats_the_same_authorisation_also_after_a_restart() {
     assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|nonce| *nonce == sent[0]), "{sent:?}");
     assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_a_payment_leaves_it_open() {
+    let shop = Shop::new();
+    shop.takes([Taken::Failed]);
+    let proxy = shop.proxy(None, config()).await;
+    let failed = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(failed["code"], "outcome_unknown");
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_payment_that_an_answer_repeats_is_withheld() {
+    let shop = Shop::new();
+    shop.takes([Taken::Repeated]);
+    let proxy = shop.proxy(None, config()).await;
+    let value = proxy.ok(TOOL, "{}").await;
+    assert_eq!(value["header"], "held-by-proxy");
+    assert_eq!(value["payment"]["payload"]["signature"], "held-by-proxy");
+    assert_eq!(value["payment"]["payload"]["authorization"]["from"], WALLET);
 }
 
 #[tokio::test]

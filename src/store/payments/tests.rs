@@ -1,1 +1,148 @@
+use futures_util::future::join_all;
+use serde_json::json;
 
+use super::*;
+use crate::{
+    config::{AssetConfig, SpendingConfig},
+    json::CanonicalJson,
+    policy::Client,
+    store::testing::{Folder, WALLET, operation},
+};
+
+const URL: &str = "https://a.example/";
+const PAYEE: Address = Address::new([0x11; 20]);
+
+/// At most 20 a day, in whole units.
+fn spending() -> Arc<Spending> {
+    let limit = Some("20".parse().unwrap());
+    let asset =
+        AssetConfig { address: PAYEE, decimals: 0, name: "a".to_owned(), version: "1".to_owned() };
+    let spending = Spending::of(&SpendingConfig {
+        wallet: Some(WALLET.parse().unwrap()),
+        networks: vec!["eip155:1".parse().unwrap()],
+        payees: vec![PAYEE],
+        resources: vec![URL.to_owned()],
+        max_per_call: limit,
+        per_day: limit,
+        per_month: limit,
+        approve_above: None,
+        assets: vec![asset],
+    });
+    Arc::new(spending.unwrap())
+}
+
+/// A payment of this amount for the call with this number.
+fn request(number: u8, amount: u32, purchase: Option<Purchase>) -> PaymentRequest {
+    let demand = json!({ "x402Version": 2, "resource": { "url": URL }, "accepts": [{
+        "scheme": "exact",
+        "network": "eip155:1",
+        "amount": amount.to_string(),
+        "asset": PAYEE.to_string(),
+        "payTo": PAYEE.to_string(),
+        "maxTimeoutSeconds": 100,
+        "extra": { "name": "a", "version": "1" },
+    }] });
+    let operation = of_tool();
+    let permit = Client::local().permit(operation.call, operation.wallet, None, Timestamp::now());
+    PaymentRequest {
+        spending: spending(),
+        permit: permit.unwrap(),
+        challenge: Challenge::parse(demand.to_string().as_bytes()).unwrap(),
+        purchase,
+        fingerprint: [number; 32],
+    }
+}
+
+fn of_tool() -> Operation {
+    operation(&Client::local(), "job_status", "")
+}
+
+fn nonce(number: u8) -> AuthorizationNonce {
+    AuthorizationNonce::new([number; 32])
+}
+
+async fn pay(store: &Store, number: u8, amount: u32) -> Result<Payment, Declined> {
+    let request = request(number, amount, None);
+    store.record_payment(&of_tool(), request, nonce(number)).await.unwrap()
+}
+
+async fn open(store: &Store, number: u8, now: Timestamp) -> Option<AuthorizationNonce> {
+    let wallet = WALLET.parse().unwrap();
+    let open = store.open_payment(wallet, [number; 32], now).await.unwrap();
+    open.map(|record| record.nonce)
+}
+
+#[tokio::test]
+async fn a_payment_counts_from_its_record_on_and_not_if_it_was_never_sent() {
+    let folder = Folder::new();
+    let store = folder.open();
+    pay(&store, 1, 15).await.unwrap();
+    assert!(matches!(pay(&store, 2, 6).await, Err(Declined::LimitReached { .. })));
+    store.end_payment(nonce(1), PaymentEnd::NotSent).await.unwrap();
+    pay(&store, 3, 15).await.unwrap();
+    store.end_payment(nonce(3), PaymentEnd::Settled).await.unwrap();
+    // A payment that is settled stays so.
+    store.end_payment(nonce(3), PaymentEnd::NotSent).await.unwrap();
+    assert!(pay(&store, 4, 6).await.is_err());
+    pay(&store, 5, 5).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_is_open_until_it_is_settled_or_has_surely_ended() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let end = pay(&store, 1, 1).await.unwrap().authorization().valid_before;
+    let at = |seconds: i64| Timestamp::from_second(i64::try_from(end).unwrap() + seconds).unwrap();
+    assert_eq!(open(&folder.open(), 1, at(29)).await, Some(nonce(1)), "in every process");
+    assert_eq!(open(&store, 1, at(30)).await, None);
+    assert_eq!(open(&store, 2, at(0)).await, None, "another call");
+    store.end_payment(nonce(1), PaymentEnd::Pending("0xabc".to_owned())).await.unwrap();
+    let record = store.open_payment(WALLET.parse().unwrap(), [1; 32], at(0)).await.unwrap();
+    assert_eq!(record.unwrap().transaction_hash.as_deref(), Some("0xabc"));
+    assert!(matches!(pay(&store, 1, 1).await, Err(Declined::Open { .. })), "the same call");
+    store.end_payment(nonce(1), PaymentEnd::Settled).await.unwrap();
+    assert_eq!(open(&store, 1, at(0)).await, None);
+}
+
+#[tokio::test]
+async fn one_purchase_of_a_wallet_is_open_at_a_time_and_tools_go_on() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let purchase = Purchase { credits: 500, recipient: WALLET.parse().unwrap() };
+    let buy = async |number: u8| {
+        let request = request(number, 1, Some(purchase));
+        store.record_payment(&of_tool(), request, nonce(number)).await.unwrap()
+    };
+    buy(1).await.unwrap();
+    assert!(matches!(buy(2).await, Err(Declined::Open { .. })));
+    pay(&store, 3, 1).await.unwrap();
+    store.end_payment(nonce(1), PaymentEnd::Settled).await.unwrap();
+    buy(4).await.unwrap();
+}
+
+#[tokio::test]
+async fn limits_are_exact_for_many_calls_in_several_processes_at_once() {
+    let folder = Folder::new();
+    let stores = [folder.open(), folder.open()];
+    let calls = (0..32).map(|number| pay(&stores[usize::from(number % 2)], number, 3));
+    let paid = join_all(calls).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(paid, 6);
+    assert_eq!(folder.number("SELECT sum(amount) FROM payments"), 18);
+    let sql = "SELECT record FROM journal WHERE record LIKE '%\"payment\"%'";
+    let records = folder.db().rows(sql, &[], |row| Ok(row.text(0)?.to_owned())).unwrap();
+    assert_eq!(records.len(), 6);
+    for record in records {
+        assert_eq!(CanonicalJson::parse(record.as_bytes()).unwrap().as_str(), record);
+    }
+}
+
+#[tokio::test]
+async fn old_payments_are_forgotten_and_do_not_count() {
+    let folder = Folder::new();
+    let store = folder.open();
+    pay(&store, 1, 20).await.unwrap();
+    assert!(pay(&store, 2, 1).await.is_err());
+    folder.tamper("UPDATE payments SET recorded = recorded - 30 * 86400000 - 1");
+    pay(&store, 3, 20).await.unwrap();
+    assert_eq!(folder.number("SELECT count(*) FROM payments"), 1);
+}

@@ -174,14 +174,18 @@ impl Call {
         if let Proof::Signature(signed) = &action.proof {
             wallet = body.field(WALLET).cloned();
             body.retain(|name, _| !ENVELOPE.contains(&name));
-            // Servers differ in whether they hash a top-level null; all agree when it is absent.
-            body.retain(|_, value| value.as_str() != "null");
-            match signed.payload {
-                Payload::Fields => complete_fields(&mut body, action.body)?,
-                Payload::Object(name) if !has_object(&body, name) => {
-                    return Err(InvalidCall::NoObject { action, name });
-                }
-                _ => {}
+            // Servers differ in whether they hash a null at the top of a payload; all agree when it is
+            // absent.
+            drop_nulls(&mut body);
+            if let Payload::Object(name) = signed.payload {
+                let given = body.field(name).filter(|value| value.as_str().starts_with('{'));
+                let given = given.ok_or(InvalidCall::NoObject { action, name })?;
+                let mut parameters = Object::parse(given.as_str().as_bytes())?;
+                drop_nulls(&mut parameters);
+                body.insert(name, parameters.to_canonical());
+            }
+            if signed.payload == Payload::Fields {
+                complete_fields(&mut body, action.body)?;
             }
         }
         Ok(Self { action, ids, query: None, body: Arc::new(body), wallet, bare, payment: None })
@@ -366,8 +370,8 @@ fn complete_fields(body: &mut Object, fields: &[Field]) -> Result<(), InvalidCal
     Ok(())
 }
 
-fn has_object(body: &Object, name: &str) -> bool {
-    body.field(name).is_some_and(|value| value.as_str().starts_with('{'))
+fn drop_nulls(body: &mut Object) {
+    body.retain(|_, value| value.as_str() != "null");
 }
 
 /// Canonical integers have no leading zeros, so one that does not fit 64 bits is larger than `min`.
@@ -408,6 +412,15 @@ mod tests {
             "proof_text":"x","workflow_id":null,"deep":{"signature":null}}"#;
         let call = call("job_complete", &["j1"], body).unwrap();
         assert_eq!(payload(&call), r#"{"deep":{"signature":null},"proof_text":"x"}"#);
+    }
+
+    #[test]
+    fn a_null_at_the_top_of_the_parameters_of_a_tool_is_dropped() {
+        let body = r#"{"parameters":{"a":null,"b":{"c":null},"d":1.0},"e":null}"#;
+        let call = call("tool_invoke", &["p", "a"], body).unwrap();
+        assert_eq!(payload(&call), r#"{"b":{"c":null},"d":1}"#);
+        let sent = call.body().to_canonical();
+        assert_eq!(sent.as_str(), r#"{"parameters":{"b":{"c":null},"d":1}}"#);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use axum::{
     middleware::{Next, from_fn},
     response::IntoResponse,
 };
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use http::StatusCode;
 use reqwest::{Response, header::HeaderMap};
 use rusqlite::Connection;
@@ -728,56 +728,59 @@ async fn answers_at_rest_cannot_be_read() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wall_clock_that_is_set_forward_sends_no_completion_twice_and_forgets_no_key() {
-    for (settle_time, seconds) in [("20s", 30), ("50m", 3600)] {
-        for dies in [false, true] {
-            let home =
-                with_a_clock_to_set().with("AGENTPMT_PROXY_UPSTREAM__SETTLE_TIME", settle_time);
-            let gate = Arc::new(Semaphore::new(0));
-            let sandbox = Sandbox::new(Settings::default());
-            let router = late(sandbox.router(), StatusCode::BAD_GATEWAY, gate.clone());
-            let upstream = format!("http://{}", serve(router).await);
-            let start = || home.serve(&["serve", "--upstream", &upstream]);
-            let mut server = start();
-            let client = common::client();
-            let send = |address: SocketAddr, verb: &str| {
-                let url = format!("http://{address}/api/external/jobs/{GENERAL_JOB}/{verb}");
-                client.post(url).header("idempotency-key", verb).body(PROOF).send()
-            };
-            assert!(send(server.address, "reserve").await.unwrap().status().is_success());
-            let looked = async |times: u64| {
-                let before = sandbox.counts().requests;
-                while sandbox.counts().requests < before + times {
-                    yield_now().await;
-                }
-            };
-            let answer = if dies {
-                tokio::select! {
-                    _ = send(server.address, "complete") => panic!("it is not known yet"),
-                    () = looked(2) => {}
-                }
-                server.kill();
-                set_ahead(&home, seconds);
-                server = start();
-                let open = async {
-                    looked(3).await;
-                    gate.add_permits(9);
-                };
-                join(send(server.address, "complete"), open).await.0
-            } else {
-                let open = async {
-                    looked(2).await;
-                    set_ahead(&home, seconds);
-                    looked(2).await;
-                    gate.add_permits(9);
-                };
-                join(send(server.address, "complete"), open).await.0
-            };
-            assert!(is_of_job_status(&answer.unwrap()), "{settle_time} {dies}");
-            assert_eq!(sandbox.submissions(GENERAL_JOB), 1, "{settle_time} {dies}");
-            server.kill();
-            set_ahead(&home, 48 * 3600);
-            let again = send(start().address, "complete").await.unwrap();
-            assert!(good(again).await.1, "{settle_time} {dies}");
+    let cases = [("20s", 30, false), ("20s", 30, true), ("50m", 3600, false), ("50m", 3600, true)];
+    join_all(cases.map(|(settle_time, seconds, dies)| set_forward(settle_time, seconds, dies)))
+        .await;
+}
+
+/// Sets the clock forward while a change settles, and by two days after that.
+#[cfg(target_os = "linux")]
+async fn set_forward(settle_time: &str, seconds: i64, dies: bool) {
+    let home = with_a_clock_to_set().with("AGENTPMT_PROXY_UPSTREAM__SETTLE_TIME", settle_time);
+    let gate = Arc::new(Semaphore::new(0));
+    let sandbox = Sandbox::new(Settings::default());
+    let router = late(sandbox.router(), StatusCode::BAD_GATEWAY, gate.clone());
+    let upstream = format!("http://{}", serve(router).await);
+    let start = || home.serve(&["serve", "--upstream", &upstream]);
+    let mut server = start();
+    let client = common::client();
+    let send = |address: SocketAddr, verb: &str| {
+        let url = format!("http://{address}/api/external/jobs/{GENERAL_JOB}/{verb}");
+        client.post(url).header("idempotency-key", verb).body(PROOF).send()
+    };
+    assert!(send(server.address, "reserve").await.unwrap().status().is_success());
+    let looked = async |times: u64| {
+        let before = sandbox.counts().requests;
+        while sandbox.counts().requests < before + times {
+            yield_now().await;
         }
-    }
+    };
+    let answer = if dies {
+        tokio::select! {
+            _ = send(server.address, "complete") => panic!("it is not known yet"),
+            () = looked(2) => {}
+        }
+        server.kill();
+        set_ahead(&home, seconds);
+        server = start();
+        let open = async {
+            looked(3).await;
+            gate.add_permits(9);
+        };
+        join(send(server.address, "complete"), open).await.0
+    } else {
+        let open = async {
+            looked(2).await;
+            set_ahead(&home, seconds);
+            looked(2).await;
+            gate.add_permits(9);
+        };
+        join(send(server.address, "complete"), open).await.0
+    };
+    assert!(is_of_job_status(&answer.unwrap()), "{settle_time} {dies}");
+    assert_eq!(sandbox.submissions(GENERAL_JOB), 1, "{settle_time} {dies}");
+    server.kill();
+    set_ahead(&home, 48 * 3600);
+    let again = send(start().address, "complete").await.unwrap();
+    assert!(good(again).await.1, "{settle_time} {dies}");
 }

@@ -4,6 +4,7 @@
 //! upstream chooses the contract, the payee or the amount that a signature is good for.
 
 mod challenge;
+mod terms;
 mod typed_data;
 
 mod declined;
@@ -17,6 +18,7 @@ pub use self::{
     declined::{Declined, Limit},
     envelope::{Payment, SponsorMessage},
     spending::{Fresh, PaymentRecord, Purchase, Spender, Spending, Spent},
+    terms::PaymentTerms,
     typed_data::{Authorization, AuthorizationNonce, Domain},
 };
 

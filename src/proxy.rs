@@ -45,7 +45,7 @@ use crate::{
     refusal, reservation,
     retry::{Next, Tries},
     sender::Sender,
-    store::{Begun, Claim, Denial, Grant, Started, StoreError},
+    store::{Begun, Claim, Denial, FreezeOf, Grant, Started, StoreError},
     trace::Step,
     upstream::Answer,
 };
@@ -155,7 +155,7 @@ impl Proxy {
         let Operation { call, client, wallet, .. } = operation;
         let grant = grant?;
         if call.action().proof != Proof::None {
-            self.store.check_signable().await?;
+            self.store.check_unfrozen(FreezeOf::Signatures).await?;
         }
         // The access may have ended since it was granted, and only this makes a permit.
         let permit = &client.permit(call.clone(), *wallet, grant.holder, Timestamp::now())?;

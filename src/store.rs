@@ -75,6 +75,7 @@ mod journal;
 mod approvals;
 mod clients;
 mod freezing;
+
 mod payments;
 
 #[cfg(test)]
@@ -83,7 +84,7 @@ mod testing;
 mod tests;
 
 pub use self::{
-    approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState, PaymentTerms},
+    approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState},
     approvals::{ApprovalError, answer_approval, approvals},
     archive::archive,
     audit::{Breach, Broken, Journal, Verified, VerifyError},
@@ -101,7 +102,7 @@ pub use self::{
     handle::Store,
     journal::record_deed,
     keys::Doubt,
-    payments::{PaymentEnd, PaymentRequest},
+    payments::{PaymentDecision, PaymentEnd, PaymentRequest},
     record::{Attempt, Record, RecordedOutcome},
     reservations::Reservation,
     run::is_in_use,

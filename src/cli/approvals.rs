@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{self, Approval, ApprovalAnswer, ApprovalId, PaymentTerms},
+    payment::PaymentTerms,
+    store::{self, Approval, ApprovalAnswer, ApprovalId},
 };
 
 /// List the payments that wait for approval, approve or deny them
@@ -93,12 +94,11 @@ impl ListApprovals {
     }
 }
 
-/// A line for people. The client chose none of its words but its name.
+/// A line for people. Its URL is one that the configuration lists.
 fn line(approval: &Approval, now: Timestamp) -> String {
     let Approval { id, client_name, action, terms, ends, .. } = approval;
     let PaymentTerms { resource, network, asset, payee, amount } = terms;
     let (state, ends) = (approval.state(now).as_str(), ends.strftime("%Y-%m-%dT%H:%M:%SZ"));
-    let resource = resource.escape_default();
     format!(
         "{id}  {state:8}  until {ends}  {client_name}: {action} pays {amount} of {asset} on {network} to \
          {payee} for {resource}"

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::challenge::Unfit;
+use super::{challenge::Unfit, terms::PaymentTerms};
 use crate::{
     policy::SpendLimit,
     problems::{self, Kind},
@@ -84,12 +84,20 @@ pub enum Declined {
         payer: Address,
     },
     /// A person has to approve so much.
-    #[error("the upstream demands {amount}, and a person has to approve more than {above}")]
-    Approval {
+    #[error("the upstream demands {}, and a person has to approve more than {above}", terms.amount)]
+    Unapproved {
         /// The amount above which a person approves (`spending.approve_above`).
         above: Amount,
-        /// The amount.
-        amount: Amount,
+        /// The payment.
+        terms: Box<PaymentTerms>,
+    },
+    /// A person was asked, and said no.
+    #[error(
+        "the operator of the proxy denied this payment; it can be asked for again after {until}"
+    )]
+    ByPerson {
+        /// How long that counts.
+        until: Timestamp,
     },
 }
 

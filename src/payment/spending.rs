@@ -7,6 +7,7 @@ use super::{
     challenge::{Challenge, Offer, Unfit},
     declined::{Declined, Limit},
     envelope::Payment,
+    terms::PaymentTerms,
     typed_data::{Authorization, AuthorizationNonce, Domain},
 };
 use crate::{
@@ -72,6 +73,8 @@ pub struct Spender<'a> {
     pub limit: Option<SpendLimit>,
     /// All payments of the last 30 days that count, of every client, in any order.
     pub spent: &'a [Spent],
+    /// Whether a person has approved this payment.
+    pub is_approved: bool,
 }
 
 /// A payment that counts.
@@ -144,6 +147,9 @@ impl Spending {
             self.check_price(offer.amount, credits)?;
         }
         self.check_limits(offer.amount, spender, fresh.now)?;
+        if !spender.is_approved {
+            self.check_approval(&challenge.url, offer)?;
+        }
         let seconds = offer.max_timeout_seconds.min(MAX_SECONDS);
         let now = u64::try_from(fresh.now.as_second()).unwrap_or(0);
         let end = (fresh.nonce, now + seconds);
@@ -240,7 +246,7 @@ impl Spending {
     fn check_limits(
         &self,
         units: BaseUnits,
-        Spender { client, limit, spent }: Spender<'_>,
+        Spender { client, limit, spent, .. }: Spender<'_>,
         now: Timestamp,
     ) -> Result<(), Declined> {
         let amount = units.to_amount(self.decimals);
@@ -263,12 +269,21 @@ impl Spending {
             let spent = spent.iter().filter(counts);
             self.check_window(limit, most, window, spent, units, now)?;
         }
-        match self.approve_above {
-            Some(above) if units > above => {
-                Err(Declined::Approval { above: above.to_amount(self.decimals), amount })
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    fn check_approval(&self, url: &str, offer: &Offer) -> Result<(), Declined> {
+        let Some(above) = self.approve_above.filter(|above| offer.amount > *above) else {
+            return Ok(());
+        };
+        let terms = PaymentTerms {
+            resource: url.to_owned(),
+            network: offer.network,
+            asset: offer.asset,
+            payee: offer.payee,
+            amount: offer.amount.to_amount(self.decimals),
+        };
+        Err(Declined::Unapproved { above: above.to_amount(self.decimals), terms: Box::new(terms) })
     }
 
     /// Checks one limit over the time before now.

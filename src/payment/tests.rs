@@ -80,7 +80,7 @@ fn fresh(now: Timestamp) -> Fresh {
 }
 
 fn spender(spent: &[Spent]) -> Spender<'_> {
-    Spender { client: OWN, limit: None, spent }
+    Spender { client: OWN, limit: None, spent, is_approved: false }
 }
 
 fn pay_under(config: &SpendingConfig, demand: &Value) -> Result<Payment, Declined> {
@@ -95,7 +95,7 @@ fn pay(demand: &Value) -> Result<Payment, Declined> {
 fn paid_after(limit: Option<&str>, spent: &[Spent], units: u128) -> Result<Payment, Declined> {
     let entry = with("amount", json!(units.to_string()));
     let limit = limit.map(|limit| limit.parse().unwrap());
-    let spender = Spender { client: OWN, limit, spent };
+    let spender = Spender { client: OWN, limit, spent, is_approved: false };
     let (spending, permit) = (Spending::of(&config()).unwrap(), permit(payer()));
     spending.pay(&permit, &parsed(&demand(&[entry])), None, spender, fresh(now()))
 }
@@ -396,8 +396,14 @@ fn sums_and_amounts_of_any_size_do_not_overflow() {
 fn more_than_approve_above_is_not_signed() {
     let config = SpendingConfig { approve_above: Some("4.999999".parse().unwrap()), ..config() };
     let declined = pay_under(&config, &demand(&[entry()])).unwrap_err();
-    let expected =
-        Declined::Approval { above: "4.999999".parse().unwrap(), amount: "5".parse().unwrap() };
-    assert_eq!(declined, expected);
+    let terms = PaymentTerms {
+        resource: URL.to_owned(),
+        network: "eip155:8453".parse().unwrap(),
+        asset: USDC.parse().unwrap(),
+        payee: PAYEE,
+        amount: "5".parse().unwrap(),
+    };
+    let above = "4.999999".parse().unwrap();
+    assert_eq!(declined, Declined::Unapproved { above, terms: Box::new(terms) });
     assert!(pay_under(&config, &demand(&[with("amount", json!("4999999"))])).is_ok());
 }

@@ -2,12 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{StatusCode, header};
-use jiff::Timestamp;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use super::{error::CallError, finish::is_final, parts::Proxy, settle::AttemptContext};
+use super::{
+    error::CallError,
+    finish::is_final,
+    parts::Proxy,
+    settle::{ANSWER_HEADER, AttemptContext},
+};
 use crate::{
     action::Proof,
     call::{Call, PaymentProof, TRANSACTION, WALLET},
@@ -17,7 +22,7 @@ use crate::{
     policy::Permit,
     retry::Outcome,
     sender::Sender,
-    store::{Claim, PaymentEnd, PaymentRequest},
+    store::{Approval, Claim, FreezeOf, PaymentDecision, PaymentEnd, PaymentRequest},
     types::Address,
     upstream::{Answer, PAYMENT_REQUIRED},
     withheld,
@@ -98,7 +103,12 @@ impl Proxy {
         let (spending, permit) = (spending.clone(), paid.permit.clone());
         let request = PaymentRequest { spending, permit, challenge, purchase, fingerprint };
         let nonce = AuthorizationNonce::random();
-        let payment = self.store.record_payment(operation, request, nonce).await??;
+        let payment = match self.store.record_payment(operation, request, nonce).await? {
+            PaymentDecision::Recorded(payment) => payment,
+            PaymentDecision::Waits(approval) => return Ok(waiting(&approval)),
+            PaymentDecision::Declined(declined) => return Err(declined.into()),
+            PaymentDecision::Denied(denied) => return Err(denied.into()),
+        };
         self.send_payment(&paid, &payment, true).await
     }
 
@@ -138,11 +148,16 @@ impl Proxy {
                 self.end_payment(nonce, PaymentEnd::NotSent).await;
             }
         };
-        let (signature, sponsor) = match sender.sign_payment(payment, deadline).await {
+        // An earlier payment is signed once more without another record.
+        let signed = match self.store.check_unfrozen(FreezeOf::Payments).await {
+            Ok(()) => sender.sign_payment(payment, deadline).await.map_err(CallError::from),
+            Err(error) => Err(error.into()),
+        };
+        let (signature, sponsor) = match signed {
             Ok(signatures) => signatures,
             Err(error) => {
                 not_sent().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
         let sponsor = sponsor.map(|signature| CanonicalJson::string(&signature.to_hex()));
@@ -244,6 +259,24 @@ impl PaidCall<'_> {
         }
         hash.finalize().into()
     }
+}
+
+/// The answer to a call whose payment waits for approval. The same call pays once it is approved.
+fn waiting(approval: &Approval) -> Answer {
+    let mut shown = approval.to_json(Timestamp::now());
+    shown["detail"] = format!(
+        "a person has to approve this payment, until {}: ask GET /proxy/approvals/{}, and send the same call \
+         again once it is approved",
+        approval.ends, approval.id
+    )
+    .into();
+    let json = HeaderValue::from_static("application/json");
+    let headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, json),
+        (ANSWER_HEADER, HeaderValue::from_static("approval")),
+    ]);
+    let body = shown.to_string().into();
+    Answer { status: StatusCode::ACCEPTED, headers, body, clock_ahead: SignedDuration::ZERO }
 }
 
 fn end_of(payment: &Payment) -> Timestamp {

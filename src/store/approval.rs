@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::types::{Address, Amount, ClientId, Network};
+use crate::{payment::PaymentTerms, types::ClientId};
 
 /// How long a payment waits for an answer, and how long the answer counts.
 pub(super) const STANDS: SignedDuration = SignedDuration::from_hours(1);
@@ -14,21 +14,6 @@ pub(super) const STANDS: SignedDuration = SignedDuration::from_hours(1);
 /// The number of an approval, at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApprovalId(Uuid);
-
-/// The payment that a person is asked about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentTerms {
-    /// The URL that is paid for.
-    pub resource: String,
-    /// The chain of the payment.
-    pub network: Network,
-    /// The contract of its token.
-    pub asset: Address,
-    /// The address that is paid.
-    pub payee: Address,
-    /// How much, in the unit of the token.
-    pub amount: Amount,
-}
 
 /// A payment that a person was asked about, once for each call of a client with the same body.
 #[derive(Debug, Clone, PartialEq, Eq)]

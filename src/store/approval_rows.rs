@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    approval::{Approval, ApprovalAnswer, ApprovalId, PaymentTerms},
+    approval::{Approval, ApprovalAnswer, ApprovalId},
     db::{Db, Row},
     error::Fault,
 };
-use crate::types::ClientId;
+use crate::{payment::PaymentTerms, types::ClientId};
 
 /// How long an approval is shown after its end.
 const SHOWN: SignedDuration = SignedDuration::from_hours(24);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState, PaymentTerms, STANDS},
+    approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState, STANDS},
     approval_rows,
     db::Db,
     deed::{Deed, user},
@@ -15,7 +15,7 @@ use super::{
     handle::Store,
     journal::append_deed,
 };
-use crate::{operation::Operation, policy::Denied};
+use crate::{operation::Operation, payment::PaymentTerms, policy::Denied};
 
 /// How many payments of one client may wait.
 const MOST: usize = 16;
@@ -38,53 +38,6 @@ pub enum ApprovalError {
 }
 
 impl Store {
-    /// The approval of a payment for a call, which a hash stands for: one that stands, or a new one that
-    /// waits. One that is approved is used up by [`Store::use_approval`] before the payment is signed.
-    ///
-    /// # Errors
-    /// It could not be read or written. Or too many of the client wait, which is the inner error.
-    pub async fn approval_of(
-        &self,
-        operation: &Operation,
-        call: [u8; 32],
-        terms: PaymentTerms,
-        now: Timestamp,
-    ) -> Result<Result<Approval, Denied>, StoreError> {
-        let fingerprint = fingerprint(call, &terms);
-        let asked = Approval {
-            id: ApprovalId::random(),
-            client: operation.client.id,
-            client_name: operation.client.name.to_string(),
-            action: operation.action().name.to_owned(),
-            terms,
-            asked: now,
-            ends: now + STANDS,
-            answer: None,
-        };
-        let ask = move |db: &Db| {
-            if let Some(standing) = approval_rows::standing(db, asked.client, &fingerprint, now)? {
-                return Ok(Ok(standing));
-            }
-            let all = approval_rows::of_client(db, asked.client, now)?;
-            let waiting = all.iter().filter(|one| one.state(now) == ApprovalState::Waiting);
-            if waiting.clone().count() >= MOST {
-                let until = waiting.map(|one| one.ends).min().unwrap_or(now);
-                return Ok(Err(Denied::TooManyApprovals { until }));
-            }
-            approval_rows::insert(db, &asked, &fingerprint)?;
-            Ok(Ok(asked))
-        };
-        self.write(ask).await
-    }
-
-    /// Uses up an approval, for one payment. Tells whether it was approved and still stood.
-    ///
-    /// # Errors
-    /// It could not be written.
-    pub async fn use_approval(&self, id: ApprovalId, now: Timestamp) -> Result<bool, StoreError> {
-        self.write(move |db| approval_rows::use_up(db, id, now)).await
-    }
-
     /// The approval with this number.
     ///
     /// # Errors
@@ -131,8 +84,44 @@ pub fn answer_approval(
     done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
 }
 
+/// What a person says to a payment of a call, which a hash stands for, in the transaction that records the
+/// payment: nothing, if it is approved, and the approval is then used up. Else an approval that stands, or a
+/// new one that waits.
+pub(super) fn ask(
+    db: &Db,
+    operation: &Operation,
+    call: &[u8; 32],
+    terms: PaymentTerms,
+    now: Timestamp,
+) -> Result<Option<Result<Approval, Denied>>, Fault> {
+    let (client, fingerprint) = (&operation.client, fingerprint(call, &terms));
+    if let Some(standing) = approval_rows::standing(db, client.id, &fingerprint, now)? {
+        let is_used = approval_rows::use_up(db, standing.id, now)?;
+        return Ok((!is_used).then_some(Ok(standing)));
+    }
+    let all = approval_rows::of_client(db, client.id, now)?;
+    let waiting: Vec<_> =
+        all.iter().filter(|one| one.state(now) == ApprovalState::Waiting).collect();
+    if waiting.len() >= MOST {
+        let until = waiting.iter().map(|one| one.ends).min().unwrap_or(now);
+        return Ok(Some(Err(Denied::TooManyApprovals { until })));
+    }
+    let asked = Approval {
+        id: ApprovalId::random(),
+        client: client.id,
+        client_name: client.name.to_string(),
+        action: operation.action().name.to_owned(),
+        terms,
+        asked: now,
+        ends: now + STANDS,
+        answer: None,
+    };
+    approval_rows::insert(db, &asked, &fingerprint)?;
+    Ok(Some(Ok(asked)))
+}
+
 /// A hash of all that makes it the same payment of the same call.
-fn fingerprint(call: [u8; 32], terms: &PaymentTerms) -> [u8; 32] {
+fn fingerprint(call: &[u8; 32], terms: &PaymentTerms) -> [u8; 32] {
     let PaymentTerms { resource, network, asset, payee, amount } = terms;
     let terms = format!("{network}\n{asset}\n{payee}\n{amount}\n{resource}");
     Sha256::new_with_prefix(call).chain_update(terms).finalize().into()

@@ -56,13 +56,13 @@ impl Store {
         self.read(move |db| known.find_freeze(db)).await
     }
 
-    /// Refuses a call that needs a proof while signatures are frozen.
+    /// Refuses a signature while these are frozen: a freeze of signatures stops payments as well.
     ///
     /// # Errors
     /// They are, or it cannot be read whether they are.
-    pub async fn check_signable(&self) -> Result<(), StoreError> {
+    pub async fn check_unfrozen(&self, of: FreezeOf) -> Result<(), StoreError> {
         match self.frozen().await? {
-            Some(freeze) if freeze.of == FreezeOf::Signatures => {
+            Some(freeze) if freeze.of == FreezeOf::Signatures || of == FreezeOf::Payments => {
                 Err(StoreError::new(&self.0.path, Fault::Frozen(freeze)))
             }
             _ => Ok(()),

@@ -85,7 +85,7 @@ impl Store {
             }
         }
         if needs_proof {
-            self.check_signable().await?;
+            self.check_unfrozen(FreezeOf::Signatures).await?;
         }
         self.leave(draft).await;
         Ok(())

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
+    approval::{Approval, ApprovalAnswer, ApprovalState},
+    approvals,
     callers::access_ended,
     db::Db,
     error::{Fault, StoreError},
@@ -21,7 +23,7 @@ use crate::{
         AuthorizationNonce, Challenge, Declined, Fresh, Payment, PaymentRecord, Purchase, Spender,
         Spending,
     },
-    policy::Permit,
+    policy::{Denied, Permit},
     types::Address,
 };
 
@@ -38,6 +40,19 @@ pub struct PaymentRequest {
     pub purchase: Option<Purchase>,
     /// The hash of the call: the same call has the same payment as long as that is open.
     pub fingerprint: [u8; 32],
+}
+
+/// What is decided on a payment.
+#[derive(Debug)]
+pub enum PaymentDecision {
+    /// It is on record, and may be signed.
+    Recorded(Box<Payment>),
+    /// It waits for the word of a person.
+    Waits(Box<Approval>),
+    /// The policy does not allow it.
+    Declined(Declined),
+    /// The client may not ask for it now.
+    Denied(Denied),
 }
 
 /// What became of a payment.
@@ -87,13 +102,13 @@ impl Store {
     ///
     /// # Errors
     /// It could not be written, the client's access has ended, or payments are frozen: nothing may be
-    /// signed. The inner error is the policy's.
+    /// signed.
     pub async fn record_payment(
         &self,
         operation: &Operation,
         request: PaymentRequest,
         nonce: AuthorizationNonce,
-    ) -> Result<Result<Payment, Declined>, StoreError> {
+    ) -> Result<PaymentDecision, StoreError> {
         let operation = operation.clone();
         let fresh = move || Fresh { nonce, now: Timestamp::now() };
         self.write(move |db| record(db, &operation, &request, fresh())).await
@@ -123,7 +138,7 @@ fn record(
     operation: &Operation,
     request: &PaymentRequest,
     fresh: Fresh,
-) -> Result<Result<Payment, Declined>, Fault> {
+) -> Result<PaymentDecision, Fault> {
     let PaymentRequest { spending, permit, challenge, purchase, fingerprint } = request;
     let (client, now) = (&operation.client, fresh.now);
     if access_ended(db, client.id, now)? {
@@ -136,13 +151,26 @@ fn record(
     };
     let open = payment_rows::open(db, payer, now)?;
     if let Some(open) = open.into_iter().find(is_in_the_way) {
-        return Ok(Err(Declined::Open { payer, until: open.over }));
+        let declined = Declined::Open { payer, until: open.over };
+        return Ok(PaymentDecision::Declined(declined));
     }
     let spent = payment_rows::spent(db, now)?;
-    let spender = Spender { client: client.id, limit: client.spend, spent: &spent };
-    let payment = match spending.pay(permit, challenge, *purchase, spender, fresh) {
+    let spender =
+        Spender { client: client.id, limit: client.spend, spent: &spent, is_approved: false };
+    let pay = |spender| spending.pay(permit, challenge, *purchase, spender, fresh);
+    let decided = match pay(spender) {
+        Err(Declined::Unapproved { terms, .. }) => {
+            match approvals::ask(db, operation, fingerprint, *terms, now)? {
+                None => pay(Spender { is_approved: true, ..spender }),
+                Some(Ok(approval)) => return Ok(unapproved(approval, now)),
+                Some(Err(denied)) => return Ok(PaymentDecision::Denied(denied)),
+            }
+        }
+        decided => decided,
+    };
+    let payment = match decided {
         Ok(payment) => payment,
-        Err(declined) => return Ok(Err(declined)),
+        Err(declined) => return Ok(PaymentDecision::Declined(declined)),
     };
     let (client, purchase) = (client.id, *purchase);
     payment_rows::insert(
@@ -150,7 +178,16 @@ fn record(
         &NewPayment { payment: &payment, client, fingerprint, purchase, now },
     )?;
     Chain::read(db)?.append(Draft::payment(operation, &payment, now))?;
-    Ok(Ok(payment))
+    Ok(PaymentDecision::Recorded(Box::new(payment)))
+}
+
+fn unapproved(approval: Approval, now: Timestamp) -> PaymentDecision {
+    match approval.state(now) {
+        ApprovalState::Answered(ApprovalAnswer::Denied) => {
+            PaymentDecision::Declined(Declined::ByPerson { until: approval.ends })
+        }
+        _ => PaymentDecision::Waits(Box::new(approval)),
+    }
 }
 
 #[cfg(test)]

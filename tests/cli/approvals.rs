@@ -1,76 +1,84 @@
-//! Approving and denying payments by commands.
+//! A payment that waits for a person, approved and denied by commands.
 
-use std::{sync::Arc, time::Duration};
-
-use agentpmt_proxy::{
-    action::Action,
-    call::Call,
-    operation::Operation,
-    policy::Client,
-    signer::LocalKey,
-    store::{Approval, PaymentTerms, Store},
-    trace::Trace,
-};
-use jiff::Timestamp;
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::task::block_in_place;
 
-use crate::binary::{Home, WALLET};
+use crate::{
+    binary::{Home, PASSWORD, Server, WALLET},
+    common::{client, json, serve_sandbox},
+};
 
-/// A payment of this amount that a person is asked about.
-async fn asked(store: &Store, amount: &str) -> Approval {
-    let operation = Operation {
-        call: Call::new(Action::named("credits_purchase").unwrap(), [], b"{}").unwrap(),
-        client: Client { name: "ci".parse().unwrap(), ..Client::local() },
-        wallet: WALLET.parse().unwrap(),
-        key: None,
-        price: None,
-        known_at: Instant::now(),
-        deadline: Instant::now() + Duration::from_secs(60),
-        trace: Arc::new(Trace::new("call-1".parse().unwrap())),
-    };
-    let terms = PaymentTerms {
-        resource: "https://api.example/credits/purchase\u{1b}[2J".to_owned(),
-        network: "eip155:8453".parse().unwrap(),
-        asset: WALLET.parse().unwrap(),
-        payee: WALLET.parse().unwrap(),
-        amount: amount.parse().unwrap(),
-    };
-    store.approval_of(&operation, [7; 32], terms, Timestamp::now()).await.unwrap().unwrap()
+const SPENDING: &str = r#"
+[spending]
+wallet = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
+networks = ["eip155:8453"]
+payees = ["0x1111111111111111111111111111111111111111"]
+resources = ["https://www.agentpmt.com/api/external/credits/purchase"]
+max_per_call = "5"
+per_day = "50"
+per_month = "50"
+approve_above = "4.99"
+
+[[spending.assets]]
+address = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
+decimals = 6
+name = "USD Coin"
+version = "2"
+"#;
+
+/// The status and the body of the answer to a purchase of credits for 5.
+async fn buy(server: &Server) -> (u16, Value) {
+    let request = client().post(format!("{}/api/external/credits/purchase", server.place));
+    let body = format!(r#"{{"wallet_address":"{WALLET}","credits":500,"payment_method":"x402"}}"#);
+    let response = request.body(body).send().await.unwrap();
+    (response.status().as_u16(), json(response).await)
 }
 
-#[tokio::test]
-async fn a_person_answers_at_the_command_line_and_that_is_on_record() {
-    let home = Home::new();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_answers_at_the_command_line_also_between_two_runs() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    home.write("proxy.toml", SPENDING);
     home.run(&["approvals"]).fails(66, &["there is no such file"]);
-    home.run(&["client", "add", "ci", "--allow", "all"]).result();
-    let path = home.path("state/proxy.db");
-    let store = Store::open(&path, &[LocalKey::random().seal_key()]).unwrap();
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = format!("http://{}", serve_sandbox(&sandbox).await);
+    let start = || home.serve(&["serve", "--upstream", &upstream]);
+    let server = start();
     assert!(home.run(&["approvals"]).told().contains("no payment waits for approval"));
-    let (first, second) = (asked(&store, "5").await, asked(&store, "12.5").await);
-    let [yes, no] = [&first, &second].map(|approval| approval.id.to_string());
+    let (status, waits) = buy(&server).await;
+    assert_eq!((status, &waits["state"]), (202, &"waiting".into()), "{waits}");
+    let id = waits["id"].as_str().unwrap();
+    block_in_place(|| server.signal("TERM"));
     let list = home.run(&["approvals", "list"]).ok();
-    assert_eq!(list.lines().count(), 2);
-    for words in [&*yes, "waiting", "ci: credits_purchase pays 12.5 of 0x", "purchase\\u{1b}[2J"] {
+    for words in [id, "waiting", "local: credits_purchase pays 5 of 0x833589fcd6"] {
         assert!(list.contains(words), "{list}");
     }
-    let approved = home.run(&["approvals", "approve", &yes]).told();
-    assert!(approved.contains("approved") && approved.contains(&yes), "{approved}");
-    assert!(home.run(&["approvals", "deny", &no]).told().contains("denied"));
-    home.run(&["approvals", "deny", &yes]).fails(65, &["is approved and takes no other answer"]);
+    let approved = home.run(&["approvals", "approve", id]).told();
+    assert!(approved.contains("approved") && approved.contains(id), "{approved}");
+    home.run(&["approvals", "deny", id]).fails(65, &["is approved and takes no other answer"]);
     let unknown = "5ff41667-9cb0-4b43-a080-a7349a6b44ad";
     home.run(&["approvals", "approve", unknown]).fails(66, &["there is no approval 5ff41667"]);
     home.run(&["approvals", "approve", "x"]).fails_at_length(2, &["is a UUID"]);
-    let rows = home.run(&["approvals", "--json"]).json();
-    let states: Vec<_> = rows.as_array().unwrap().iter().map(|row| &row["state"]).collect();
-    assert!(states.contains(&&"approved".into()) && states.contains(&&"denied".into()), "{rows}");
 
+    let server = start();
+    let (status, bought) = buy(&server).await;
+    assert_eq!(status, 200, "{bought}");
+    let (status, waits) = buy(&server).await;
+    assert_eq!(status, 202, "{waits}");
+    let second = waits["id"].as_str().unwrap();
+    assert!(home.run(&["approvals", "deny", second]).told().contains("denied"));
+    assert_eq!(buy(&server).await.0, 403);
+    let rows = home.run(&["approvals", "--json"]).json();
+    let states: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(states, ["denied", "used"]);
+
+    block_in_place(|| server.signal("TERM"));
     let lines = home.run(&["journal", "tail", "--json"]).ok();
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let user = format!("uid {}", rustix::process::getuid().as_raw());
     let deeds: Vec<_> = lines.filter(|line| line["approval"].is_string()).collect();
-    let deed = |line: &Value| [&line["action"], &line["approval"], &line["by"]].map(Value::clone);
-    let expected = [["payment_approve", &yes, &user], ["payment_deny", &no, &user]];
+    let deed = |line: &Value| ["action", "approval", "by"].map(|field| line[field].clone());
+    let expected = [["payment_approve", id, &user], ["payment_deny", second, &user]];
     assert_eq!(deeds.iter().map(deed).collect::<Vec<_>>(), expected);
     home.run(&["journal", "verify"]).result();
 }

@@ -9,7 +9,6 @@ mod binary;
 #[path = "../support/common.rs"]
 mod common;
 
-mod approvals;
 mod client_limits;
 mod client_rights;
 mod clients;

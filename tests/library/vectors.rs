@@ -162,7 +162,8 @@ impl PaymentVector {
         let fresh = Fresh { nonce: AuthorizationNonce::new(nonce), now };
         let call = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
         let permit = permit(call, self.signer().address());
-        let spender = Spender { client: ClientId::LOCAL, limit: None, spent: &[] };
+        let spender =
+            Spender { client: ClientId::LOCAL, limit: None, spent: &[], is_approved: false };
         let spending = Spending::of(&spending).unwrap();
         spending.pay(&permit, &challenge, purchase, spender, fresh).unwrap()
     }

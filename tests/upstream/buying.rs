@@ -10,7 +10,7 @@ use agentpmt_proxy::{
     payment::Spending,
     policy::Client,
     sandbox::{Sandbox, Settings},
-    store::FreezeOf,
+    store::{ApprovalAnswer, FreezeOf, answer_approval},
     types::Address,
 };
 use axum::{
@@ -483,4 +483,89 @@ async fn a_wallet_has_one_purchase_at_a_time() {
     assert_eq!(shop.charged().len(), 4, "each waits for the one before");
     let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
     assert_eq!(refused["code"], "spending_limit");
+}
+
+/// How an approval stands, as a client is told.
+async fn approval(proxy: &TestProxy, agent: &Agent, id: &str) -> Value {
+    let request = proxy.client.get(proxy.url(&format!("/proxy/approvals/{id}")));
+    body_of(request.bearer_auth(agent.token.expose()).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn a_large_payment_waits_for_a_person_and_is_made_once_when_it_is_approved() {
+    let shop = Shop::new();
+    let large = SpendingConfig { approve_above: Some("4.99".parse().unwrap()), ..config() };
+    let proxy = shop.proxy(None, large).await;
+    let [ci, other] = ["ci", "other"].map(|name| Agent::add(&proxy, &may(name, "all")));
+    let ops = Agent::add(&proxy, &Client { admin: true, ..may("ops", "all") });
+    let buy = purchase(WALLET, 500);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let response = ci.post(PURCHASE, &buy).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        assert_eq!(response.headers()["x-agentpmt-proxy-answer"], "approval");
+        let waits = body_of(response).await;
+        let shown = ["state", "amount", "action", "client"].map(|field| waits[field].clone());
+        assert_eq!(shown, ["waiting", "5", "credits_purchase", "ci"]);
+        ids.push(waits["id"].as_str().unwrap().to_owned());
+    }
+    let id = &*ids[0];
+    assert_eq!(id, ids[1], "it is asked for once");
+    for agent in [&ci, &ops] {
+        assert_eq!(approval(&proxy, agent, id).await["state"], "waiting");
+    }
+    for (agent, id) in [(&other, id), (&ci, "5ff41667-9cb0-4b43-a080-a7349a6b44ad"), (&ci, "x")] {
+        assert_eq!(approval(&proxy, agent, id).await["code"], "unknown_approval", "{id}");
+    }
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let url = proxy.url(&format!("/proxy/approvals/{id}"));
+        let request = proxy.client.request(method.parse().unwrap(), url);
+        let response = request.bearer_auth(ops.token.expose()).body(r#"{"state":"approved"}"#);
+        assert_eq!(response.send().await.unwrap().status(), 405, "{method}");
+    }
+    assert!(nonces(&shop.seen()).is_empty() && records(&proxy, "payment").await.is_empty());
+
+    let path = proxy.folder().path().join("proxy.db");
+    let answer = |id: &str, answer| {
+        answer_approval(&path, id.parse().unwrap(), answer, jiff::Timestamp::now())
+            .unwrap()
+            .unwrap()
+    };
+    answer(id, ApprovalAnswer::Approved);
+    assert_eq!(other.post(PURCHASE, &buy).await.status(), StatusCode::ACCEPTED, "another client's");
+    shop.demands(demand("4999999"));
+    assert_eq!(ci.post(PURCHASE, &buy).await.status(), StatusCode::ACCEPTED, "another amount");
+    shop.demands(demand("5000000"));
+    ci.ok(PURCHASE, &buy).await;
+    assert_eq!((shop.charged().len(), nonces(&shop.seen()).len()), (1, 1));
+    assert_eq!(approval(&proxy, &ci, id).await["state"], "used");
+
+    let again = body_of(ci.post(PURCHASE, &buy).await).await;
+    assert_ne!(again["id"], *id);
+    answer(again["id"].as_str().unwrap(), ApprovalAnswer::Denied);
+    let denied = problem(ci.post(PURCHASE, &buy).await).await;
+    assert_eq!(denied["code"], "payment_not_allowed");
+    assert!(denied["detail"].as_str().unwrap().contains("denied this payment"), "{denied}");
+    let small = SpendingConfig { approve_above: Some("5".parse().unwrap()), ..config() };
+    assert_eq!(shop.charged().len(), 1);
+    Shop::new().proxy(None, small).await.ok(PURCHASE, buy).await;
+}
+
+#[tokio::test]
+async fn a_payment_that_is_open_is_not_signed_once_more_while_payments_are_frozen() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(nonces(&shop.seen()).len(), 1);
+    let store = proxy.proxy.store();
+    for of in [FreezeOf::Payments, FreezeOf::Signatures] {
+        store.freeze(of, "ops").await.unwrap();
+        let frozen = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(frozen["code"], "frozen");
+        store.thaw("ops").await.unwrap();
+    }
+    assert!(shop.seen().is_empty());
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    assert_eq!(shop.charged().len(), 1);
 }

@@ -9,7 +9,7 @@ async fn stopped(store: &Store) -> [Option<Freeze>; 3] {
     let read = sign(store, &operation(&Client::local(), "job_status", ""), 1).await;
     let freeze = |result: Result<(), StoreError>| result.err().map(|error| error.freeze().cloned());
     let change = record(store, 2).await;
-    let checked = store.check_signable().await;
+    let checked = store.check_unfrozen(FreezeOf::Signatures).await;
     [read, change, checked].map(|result| freeze(result).map(Option::unwrap))
 }
 

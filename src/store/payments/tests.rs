@@ -63,7 +63,16 @@ fn nonce(number: u8) -> AuthorizationNonce {
 
 async fn pay(store: &Store, number: u8, amount: u32) -> Result<Payment, Declined> {
     let request = request(number, amount, None);
-    store.record_payment(&of_tool(), request, nonce(number)).await.unwrap()
+    recorded(store.record_payment(&of_tool(), request, nonce(number)).await.unwrap())
+}
+
+/// A payment that is recorded, or why the policy does not allow it.
+fn recorded(decision: PaymentDecision) -> Result<Payment, Declined> {
+    match decision {
+        PaymentDecision::Recorded(payment) => Ok(*payment),
+        PaymentDecision::Declined(declined) => Err(declined),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn open(store: &Store, number: u8, now: Timestamp) -> Option<AuthorizationNonce> {
@@ -111,7 +120,7 @@ async fn one_purchase_of_a_wallet_is_open_at_a_time_and_tools_go_on() {
     let purchase = Purchase { credits: 500, recipient: WALLET.parse().unwrap() };
     let buy = async |number: u8| {
         let request = request(number, 1, Some(purchase));
-        store.record_payment(&of_tool(), request, nonce(number)).await.unwrap()
+        recorded(store.record_payment(&of_tool(), request, nonce(number)).await.unwrap())
     };
     buy(1).await.unwrap();
     assert!(matches!(buy(2).await, Err(Declined::Open { .. })));

@@ -340,7 +340,7 @@ fn while_the_state_folder_is_gone_nothing_is_signed_and_no_other_is_made() {
     let (home, server, token) = sandbox();
     reserves(&server, &token, GENERAL_JOB);
     fs::rename(home.path("state"), home.path("away")).unwrap();
-    is_refused(&server, &token, "removed or moved away");
+    is_refused(&server, &token, "it was removed, moved or emptied");
     assert!(!home.path("state").exists());
     fs::rename(home.path("away"), home.path("state")).unwrap();
     reserves(&server, &token, WORKFLOW_JOB);
@@ -348,7 +348,7 @@ fn while_the_state_folder_is_gone_nothing_is_signed_and_no_other_is_made() {
     all_is_on_record(&home, 2);
     verified(&home);
     fs::remove_dir_all(home.path("state")).unwrap();
-    is_refused(&server, &token, "removed or moved away");
+    is_refused(&server, &token, "it was removed, moved or emptied");
 }
 
 #[test]

@@ -115,11 +115,23 @@ async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String)
     let path = action.path.replace("{job_id}", WORKFLOW_JOB).replace("{workflow_id}", &workflow);
     let path = path.replace("{product_slug}", "ai-writing-quality-check");
     let path = path.replace("{action_slug}", "check-for-banned-phrases");
+    let path = path.replace("{product_id}", "69a1c0d2e3f4051627384902");
     let body = match action.body {
         _ if submits => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
         fields if fields.iter().any(|field| field.name() == "nodes") => WORKFLOW.to_owned(),
         fields if fields.iter().any(|field| field.name() == "parameters") => {
             r#"{"parameters":{}}"#.to_owned()
+        }
+        _ if action.name == "workflow_end" => {
+            let started = proxy.ok(&format!("/workflows/{workflow}/start"), "").await;
+            format!(
+                r#"{{"parameters":{{"workflow_session_id":{}}}}}"#,
+                started["workflow_session_id"]
+            )
+        }
+        _ if action.name == "credits_purchase" => {
+            let wallet = proxy.proxy.wallets()[0];
+            format!(r#"{{"wallet_address":"{wallet}","credits":500,"payment_method":"x402"}}"#)
         }
         _ => String::new(),
     };
@@ -323,7 +335,7 @@ async fn run_again(sandbox: &Sandbox, address: SocketAddr) -> ! {
 
 /// A call whose upstream is restarted: before it comes, or while it is there, by this fault.
 async fn restarted(fault: Option<&str>, action: &'static Action) -> Told {
-    let sandbox = Sandbox::new(Settings::default());
+    let sandbox = Sandbox::new(Settings { credits: 100, ..Settings::default() });
     let (served, upstream) = run(&sandbox).await;
     let proxy = TestProxy::in_front_of(sandbox.clone(), upstream, |_| {}).await;
     let (path, body) = prepare(&proxy, action).await;
@@ -371,6 +383,8 @@ async fn an_upstream_that_restarts_in_the_middle_is_waited_for() {
             // the way was not processed.
             let expected = match (fault, action.effect) {
                 _ if action.method.is_idempotent() => "200".to_owned(),
+                // Nothing may be paid.
+                (None, Effect::Pays) => "402".to_owned(),
                 (None, _) | (_, Effect::None) => "200".to_owned(),
                 (_, Effect::Other | Effect::Spends | Effect::Pays) => {
                     unknown("null", "check_first")

@@ -9,16 +9,17 @@
 //!   → admit      client, its right, in-flight permit, rate             proxy, policy, store
 //!   → body       size and time                                         http
 //!   → Call       a row of ACTIONS + ids + query + body                 call, action, json
-//!   → begin      rate, idempotency key, job: decided together          store
+//!   → begin      rate, idempotency key, job, credits: in one decision  store
 //!   → Permit     may this client make this call on this job            policy
 //!   → attempt    a session nonce and a permit to send, then            proxy, sender, session
 //!       Message      the text to sign; its Display is the text         message
 //!       record       about to sign; begins the key's doubt             store
 //!       Signature    EIP-191                                           signer
 //!       upstream     one HTTP call, with a deadline                    upstream
+//!       payment      of a 402, if the policy allows it                 payment, proxy
 //!   → again?     decided without doing anything                        retry, refusal
 //!   → settle     if an answer was lost: what became of the change      proxy, job_status
-//!   → finish     outcome, stored answer, reservation: together         store, reservation
+//!   → finish     outcome, stored answer, reservation, credits          store, reservation
 //! local response: the upstream's status and body, without what the proxy keeps secret, or a problem
 //! ```
 //!

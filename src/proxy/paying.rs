@@ -142,7 +142,7 @@ impl Proxy {
         let PaidCall { operation, permit, sender, claim, .. } = paid;
         let nonce = payment.authorization().nonce;
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
-        // What was never sent does not count; an earlier request may have been.
+        // A payment that was never sent does not count; an earlier request may have been sent.
         let not_sent = async || {
             if is_first {
                 self.end_payment(nonce, PaymentEnd::NotSent).await;

@@ -1,4 +1,4 @@
-//! What has to be paid, and the check of a payment against it (protocol §9.1).
+//! The bill of a call, and the check of a payment against it (protocol §9.1).
 
 use std::str::FromStr;
 

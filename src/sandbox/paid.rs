@@ -151,7 +151,7 @@ fn refused(bill: &Bill, why: &'static str) -> ApiError {
     ApiError::PaymentRequired { challenge: bill.challenge(None), why: Some(why) }
 }
 
-/// Whoever pays for another wallet says so in a message of its own.
+/// A wallet that pays for another one says so in a message of its own.
 fn check_sponsor(
     transfer: &Transfer,
     recipient: Address,

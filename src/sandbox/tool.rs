@@ -19,7 +19,7 @@ pub(super) struct Tool {
     outcome: ToolOutcome,
 }
 
-/// What comes of a use.
+/// The outcome of a use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ToolOutcome {
     Success,

@@ -36,7 +36,7 @@ pub struct Approval {
     pub answer: Option<(ApprovalAnswer, String)>,
 }
 
-/// What became of the question.
+/// The answer of a person, and whether it was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApprovalAnswer {
     /// It may be paid, once.
@@ -50,7 +50,7 @@ pub enum ApprovalAnswer {
 /// How an approval stands at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApprovalState {
-    /// Nobody has answered yet.
+    /// There is no answer yet.
     Waiting,
     /// It was answered.
     Answered(ApprovalAnswer),
@@ -76,7 +76,7 @@ impl Approval {
         }
     }
 
-    /// What its client is told.
+    /// The approval as its client sees it.
     pub fn to_json(&self, now: Timestamp) -> Value {
         let PaymentTerms { resource, network, asset, payee, amount } = &self.terms;
         json!({

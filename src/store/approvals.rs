@@ -84,9 +84,8 @@ pub fn answer_approval(
     done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
 }
 
-/// What a person says to a payment of a call, which a hash stands for, in the transaction that records the
-/// payment: nothing, if it is approved, and the approval is then used up. Else an approval that stands, or a
-/// new one that waits.
+/// Uses up the approval of a payment of this call, given by its hash, in the transaction that records the
+/// payment: then it returns nothing. Else it returns the approval that stands, or a new one that waits.
 pub(super) fn ask(
     db: &Db,
     operation: &Operation,

@@ -42,7 +42,7 @@ pub struct PaymentRequest {
     pub fingerprint: [u8; 32],
 }
 
-/// What is decided on a payment.
+/// The decision on a payment.
 #[derive(Debug)]
 pub enum PaymentDecision {
     /// It is on record, and may be signed.
@@ -55,7 +55,7 @@ pub enum PaymentDecision {
     Denied(Denied),
 }
 
-/// What became of a payment.
+/// The end of a payment.
 #[derive(Debug, Clone)]
 pub enum PaymentEnd {
     /// The upstream took it.

@@ -181,7 +181,7 @@ impl Proxy {
                 }
                 _ => self.answered(payment, answer).await,
             },
-            Outcome::NoAnswer(error) if error.was_sent() => {
+            Outcome::NoAnswer(error) if error.has_left() => {
                 Err(CallError::PaymentUnknown { until: Some(until) })
             }
             outcome => {

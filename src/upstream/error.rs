@@ -53,6 +53,11 @@ impl UpstreamError {
     pub fn was_sent(&self) -> bool {
         self.why.was_sent()
     }
+
+    /// Whether the request left, so that something has what was in it.
+    pub(crate) fn has_left(&self) -> bool {
+        self.why.was_sent() || matches!(self.why, Unanswered::Moved { .. })
+    }
 }
 
 impl Unanswered {

@@ -54,6 +54,8 @@ enum Taken {
     Failed,
     /// It is charged, and the answer repeats the payment.
     Repeated,
+    /// It is not charged yet, and the answer is a redirect.
+    Moved,
 }
 
 /// One request to a call that is paid for.
@@ -134,12 +136,15 @@ impl Shop {
             state.demand = demand("6000000");
             return demanded(&state.demand);
         }
+        if let Taken::Moved = taken {
+            return (StatusCode::PERMANENT_REDIRECT, [("location", "/")]).into_response();
+        }
         // A contract takes a nonce once.
         if !state.charged.contains(&nonce) {
             state.charged.push(nonce);
         }
         match taken {
-            Taken::Good | Taken::Raised => good(),
+            Taken::Good | Taken::Raised | Taken::Moved => good(),
             Taken::Late => late(),
             Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Taken::Repeated => {
@@ -311,6 +316,20 @@ async fn an_answer_that_says_nothing_of_a_payment_leaves_it_open() {
     assert_eq!(failed["code"], "outcome_unknown");
     proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
     assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_payment_that_went_to_a_redirect_counts_and_is_repeated() {
+    let shop = Shop::new();
+    shop.takes([Taken::Moved, Taken::Moved]);
+    let proxy = shop.proxy(None, config()).await;
+    for _ in 0..2 {
+        let moved = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(moved["code"], "outcome_unknown", "{moved}");
+    }
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    let sent = nonces(&shop.seen());
+    assert!(sent.len() == 3 && sent.iter().all(|nonce| *nonce == sent[0]), "{sent:?}");
 }
 
 #[tokio::test]

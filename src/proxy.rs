@@ -135,7 +135,7 @@ impl Proxy {
             Ok(settled) => self.perform(operation, sender, grant, settled, &claim).await,
             Err(error) => Err(error),
         };
-        let precedent = Precedent { was_reserved, is_other };
+        let precedent = Precedent { was_reserved, was_paid, is_other };
         let result = self.finish(operation, claim, result, precedent).await;
         match operation.job().filter(|_| is_other) {
             Some(job) => Err(Denied::Submitted(job.clone()).into()),

@@ -172,6 +172,7 @@ impl CallError {
             Self::Upstream(error) => error.was_sent(),
             Self::OutcomeUnknown { .. }
             | Self::SpendingUnknown { .. }
+            | Self::PaymentRefused { .. }
             | Self::PaymentUnknown { .. }
             | Self::InstructionsLost { .. }
             | Self::Aborted => true,

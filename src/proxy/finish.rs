@@ -29,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Precedent {
     /// It reserved the job.
     pub(super) was_reserved: bool,
+    /// The proxy may have paid for it.
+    pub(super) was_paid: bool,
     /// It submitted another proof.
     pub(super) is_other: bool,
 }
@@ -147,8 +149,8 @@ fn key_end(
         }
         Err(CallError::OutcomeUnknown { settles_at, .. }) => KeyEnd::InDoubt(*settles_at),
         Err(error) if error.may_have_had_effect() => KeyEnd::InDoubt(None),
-        // The next one reserves once more.
-        _ if precedent.was_reserved => KeyEnd::InDoubt(None),
+        // The next one reserves once more, or repeats the payment as long as that is open.
+        _ if precedent.was_reserved || precedent.was_paid => KeyEnd::InDoubt(None),
         _ => KeyEnd::Free,
     }
 }

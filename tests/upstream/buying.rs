@@ -23,6 +23,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{future::join_all, stream};
 use http::StatusCode;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -348,16 +349,49 @@ async fn a_key_of_a_lost_payment_never_pays_twice() {
     let shop = Shop::new();
     shop.takes([Taken::Lost]);
     let proxy = shop.proxy(None, config()).await;
-    let url = proxy.url(&format!("/api/external{PURCHASE}"));
-    let call = async || {
-        let call = proxy.client.post(&url).header("idempotency-key", "k");
-        call.body(purchase(WALLET, 500)).send().await.unwrap()
-    };
-    assert_eq!(problem(call().await).await["code"], "outcome_unknown");
-    assert_eq!(body_of(call().await).await, json!({ "success": true }));
-    let replayed = call().await;
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    assert_eq!(body_of(keyed(&proxy).await).await, json!({ "success": true }));
+    let replayed = keyed(&proxy).await;
     assert_eq!(replayed.headers()["idempotency-replayed"], "true");
     assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_key_of_a_lost_payment_is_in_doubt_whatever_fails_next() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    proxy.proxy.store().freeze(FreezeOf::Payments, "ops").await.unwrap();
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "frozen");
+    proxy.proxy.store().thaw("ops").await.unwrap();
+    end_authorisations(&proxy);
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_key_whose_payment_was_refused_pays_no_other() {
+    let shop = Shop::new();
+    shop.takes([Taken::Raised]);
+    let proxy = shop.proxy(None, config()).await;
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "payment_refused");
+    end_authorisations(&proxy);
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    assert_eq!(nonces(&shop.seen()).len(), 1);
+}
+
+/// As if so much time had passed that none can be cashed any more.
+fn end_authorisations(proxy: &TestProxy) {
+    let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
+    database.execute("UPDATE payments SET valid_before = valid_before - 1000", []).unwrap();
+}
+
+/// The same purchase under the same key.
+async fn keyed(proxy: &TestProxy) -> reqwest::Response {
+    let url = proxy.url(&format!("/api/external{PURCHASE}"));
+    let call = proxy.client.post(&url).header("idempotency-key", "k");
+    call.body(purchase(WALLET, 500)).send().await.unwrap()
 }
 
 #[tokio::test]

@@ -79,6 +79,11 @@ impl Problem {
                         "{advice}; the private instructions of a reservation that it made came only \
                          with the lost answer"
                     ),
+                    (Effect::Pays, _) => {
+                        "a payment that came with it can be cashed until its validBefore: sign no \
+                         other before; repeat the same one under a new Idempotency-Key, or none, \
+                         or wait and look at the balance"
+                    }
                     (_, Lookup::None) => {
                         "it may have taken effect, and no call shows whether it did: to make it \
                          again, send it under a new Idempotency-Key, or none"
@@ -295,18 +300,18 @@ impl Problem {
     }
 
     fn payment_unknown(action: &Action, until: Option<Timestamp>) -> Self {
-        let what = match until {
+        let detail = match until {
             Some(until) => format!(
-                "send the same call again to learn what became of it: until {until} that repeats the \
-                 same payment and never makes a second one"
+                "what became of the payment for {action} is not known; send the same call again, \
+                 which repeats that payment or asks after it, and look at the balance: no other is \
+                 made before {until}, when it ends"
             ),
-            None => {
-                "its authorisation has ended, so it may or may not have been cashed: look at the \
-                     balance, and to pay again, send the call under a new Idempotency-Key"
-                    .to_owned()
-            }
+            None => format!(
+                "the answer to {action} under this key was lost, and it may have been paid for; look \
+                 at the balance, and to pay again, once no earlier payment of the call can be cashed \
+                 any more, send it under a new Idempotency-Key"
+            ),
         };
-        let detail = format!("the answer to {action} was lost after it was paid for; {what}");
         let mut problem = Self::new(&problems::OUTCOME_UNKNOWN, detail);
         problem.more.insert("processed".to_owned(), Value::Null);
         problem

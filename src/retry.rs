@@ -8,7 +8,6 @@ use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
 use crate::{
-    json::{JsonText, is_almost_json},
     refusal::Refusal,
     session::SessionError,
     signer::SignerError,
@@ -271,7 +270,7 @@ impl Tries {
         let status = answer.status;
         let tells = status.is_success()
             || [StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
-        self.changes && tells && !is_json(answer)
+        self.changes && tells && !answer.is_json()
     }
 
     /// Another try when the upstream wants it, if there is time for it. One that wants it at once, every
@@ -312,10 +311,6 @@ fn is_elsewhere(why: &Unanswered) -> bool {
 
 fn is_broken_off(error: &UpstreamError) -> bool {
     matches!(error.why, Unanswered::BrokenOff(_))
-}
-
-fn is_json(answer: &Answer) -> bool {
-    JsonText::parse(&answer.body).is_some() || is_almost_json(&answer.body)
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.

@@ -133,10 +133,27 @@ fn key_end(
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
         // The next call asks again whether the payment has settled.
         Ok(answer) if answer.status == StatusCode::ACCEPTED && is_paid_by_proxy(operation) => {
-            match operation.call.body().field(TRANSACTION) {
-                Some(_) => KeyEnd::Free,
-                None => KeyEnd::InDoubt(None),
+            let call = &operation.call;
+            match call.product().is_none() && call.body().field(TRANSACTION).is_some() {
+                true => KeyEnd::Free,
+                false => KeyEnd::InDoubt(None),
             }
+        }
+        // The next call may come with the payment that is demanded.
+        Ok(answer)
+            if answer.status == StatusCode::PAYMENT_REQUIRED && is_paid_by_proxy(operation) =>
+        {
+            match precedent.was_paid {
+                true => KeyEnd::InDoubt(None),
+                false => KeyEnd::Free,
+            }
+        }
+        // Another payment might come with the next call.
+        Ok(answer) if is_paid_by_client(operation) && answer.leaves_payment_open() => {
+            KeyEnd::InDoubt(None)
+        }
+        Err(CallError::Upstream(error)) if is_paid_by_client(operation) && error.has_left() => {
+            KeyEnd::InDoubt(None)
         }
         Ok(answer) if is_final(answer) => {
             let Answer { status, headers, body, .. } = answer.clone();
@@ -156,7 +173,11 @@ fn key_end(
 }
 
 fn is_paid_by_proxy(operation: &Operation) -> bool {
-    operation.action().effect == Effect::Pays && operation.call.payment().is_none()
+    operation.action().effect == Effect::Pays && !is_paid_by_client(operation)
+}
+
+fn is_paid_by_client(operation: &Operation) -> bool {
+    operation.call.payment().is_some()
 }
 
 /// Whether an answer says what became of the call. The others say that it was not looked at.

@@ -20,9 +20,12 @@ const PASSED_HEADERS: [HeaderName; 6] = [
     header::CONTENT_ENCODING,
     header::RETRY_AFTER,
     PAYMENT_REQUIRED,
-    HeaderName::from_static("payment-response"),
-    HeaderName::from_static("x-payment-response"),
+    HeaderName::from_static(RECEIPTS[0]),
+    HeaderName::from_static(RECEIPTS[1]),
 ];
+
+/// The headers that tell of a payment that was taken (protocol §9.1).
+const RECEIPTS: [&str; 2] = ["payment-response", "x-payment-response"];
 
 /// The header with the challenge of a 402 (protocol §9.1).
 pub const PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
@@ -62,6 +65,22 @@ impl Answer {
             return Err(Unanswered::Foreign(status));
         }
         Ok(Self { status, headers, body, clock_ahead })
+    }
+
+    /// Whether the body is JSON, as the API's is, or was that before something cut or changed it.
+    pub(crate) fn is_json(&self) -> bool {
+        JsonText::parse(&self.body).is_some() || is_almost_json(&self.body)
+    }
+
+    /// Whether it leaves open what became of a payment, as something other than the API may have sent it
+    /// after the API has acted.
+    pub(crate) fn leaves_payment_open(&self) -> bool {
+        let status = self.status;
+        let tells = status.is_success() || status == StatusCode::CONFLICT;
+        let has_receipt = RECEIPTS.iter().any(|name| self.headers.contains_key(*name));
+        status.is_server_error()
+            || status == StatusCode::REQUEST_TIMEOUT
+            || tells && !has_receipt && !self.is_json()
     }
 
     /// The time by the upstream's clock.

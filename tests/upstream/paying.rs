@@ -115,6 +115,51 @@ async fn a_request_with_a_payment_is_never_sent_again() {
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
+/// A call under the key `k`, with a payment if that is given.
+async fn keyed(proxy: &TestProxy, path: &str, payment: Option<&str>) -> reqwest::Response {
+    let url = proxy.url(&format!("/api/external{path}"));
+    let call = proxy.client.post(url).header("idempotency-key", "k").body("{}");
+    let paid = payment.iter().fold(call, |call, payment| call.header("x-payment", *payment));
+    paid.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_says_nothing_of_a_payment_keeps_its_key_in_doubt() {
+    let page = (StatusCode::OK, "<html>");
+    let failed = (StatusCode::BAD_GATEWAY, r#"{"detail":"timeout"}"#);
+    for answer in [page, failed, (StatusCode::PERMANENT_REDIRECT, "")] {
+        let answered = move |_: &Seen| answer.into_response();
+        let (proxy, seen) = upstream(answered).await;
+        let first = keyed(&proxy, PURCHASE, Some(PAYMENT)).await;
+        if answer.0 != StatusCode::PERMANENT_REDIRECT {
+            assert_eq!(first.status(), answer.0);
+            assert_eq!(first.text().await.unwrap(), answer.1);
+        }
+        // As of a client that signs another one.
+        let again = problem(keyed(&proxy, PURCHASE, Some("eyJ4IjoxfQ==")).await).await;
+        assert_eq!(again["code"], "outcome_unknown", "{answer:?}");
+        assert!(again["detail"].as_str().unwrap().contains("sign no other before"), "{again}");
+        assert_eq!(seen.lock().unwrap().len(), 1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_pays_for_a_demand_under_the_key_of_its_first_request() {
+    let demand = |seen: &Seen| match seen.headers.contains_key("x-payment") {
+        true => good(seen),
+        false => (StatusCode::PAYMENT_REQUIRED, r#"{"accepts":[]}"#).into_response(),
+    };
+    let (proxy, seen) = upstream(demand).await;
+    let first = keyed(&proxy, PURCHASE, None).await;
+    assert_eq!(first.status(), StatusCode::PAYMENT_REQUIRED);
+    for replayed in [false, true] {
+        let paid = keyed(&proxy, PURCHASE, Some(PAYMENT)).await;
+        assert_eq!(paid.headers().contains_key("idempotency-replayed"), replayed);
+        assert_eq!(body_of(paid).await, json!({ "success": true }));
+    }
+    assert_eq!(seen.lock().unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn a_demand_reaches_the_client_as_it_is_where_nothing_is_paid() {
     let demand = |_: &Seen| {

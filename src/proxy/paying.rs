@@ -172,14 +172,15 @@ impl Proxy {
                 return Err(error.into());
             }
         };
-        let until = end_of(payment);
+        let (until, is_purchase) = (end_of(payment), permit.call().product().is_none());
         match outcome {
             Outcome::Answered(answer, _) => match transaction(&answer) {
-                Some(hash) if answer.status == StatusCode::ACCEPTED => {
+                // The answer of a tool is its own.
+                Some(hash) if answer.status == StatusCode::ACCEPTED && is_purchase => {
                     self.end_payment(nonce, PaymentEnd::Pending(hash.clone())).await;
                     self.follow(paid, payment, Some(answer), hash).await
                 }
-                _ => self.answered(payment, answer).await,
+                _ => self.answered(payment, answer, is_first).await,
             },
             Outcome::NoAnswer(error) if error.has_left() => {
                 Err(CallError::PaymentUnknown { until: Some(until) })
@@ -195,12 +196,18 @@ impl Proxy {
     }
 
     /// Keeps what an answer says of a payment. Any but a good one leaves it open: it can still be cashed.
-    async fn answered(&self, payment: &Payment, answer: Answer) -> Result<Answer, CallError> {
-        if answer.status == StatusCode::PAYMENT_REQUIRED {
+    async fn answered(
+        &self,
+        payment: &Payment,
+        answer: Answer,
+        is_first: bool,
+    ) -> Result<Answer, CallError> {
+        let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
+        if is_demand && is_first {
             return Err(CallError::PaymentRefused { until: end_of(payment) });
         }
-        // It may have been cashed all the same.
-        if !is_final(&answer) {
+        // It may have been cashed all the same: a repeated one is also refused for that.
+        if is_demand || !is_final(&answer) || answer.leaves_payment_open() {
             return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
         }
         if answer.status.is_success() && answer.status != StatusCode::ACCEPTED {
@@ -234,7 +241,9 @@ impl Proxy {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
                 }
-                Outcome::Answered(answer, _) => return self.answered(payment, answer).await,
+                Outcome::Answered(answer, _) => {
+                    return self.answered(payment, answer, false).await;
+                }
                 Outcome::Abandoned => return Err(CallError::Abandoned),
                 _ => return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
             }

@@ -57,6 +57,8 @@ enum Taken {
     Repeated,
     /// It is not charged yet, and the answer is a redirect.
     Moved,
+    /// It is charged, and the answer is a web page.
+    Page,
 }
 
 /// One request to a call that is paid for.
@@ -147,6 +149,7 @@ impl Shop {
         match taken {
             Taken::Good | Taken::Raised | Taken::Moved => good(),
             Taken::Late => late(),
+            Taken::Page => "<html>".into_response(),
             Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Taken::Repeated => {
                 let header = headers["x-payment"].to_str().unwrap();
@@ -310,13 +313,15 @@ async fn a_lost_answer_repeats_the_same_authorisation_also_after_a_restart() {
 
 #[tokio::test]
 async fn an_answer_that_says_nothing_of_a_payment_leaves_it_open() {
-    let shop = Shop::new();
-    shop.takes([Taken::Failed]);
-    let proxy = shop.proxy(None, config()).await;
-    let failed = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
-    assert_eq!(failed["code"], "outcome_unknown");
-    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
-    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+    for taken in [Taken::Failed, Taken::Page] {
+        let shop = Shop::new();
+        shop.takes([taken]);
+        let proxy = shop.proxy(None, config()).await;
+        let failed = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(failed["code"], "outcome_unknown");
+        proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+        assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (2, 1));
+    }
 }
 
 #[tokio::test]
@@ -331,6 +336,30 @@ async fn a_payment_that_went_to_a_redirect_counts_and_is_repeated() {
     proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
     let sent = nonces(&shop.seen());
     assert!(sent.len() == 3 && sent.iter().all(|nonce| *nonce == sent[0]), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_repeated_payment_that_is_refused_may_have_been_cashed_before() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost, Taken::Raised]);
+    let proxy = shop.proxy(None, config()).await;
+    for _ in 0..2 {
+        let unknown = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(unknown["code"], "outcome_unknown");
+        assert!(unknown["detail"].as_str().unwrap().contains("look at the balance"));
+    }
+    assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tool_may_speak_of_transactions_of_its_own() {
+    let shop = Shop::new();
+    shop.takes([Taken::Late]);
+    let proxy = shop.proxy(None, config()).await;
+    let body = r#"{"transaction_hash":"0x1"}"#;
+    assert_eq!(proxy.post(TOOL, body).await.status(), StatusCode::ACCEPTED);
+    let seen = shop.seen();
+    assert!(seen.len() == 2 && seen.iter().all(|paid| paid.body == body), "{seen:?}");
 }
 
 #[tokio::test]

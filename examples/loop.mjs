@@ -1,5 +1,5 @@
 // With `fetch` (Node 18 or later): a job of each type, from the list to the end of its review, and
-// a tool that is paid with what was earned.
+// a tool that is paid with what was earned. After `pay`, which needs [spending], also with money.
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -56,3 +56,11 @@ console.log((await call("/credits/balance")).balance_credits, "credits");
 const tool = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases";
 const used = await call(tool + "/invoke", { parameters: { content: "Our customers love us." } });
 console.log(used.result, "for", used.charged_credits);
+
+if (process.argv.includes("pay")) {
+  console.log((await call(tool + "/invoke?pay=x402", { content: "Our customers love us." })).response);
+  const { wallet_address } = await call("/credits/balance");
+  const order = { wallet_address, credits: 500, payment_method: "x402" };
+  console.log((await call("/credits/purchase", order)).status);
+  console.log((await call("/credits/balance")).balance_credits, "credits");
+}

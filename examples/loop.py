@@ -1,6 +1,7 @@
 """With `requests`: a job of each type, from the list to the end of its review, and a tool that is
-paid with what was earned."""
+paid with what was earned. After `pay`, which needs [spending], also with money."""
 
+import sys
 import time
 import uuid
 
@@ -58,3 +59,10 @@ print(call("/credits/balance")["balance_credits"], "credits")
 tool = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases"
 used = call(tool + "/invoke", {"parameters": {"content": "Our customers love us."}})
 print(used["result"], "for", used["charged_credits"])
+
+if "pay" in sys.argv:
+    print(call(tool + "/invoke?pay=x402", {"content": "Our customers love us."})["response"])
+    wallet = call("/credits/balance")["wallet_address"]
+    order = {"wallet_address": wallet, "credits": 500, "payment_method": "x402"}
+    print(call("/credits/purchase", order)["status"])
+    print(call("/credits/balance")["balance_credits"], "credits")

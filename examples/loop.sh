@@ -1,6 +1,6 @@
 #!/bin/sh
 # With curl (7.71 or later): a job of each type, from the list to the end of its review, and a tool
-# that is paid with what was earned.
+# that is paid with what was earned. After `pay`, which needs [spending], also with money.
 set -eu
 
 API=http://127.0.0.1:8402/api/external
@@ -51,3 +51,10 @@ complete "{\"proof_text\": \"Published\", \"workflow_id\": \"$WORKFLOW\"}"
 call POST /credits/balance
 TOOL=/tools/ai-writing-quality-check/actions/check-for-banned-phrases
 call POST "$TOOL/invoke" '{"parameters": {"content": "Our customers love us."}}'
+
+[ "${1:-}" = pay ] || exit 0
+call POST "$TOOL/invoke?pay=x402" '{"content": "Our customers love us."}'
+WALLET=$(call POST /credits/balance | field wallet_address)
+call POST /credits/purchase \
+     "{\"wallet_address\": \"$WALLET\", \"credits\": 500, \"payment_method\": \"x402\"}"
+call POST /credits/balance

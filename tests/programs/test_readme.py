@@ -18,6 +18,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "src/manual").glob("*.md"))]
 ADDRESS = "http://127.0.0.1:8402"
 SANDBOX = "http://127.0.0.1:8403"
 FIRST_JOB = "68f0a1c27b3e4d5f60718201"
+PAID_URL = "https://www.agentpmt.com/api/external"
+TOOL = "ai-writing-quality-check/actions/check-for-banned-phrases"
 PASSWORD = "correct horse"
 KEY_FILE = ROOT / "tests/vectors/keystore/eth-account-scrypt.json"
 
@@ -151,14 +153,14 @@ def test_the_commands_and_programs_of_a_document_run(document, home, tmp_path):
                 assert language in ("toml", "text"), language
 
 
-def begun(command, home, address):
+def begun(command, home, address, *words):
     """Starts an example; gives what waits for its end, and gives what it printed."""
     name = command[-1]
     text = (ROOT / "examples" / name).read_text()
     assert ADDRESS in text
     (home / name).write_text(text.replace(ADDRESS, address))
     process = subprocess.Popen(
-        command,
+        [*command, *words],
         cwd=home,
         env={"PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
@@ -203,6 +205,19 @@ def test_an_example_does_a_job_of_each_type(command, home):
     else:
         assert out.count("-> approved") == 3, out
         assert out.endswith("for 5\n"), out
+
+
+@EXAMPLES
+def test_an_example_pays_for_a_tool_and_for_credits_once(command, home):
+    toml = next(text for language, text in blocks(ROOT / "src/manual/paying.md") if language == "toml")
+    resources = f"{PAID_URL}/credits/purchase", f"{PAID_URL}/tools/{TOOL}/invoke"
+    toml = re.sub(r"resources = .*", f"resources = {json.dumps(resources)}", toml)
+    (home / "proxy.toml").write_text(toml)
+    with sandbox() as (upstream, counts), proxy_of(upstream, home) as (address, _):
+        begun(command, home, address, "pay")()
+        each_is_done_once(counts)
+        assert [payment["value"] for payment in counts()["payments"]] == ["50000", "5000000"]
+        assert counts()["entries"][-1]["credits"] == 500
 
 
 @EXAMPLES

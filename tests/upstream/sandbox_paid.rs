@@ -1,13 +1,24 @@
 //! The sandbox's challenges and its facilitator, with a signer of the tests' own.
 
-use agentpmt_proxy::sandbox::{InjectedFault, Settings};
+use std::time::Duration;
+
+use agentpmt_proxy::{
+    config::{AssetConfig, SpendingConfig},
+    payment::Spending,
+    sandbox::{FaultKind, InjectedFault, KINDS, Sandbox, Settings},
+    types::Address,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sha3::{Digest, Keccak256};
 
-use crate::sandbox::{Call, Upstream, Wallet, assert_fields, assert_refused, ok, until, wire};
+use crate::{
+    common::{TestProxy, serve_sandbox},
+    sandbox::{Call, Upstream, Wallet, assert_fields, assert_refused, ok, until, wire},
+};
 
 const TOOL: &str = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases/invoke";
 
@@ -401,4 +412,75 @@ async fn of_many_payments_with_one_nonce_at_once_one_is_taken() {
     let answers = futures_util::future::join_all(payments).await;
     assert_eq!(answers.iter().filter(|answer| answer.status() == StatusCode::OK).count(), 1);
     assert_eq!(upstream.bought(), 500);
+}
+
+/// A policy that fits the challenges of the sandbox.
+fn spending() -> Spending {
+    let resource = |path: &str| format!("https://www.agentpmt.com/api/external{path}");
+    let config = SpendingConfig {
+        wallet: Some("0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap()),
+        networks: vec!["eip155:8453".parse().unwrap()],
+        payees: vec![Address::new([0x11; 20])],
+        resources: vec![resource(PURCHASE), resource(TOOL)],
+        max_per_call: Some("5".parse().unwrap()),
+        per_day: Some("100".parse().unwrap()),
+        per_month: Some("100".parse().unwrap()),
+        approve_above: None,
+        assets: vec![AssetConfig {
+            address: "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913".parse().unwrap(),
+            decimals: 6,
+            name: "USD Coin".to_owned(),
+            version: "2".to_owned(),
+        }],
+    };
+    Spending::of(&config).unwrap()
+}
+
+/// Sends a call that is paid until it is good, at most twice; whether it was, and the payments.
+async fn paid_under(fault: String, path: String) -> (String, bool, usize) {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |options| {
+        let upstream = &mut options.upstream;
+        upstream.timeout = Duration::from_secs(4);
+        upstream.change_timeout = Duration::from_secs(4);
+        upstream.spend_timeout = Duration::from_secs(4);
+        options.spending = Some(spending());
+    })
+    .await;
+    proxy.sandbox.inject(fault.parse().unwrap());
+    let wallet = proxy.proxy.wallets()[0];
+    let body =
+        json!({"wallet_address": wallet.to_string(), "credits": 500, "payment_method": "x402"});
+    let mut is_good = false;
+    for _ in 0..2 {
+        let response = proxy.post(&path, body.to_string()).await;
+        let status = response.status();
+        let answer = serde_json::from_slice::<Value>(&response.bytes().await.unwrap());
+        is_good = status == StatusCode::OK && answer.is_ok();
+        if is_good {
+            break;
+        }
+    }
+    (fault, is_good, proxy.sandbox.payments().len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_every_fault_the_proxy_pays_at_most_once_and_tells_success_of_what_was_paid() {
+    let calls =
+        [("credits_purchase", PURCHASE.to_owned()), ("tool_pay", format!("{TOOL}?pay=x402"))];
+    let cells = calls.iter().flat_map(|(action, path)| {
+        let cell =
+            move |kind: &FaultKind| paid_under(format!("{}:{action}:1", kind.name()), path.clone());
+        KINDS.iter().map(cell)
+    });
+    let cells: Vec<_> = cells.collect();
+    let done: Vec<_> = stream::iter(cells).buffer_unordered(24).collect().await;
+    assert_eq!(done.len(), 2 * KINDS.len());
+    for (fault, is_good, payments) in &done {
+        assert!(*payments <= 1, "{fault}: paid {payments} times");
+        assert!(!is_good || *payments == 1, "{fault}: told success and not paid");
+    }
+    let good = done.iter().filter(|(_, is_good, _)| *is_good).count();
+    assert!(good > done.len() / 2, "{done:?}");
 }

@@ -128,7 +128,7 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(status, 422);
     // The command line says where it listens, so the file does not matter.
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(": keys, socket.mode; restart"), "{detail}");
+    assert!(detail.contains("need a restart: keys, socket.mode"), "{detail}");
     // The level is as it was.
     server.logs("keys, socket.mode");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::{
@@ -47,6 +48,17 @@ impl Operation {
     /// The key of a change. A key on a read is ignored.
     pub fn change_key(&self) -> Option<&IdempotencyKey> {
         self.key.as_ref().filter(|_| self.action().changes())
+    }
+
+    /// The hash of the call and its client: the same call has the same payment as long as that is open.
+    pub fn payment_fingerprint(&self) -> [u8; 32] {
+        let call = &self.call;
+        let mut hash = Sha256::new_with_prefix(format!("{} {}\n", self.client.id, call.target()));
+        match call.bare() {
+            Some(body) => hash.update(body),
+            None => hash.update(call.body().to_canonical().as_str()),
+        }
+        hash.finalize().into()
     }
 
     /// Whether it submits the proof of a job, which is done once for each reservation.

@@ -23,7 +23,7 @@ use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-pub(crate) use self::settle::ANSWER_HEADER;
+pub(crate) use self::parts::ANSWER_HEADER;
 pub use self::{
     admit::{Admission, Admitted, Evidence},
     error::{CallError, Unauthenticated},
@@ -121,6 +121,8 @@ impl Proxy {
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
         // Payments are on record by themselves, which shows what became of them.
         let is_paid = self.pays_for(operation).is_some();
+        // Held until what became of the payment is on record.
+        let mut turn = None;
         let (doubt, was_paid) = (doubt.filter(|_| !is_paid), is_paid && doubt.is_some());
         let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
@@ -131,7 +133,7 @@ impl Proxy {
             && matches!(precedent, Some(Ok(Settled::Submitted(_))));
         let result = match precedent.transpose() {
             Ok(Some(Settled::Submitted(answer))) => Ok(answer),
-            Ok(_) if is_paid => Box::pin(self.pay(operation, was_paid, &claim)).await,
+            Ok(_) if is_paid => Box::pin(self.pay(operation, was_paid, &claim, &mut turn)).await,
             Ok(settled) => self.perform(operation, sender, grant, settled, &claim).await,
             Err(error) => Err(error),
         };

@@ -102,7 +102,7 @@ pub use self::{
     handle::Store,
     journal::record_deed,
     keys::Doubt,
-    payments::{PaymentDecision, PaymentEnd, PaymentRequest},
+    payments::{PaymentDecision, PaymentEnd, PaymentRequest, PaymentTurn},
     record::{Attempt, Record, RecordedOutcome},
     reservations::Reservation,
     run::is_in_use,

@@ -7,7 +7,10 @@ use http::{HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use super::{error::CallError, parts::Proxy};
+use super::{
+    error::CallError,
+    parts::{ANSWER_HEADER, Proxy},
+};
 use crate::{
     action::Effect,
     call::TRANSACTION,
@@ -56,7 +59,11 @@ impl Proxy {
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
         let key = key_end(operation, &result, precedent);
-        let finish = Finish { key, job, credits: credit_end(&result), is_pending, past };
+        let is_good =
+            |answer: &Answer| answer.status.is_success() && answer.status != StatusCode::ACCEPTED;
+        let is_settled = self.pays_for(operation).is_some() && result.as_ref().is_ok_and(is_good);
+        let credits = credit_end(&result);
+        let finish = Finish { key, job, credits, is_pending, is_settled, past };
         if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
             tracing::error!(%error, "what became of a call is not on record yet");
             self.tasks.spawn(self.clone().finish_later(operation.clone(), claim, finish));
@@ -133,11 +140,11 @@ fn key_end(
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
         // The next call asks again whether the payment has settled.
         Ok(answer) if answer.status == StatusCode::ACCEPTED && is_paid_by_proxy(operation) => {
+            // One that waits for a person is not paid yet, and one that asks after a transaction pays nothing.
             let call = &operation.call;
-            match call.product().is_none() && call.body().field(TRANSACTION).is_some() {
-                true => KeyEnd::Free,
-                false => KeyEnd::InDoubt(None),
-            }
+            let is_ours = answer.headers.contains_key(ANSWER_HEADER);
+            let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
+            if is_ours || asks_after { KeyEnd::Free } else { KeyEnd::InDoubt(None) }
         }
         // The next call may come with the payment that is demanded.
         Ok(answer)

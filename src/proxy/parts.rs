@@ -9,12 +9,15 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{in_flight::InFlight, prices::Prices, probe::Probe};
 use crate::{
-    action::{ACTIONS, Action},
+    action::{ACTIONS, Action, Proof},
+    call::TRANSACTION,
+    operation::Operation,
     payment::Spending,
     policy::Client,
     sender::Sender,
@@ -23,6 +26,9 @@ use crate::{
     types::Address,
     upstream::{Seen, Upstream},
 };
+
+/// The header of an answer that stands for one that was lost; its value is the call that was answered.
+pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
 
 /// How many calls may be in flight unless it is said.
 const IN_FLIGHT: usize = 1024;
@@ -103,6 +109,16 @@ impl Proxy {
         let sender = Sender::new(signer, self.upstream.clone(), self.store.clone());
         self.senders.entry(sender.wallet()).or_insert(sender);
         self
+    }
+
+    /// The policy under which the proxy pays for a call; none for one whose client pays, or asks after a
+    /// transaction.
+    pub(super) fn pays_for(&self, operation: &Operation) -> Option<&Arc<Spending>> {
+        let call = &operation.call;
+        let is_paid = call.action().proof == Proof::Payment && call.payment().is_none();
+        // Among the parameters of a tool, that name says nothing.
+        let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
+        self.spending.as_ref().filter(|_| is_paid && !asks_after)
     }
 
     /// The calls that it makes.

@@ -1,28 +1,27 @@
 //! A call that the proxy pays for: it answers the 402 itself, under the policy (protocol §9).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use super::{
     error::CallError,
     finish::is_final,
-    parts::Proxy,
-    settle::{ANSWER_HEADER, AttemptContext},
+    parts::{ANSWER_HEADER, Proxy},
+    settle::AttemptContext,
 };
 use crate::{
-    action::Proof,
     call::{Call, PaymentProof, TRANSACTION, WALLET},
+    job_status::JobStatus,
     json::{CanonicalJson, JsonText},
     operation::Operation,
-    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase, Spending},
+    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase},
     policy::Permit,
     retry::Outcome,
     sender::Sender,
-    store::{Approval, Claim, FreezeOf, PaymentDecision, PaymentEnd, PaymentRequest},
+    store::{Approval, Claim, FreezeOf, PaymentDecision, PaymentEnd, PaymentRequest, PaymentTurn},
     types::Address,
     upstream::{Answer, PAYMENT_REQUIRED},
     withheld,
@@ -44,16 +43,6 @@ struct PaidCall<'a> {
 }
 
 impl Proxy {
-    /// The policy under which the proxy pays for a call; none for one whose client pays, or asks after a
-    /// transaction.
-    pub(super) fn pays_for(&self, operation: &Operation) -> Option<&Arc<Spending>> {
-        let call = &operation.call;
-        let is_paid = call.action().proof == Proof::Payment && call.payment().is_none();
-        // Among the parameters of a tool, that name says nothing.
-        let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
-        self.spending.as_ref().filter(|_| is_paid && !asks_after)
-    }
-
     /// Makes a call, and pays for it if the upstream demands that. A payment of this very call that is not
     /// settled is made again, with the same authorisation.
     pub(super) async fn pay(
@@ -61,6 +50,7 @@ impl Proxy {
         operation: &Operation,
         was_begun: bool,
         claim: &Claim,
+        turn: &mut Option<PaymentTurn>,
     ) -> Result<Answer, CallError> {
         let Some(spending) = self.pays_for(operation) else { return Err(CallError::Aborted) };
         let payer = spending.wallet();
@@ -70,9 +60,11 @@ impl Proxy {
         let call = operation.call.clone();
         let permit = operation.client.permit(call, payer, None, Timestamp::now())?;
         let paid = PaidCall { operation, permit, sender, claim };
-        let fingerprint = paid.fingerprint();
-        let turn = self.store.lock_payment(operation, payer, fingerprint, purchase).await;
-        let _turn = turn.ok_or(CallError::KeyInUse)?;
+        let fingerprint = operation.payment_fingerprint();
+        *turn = self.store.lock_payment(operation, payer, fingerprint, purchase).await;
+        if turn.is_none() {
+            return Err(CallError::KeyInUse);
+        }
         let open = self.store.open_payment(payer, fingerprint, Timestamp::now()).await?;
         if let Some(record) = open {
             let payment = spending.again(&paid.permit, &record)?;
@@ -81,8 +73,12 @@ impl Proxy {
                 None => self.send_payment(&paid, &payment, false).await,
             };
         }
-        if was_begun {
+        if was_begun && self.store.is_unsettled(fingerprint).await? {
             return Err(CallError::PaymentUnknown { until: None });
+        }
+        // A purchase that is not paid for has no effect; a tool may be free.
+        if was_begun && purchase.is_none() {
+            return Err(CallError::unknown(JobStatus::default(), None));
         }
         let context = AttemptContext {
             operation,
@@ -180,7 +176,7 @@ impl Proxy {
                     self.end_payment(nonce, PaymentEnd::Pending(hash.clone())).await;
                     self.follow(paid, payment, Some(answer), hash).await
                 }
-                _ => self.answered(payment, answer, is_first).await,
+                _ => answered(payment, answer, is_first),
             },
             Outcome::NoAnswer(error) if error.has_left() => {
                 Err(CallError::PaymentUnknown { until: Some(until) })
@@ -193,27 +189,6 @@ impl Proxy {
                 })
             }
         }
-    }
-
-    /// Keeps what an answer says of a payment. Any but a good one leaves it open: it can still be cashed.
-    async fn answered(
-        &self,
-        payment: &Payment,
-        answer: Answer,
-        is_first: bool,
-    ) -> Result<Answer, CallError> {
-        let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
-        if is_demand && is_first {
-            return Err(CallError::PaymentRefused { until: end_of(payment) });
-        }
-        // It may have been cashed all the same: a repeated one is also refused for that.
-        if is_demand || !is_final(&answer) || answer.leaves_payment_open() {
-            return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
-        }
-        if answer.status.is_success() && answer.status != StatusCode::ACCEPTED {
-            self.end_payment(payment.authorization().nonce, PaymentEnd::Settled).await;
-        }
-        Ok(answer)
     }
 
     /// Repeats a purchase with its transaction until that has settled, or the time is over: then the client
@@ -241,9 +216,7 @@ impl Proxy {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
                 }
-                Outcome::Answered(answer, _) => {
-                    return self.answered(payment, answer, false).await;
-                }
+                Outcome::Answered(answer, _) => return answered(payment, answer, false),
                 Outcome::Abandoned => return Err(CallError::Abandoned),
                 _ => return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
             }
@@ -257,17 +230,17 @@ impl Proxy {
     }
 }
 
-impl PaidCall<'_> {
-    /// The hash of the call of this client.
-    fn fingerprint(&self) -> [u8; 32] {
-        let (call, client) = (self.permit.call(), self.operation.client.id);
-        let mut hash = Sha256::new_with_prefix(format!("{client} {}\n", call.target()));
-        match call.bare() {
-            Some(body) => hash.update(body),
-            None => hash.update(call.body().to_canonical().as_str()),
-        }
-        hash.finalize().into()
+/// What an answer says of a payment. Any but a good one leaves it open: it can still be cashed.
+fn answered(payment: &Payment, answer: Answer, is_first: bool) -> Result<Answer, CallError> {
+    let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
+    if is_demand && is_first {
+        return Err(CallError::PaymentRefused { until: end_of(payment) });
     }
+    // It may have been cashed all the same: a repeated one is also refused for that.
+    if is_demand || !is_final(&answer) || answer.leaves_payment_open() {
+        return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
+    }
+    Ok(answer)
 }
 
 /// The answer to a call whose payment waits for approval. The same call pays once it is approved.

@@ -1,10 +1,13 @@
 //! The outcome of a change whose answer was lost (protocol §8).
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use super::{error::CallError, parts::Proxy};
+use super::{
+    error::CallError,
+    parts::{ANSWER_HEADER, Proxy},
+};
 use crate::{
     action::{Effect, Lookup},
     clock, credits,
@@ -19,9 +22,6 @@ use crate::{
     types::{Address, Slug},
     upstream::{Answer, Unanswered},
 };
-
-/// The header of an answer that stands for one that was lost; its value is the call that was answered.
-pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt-proxy-answer");
 
 /// The context of every attempt of an operation.
 pub(super) struct AttemptContext<'a> {

@@ -9,6 +9,7 @@ use super::{
     error::{Fault, StoreError},
     handle::{Inner, Store},
     keys::Key,
+    payment_rows,
     reservations::{self, Reservation},
     stored_answer::StoredAnswer,
 };
@@ -25,6 +26,8 @@ pub struct Finish {
     pub credits: CreditEnd,
     /// Whether a reserve still counts, as it may have succeeded without a reservation to show for it.
     pub is_pending: bool,
+    /// Whether the open payment of the call, if it has one, has settled.
+    pub is_settled: bool,
     /// A time that is past on every clock: rows due to be forgotten by then are purged.
     pub past: Timestamp,
 }
@@ -90,7 +93,7 @@ impl Store {
         let is_unchanged = matches!(finish.job, JobEnd::Unchanged);
         let holds_nothing =
             claim.key.is_none() && claim.pending.is_none() && claim.credits.is_none();
-        if holds_nothing && is_unchanged {
+        if holds_nothing && is_unchanged && !finish.is_settled {
             return Ok(());
         }
         let mut finish = finish.clone();
@@ -138,6 +141,9 @@ impl Ending {
     fn write(&self, inner: &Inner, db: &Db) -> Result<(), Fault> {
         let Self { operation, key, alias, pending, credits, unsaved, finish, now } = self;
         let keys = inner.keys(db);
+        if finish.is_settled {
+            payment_rows::settle(db, &operation.payment_fingerprint())?;
+        }
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
             (JobEnd::Reserved(reservation), _) => {

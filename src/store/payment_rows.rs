@@ -117,10 +117,22 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Notes what became of an open payment.
-pub(super) fn end(db: &Db, nonce: &str, state: &str) -> Result<(), Fault> {
-    let sql = "UPDATE payments SET state = ?2 WHERE nonce = ?1 AND state = 'open'";
-    db.execute(sql, &[nonce.into(), state.into()]).map(drop)
+/// Whether a call has a payment of which it was never known what became.
+pub(super) fn is_unsettled(db: &Db, fingerprint: &[u8; 32]) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM payments WHERE fingerprint = ?1 AND state = 'open')";
+    db.one(sql, &[fingerprint.into()], |row| row.flag(0))
+}
+
+/// Notes that the open payment of a call has settled.
+pub(super) fn settle(db: &Db, fingerprint: &[u8; 32]) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET state = 'settled' WHERE fingerprint = ?1 AND state = 'open'";
+    db.execute(sql, &[fingerprint.into()]).map(drop)
+}
+
+/// Notes that an open payment was never sent, so that it does not count.
+pub(super) fn give_back(db: &Db, nonce: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET state = 'returned' WHERE nonce = ?1 AND state = 'open'";
+    db.execute(sql, &[nonce.into()]).map(drop)
 }
 
 /// Notes the transaction that is to settle a payment.

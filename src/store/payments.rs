@@ -55,16 +55,18 @@ pub enum PaymentDecision {
     Denied(Denied),
 }
 
-/// The end of a payment.
+/// What is known of a payment that is not settled.
 #[derive(Debug, Clone)]
 pub enum PaymentEnd {
-    /// The upstream took it.
-    Settled,
     /// It was never sent, so it does not count.
     NotSent,
     /// The upstream waits for this transaction.
     Pending(String),
 }
+
+/// The turn of a call to pay, which lasts until what became of it is on record.
+#[derive(Debug)]
+pub struct PaymentTurn(#[expect(dead_code, reason = "it is held")] Locked);
 
 impl Store {
     /// Waits until no other call of this process pays the same: for a purchase, from this wallet.
@@ -74,13 +76,12 @@ impl Store {
         payer: Address,
         fingerprint: [u8; 32],
         purchase: Option<Purchase>,
-    ) -> Option<impl Send + use<>> {
+    ) -> Option<PaymentTurn> {
         let name = match purchase {
             Some(_) => format!("purchase {payer}"),
             None => format!("payment {}", hex::encode(fingerprint)),
         };
-        let locked: Option<Locked> = self.0.locks.lock(vec![name], operation.deadline).await;
-        locked
+        self.0.locks.lock(vec![name], operation.deadline).await.map(PaymentTurn)
     }
 
     /// The payment of this very call that may still be cashed, if there is one.
@@ -96,6 +97,14 @@ impl Store {
         let open = self.read(move |db| payment_rows::open(db, payer, now)).await?;
         let own = open.into_iter().find(|open| open.fingerprint == fingerprint);
         Ok(own.map(|open| open.record))
+    }
+
+    /// Whether this very call has a payment of which it was never known what became.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn is_unsettled(&self, fingerprint: [u8; 32]) -> Result<bool, StoreError> {
+        self.read(move |db| payment_rows::is_unsettled(db, &fingerprint)).await
     }
 
     /// Decides on a payment and records it. When this returns, it is on the disk, and it counts.
@@ -125,8 +134,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let nonce = nonce.to_string();
         self.write(move |db| match &end {
-            PaymentEnd::Settled => payment_rows::end(db, &nonce, "settled"),
-            PaymentEnd::NotSent => payment_rows::end(db, &nonce, "returned"),
+            PaymentEnd::NotSent => payment_rows::give_back(db, &nonce),
             PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash),
         })
         .await

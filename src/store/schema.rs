@@ -341,6 +341,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         recipient TEXT,
         transaction_hash TEXT
     ) STRICT;
+    CREATE INDEX payments_of_call ON payments (fingerprint);
     CREATE INDEX payments_by_time ON payments (recorded);
     CREATE INDEX payments_open ON payments (payer, valid_before) WHERE state = 'open';
     ALTER TABLE clients ADD COLUMN spend TEXT;

@@ -23,6 +23,7 @@ mod leaks;
 mod listen;
 mod log_events;
 mod lost_state;
+mod paid_crash;
 mod process;
 mod reload;
 mod serve;

@@ -143,7 +143,14 @@ async fn everything_is_there_after_a_restart() {
     };
     let job = JobEnd::Reserved(reservation.clone());
     let key = KeyEnd::Answered(answer.clone());
-    let finish = Finish { key, job, credits: CreditEnd::Free, is_pending: false, past: now };
+    let finish = Finish {
+        key,
+        job,
+        credits: CreditEnd::Free,
+        is_pending: false,
+        is_settled: false,
+        past: now,
+    };
     store.finish(&done, &started.claim, &finish, now).await.unwrap();
     let Begun::Started(started) = begin(&store, &cut_off).await else { panic!("not started") };
     let settles_at = Timestamp::from_second(now.as_second() + 10).unwrap();

@@ -92,7 +92,7 @@ fn answer(body: impl Into<Bytes>) -> StoredAnswer {
 }
 
 fn end(key: KeyEnd, job: JobEnd) -> Finish {
-    Finish { key, job, credits: CreditEnd::Free, is_pending: false, past: at(0) }
+    Finish { key, job, credits: CreditEnd::Free, is_pending: false, is_settled: false, past: at(0) }
 }
 
 fn with(body: impl Into<Bytes>) -> Finish {

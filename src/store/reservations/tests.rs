@@ -23,7 +23,14 @@ fn reservation(job: &str, ends: i64) -> Reservation {
 }
 
 fn end(job: JobEnd, now: i64) -> Finish {
-    Finish { key: KeyEnd::Free, job, credits: CreditEnd::Free, is_pending: false, past: at(now) }
+    Finish {
+        key: KeyEnd::Free,
+        job,
+        credits: CreditEnd::Free,
+        is_pending: false,
+        is_settled: false,
+        past: at(now),
+    }
 }
 
 /// Ends a reserve, which holds nothing else.

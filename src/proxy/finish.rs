@@ -12,7 +12,7 @@ use super::{
     parts::{ANSWER_HEADER, Proxy},
 };
 use crate::{
-    action::Effect,
+    action::{About, Effect},
     call::TRANSACTION,
     credits,
     operation::Operation,
@@ -106,8 +106,9 @@ fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd
         (Ok(answer), effect) => {
             let is_submitted = effect == Effect::Submits && answer.status.is_success();
             let job = if is_submitted { JobEnd::Submitted } else { JobEnd::Unchanged };
-            // A token that comes with another answer is none for clients either.
-            (job, reservation::without_tokens(&answer.body))
+            // A token that comes with another answer about a job is none for clients either.
+            let is_of_job = operation.action().about == About::Job;
+            (job, is_of_job.then(|| reservation::without_tokens(&answer.body)).flatten())
         }
         (Err(CallError::InstructionsLost { unseen: Some(reservation), .. }), _) => {
             (JobEnd::Reserved(Reservation::clone(reservation)), None)

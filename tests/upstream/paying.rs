@@ -206,6 +206,22 @@ async fn a_tool_is_paid_with_credits_or_by_x402_and_anything_else_is_told_both_w
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_about_a_job_keeps_the_access_tokens_of_others() {
+    let body = r#"{"result":{"access_token":"ya29-0123456789abcdef"},"a":"ya29-0123456789abcdef"}"#;
+    let (proxy, _) = upstream(move |_| body.into_response()).await;
+    let bare = format!("{TOOL}?pay=x402");
+    for path in [TOOL, &bare, "/tools/one/invoke", PURCHASE, "/workflows/one/fetch"] {
+        let response = proxy.post(path, r#"{"parameters":{}}"#).await;
+        assert_eq!(response.text().await.unwrap(), body, "{path}");
+    }
+    for list in ["tools", "workflows"] {
+        let url = proxy.url(&format!("/api/external/{list}"));
+        let response = proxy.client.get(url).send().await.unwrap();
+        assert_eq!(response.text().await.unwrap(), body, "{list}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_with_two_proofs_is_refused() {
     let (proxy, seen) = upstream(good).await;
     let envelope = r#"{"session_nonce":"n","signature":"0x"}"#;

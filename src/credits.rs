@@ -15,14 +15,22 @@ const PRICE: &str = "price_credits";
 
 /// The balance in an answer, as the JSON number that stands there.
 pub(crate) fn balance(body: &[u8]) -> Option<String> {
-    let body = JsonText::parse(body)?;
-    let number = BALANCE.into_iter().find_map(|path| body.at(path))?.as_str();
+    let number = places(body)
+        .find_map(|place| BALANCE.into_iter().find_map(|path| place.at(path)))?
+        .as_str();
     number.starts_with(|c: char| c.is_ascii_digit() || c == '-').then(|| number.to_owned())
 }
 
 /// The charge for a call, by its answer.
 pub(crate) fn charged(body: &[u8]) -> Option<CreditAmount> {
-    JsonText::parse(body)?.field("charged_credits").and_then(credits)
+    places(body).find_map(|place| place.field("charged_credits")).and_then(credits)
+}
+
+/// The objects of an answer that tell of credits: an error holds another (protocol §8).
+fn places(body: &[u8]) -> impl Iterator<Item = JsonText<'_>> {
+    let body = JsonText::parse(body);
+    let error = move |name| body.and_then(|body| body.field(name));
+    body.into_iter().chain(["detail", "error"].into_iter().filter_map(error))
 }
 
 /// The prices in a list of tools: of each action, by the slugs of its product and of itself. Where they
@@ -62,6 +70,9 @@ mod tests {
             (r#"{"credits":0.5}"#, Some("0.5")),
             (r#"{"balance":{"credits":-1}}"#, Some("-1")),
             (r#"{"payout":{"wallet_balance_credits":7}}"#, Some("7")),
+            (r#"{"detail":{"balance_credits":3}}"#, Some("3")),
+            (r#"{"error":{"balance_credits":3},"balance_credits":4}"#, Some("4")),
+            (r#"{"detail":{"more":{"balance_credits":3}}}"#, None),
             (r#"{"balance_credits":"1200"}"#, None),
             (r#"{"balance_credits":null}"#, None),
             ("no JSON", None),
@@ -76,6 +87,9 @@ mod tests {
         for (body, expected) in [
             (r#"{"charged_credits":5,"price_credits":7}"#, credits("5")),
             (r#"{"charged_credits":0.25}"#, credits("0.25")),
+            (r#"{"detail":{"code":"X","charged_credits":20}}"#, credits("20")),
+            (r#"{"detail":"X","error":{"charged_credits":20}}"#, credits("20")),
+            (r#"{"detail":[{"charged_credits":20}]}"#, None),
             (r#"{"charged_credits":"5"}"#, None),
             (r#"{"charged_credits":-5}"#, None),
             (r#"{"price_credits":7}"#, None),

@@ -8,6 +8,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
 
 use crate::{
+    credits,
     refusal::Refusal,
     session::SessionError,
     signer::SignerError,
@@ -254,6 +255,7 @@ impl Tries {
 
     fn after_answer(&mut self, answer: &Answer, now: Instant) -> Next {
         match answer.headers.get(header::RETRY_AFTER) {
+            _ if self.changes && is_charged(answer) => Next::Return,
             Some(wish) if is_put_off(answer.status) && !self.is_page(answer) => {
                 self.as_wished(wish, answer.upstream_now(), now)
             }
@@ -311,6 +313,11 @@ fn is_elsewhere(why: &Unanswered) -> bool {
 
 fn is_broken_off(error: &UpstreamError) -> bool {
     matches!(error.why, Unanswered::BrokenOff(_))
+}
+
+/// Whether an error tells a charge, so that the call was made, whatever its status.
+fn is_charged(answer: &Answer) -> bool {
+    !answer.status.is_success() && credits::charged(&answer.body).is_some()
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.

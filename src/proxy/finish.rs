@@ -191,7 +191,8 @@ fn is_paid_by_client(operation: &Operation) -> bool {
 /// Whether an answer says what became of the call. The others say that it was not looked at.
 pub(super) fn is_final(answer: &Answer) -> bool {
     let status = answer.status.as_u16();
-    status < 500 && ![401, 408, 425, 429].contains(&status) && Refusal::of(answer).is_none()
+    let is_verdict = status < 500 && ![401, 408, 425, 429].contains(&status);
+    is_verdict && Refusal::of(answer).is_none() || credits::charged(&answer.body).is_some()
 }
 
 /// An answer that was given before, marked as such.

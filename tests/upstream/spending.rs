@@ -4,7 +4,9 @@ use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use http::StatusCode;
 use serde_json::json;
 
-use crate::common::{FREE_TOOL, Options, PUBLISHED_WORKFLOW, TestProxy, problem, serve_sandbox};
+use crate::common::{
+    FREE_TOOL, Options, PUBLISHED_WORKFLOW, TestProxy, json as json_of, problem, serve_sandbox,
+};
 
 /// A tool that costs 5 credits.
 const PRICED_TOOL: &str = "/tools/ai-writing-quality-check/actions/check-for-banned-phrases/invoke";
@@ -72,4 +74,27 @@ async fn a_lost_answer_of_a_call_that_spends_is_told_with_the_balance_and_sends_
     }
     assert_eq!(invoke(&proxy, "two").await.status(), StatusCode::OK);
     assert_eq!(proxy.ok("/credits/balance", "").await["balance_credits"], 90);
+}
+
+#[tokio::test]
+async fn a_tool_that_fails_after_it_charged_is_told_as_it_is_and_not_called_again() {
+    let proxy = proxy().await;
+    let failing = proxy.url("/api/external/tools/letter-printer/actions/print-letter/invoke");
+    for is_replayed in [false, true] {
+        let call = proxy.client.post(&failing).header("idempotency-key", "one");
+        let response = call.body(r#"{"parameters":{"text":"x"}}"#).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(response.headers().contains_key("idempotency-replayed"), is_replayed);
+        let detail = &json_of(response).await["detail"];
+        assert_eq!(
+            (&detail["code"], &detail["charged_credits"]),
+            (&"TOOL_FAILED".into(), &20.into())
+        );
+    }
+    assert_eq!(proxy.sandbox.counts().requests, 2, "one for the session");
+    let lost = problem({
+        proxy.sandbox.inject("cut_after:tool_invoke:1".parse().unwrap());
+        invoke(&proxy, "two").await
+    });
+    assert_eq!(lost.await["balance_before"], 80);
 }

@@ -126,10 +126,10 @@ fn answered(outcome: Outcome) -> Result<Answer, CallError> {
 }
 
 /// Whether to trust a 2xx that is not JSON: the status shows that the change took effect, or no call can
-/// show it.
+/// show it for certain.
 fn is_borne_out(permit: &Permit, outcome: &Outcome, settled: &Result<Settled, CallError>) -> bool {
     let is_good = matches!(outcome, Outcome::Answered(answer, _) if answer.status.is_success());
     let took_effect = matches!(settled, Ok(Settled::Submitted(_) | Settled::Reserved(_)));
-    let is_unseen = permit.call().action().lookup == Lookup::None;
+    let is_unseen = permit.call().action().lookup != Lookup::JobStatus;
     is_good && (took_effect || is_unseen && settled.is_err())
 }

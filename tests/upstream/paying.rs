@@ -206,6 +206,21 @@ async fn a_tool_is_paid_with_credits_or_by_x402_and_anything_else_is_told_both_w
 }
 
 #[tokio::test]
+async fn a_tools_result_that_is_not_json_reaches_the_client_that_was_charged_for_it() {
+    for result in ["a,b\n1,2\n", ""] {
+        let (proxy, seen) = upstream(move |_| result.into_response()).await;
+        for path in [TOOL, "/tools/one/invoke"] {
+            let response = proxy.post(path, r#"{"parameters":{}}"#).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(response.text().await.unwrap(), result, "{path}");
+        }
+        let calls =
+            seen.lock().unwrap().iter().filter(|seen| seen.target.ends_with("/invoke")).count();
+        assert_eq!(calls, 2, "each is made once");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_about_a_job_keeps_the_access_tokens_of_others() {
     let body = r#"{"result":{"access_token":"ya29-0123456789abcdef"},"a":"ya29-0123456789abcdef"}"#;
     let (proxy, _) = upstream(move |_| body.into_response()).await;

@@ -104,12 +104,12 @@ impl Upstream {
         deadline.checked_sub(reserve).unwrap_or(deadline)
     }
 
-    /// When one try that begins now has to be over. A read gets a part of the time, since it can be
-    /// made again.
+    /// When one try that begins now has to be over. A read gets half of the time, since it can be made
+    /// again: by default the 30 seconds for which clients wait (protocol §5.2).
     pub fn one_try(&self, changes: bool, last_try: Instant) -> Instant {
         match changes {
             true => last_try,
-            false => last_try.min(Instant::now() + self.0.config.timeout / 3),
+            false => last_try.min(Instant::now() + self.0.config.timeout / 2),
         }
     }
 
@@ -262,6 +262,16 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_may_take_as_long_as_clients_wait_and_leaves_time_for_another_try() {
+        let upstream = Upstream::on_this_machine(1, Duration::from_secs(60));
+        let (begun, after) = (Instant::now(), Duration::from_secs);
+        let deadline = begun + after(60);
+        assert_eq!(upstream.one_try(false, deadline), begun + after(30));
+        assert_eq!(upstream.one_try(false, begun + after(9)), begun + after(9));
+        assert_eq!(upstream.one_try(true, deadline), deadline);
+    }
 
     #[test]
     fn a_sender_that_died_may_have_lost_the_answer_until_now() {

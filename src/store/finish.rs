@@ -99,7 +99,7 @@ impl Store {
         let mut finish = finish.clone();
         if let JobEnd::Reserved(reservation) = &mut finish.job {
             let before = self.unsaved(reservation.wallet, &reservation.job);
-            if let Some(before) = before.filter(|before| reservation.renews(before, now)) {
+            if let Some(before) = before.filter(|before| before.is_renewed_by(operation, now)) {
                 *reservation = reservation.clone().renewing(&before);
             }
             self.set_unsaved(reservation.wallet, &reservation.job, Some(reservation));
@@ -147,7 +147,9 @@ impl Ending {
         reservations::purge(db, finish.past)?;
         match (&finish.job, operation.job()) {
             (JobEnd::Reserved(reservation), _) => {
-                if let Some(renewal) = reservations::keep(db, &inner.seal, reservation, *now)? {
+                if let Some(renewal) =
+                    reservations::keep(db, &inner.seal, reservation, operation, *now)?
+                {
                     keys.carry_over(&renewal)?;
                 }
             }

@@ -54,9 +54,12 @@ impl Reservation {
         self.wallet == wallet && self.job.is_same(job.as_str())
     }
 
-    /// Whether this is a renewal of the one before: the same client's, while that still runs.
-    pub(super) fn renews(&self, before: &Self, now: Timestamp) -> bool {
-        before.client == self.client && before.ends > now
+    /// Whether `operation`, which ends now, renewed this: it was this client's or an admin's, and began while
+    /// this still ran. Upstream, all clients are one wallet.
+    pub(super) fn is_renewed_by(&self, operation: &Operation, now: Timestamp) -> bool {
+        let begun = now - operation.known_at.elapsed();
+        let Operation { client, .. } = operation;
+        (client.admin || client.id == self.client) && self.ends + clock::TOLERANCE > begun
     }
 
     /// A renewal with the id and the token of the one before, where its answer brought none (protocol §6).
@@ -235,12 +238,13 @@ pub(super) fn keep(
     db: &Db,
     seal: &Seal,
     reservation: &Reservation,
+    operation: &Operation,
     now: Timestamp,
 ) -> Result<Option<[Reservation; 2]>, Fault> {
     let before = row_of(db, reservation.wallet, &reservation.job, |row| {
         read(row, token(row, seal).ok().flatten())
     });
-    let before = before?.filter(|before| reservation.renews(before, now));
+    let before = before?.filter(|before| before.is_renewed_by(operation, now));
     let reservation = match &before {
         Some(before) => &reservation.clone().renewing(before),
         None => reservation,

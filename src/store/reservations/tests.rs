@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::*;
 use crate::{
     policy::Client,
@@ -33,12 +37,26 @@ fn end(job: JobEnd, now: i64) -> Finish {
     }
 }
 
+/// A reserve that begins now.
+fn reserve(reservation: &Reservation) -> Operation {
+    let Reservation { client: id, client_name: name, job, .. } = reservation;
+    let client = Client { id: *id, name: name.clone(), ..client("agent") };
+    Operation::of(&client, "job_reserve", job.as_str(), "")
+}
+
 /// Ends a reserve, which holds nothing else.
-async fn keep(store: &Store, reservation: &Reservation, now: i64) -> Result<(), StoreError> {
-    let job = reservation.job.as_str();
-    let reserve = Operation::of(&client("agent"), "job_reserve", job, "");
+async fn end_reserve(
+    store: &Store,
+    reserve: &Operation,
+    reservation: &Reservation,
+    now: i64,
+) -> Result<(), StoreError> {
     let ended = end(JobEnd::Reserved(reservation.clone()), now);
-    store.finish(&reserve, &Claim::default(), &ended, at(now)).await
+    store.finish(reserve, &Claim::default(), &ended, at(now)).await
+}
+
+async fn keep(store: &Store, reservation: &Reservation, now: i64) -> Result<(), StoreError> {
+    end_reserve(store, &reserve(reservation), reservation, now).await
 }
 
 /// Ends a completion, which holds nothing else.
@@ -95,7 +113,7 @@ async fn a_later_reservation_of_a_job_takes_the_place_of_the_earlier() {
     keep(&store, &reservation("job1", 1800), 0).await.unwrap();
     let again =
         Reservation { reservation_id: None, workflow_token: None, ..reservation("job1", 3600) };
-    keep(&store, &again, 1800).await.unwrap();
+    keep(&store, &again, 5400).await.unwrap();
     let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
     assert_eq!((found.ends, found.reservation_id), (at(3600), None));
     assert!(found.workflow_token.is_none());
@@ -119,6 +137,37 @@ async fn a_renewal_keeps_what_its_answer_does_not_bring_and_gives_a_client_nothi
         let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
         assert_eq!((found.ends, found.reservation_id.as_deref()), (at(3600), id));
         assert_eq!(found.workflow_token.is_some(), has_token, "{id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_answered_after_the_end_or_is_an_admins_keeps_them_too() {
+    let silent =
+        || Reservation { reservation_id: None, workflow_token: None, ..reservation("job1", 3600) };
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).unwrap();
+    let slow = || Operation { known_at: long_ago, ..reserve(&silent()) };
+    let admin = || {
+        let client = Client { id: ClientId::new(8), admin: true, ..client("ops") };
+        Operation { client, ..reserve(&silent()) }
+    };
+    for (renewal, now, keeps) in [
+        (reserve(&silent()), 1804, true),
+        (reserve(&silent()), 5400, false),
+        (slow(), 1834, true),
+        (slow(), 5400, false),
+        (admin(), 1799, true),
+    ] {
+        let folder = Folder::new();
+        let store = folder.open();
+        keep(&store, &reservation("job1", 1800), 0).await.unwrap();
+        let later = Reservation { client: renewal.client.id, ..silent() };
+        end_reserve(&store, &renewal, &later, now).await.unwrap();
+        let found = store.reservation(wallet(), &slug("job1")).await.unwrap().unwrap();
+        assert_eq!((found.client, found.ends), (renewal.client.id, at(3600)));
+        assert_eq!(
+            (found.reservation_id.is_some(), found.workflow_token.is_some()),
+            (keeps, keeps)
+        );
     }
 }
 

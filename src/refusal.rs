@@ -65,7 +65,7 @@ const TOO_FEW_CREDITS: &str = "the wallet has too few credits: buy some, then ma
                                Idempotency-Key if it has one";
 
 impl Refusal {
-    /// The refusal in an answer, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
+    /// The refusal in an answer to a signed call, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
     /// or anywhere in a body that is not JSON. Other fields are ignored: they may repeat the client's text.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
         if !STATUSES.contains(&answer.status) || answer.body.len() > MAX_REFUSAL {

@@ -276,7 +276,7 @@ impl Sender {
         self.store.outcome(request_id, recorded).await;
         match result {
             Ok(answer) => {
-                let refusal = Refusal::of(&answer);
+                let refusal = call.signed().and_then(|_| Refusal::of(&answer));
                 if tells_balance(call.action()) {
                     *self.last_balance() = credits::balance(&answer.body).or(self.balance());
                 }

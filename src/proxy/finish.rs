@@ -163,7 +163,9 @@ fn key_end(
         Err(CallError::Upstream(error)) if is_paid_by_client(operation) && error.has_left() => {
             KeyEnd::InDoubt(None)
         }
-        Ok(answer) if is_final(answer) => {
+        Ok(answer)
+            if is_final(answer) || operation.call.signed().is_none() && is_verdict(answer) =>
+        {
             let Answer { status, headers, body, .. } = answer.clone();
             let answer = StoredAnswer { status, headers, body };
             if precedent.is_other {
@@ -190,9 +192,14 @@ fn is_paid_by_client(operation: &Operation) -> bool {
 
 /// Whether an answer says what became of the call. The others say that it was not looked at.
 pub(super) fn is_final(answer: &Answer) -> bool {
+    is_verdict(answer) && Refusal::of(answer).is_none()
+}
+
+/// The same for a call that is not signed, whose answer cannot refuse a signature.
+fn is_verdict(answer: &Answer) -> bool {
     let status = answer.status.as_u16();
-    let is_verdict = status < 500 && ![401, 408, 425, 429].contains(&status);
-    is_verdict && Refusal::of(answer).is_none() || credits::charged(&answer.body).is_some()
+    status < 500 && ![401, 408, 425, 429].contains(&status)
+        || credits::charged(&answer.body).is_some()
 }
 
 /// An answer that was given before, marked as such.

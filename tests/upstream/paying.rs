@@ -221,6 +221,21 @@ async fn a_tools_result_that_is_not_json_reaches_the_client_that_was_charged_for
 }
 
 #[tokio::test]
+async fn a_refused_request_id_of_a_clients_own_is_told_as_it_is() {
+    let refusal = r#"{"detail":{"code":"EXTERNAL_SIGNATURE_REQUEST_REPLAY"}}"#;
+    let (proxy, seen) = upstream(move |_| (StatusCode::CONFLICT, refusal).into_response()).await;
+    for is_replayed in [false, true] {
+        let url = proxy.url(&format!("/api/external{PURCHASE}"));
+        let purchase = proxy.client.post(url).header("idempotency-key", "one");
+        let response = purchase.body(r#"{"request_id":"mine"}"#).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        assert_eq!(response.headers().contains_key("idempotency-replayed"), is_replayed);
+        assert_eq!(response.text().await.unwrap(), refusal);
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_about_a_job_keeps_the_access_tokens_of_others() {
     let body = r#"{"result":{"access_token":"ya29-0123456789abcdef"},"a":"ya29-0123456789abcdef"}"#;
     let (proxy, _) = upstream(move |_| body.into_response()).await;

@@ -7,7 +7,7 @@ use super::{
     printable::printable,
 };
 use crate::{
-    action::Action,
+    action::{Action, Proof},
     call::PaymentProof,
     problem::Problem,
     problems::{CONTENT_CODING, INVALID_KEY, QUERY_NOT_TAKEN, TWO_PROOFS},
@@ -20,13 +20,22 @@ pub(super) fn read(action: &Action, parts: &Parts) -> Result<Option<IdempotencyK
         return Err(query_not_taken(action));
     }
     check_coding(&parts.headers)?;
+    if matches!(action.proof, Proof::Signature(_)) && has_payment(parts) {
+        let detail = format!(
+            "{action} is signed, so it takes no payment header; nothing was sent: leave the header out"
+        );
+        return Err(Problem::new(&TWO_PROOFS, detail));
+    }
     idempotency_key(&parts.headers)
 }
 
 /// Whether a request that may be paid for in one of two ways is paid by x402 (protocol §5.2).
 pub(super) fn pays_by_x402(parts: &Parts) -> bool {
-    parts.uri.query() == Some("pay=x402")
-        || PAYMENTS.iter().any(|name| parts.headers.contains_key(name))
+    parts.uri.query() == Some("pay=x402") || has_payment(parts)
+}
+
+fn has_payment(parts: &Parts) -> bool {
+    PAYMENTS.iter().any(|name| parts.headers.contains_key(name))
 }
 
 /// The payment in the head of a call, as it came.

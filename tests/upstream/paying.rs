@@ -259,6 +259,10 @@ async fn a_call_with_two_proofs_is_refused() {
         let problem = problem(pay(&proxy, path, "x-payment", envelope).await).await;
         assert_eq!(problem["code"], "two_proofs");
     }
+    for path in ["/tools/one/invoke", "/jobs/list", "/workflows/one/start"] {
+        let problem = problem(pay(&proxy, path, "x-payment", r#"{"parameters":{}}"#).await).await;
+        assert_eq!(problem["code"], "two_proofs", "{path}");
+    }
     let url = proxy.url(&format!("/api/external{PURCHASE}"));
     let twice = proxy.client.post(url).header("x-payment", PAYMENT).header("payment", PAYMENT);
     let problem = problem(twice.body("{}").send().await.unwrap()).await;

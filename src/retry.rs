@@ -270,8 +270,7 @@ impl Tries {
     /// does not say what became of the change.
     fn is_page(&self, answer: &Answer) -> bool {
         let status = answer.status;
-        let tells = status.is_success()
-            || [StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+        let tells = status.is_success() || status == StatusCode::CONFLICT || is_put_off(status);
         self.changes && tells && !answer.is_json()
     }
 

@@ -129,7 +129,7 @@ fn a_conflict_or_a_wish_to_wait_is_a_verdict_on_a_change_only_in_the_apis_own_fo
         other => other,
     };
     let wait = || Next::Again(Duration::from_secs(7));
-    for (status, verdict) in [(409, Next::Return), (503, wait())] {
+    for (status, verdict) in [(409, Next::Return), (429, wait()), (503, wait())] {
         for own in ["{\"detail\":\"x\"}", "[]", "{\"n\":NaN}"] {
             assert_eq!(next(true, &told(status, own)), verdict, "{status} {own}");
         }

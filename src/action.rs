@@ -157,7 +157,7 @@ pub static ACTIONS: &[Action] = &[
         summary: "List the tools and their prices",
         method: Method::GET,
         path: "/api/external/tools",
-        query: &[],
+        query: &["limit", "skip"],
         body: &[],
         about: About::Product,
         needs: Needs::Nothing,

@@ -56,7 +56,8 @@ pub(super) async fn call(
     // The query of a call that is paid for says no more than that.
     let is_paid = action.proof == Proof::Payment;
     let payment = if is_paid { call_head::payment(&parts)? } else { None };
-    let call = call.with_query(parts.uri.query().filter(|_| !is_paid)).with_payment(payment)?;
+    let call =
+        call.with_query(call_head::query(&parts).filter(|_| !is_paid)).with_payment(payment)?;
     // The bytes that came in are not held while the upstream is asked.
     drop((parts, body));
     let answer = surface.proxy.call(admitted, call).await;

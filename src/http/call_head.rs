@@ -16,7 +16,7 @@ use crate::{
 
 /// Checks the head of a call and returns its key.
 pub(super) fn read(action: &Action, parts: &Parts) -> Result<Option<IdempotencyKey>, Problem> {
-    if parts.uri.query().is_some_and(|query| !action.takes_query(query)) {
+    if query(parts).is_some_and(|query| !action.takes_query(query)) {
         return Err(query_not_taken(action));
     }
     check_coding(&parts.headers)?;
@@ -29,9 +29,14 @@ pub(super) fn read(action: &Action, parts: &Parts) -> Result<Option<IdempotencyK
     idempotency_key(&parts.headers)
 }
 
+/// The query of a call. A question mark with nothing after it counts as none.
+pub(super) fn query(parts: &Parts) -> Option<&str> {
+    parts.uri.query().filter(|query| !query.is_empty())
+}
+
 /// Whether a request that may be paid for in one of two ways is paid by x402 (protocol §5.2).
 pub(super) fn pays_by_x402(parts: &Parts) -> bool {
-    parts.uri.query() == Some("pay=x402") || has_payment(parts)
+    query(parts) == Some("pay=x402") || has_payment(parts)
 }
 
 fn has_payment(parts: &Parts) -> bool {

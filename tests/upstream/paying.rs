@@ -236,6 +236,23 @@ async fn a_refused_request_id_of_a_clients_own_is_told_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_list_is_asked_for_with_its_query_and_a_bare_question_mark_is_none() {
+    let (proxy, seen) = upstream(good).await;
+    for (list, sent) in [
+        ("tools?limit=2&skip=%31", "tools?limit=2&skip=%31"),
+        ("workflows?skip=1", "workflows?skip=1"),
+        ("tools?", "tools"),
+    ] {
+        let url = proxy.url(&format!("/api/external/{list}"));
+        assert_eq!(proxy.client.get(url).send().await.unwrap().status(), StatusCode::OK, "{list}");
+        let target = seen.lock().unwrap().pop().unwrap().target;
+        assert_eq!(target, format!("GET /api/external/{sent}"));
+    }
+    proxy.ok(&format!("{TOOL}?"), r#"{"parameters":{}}"#).await;
+    assert_eq!(seen.lock().unwrap().pop().unwrap().target, format!("POST /api/external{TOOL}"));
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_about_a_job_keeps_the_access_tokens_of_others() {
     let body = r#"{"result":{"access_token":"ya29-0123456789abcdef"},"a":"ya29-0123456789abcdef"}"#;
     let (proxy, _) = upstream(move |_| body.into_response()).await;

@@ -45,7 +45,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
             ExportedError::Io(_) => EX_IOERR,
             _ => EX_DATAERR,
         },
-        Failure::Config(_) => EX_CONFIG,
+        Failure::Config(_) | Failure::NoSpending => EX_CONFIG,
         Failure::Keystore(error) => match error {
             KeystoreError::Empty(_)
             | KeystoreError::Several { .. }
@@ -78,6 +78,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::NoCertificate(_)
         | Failure::Call(_)
         | Failure::Refused(_)
+        | Failure::Payment(_)
         | Failure::Key(_)
         | Failure::PasswordNotUtf8
         | Failure::LongPassword(_) => EX_DATAERR,

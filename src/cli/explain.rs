@@ -13,9 +13,10 @@ use crate::{
     call::Call,
     config::Config,
     message::Message,
+    payment::{AuthorizationNonce, Challenge, Fresh, Spender, Spending},
     policy::{Client, SignedPermit},
     proxy::CallError,
-    types::{Address, RequestId, SessionNonce},
+    types::{Address, ClientId, RequestId, SessionNonce},
 };
 
 /// Print the payload, its hash and the message of a call; sign and send nothing
@@ -32,6 +33,9 @@ pub(super) struct Explain {
     /// The ids of its path, then the body as JSON
     #[arg(value_name = "ID_OR_JSON", num_args = 0..=3)]
     values: Vec<String>,
+    /// The demand of a 402, as its PAYMENT-REQUIRED header or as JSON: print the typed data that would pay it
+    #[arg(long, value_name = "BASE64_OR_JSON")]
+    demand: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -57,6 +61,9 @@ impl Explain {
             return Err(Failure::BodyForId(self.action));
         }
         let call = Call::new(self.action, ids.iter().map(String::as_str), body.as_bytes())?;
+        if let Some(demand) = &self.demand {
+            return print(&typed_data(&config, call, demand)?);
+        }
         let wallet = wallet(&config);
         if let Some(wallet) = wallet
             && let Some(named) = call.other_wallet(wallet)
@@ -111,6 +118,26 @@ fn prove(permit: SignedPermit<'_>) -> Proven {
     }
 }
 
+/// The typed data that would be signed to pay a demand now, if nothing was paid before. Zeros stand for the
+/// nonce, which is random.
+fn typed_data(config: &Config, call: Call, demand: &str) -> Result<String, Failure> {
+    let refused = |error: CallError| Failure::Payment(Box::new(error));
+    let spending = Spending::of(&config.spending).ok_or(Failure::NoSpending)?;
+    let challenge = match demand.trim_start().starts_with('{') {
+        true => Challenge::parse(demand.as_bytes()),
+        false => Challenge::from_header(demand.as_bytes()),
+    };
+    let challenge = challenge.map_err(|error| refused(error.into()))?;
+    let now = Timestamp::now();
+    let permit = Client::local().permit(call, spending.wallet(), None, now);
+    let permit = permit.expect("the local client may do everything");
+    let spender = Spender { client: ClientId::LOCAL, limit: None, spent: &[], is_approved: true };
+    let fresh = Fresh { nonce: AuthorizationNonce::new([0; 32]), now };
+    let payment = spending.pay(&permit, &challenge, None, spender, fresh);
+    let payment = payment.map_err(|error| refused(error.into()))?;
+    Ok(format!("{:#}\n", payment.typed_data()))
+}
+
 fn as_json(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> String {
     let mut explanation = json!({
         "method": call.action().method.as_str(),
@@ -134,6 +161,9 @@ fn as_text(call: &Call, wallet: Option<Address>, proven: Option<Proven>) -> Stri
         let reason = match call.action().proof {
             Proof::WorkflowToken => {
                 "not signed: the proxy adds the workflow token of the job's reservation"
+            }
+            Proof::Payment => {
+                "not signed: it is paid for by x402, once the API demands that; --demand shows how"
             }
             _ => "not signed: everyone may make this call",
         };

@@ -202,6 +202,14 @@ pub enum Failure {
     /// The proxy would refuse the call.
     #[error("{0}; leave the field out, or name the wallet with --wallet")]
     Refused(Box<CallError>),
+    /// A demand would not be paid.
+    #[error("{0}; nothing would be paid")]
+    Payment(Box<CallError>),
+    /// Nothing is paid at all.
+    #[error(
+        "nothing is paid without [spending] in the configuration: see `agentpmt-proxy manual paying`"
+    )]
+    NoSpending,
     /// The arguments make no call.
     #[error("{0}")]
     Call(#[from] InvalidCall),

@@ -260,6 +260,47 @@ fn explain_as_json_has_the_same_parts() {
 }
 
 #[test]
+fn explain_shows_the_typed_data_that_would_pay_a_demand() {
+    let home = Home::with_wallet();
+    let demand =
+        serde_json::json!({ "x402Version": 2, "resource": { "url": "https://a.example/" }, "accepts": [{
+        "scheme": "exact",
+        "network": "eip155:1",
+        "amount": "5",
+        "asset": "0x2222222222222222222222222222222222222222",
+        "payTo": "0x1111111111111111111111111111111111111111",
+        "maxTimeoutSeconds": 60,
+        "extra": { "name": "T", "version": "1" },
+    }] })
+        .to_string();
+    let explain = |demand: &str| home.run(&["explain", "tool_pay", "a", "b", "--demand", demand]);
+    explain(&demand).fails(78, &["[spending]"]);
+    let config = r#"
+        [spending]
+        wallet = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
+        networks = "eip155:1"
+        payees = "0x1111111111111111111111111111111111111111"
+        resources = "https://a.example/"
+        max_per_call = "5"
+        per_day = "5"
+        per_month = "5"
+        [[spending.assets]]
+        address = "0x2222222222222222222222222222222222222222"
+        decimals = 0
+        name = "T"
+        version = "1"
+    "#;
+    home.write("proxy.toml", config);
+    let typed_data = explain(&demand).json();
+    assert_eq!(typed_data["primaryType"], "TransferWithAuthorization");
+    assert_eq!(typed_data["domain"]["chainId"], 1);
+    assert_eq!(typed_data["message"]["value"], "5");
+    let more = demand.replace("\"5\"", "\"6\"");
+    explain(&more).fails(65, &["spending.max_per_call allows 5", "nothing would be paid"]);
+    explain("e30=").fails(65, &["a field is missing"]);
+}
+
+#[test]
 fn explain_says_that_a_workflow_call_is_not_signed() {
     let home = Home::new();
     let text = home.run(&["explain", "job_workflow_create", "job-7"]).ok();

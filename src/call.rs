@@ -196,11 +196,15 @@ impl Call {
     /// # Errors
     /// The body has the other proof as well.
     pub fn with_payment(self, payment: Option<PaymentProof>) -> Result<Self, InvalidCall> {
-        let has_proof = ["session_nonce", "signature"].map(|name| self.body.field(name).is_some());
-        if payment.is_some() && has_proof == [true; 2] {
+        if payment.is_some() && self.has_proof() {
             return Err(InvalidCall::TwoProofs);
         }
         Ok(Self { payment, ..self })
+    }
+
+    /// Whether the body holds the proof of a signed call.
+    pub(crate) fn has_proof(&self) -> bool {
+        ["session_nonce", "signature"].iter().all(|name| self.body.field(name).is_some())
     }
 
     /// The same with a query that the row takes.

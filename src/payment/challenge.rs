@@ -138,6 +138,12 @@ impl Challenge {
         Self::parse(text.as_bytes())
     }
 
+    /// Whether the URL has this path, with or without the `/api` at its beginning.
+    pub(super) fn is_for(&self, path: &str) -> bool {
+        let paths = [path, path.strip_prefix("/api").unwrap_or(path)];
+        Url::parse(&self.url).is_ok_and(|url| paths.contains(&url.path()))
+    }
+
     /// The challenge that is this JSON, as the body of a 402 may be.
     ///
     /// # Errors

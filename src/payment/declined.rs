@@ -22,9 +22,15 @@ pub enum Declined {
         /// The wallet that pays.
         payer: Address,
     },
-    /// The URL that is to be paid for is not listed.
-    #[error("the upstream demands a payment for a URL that is not in spending.resources")]
+    /// The URL that is to be paid for is not listed, or is not that of the call.
+    #[error(
+        "the upstream demands a payment for a URL that is not that of the call, or is not in \
+         spending.resources"
+    )]
     Resource,
+    /// The body has the proof of a signed call, too.
+    #[error("session_nonce and signature are in the body: leave them out, as a call has one proof")]
+    TwoProofs,
     /// No entry of the challenge is allowed.
     #[error("no entry of the upstream's demand may be paid{}", listed(.0))]
     NoOffer(Vec<Unfit>),

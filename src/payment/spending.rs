@@ -201,8 +201,12 @@ impl Spending {
         if permit.wallet() != self.wallet {
             return Err(Declined::Wallet { wallet: permit.wallet(), payer: self.wallet });
         }
-        if !self.resources.contains(&challenge.url) {
+        let call = permit.call();
+        if !self.resources.contains(&challenge.url) || !challenge.is_for(&call.path()) {
             return Err(Declined::Resource);
+        }
+        if call.has_proof() {
+            return Err(Declined::TwoProofs);
         }
         let mut unfit = Vec::new();
         let mut fit = Vec::new();

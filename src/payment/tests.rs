@@ -67,7 +67,7 @@ fn parsed(demand: &Value) -> Challenge {
 }
 
 fn permit(wallet: Address) -> Permit {
-    let call = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
+    let call = Call::new(Action::named("credits_purchase").unwrap(), [], b"").unwrap();
     Client::local().permit(call, wallet, None, now()).unwrap()
 }
 

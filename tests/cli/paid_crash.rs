@@ -48,7 +48,7 @@ const CONFIG: &str = r#"
     wallet = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
     networks = "eip155:8453"
     payees = "0x1111111111111111111111111111111111111111"
-    resources = "https://a.example/"
+    resources = "https://a.example/external/credits/purchase"
     max_per_call = "5"
     per_day = "40"
     per_month = "1000"
@@ -151,7 +151,7 @@ async fn upstream(seen: Seen) -> SocketAddr {
 }
 
 fn demand() -> Response {
-    let demand = json!({ "x402Version": 2, "resource": { "url": "https://a.example/" }, "accepts": [{
+    let demand = json!({ "x402Version": 2, "resource": { "url": "https://a.example/external/credits/purchase" }, "accepts": [{
         "scheme": "exact",
         "network": "eip155:8453",
         "amount": "1500000",

@@ -123,7 +123,8 @@ impl PaymentVector {
     /// The payment that the policy makes where it allows this one and no other.
     fn payment(&self, decimals: u8, purchase: Option<Purchase>) -> Payment {
         let Self { name, version, contract, to, value, .. } = self;
-        let (url, network) = ("https://a.example/", format!("eip155:{}", self.chain_id));
+        let (url, network) =
+            ("https://a.example/external/jobs/list", format!("eip155:{}", self.chain_id));
         let limit = Some(value.parse().unwrap());
         let asset = AssetConfig {
             address: contract.parse().unwrap(),

@@ -35,6 +35,7 @@ use crate::{
 const PURCHASE: &str = "/credits/purchase";
 const TOOL: &str = "/tools/writer/actions/check/invoke?pay=x402";
 const URL: &str = "https://www.agentpmt.com/api/external/credits/purchase";
+const TOOL_URL: &str = "https://www.agentpmt.com/api/external/tools/writer/actions/check/invoke";
 const USDC: &str = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913";
 const WALLET: &str = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025";
 const OTHER_KEY: &str = "4343434343434343434343434343434343434343434343434343434343434343";
@@ -103,7 +104,8 @@ impl Shop {
                 if parts.uri.path().ends_with("/auth/session") {
                     return r#"{"session_nonce":"n-1","expires_in":900}"#.into_response();
                 }
-                shop.answer(&parts.headers, to_bytes(body, 1 << 20).await.unwrap())
+                let body = to_bytes(body, 1 << 20).await.unwrap();
+                shop.answer(parts.uri.path(), &parts.headers, body)
             }
         };
         let address = serve(Router::new().fallback(handle)).await;
@@ -118,7 +120,7 @@ impl Shop {
         .await
     }
 
-    fn answer(&self, headers: &HeaderMap, body: Bytes) -> Response {
+    fn answer(&self, path: &str, headers: &HeaderMap, body: Bytes) -> Response {
         let mut state = self.0.lock().unwrap();
         let payment = headers.get("x-payment").map(|header| {
             let json = STANDARD.decode(header.as_bytes()).unwrap();
@@ -131,7 +133,11 @@ impl Shop {
                 state.looks += 1;
                 return if state.looks < 2 { late() } else { good() };
             }
-            return demanded(&state.demand);
+            let mut demand = state.demand.clone();
+            if path.contains("/tools/") {
+                demand["resource"]["url"] = TOOL_URL.into();
+            }
+            return demanded(&demand);
         };
         let nonce = payment["payload"]["authorization"]["nonce"].as_str().unwrap().to_owned();
         let taken = state.taken.pop_front().unwrap_or(Taken::Good);
@@ -211,7 +217,7 @@ fn config() -> SpendingConfig {
         wallet: Some(WALLET.parse().unwrap()),
         networks: vec!["eip155:8453".parse().unwrap()],
         payees: vec![PAYEE],
-        resources: vec![URL.to_owned()],
+        resources: vec![URL.to_owned(), TOOL_URL.to_owned()],
         max_per_call: Some("6".parse().unwrap()),
         per_day: Some("20".parse().unwrap()),
         per_month: Some("100".parse().unwrap()),
@@ -451,6 +457,8 @@ async fn nothing_is_signed_for_a_demand_that_is_not_allowed() {
     };
     let mut elsewhere = demand("5000000");
     elsewhere["resource"]["url"] = json!("https://www.agentpmt.com/other");
+    let mut of_tool = demand("5000000");
+    of_tool["resource"]["url"] = json!(TOOL_URL);
     for (demand, code) in [
         (with("payTo", json!(USDC)), "payment_not_allowed"),
         (with("asset", json!(WALLET)), "payment_not_allowed"),
@@ -461,6 +469,7 @@ async fn nothing_is_signed_for_a_demand_that_is_not_allowed() {
         (with("extra", json!({ "version": "2" })), "payment_not_allowed"),
         (with("extra", json!({ "name": "USDC", "version": "2" })), "payment_not_allowed"),
         (elsewhere, "payment_not_allowed"),
+        (of_tool, "payment_not_allowed"),
         (json!({ "x402Version": 1, "accepts": [] }), "payment_demand"),
         (json!("challenge"), "payment_demand"),
     ] {
@@ -468,8 +477,10 @@ async fn nothing_is_signed_for_a_demand_that_is_not_allowed() {
         let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
         assert_eq!(refused["code"], code, "{demand}: {refused}");
     }
-    assert!(nonces(&shop.seen()).is_empty());
     shop.demands(demand("5000000"));
+    let signed = purchase(WALLET, 500).replace('}', r#","session_nonce":"n","signature":"0x"}"#);
+    assert_eq!(problem(proxy.post(PURCHASE, signed).await).await["code"], "payment_not_allowed");
+    assert!(nonces(&shop.seen()).is_empty());
     proxy.proxy.store().freeze(FreezeOf::Payments, "ops").await.unwrap();
     let frozen = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
     assert_eq!(frozen["code"], "frozen");

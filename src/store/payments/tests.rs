@@ -9,7 +9,7 @@ use crate::{
     store::testing::{Folder, WALLET, operation},
 };
 
-const URL: &str = "https://a.example/";
+const URL: &str = "https://a.example/external/jobs/job1/status";
 const PAYEE: Address = Address::new([0x11; 20]);
 
 /// At most 20 a day, in whole units.

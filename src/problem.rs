@@ -99,6 +99,11 @@ impl Problem {
                 let detail = format!("{failure}; nothing was paid");
                 Self::new(&problems::PAYMENT_DEMAND, detail)
             }
+            CallError::NotInTime => {
+                let detail = format!("{failure}; nothing was paid, so send the call again");
+                let problem = Self::new(&problems::UPSTREAM_TIMEOUT, detail).retry(Retry::Safe);
+                Self { retry_after: Some(SOON), ..problem }
+            }
             CallError::PaymentRefused { until } => {
                 let detail = format!(
                     "{failure}: it asked for one again; the payment can still be cashed until {until}, \

@@ -104,6 +104,11 @@ impl Upstream {
         deadline.checked_sub(reserve).unwrap_or(deadline)
     }
 
+    /// Whether less than half of the time of a call is left: a payment takes its own time.
+    pub(crate) fn is_late_to_pay(&self, deadline: Instant) -> bool {
+        deadline.saturating_duration_since(Instant::now()) < self.time(Effect::Pays) / 2
+    }
+
     /// When one try that begins now has to be over. A read gets half of the time, since it can be made
     /// again: by default the 30 seconds for which clients wait (protocol §5.2).
     pub fn one_try(&self, changes: bool, last_try: Instant) -> Instant {
@@ -271,6 +276,14 @@ mod tests {
         assert_eq!(upstream.one_try(false, deadline), begun + after(30));
         assert_eq!(upstream.one_try(false, begun + after(9)), begun + after(9));
         assert_eq!(upstream.one_try(true, deadline), deadline);
+    }
+
+    #[test]
+    fn a_payment_begins_only_with_half_of_the_time_left() {
+        let upstream = Upstream::on_this_machine(1, Duration::from_secs(600));
+        let is_late =
+            |seconds| upstream.is_late_to_pay(Instant::now() + Duration::from_secs(seconds));
+        assert_eq!([0, 200, 500, 600].map(is_late), [true, true, false, false]);
     }
 
     #[test]

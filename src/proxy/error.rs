@@ -103,6 +103,9 @@ pub enum CallError {
     /// The upstream demands a payment in a form that is not known. Nothing was signed.
     #[error("the upstream demands a payment, but {0}")]
     Demand(#[from] InvalidChallenge),
+    /// The upstream demanded a payment when there was no time to make it. Nothing was paid.
+    #[error("the upstream demands a payment, but there is too little time left to make it")]
+    NotInTime,
     /// The upstream answered a payment with another demand.
     #[error("the upstream refused the payment")]
     PaymentRefused {

@@ -96,6 +96,9 @@ impl Proxy {
             Some(header) => Challenge::from_header(header.as_bytes())?,
             None => Challenge::parse(&answer.body)?,
         };
+        if self.upstream.is_late_to_pay(operation.deadline) {
+            return Err(CallError::NotInTime);
+        }
         let (spending, permit) = (spending.clone(), paid.permit.clone());
         let request = PaymentRequest { spending, permit, challenge, purchase, fingerprint };
         let nonce = AuthorizationNonce::random();

@@ -292,7 +292,7 @@ impl Problem {
                 problem.more.insert("until".to_owned(), until.to_string().into());
                 return problem.after(*until);
             }
-            Declined::Open { until, .. } => *until,
+            Declined::Open { until: Some(until), .. } => *until,
             _ => return problem,
         };
         problem.after(until)

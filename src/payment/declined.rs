@@ -69,13 +69,14 @@ pub enum Declined {
     /// A payment of the wallet is not settled yet.
     #[error(
         "another payment of wallet {payer} is not settled, and there is one at a time; send the call \
-         again when it is, at the latest after {until}"
+         again when it is{}", end(.until)
     )]
     Open {
         /// The wallet that pays.
         payer: Address,
-        /// When the authorisation of that payment has surely ended.
-        until: Timestamp,
+        /// When the authorisation of that payment has surely ended; none as long as the upstream waits for
+        /// its transaction, or the payment is just being made.
+        until: Option<Timestamp>,
     },
     /// The body does not say how many credits are to be bought.
     #[error("credits in the body must be a whole number")]
@@ -140,6 +141,10 @@ impl fmt::Display for Limit {
             Self::Client(limit) => write!(f, "the client's limit of {limit}"),
         }
     }
+}
+
+fn end(until: &Option<Timestamp>) -> String {
+    until.map(|until| format!(", at the latest after {until}")).unwrap_or_default()
 }
 
 fn listed(reasons: &[Unfit]) -> String {

@@ -30,6 +30,9 @@ use crate::{
 /// How long between two looks whether a payment has settled.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// The least, whatever the upstream wishes: each look is on record.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
 /// The longest text that is taken for a transaction.
 const MAX_TRANSACTION: usize = 256;
 
@@ -176,7 +179,7 @@ impl Proxy {
             Outcome::Answered(answer, _) => match transaction(&answer) {
                 // The answer of a tool is its own.
                 Some(hash) if answer.status == StatusCode::ACCEPTED && is_purchase => {
-                    self.end_payment(nonce, PaymentEnd::Pending(hash.clone())).await;
+                    self.end_payment(nonce, PaymentEnd::Pending(Some(hash.clone()))).await;
                     self.follow(paid, payment, Some(answer), hash).await
                 }
                 _ => answered(payment, answer, is_first),
@@ -209,7 +212,8 @@ impl Proxy {
         loop {
             if let Some(answer) = last.take() {
                 let pause = pause(&answer);
-                if Instant::now() + pause >= deadline || self.ending.is_cancelled() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if pause >= left || self.ending.is_cancelled() {
                     return Ok(answer);
                 }
                 sleep(pause).await;
@@ -219,7 +223,14 @@ impl Proxy {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
                 }
-                Outcome::Answered(answer, _) => return answered(payment, answer, false),
+                Outcome::Answered(answer, _) => {
+                    let answer = answered(payment, answer, false)?;
+                    if !answer.status.is_success() {
+                        let nonce = payment.authorization().nonce;
+                        self.end_payment(nonce, PaymentEnd::Pending(None)).await;
+                    }
+                    return Ok(answer);
+                }
                 Outcome::Abandoned => return Err(CallError::Abandoned),
                 _ => return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
             }
@@ -292,5 +303,6 @@ fn transaction(answer: &Answer) -> Option<String> {
 /// How long the upstream wants to be left alone.
 fn pause(answer: &Answer) -> Duration {
     let wish = answer.headers.get(header::RETRY_AFTER).and_then(|wish| wish.to_str().ok());
-    wish.and_then(|wish| wish.parse().ok()).map_or(PAUSE, Duration::from_secs)
+    let wish = wish.and_then(|wish| wish.parse().ok()).map_or(PAUSE, Duration::from_secs);
+    wish.max(LEAST_PAUSE)
 }

@@ -33,7 +33,8 @@ pub(super) struct NewPayment<'a> {
 pub(super) struct OpenPayment {
     pub(super) record: PaymentRecord,
     pub(super) fingerprint: [u8; 32],
-    pub(super) over: Timestamp,
+    /// None as long as the upstream waits for a transaction.
+    pub(super) over: Option<Timestamp>,
 }
 
 /// All payments that count.
@@ -56,9 +57,12 @@ pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPa
     let sql =
         "SELECT nonce, valid_before, accepted, resource, credits, recipient, transaction_hash,
                       fingerprint
-               FROM payments WHERE state = 'open' AND payer = ?1 AND valid_before > ?2";
+               FROM payments WHERE state = 'open' AND payer = ?1
+                   AND (valid_before > ?2 OR transaction_hash IS NOT NULL AND recorded > ?3)";
     let (payer, least) = (payer.to_string(), now.as_second() - MARGIN);
-    db.rows(sql, &[(&payer).into(), least.into()], open_payment)
+    // A transaction that never settles is given up when the payment is no longer summed.
+    let oldest = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+    db.rows(sql, &[(&payer).into(), least.into(), oldest.into()], open_payment)
 }
 
 fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
@@ -82,7 +86,9 @@ fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
     };
     let fingerprint = row.opt_hash(7)?.ok_or(malformed.clone())?;
     let over = Timestamp::from_second(valid_before.saturating_add(MARGIN));
-    Ok(OpenPayment { record, fingerprint, over: over.map_err(|_| malformed)? })
+    let over = over.map_err(|_| malformed)?;
+    let over = record.transaction_hash.is_none().then_some(over);
+    Ok(OpenPayment { record, fingerprint, over })
 }
 
 /// Adds a payment, which counts from now on.
@@ -135,8 +141,8 @@ pub(super) fn give_back(db: &Db, nonce: &str) -> Result<(), Fault> {
     db.execute(sql, &[nonce.into()]).map(drop)
 }
 
-/// Notes the transaction that is to settle a payment.
-pub(super) fn set_transaction(db: &Db, nonce: &str, hash: &str) -> Result<(), Fault> {
+/// Notes the transaction that is to settle a payment, or that there is none any more.
+pub(super) fn set_transaction(db: &Db, nonce: &str, hash: Option<&String>) -> Result<(), Fault> {
     let sql = "UPDATE payments SET transaction_hash = ?2 WHERE nonce = ?1";
     db.execute(sql, &[nonce.into(), hash.into()]).map(drop)
 }

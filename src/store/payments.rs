@@ -60,8 +60,8 @@ pub enum PaymentDecision {
 pub enum PaymentEnd {
     /// It was never sent, so it does not count.
     NotSent,
-    /// The upstream waits for this transaction.
-    Pending(String),
+    /// The upstream waits for this transaction, or for none any more.
+    Pending(Option<String>),
 }
 
 /// The turn of a call to pay, which lasts until what became of it is on record.
@@ -135,7 +135,7 @@ impl Store {
         let nonce = nonce.to_string();
         self.write(move |db| match &end {
             PaymentEnd::NotSent => payment_rows::give_back(db, &nonce),
-            PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash),
+            PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash.as_ref()),
         })
         .await
     }

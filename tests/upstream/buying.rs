@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use agentpmt_proxy::{
@@ -50,6 +51,8 @@ enum Taken {
     Lost,
     /// It is charged, and settles after two more looks.
     Late,
+    /// The same, and the first look is not to be soon.
+    Later,
     /// It is not charged, and more is demanded.
     Raised,
     /// It is charged, and the answer is that of a gateway.
@@ -155,6 +158,7 @@ impl Shop {
         match taken {
             Taken::Good | Taken::Raised | Taken::Moved => good(),
             Taken::Late => late(),
+            Taken::Later => ([("retry-after", u64::MAX.to_string())], late()).into_response(),
             Taken::Page => "<html>".into_response(),
             Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Taken::Repeated => {
@@ -291,6 +295,22 @@ async fn a_payment_that_settles_late_is_followed_by_its_transaction() {
         assert_eq!(body["transaction_hash"], "0xabc");
         assert_eq!(body["credits"], 500);
     }
+}
+
+#[tokio::test]
+async fn a_purchase_that_is_pending_is_followed_also_after_the_end_of_its_authorisation() {
+    let shop = Shop::new();
+    shop.takes([Taken::Later]);
+    let proxy = shop.proxy(None, config()).await;
+    let response = proxy.post(PURCHASE, purchase(WALLET, 500)).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    end_authorisations(&proxy);
+    let other = problem(proxy.post(PURCHASE, purchase(WALLET, 1000)).await).await;
+    assert_eq!(other["code"], "payment_open");
+    let begun = Instant::now();
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    assert!(begun.elapsed() >= Duration::from_secs(1), "it is asked after once a second");
+    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (1, 1));
 }
 
 #[tokio::test]

@@ -109,10 +109,14 @@ async fn a_payment_is_open_until_it_is_settled_or_has_surely_ended() {
     assert_eq!(open(&folder.open(), 1, at(29)).await, Some(nonce(1)), "in every process");
     assert_eq!(open(&store, 1, at(30)).await, None);
     assert_eq!(open(&store, 2, at(0)).await, None, "another call");
-    store.end_payment(nonce(1), PaymentEnd::Pending("0xabc".to_owned())).await.unwrap();
+    store.end_payment(nonce(1), PaymentEnd::Pending(Some("0xabc".to_owned()))).await.unwrap();
+    assert_eq!(open(&store, 1, at(9999)).await, Some(nonce(1)), "as long as it is pending");
     let record = store.open_payment(WALLET.parse().unwrap(), [1; 32], at(0)).await.unwrap();
     assert_eq!(record.unwrap().transaction_hash.as_deref(), Some("0xabc"));
-    assert!(matches!(pay(&store, 1, 1).await, Err(Declined::Open { .. })), "the same call");
+    let declined = pay(&store, 1, 1).await;
+    assert!(matches!(declined, Err(Declined::Open { until: None, .. })), "the same call");
+    store.end_payment(nonce(1), PaymentEnd::Pending(None)).await.unwrap();
+    assert_eq!(open(&store, 1, at(30)).await, None);
     settle(&store, 1).await;
     assert_eq!(open(&store, 1, at(0)).await, None);
 }

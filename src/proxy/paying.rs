@@ -66,7 +66,8 @@ impl Proxy {
         let fingerprint = operation.payment_fingerprint();
         *turn = self.store.lock_payment(operation, payer, fingerprint, purchase).await;
         if turn.is_none() {
-            return Err(CallError::KeyInUse);
+            let declined = Declined::Open { payer, until: None };
+            return Err(purchase.map_or(CallError::KeyInUse, |_| declined.into()));
         }
         let open = self.store.open_payment(payer, fingerprint, Timestamp::now()).await?;
         if let Some(record) = open {

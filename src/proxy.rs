@@ -119,11 +119,12 @@ impl Proxy {
         }
         // A call that may be made twice is made again, as no status would show its outcome.
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
-        // Payments are on record by themselves, which shows what became of them.
+        // The proxy's payments are on record by themselves, which shows what became of them.
         let is_paid = self.pays_for(operation).is_some();
         // Held until what became of the payment is on record.
         let mut turn = None;
-        let (doubt, was_paid) = (doubt.filter(|_| !is_paid), is_paid && doubt.is_some());
+        let was_paid = is_paid && doubt.is_some_and(|doubt| !doubt.is_other);
+        let doubt = doubt.filter(|_| !was_paid);
         let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
             None => None,

@@ -77,7 +77,7 @@ impl Proxy {
                 None => self.send_payment(&paid, &payment, false).await,
             };
         }
-        if was_begun && self.store.is_unsettled(fingerprint).await? {
+        if was_begun && self.store.may_be_paid(fingerprint).await? {
             return Err(CallError::PaymentUnknown { until: None });
         }
         // A purchase that is not paid for has no effect; a tool may be free.

@@ -44,6 +44,8 @@ pub(super) struct Key {
     text: String,
     /// A hash of all that makes it the same call.
     fingerprint: [u8; 32],
+    /// That of the same call with its client's payment instead of the proxy's, or the other way round.
+    twin: Option<[u8; 32]>,
 }
 
 /// An earlier attempt under a key, which may have taken effect.
@@ -54,7 +56,7 @@ pub struct Doubt {
     /// Whether another process made it and has died, at a time that is not known, so that its answer may
     /// have been lost long after the call was sent.
     pub has_died: bool,
-    /// Whether it was a completion with another proof.
+    /// Whether it was a completion with another proof, or the other side was to pay: the client or the proxy.
     pub is_other: bool,
 }
 
@@ -96,7 +98,13 @@ impl Key {
         let (wallet, path) = (operation.wallet.to_string(), operation.call.target());
         let parts = [&wallet, operation.action().name, &path, body.as_str()];
         let (owner, text) = (operation.client.id.to_string(), key.as_str().to_owned());
-        Some(Self { owner, text, fingerprint: hash(parts) })
+        let (unpaid, paid) = (hash(parts), || hash([parts.join("\n").as_str(), "paid"]));
+        let (fingerprint, twin) = match (operation.action().effect, operation.call.payment()) {
+            (Effect::Pays, Some(_)) => (paid(), Some(unpaid)),
+            (Effect::Pays, None) => (unpaid, Some(paid())),
+            _ => (unpaid, None),
+        };
+        Some(Self { owner, text, fingerprint, twin })
     }
 
     /// A completion's own. The reservation is in it, as JSON, since the body may name it or not.
@@ -107,7 +115,7 @@ impl Key {
         let text = completion(operation.wallet, &operation.call.path(), reservation);
         let body = operation.call.body().to_canonical_of(|name| name != RESERVATION_ID);
         let fingerprint = hash([body.as_str()]);
-        Self { owner: COMPLETIONS.to_owned(), text, fingerprint }
+        Self { owner: COMPLETIONS.to_owned(), text, fingerprint, twin: None }
     }
 
     /// Its name among the locks of the process.
@@ -133,7 +141,8 @@ impl Keys<'_> {
         let is_other = found.fingerprint != key.fingerprint;
         // A completion without an answer gives way to one with another proof, once it is settled.
         let gives_way = key.owner == COMPLETIONS && found.answer.is_none();
-        if is_other && !gives_way {
+        let is_twin = key.twin.is_some_and(|twin| found.fingerprint == twin);
+        if is_other && !gives_way && !is_twin {
             return Ok(Standing::OfAnother);
         }
         if let Some(sealed) = found.answer {

@@ -123,9 +123,10 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a call has a payment of which it was never known what became.
-pub(super) fn is_unsettled(db: &Db, fingerprint: &[u8; 32]) -> Result<bool, Fault> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM payments WHERE fingerprint = ?1 AND state = 'open')";
+/// Whether a call was paid for, or may have been.
+pub(super) fn may_be_paid(db: &Db, fingerprint: &[u8; 32]) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS
+                   (SELECT 1 FROM payments WHERE fingerprint = ?1 AND state <> 'returned')";
     db.one(sql, &[fingerprint.into()], |row| row.flag(0))
 }
 

@@ -99,12 +99,12 @@ impl Store {
         Ok(own.map(|open| open.record))
     }
 
-    /// Whether this very call has a payment of which it was never known what became.
+    /// Whether this very call was paid for, or may have been.
     ///
     /// # Errors
     /// It cannot be read.
-    pub async fn is_unsettled(&self, fingerprint: [u8; 32]) -> Result<bool, StoreError> {
-        self.read(move |db| payment_rows::is_unsettled(db, &fingerprint)).await
+    pub async fn may_be_paid(&self, fingerprint: [u8; 32]) -> Result<bool, StoreError> {
+        self.read(move |db| payment_rows::may_be_paid(db, &fingerprint)).await
     }
 
     /// Decides on a payment and records it. When this returns, it is on the disk, and it counts.

@@ -426,6 +426,31 @@ async fn a_key_of_a_lost_payment_is_in_doubt_whatever_fails_next() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_lost_payment_pays_no_other_after_the_same_call_without_a_key() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_a_lost_payment_of_its_client_is_not_paid_by_the_proxy() {
+    let shop = Shop::new();
+    shop.takes([Taken::Lost]);
+    let proxy = shop.proxy(None, config()).await;
+    let url = proxy.url(&format!("/api/external{PURCHASE}"));
+    let payment = json!({ "payload": { "authorization": { "nonce": "0x1" } } }).to_string();
+    let paid = proxy.client.post(&url).header("idempotency-key", "k");
+    let paid = paid.header("x-payment", STANDARD.encode(payment)).body(purchase(WALLET, 500));
+    assert_eq!(problem(paid.send().await.unwrap()).await["code"], "outcome_unknown");
+    assert_eq!(problem(keyed(&proxy).await).await["code"], "outcome_unknown");
+    assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
 async fn a_key_whose_payment_was_refused_pays_no_other() {
     let shop = Shop::new();
     shop.takes([Taken::Raised]);

@@ -52,8 +52,10 @@ async fn a_completion_in_doubt_stays_so_when_its_reservation_is_renewed() {
     let folder = Folder::new();
     let store = folder.open();
     let local = Client::local();
-    // The second has ended before its job is reserved again, so that is no renewal.
-    for (job, ends, expected) in [("job1", 1800, of_this_run(SETTLES)), ("job2", 5, None)] {
+    // The second has ended long before its job is reserved again, so that is no renewal.
+    for (job, ends, again, expected) in
+        [("job1", 1800, 10, of_this_run(SETTLES)), ("job2", 5, 600, None)]
+    {
         reserved(&store, &local, job, ends, 0).await;
         let complete = Operation::of(&local, "job_complete", job, r#"{"proof_text":"a"}"#);
         let begun = started(&store, &complete, 0).await;
@@ -64,8 +66,8 @@ async fn a_completion_in_doubt_stays_so_when_its_reservation_is_renewed() {
             ..reservation(&job.to_uppercase(), &local, 3600)
         };
         let reserve = Operation::of(&local, "job_reserve", job, "");
-        make(&store, &reserve, end(KeyEnd::Free, JobEnd::Reserved(newer)), 10).await;
-        let begun = started(&store, &complete, 10).await;
+        make(&store, &reserve, end(KeyEnd::Free, JobEnd::Reserved(newer)), again).await;
+        let begun = started(&store, &complete, again).await;
         let id = begun.grant.as_ref().unwrap().reservation_id.as_ref().unwrap();
         assert_eq!((id.as_str(), begun.doubt), (r#""r-2""#, expected), "{job}");
     }

@@ -19,13 +19,15 @@ VECTORS = pathlib.Path(__file__).parent.parent / "vectors/payments/eth_account.j
 WALLET = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
 PAYEE = "0x" + "11" * 20
 USDC = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
-URL = "https://www.agentpmt.com/api/external/credits/purchase"
+API = "https://www.agentpmt.com"
+PURCHASE = "/api/external/credits/purchase"
+TOOL = "/api/external/tools/a/actions/b/invoke"
 CONFIG = f"""
 [spending]
 wallet = "{WALLET}"
 networks = ["eip155:8453"]
 payees = ["{PAYEE}"]
-resources = ["{URL}"]
+resources = ["{API}{PURCHASE}", "{API}{TOOL}"]
 max_per_call = "5"
 per_day = "50"
 per_month = "50"
@@ -63,11 +65,11 @@ class Shop(http.server.ThreadingHTTPServer):
             "extra": {"name": "USD Coin", "version": "2"},
         }
 
-    def error(self, envelope):
+    def error(self, envelope, path):
         """What is wrong with a payment, or None."""
         if envelope["x402Version"] != 2 or envelope["accepted"] != self.offer():
             return "it is not for the demand"
-        if envelope["resource"] != {"url": URL}:
+        if envelope["resource"] != {"url": API + path}:
             return "it is not for the resource"
         given = envelope["payload"]["authorization"]
         numbers = {name: int(given[name]) for name in ("value", "validAfter", "validBefore")}
@@ -97,9 +99,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         payment = self.headers.get("x-payment")
         if payment is None:
-            demand = {"x402Version": 2, "resource": {"url": URL}, "accepts": [self.server.offer()]}
+            resource = {"url": API + self.path}
+            demand = {"x402Version": 2, "resource": resource, "accepts": [self.server.offer()]}
             return self.answer(402, demand)
-        error = self.server.error(json.loads(base64.b64decode(payment)))
+        error = self.server.error(json.loads(base64.b64decode(payment)), self.path)
         self.answer(422 if error else 200, {"detail": error} if error else {"success": True})
 
     def answer(self, status, value):
@@ -137,7 +140,7 @@ def paying(tmp_path):
     with selling() as shop:
         upstream = f"http://127.0.0.1:{shop.server_port}"
         with serving("--upstream", upstream, directory=tmp_path, password="secret") as address:
-            yield shop, f"{address}/api/external"
+            yield shop, address
 
 
 def test_payments_are_accepted_by_a_facilitator_that_is_not_ours(paying):
@@ -146,12 +149,12 @@ def test_payments_are_accepted_by_a_facilitator_that_is_not_ours(paying):
         for amount in ("5000000", "4999999", "1"):
             shop.amount = amount
             body = {"wallet_address": WALLET, "credits": 500}
-            answer = session.post(f"{address}/credits/purchase", json=body)
+            answer = session.post(address + PURCHASE, json=body)
             assert answer.json() == {"success": True}, amount
         shop.amount = "2"
-        answer = session.post(f"{address}/tools/a/actions/b/invoke?pay=x402", json={"text": "ü"})
+        answer = session.post(f"{address}{TOOL}?pay=x402", json={"text": "ü"})
         assert answer.json() == {"success": True}
         shop.amount = "5000001"
-        answer = session.post(f"{address}/tools/a/actions/b/invoke?pay=x402", json={})
+        answer = session.post(f"{address}{TOOL}?pay=x402", json={})
         assert answer.json()["code"] == "payment_not_allowed"
     assert len(shop.nonces) == 4

@@ -211,15 +211,19 @@ impl Proxy {
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
         let permit = permit.repeated(None, Some((TRANSACTION, CanonicalJson::string(&hash))));
         loop {
-            if let Some(answer) = last.take() {
-                let pause = pause(&answer);
+            if let Some(answer) = &last {
+                let pause = pause(answer);
                 let left = deadline.saturating_duration_since(Instant::now());
                 if pause >= left || self.ending.is_cancelled() {
-                    return Ok(answer);
+                    return Ok(answer.clone());
                 }
                 sleep(pause).await;
             }
-            let tried = sender.try_unsigned(&permit, None, operation, claim, deadline).await?;
+            let tried = match sender.try_unsigned(&permit, None, operation, claim, deadline).await {
+                Ok(tried) => tried,
+                // It keeps the key in doubt.
+                Err(error) => return last.ok_or(error.into()),
+            };
             match tried.outcome {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
@@ -232,7 +236,7 @@ impl Proxy {
                     }
                     return Ok(answer);
                 }
-                Outcome::Abandoned => return Err(CallError::Abandoned),
+                Outcome::Abandoned => return last.ok_or(CallError::Abandoned),
                 _ => return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use agentpmt_proxy::{
     payment::Spending,
     policy::Client,
     sandbox::{Sandbox, Settings},
-    store::{ApprovalAnswer, FreezeOf, answer_approval},
+    store::{ApprovalAnswer, FreezeOf, answer_approval, freeze},
     types::Address,
 };
 use axum::{
@@ -53,6 +54,8 @@ enum Taken {
     Late,
     /// The same, and the first look is not to be soon.
     Later,
+    /// The same as the first, and everything is frozen before the first look.
+    Frozen,
     /// It is not charged, and more is demanded.
     Raised,
     /// It is charged, and the answer is that of a gateway.
@@ -84,6 +87,8 @@ struct State {
     /// The nonce of each payment that was charged.
     charged: Vec<String>,
     looks: u32,
+    /// That of the proxy, for an upstream that freezes it.
+    database: Option<PathBuf>,
 }
 
 impl Shop {
@@ -95,6 +100,7 @@ impl Shop {
             seen,
             charged,
             looks: 0,
+            database: None,
         })))
     }
 
@@ -158,6 +164,10 @@ impl Shop {
         match taken {
             Taken::Good | Taken::Raised | Taken::Moved => good(),
             Taken::Late => late(),
+            Taken::Frozen => {
+                freeze(state.database.as_ref().unwrap(), FreezeOf::Signatures).unwrap();
+                late()
+            }
             Taken::Later => ([("retry-after", u64::MAX.to_string())], late()).into_response(),
             Taken::Page => "<html>".into_response(),
             Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -310,6 +320,18 @@ async fn a_purchase_that_is_pending_is_followed_also_after_the_end_of_its_author
     let begun = Instant::now();
     proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
     assert!(begun.elapsed() >= Duration::from_secs(1), "it is asked after once a second");
+    assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_pending_purchase_that_cannot_be_followed_is_told_as_pending() {
+    let shop = Shop::new();
+    shop.takes([Taken::Frozen]);
+    let proxy = shop.proxy(None, config()).await;
+    shop.0.lock().unwrap().database = Some(proxy.folder().path().join("proxy.db"));
+    assert_eq!(keyed(&proxy).await.status(), StatusCode::ACCEPTED);
+    proxy.proxy.store().thaw("ops").await.unwrap();
+    assert_eq!(body_of(keyed(&proxy).await).await, json!({ "success": true }));
     assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (1, 1));
 }
 

@@ -203,6 +203,14 @@ async fn serve(
     if let Err(error) = store.show_alive() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }
+    if let Some(payer) = config.spending.wallet
+        && wallets.iter().all(|key| key.address() != payer)
+    {
+        tracing::warn!(
+            "spending.wallet is {payer}, whose key is not here, so nothing is paid: name the wallet \
+             that this proxy signs with, or add a key file for it under [[wallets]]"
+        );
+    }
     let Wallets { first, others } = wallets;
     let proxy = Proxy::new(first.into(), upstream.clone(), store, config.expose_workflow_token);
     let proxy = proxy.with_spending(Spending::of(&config.spending));

@@ -82,3 +82,15 @@ async fn a_person_answers_at_the_command_line_also_between_two_runs() {
     assert_eq!(deeds.iter().map(deed).collect::<Vec<_>>(), expected);
     home.run(&["journal", "verify"]).result();
 }
+
+#[test]
+fn a_proxy_that_lacks_the_key_that_pays_says_so_at_its_start() {
+    let home = Home::with_wallet().with_password(PASSWORD);
+    let other = format!("0x{}", "22".repeat(20));
+    home.write("proxy.toml", &SPENDING.replace(WALLET, &other));
+    let server = home.serve(&["serve"]);
+    server.logs(&format!("spending.wallet is {other}, whose key is not here"));
+    home.write("proxy.toml", SPENDING);
+    let log = home.serve(&["serve"]).signal("TERM").stderr;
+    assert!(!log.contains("spending.wallet"), "{log}");
+}

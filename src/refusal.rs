@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use crate::{
+    action::Effect,
     call::Call,
     json::{CanonicalJson, JsonText, Object},
     message::Message,
@@ -64,6 +65,10 @@ const LARGE_INTEGER: &str = "the body has an integer beyond 2^53-1, which a serv
 const TOO_FEW_CREDITS: &str = "the wallet has too few credits: buy some, then make the call anew, under a new \
                                Idempotency-Key if it has one";
 
+/// The advice when the upstream demands a payment that the proxy does not make.
+const NOT_PAID: &str = "this proxy pays nothing itself without [spending] in its configuration: see \
+                        agentpmt-proxy manual paying, or send the payment with the call";
+
 impl Refusal {
     /// The refusal in an answer to a signed call, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
     /// or anywhere in a body that is not JSON. Other fields are ignored: they may repeat the client's text.
@@ -87,8 +92,12 @@ impl Refusal {
     }
 }
 
-/// The advice on an answer to a signed call that does not give it itself.
+/// The advice on an answer that does not give it itself.
 pub(crate) fn advice(call: &Call, answer: &Answer) -> Option<&'static str> {
+    let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED && call.payment().is_none();
+    if is_demand && call.action().effect == Effect::Pays {
+        return Some(NOT_PAID);
+    }
     let signed = call.signed()?;
     match answer.status {
         StatusCode::PAYMENT_REQUIRED => Some(TOO_FEW_CREDITS),

@@ -22,6 +22,12 @@ pub enum Declined {
         /// The wallet that pays.
         payer: Address,
     },
+    /// The key of the wallet that pays is not here.
+    #[error(
+        "spending.wallet is {0}, whose key this proxy does not hold; ask the operator to add its key file, \
+         or to name another wallet"
+    )]
+    NoKey(Address),
     /// The URL that is to be paid for is not listed, or is not that of the call.
     #[error(
         "the upstream demands a payment for a URL that is not that of the call, or is not in \

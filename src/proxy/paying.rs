@@ -58,7 +58,7 @@ impl Proxy {
         let Some(spending) = self.pays_for(operation) else { return Err(CallError::Aborted) };
         let payer = spending.wallet();
         let sender = self.senders.get(&payer);
-        let sender = sender.ok_or(CallError::WalletNotHeld(payer))?;
+        let sender = sender.ok_or(Declined::NoKey(payer))?;
         let purchase = self.purchase(&operation.call, payer)?;
         let call = operation.call.clone();
         let permit = operation.client.permit(call, payer, None, Timestamp::now())?;

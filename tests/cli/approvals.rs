@@ -90,6 +90,9 @@ fn a_proxy_that_lacks_the_key_that_pays_says_so_at_its_start() {
     home.write("proxy.toml", &SPENDING.replace(WALLET, &other));
     let server = home.serve(&["serve"]);
     server.logs(&format!("spending.wallet is {other}, whose key is not here"));
+    let (status, problem) = server.request("POST", "/api/external/credits/purchase");
+    assert_eq!(status, 403);
+    assert!(problem.contains("payment_not_allowed") && problem.contains(&other), "{problem}");
     home.write("proxy.toml", SPENDING);
     let log = home.serve(&["serve"]).signal("TERM").stderr;
     assert!(!log.contains("spending.wallet"), "{log}");

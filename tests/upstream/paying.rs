@@ -171,6 +171,8 @@ async fn a_demand_reaches_the_client_as_it_is_where_nothing_is_paid() {
         let response = proxy.post(&path, r#"{ "a": 1 }"#).await;
         assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
         assert_eq!(response.headers()["payment-required"], "e30=");
+        let advice = response.headers()["x-agentpmt-proxy-advice"].to_str().unwrap();
+        assert!(advice.contains("[spending]"), "{advice}");
         assert_eq!(response.text().await.unwrap(), r#"{ "accepts": [] }"#);
         let sent = seen.lock().unwrap().pop().unwrap();
         assert_eq!(sent.body, r#"{ "a": 1 }"#);

@@ -130,6 +130,13 @@ impl Problem {
                 let advice = "so the answer is not told; take another job";
                 Self::new(&problems::HELD_BY_ANOTHER, format!("{failure}, {advice}"))
             }
+            CallError::Unchecked => {
+                let detail = format!(
+                    "{failure}, so it is not told: send the call again later, or ask the operator of \
+                     the proxy for a client that may see it, with `agentpmt-proxy client add … --admin`"
+                );
+                Self::new(&problems::ANSWER_UNCHECKED, detail)
+            }
             CallError::WalletNotHeld(_) => {
                 let advice = "ask the operator of the proxy to add its key file, or for a client with \
                               another wallet";

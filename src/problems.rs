@@ -118,6 +118,7 @@ problems! {
     SESSION_FAILED: BAD_GATEWAY, "session_failed", "The upstream did not begin a session", Safe;
     UPSTREAM_BROKE_OFF: BAD_GATEWAY, "upstream_broke_off", "The upstream's answer broke off", Never;
     ANSWER_TOO_LARGE: BAD_GATEWAY, "answer_too_large", "The upstream's answer is too large", Never;
+    ANSWER_UNCHECKED: BAD_GATEWAY, "answer_unchecked", "The answer could not be checked", Safe;
     UPSTREAM_TIMEOUT: GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time", Never;
 }
 

@@ -45,7 +45,7 @@ use crate::{
     refusal, reservation,
     retry::{Next, Tries},
     sender::Sender,
-    store::{Begun, Claim, Denial, FreezeOf, Grant, Started, StoreError},
+    store::{Begun, Claim, Denial, FreezeOf, Grant, Started},
     trace::Step,
     upstream::Answer,
 };
@@ -199,14 +199,14 @@ impl Proxy {
         &self,
         operation: &Operation,
         answer: &mut Answer,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), CallError> {
         let Operation { client, wallet, .. } = operation;
         let is_list = operation.action().about == About::Job && operation.job().is_none();
         // Most often others hold nothing, and the answer need not be read.
         if client.admin || !is_list || !self.store.others_hold(client.id).await? {
             return Ok(());
         }
-        let ids = job_list::ids(&answer.body);
+        let ids = job_list::ids(&answer.body).ok_or(CallError::Unchecked)?;
         let held = self.store.held_by_others(*wallet, ids, client.id, Timestamp::now()).await?;
         if let Some(body) = job_list::with_public_fields_of(&answer.body, &held) {
             answer.body = body;

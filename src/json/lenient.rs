@@ -42,16 +42,18 @@ impl<'a> JsonText<'a> {
     }
 
     fn any_field(self, name: &str) -> Option<Self> {
+        let is_it = |literal: &Self| literal.text().is_some_and(|text| text == name);
+        self.fields().filter(|(literal, _)| is_it(literal)).last().map(|(_, value)| value)
+    }
+
+    /// The names of an object and their values, in order; none of anything else.
+    pub(crate) fn fields(self) -> impl Iterator<Item = (Self, Self)> {
         let mut walk = Walk::over(self.0);
-        let Part::Object = walk.next_part() else { return None };
-        let mut found = None;
-        while let Some(literal) = walk.next_name() {
-            let value = Self(walk.next_value());
-            if unescaped(literal).is_some_and(|text| text == name) {
-                found = Some(value);
-            }
-        }
-        found
+        let is_object = matches!(walk.next_part(), Part::Object);
+        iter::from_fn(move || {
+            let literal = is_object.then(|| walk.next_name()).flatten()?;
+            Some((Self(literal), Self(walk.next_value())))
+        })
     }
 
     /// The field at the end of a path of names.

@@ -69,6 +69,9 @@ pub enum CallError {
     /// Another client has reserved the job while its status was asked for. The answer is not told.
     #[error("job {0} was reserved by another client while it was asked for")]
     HeldMeanwhile(Slug),
+    /// The list of jobs cannot be read, and other clients hold jobs that may be in it. It is not told.
+    #[error("the API's list of jobs cannot be read, and other clients hold jobs that may be in it")]
+    Unchecked,
     /// The client is bound to a wallet whose key is not here. Nothing was sent.
     #[error("this proxy does not hold the key of wallet {0}, to which the client is bound")]
     WalletNotHeld(Address),

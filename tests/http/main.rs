@@ -14,6 +14,7 @@ mod client_rights;
 mod clients;
 mod connections;
 mod freeze;
+mod job_list;
 mod load;
 mod surface;
 mod table;

@@ -153,11 +153,17 @@ pub(super) async fn freeze(
     Ok(Json(json!({ "frozen": freeze_as_json(&frozen) })))
 }
 
+/// An agent that was frozen must not end that: without clients, any local caller would be an admin.
 pub(super) async fn thaw(
     State(surface): State<Arc<Surface>>,
     Authenticated(client): Authenticated,
 ) -> Result<Json<Value>, Problem> {
     check_admin(&client, "thaw", "or run `agentpmt-proxy thaw`")?;
+    if client.name.is_local() {
+        let detail = "only a client that was added with --admin may thaw here; run \
+                      `agentpmt-proxy thaw`";
+        return Err(Problem::new(&NOT_ALLOWED, detail));
+    }
     let thawed = surface.proxy.store().thaw(client.name.as_str()).await;
     thawed.map_err(|error| Problem::store(&error))?;
     Ok(Json(json!({ "frozen": null })))

@@ -67,6 +67,17 @@ async fn an_admin_freezes_and_thaws_and_no_other_client() {
 }
 
 #[tokio::test]
+async fn without_clients_a_caller_freezes_but_cannot_thaw() {
+    let proxy = TestProxy::start().await;
+    let post = async |path| proxy.client.post(proxy.url(path)).send().await.unwrap();
+    assert_eq!(post("/proxy/freeze").await.status(), StatusCode::OK);
+    let refused = problem(post("/proxy/thaw").await).await;
+    assert_eq!((&refused["status"], &refused["code"]), (&json!(403), &json!("not_allowed")));
+    assert!(refused["detail"].as_str().unwrap().contains("agentpmt-proxy thaw"), "{refused}");
+    assert_eq!(problem(proxy.post("/jobs/list", "").await).await["code"], "frozen");
+}
+
+#[tokio::test]
 async fn what_became_of_a_change_is_not_asked_while_signatures_are_frozen() {
     let (made, go_on) = (Arc::<Notify>::default(), Arc::<Notify>::default());
     let (has_made, may_go_on) = (made.clone(), go_on.clone());

@@ -10,6 +10,9 @@ use crate::types::{Address, BaseUnits, Network};
 /// The most entries that a challenge may have.
 const MAX_OFFERS: usize = 32;
 
+/// The most bytes of its resource and of each entry, as they are stored and sent back.
+const MAX_PART: usize = 8 << 10;
+
 /// A challenge. Its entries are kept as they stand, to be sent back verbatim.
 #[derive(Debug, Clone)]
 pub struct Challenge {
@@ -49,6 +52,9 @@ pub enum InvalidChallenge {
     /// It has too many entries.
     #[error("the challenge has more than {MAX_OFFERS} entries")]
     Length,
+    /// Its resource or an entry is too long.
+    #[error("the resource or an entry of the challenge has more than {MAX_PART} bytes")]
+    Part,
 }
 
 /// Why an entry of a challenge is not paid.
@@ -156,6 +162,10 @@ impl Challenge {
         }
         if demand.accepts.len() > MAX_OFFERS {
             return Err(InvalidChallenge::Length);
+        }
+        let is_long = |part: &&RawValue| part.get().len() > MAX_PART;
+        if is_long(&demand.resource) || demand.accepts.iter().any(is_long) {
+            return Err(InvalidChallenge::Part);
         }
         let resource: Resource =
             serde_json::from_str(demand.resource.get()).map_err(|_| InvalidChallenge::Form)?;

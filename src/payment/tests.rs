@@ -202,6 +202,23 @@ fn a_challenge_of_another_form_is_refused() {
     assert_eq!(Challenge::parse(long.as_bytes()).unwrap_err(), InvalidChallenge::Length);
 }
 
+#[test]
+fn no_part_of_a_challenge_is_longer_than_8_kib() {
+    let filled = |mut part: Value, length: usize| {
+        part["fill"] = json!("");
+        part["fill"] = json!("a".repeat(length - part.to_string().len()));
+        part
+    };
+    let read = |resource: usize, offer: usize| {
+        let mut demand = demand(&[entry(), filled(entry(), offer)]);
+        demand["resource"] = filled(json!({ "url": URL }), resource);
+        Challenge::parse(demand.to_string().as_bytes()).map(drop)
+    };
+    assert_eq!(read(8192, 8192), Ok(()));
+    assert_eq!(read(8193, 8192), Err(InvalidChallenge::Part));
+    assert_eq!(read(8192, 8193), Err(InvalidChallenge::Part));
+}
+
 /// Each is the allowed entry but for one field.
 #[test]
 fn nothing_is_paid_for_an_entry_that_differs_from_the_configuration() {

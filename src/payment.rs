@@ -22,5 +22,7 @@ pub use self::{
     typed_data::{Authorization, AuthorizationNonce, Domain},
 };
 
+pub(crate) use spending::MAX_SECONDS;
+
 #[cfg(test)]
 mod tests;

@@ -16,13 +16,13 @@ use crate::{
     json::{CanonicalJson, Object},
     message::Message,
     operation::Operation,
-    payment::Payment,
+    payment::{AuthorizationNonce, Payment},
     policy::{Permit, SignedPermit},
     refusal::{Refusal, diagnostics, first_difference},
     retry::Outcome,
     session::Sessions,
     signer::{Signer, SignerError},
-    store::{Attempt, Claim, RecordedOutcome, Store, StoreError},
+    store::{Attempt, Claim, PaymentEnd, RecordedOutcome, Store, StoreError},
     trace::Step,
     types::{Address, RequestId, SessionNonce, Signature},
     upstream::{Limiter, LimiterPermit, Request, Unanswered, Upstream},
@@ -122,7 +122,8 @@ impl Sender {
         let (request_id, call) = (RequestId::random(), permit.permit().call());
         let message = Message::new(permit, &nonce, &request_id);
         let payload_hash = message.payload_hash();
-        let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
+        let attempt =
+            Attempt { operation, call, request_id: &request_id, payload_hash, payment: None };
         self.store.record_attempt(attempt, claim, self.settles_at(call.action())).await?;
         // Yield, so that the other ready calls get as far as this one and signatures run in batches: the
         // code for signing then stays in the instruction cache, which costs less CPU.
@@ -174,7 +175,8 @@ impl Sender {
         SignerError::TimedOut(self.wallet())
     }
 
-    /// Sends a call that is not signed, once, with the token of a reservation if it needs one.
+    /// Sends a call that is not signed, once, with the token of a reservation if it needs one, or with a
+    /// payment that is on record.
     ///
     /// # Errors
     /// The record could not be written; nothing was sent.
@@ -182,6 +184,7 @@ impl Sender {
         &self,
         permit: &Permit,
         token: Option<HeaderValue>,
+        payment: Option<AuthorizationNonce>,
         operation: &Operation,
         claim: &Claim,
         deadline: Instant,
@@ -194,12 +197,18 @@ impl Sender {
         let call = permit.call();
         let body = (!call.action().method.is_safe()).then(|| call.body().to_canonical());
         let payload_hash = body.as_ref().map(CanonicalJson::hash);
-        let attempt = Attempt { operation, call, request_id: &request_id, payload_hash };
+        let attempt = Attempt { operation, call, request_id: &request_id, payload_hash, payment };
         self.store.record_attempt(attempt, claim, self.settles_at(call.action())).await?;
         let bare = call.bare().map(str::to_owned);
         let body = bare.or(body.map(String::from)).unwrap_or_default();
         let sent = token.clone();
         let mut outcome = self.send(attempt, body, sent, deadline).await;
+        if let (Some(nonce), Outcome::NoAnswer(error)) = (payment, &outcome)
+            && !error.has_left()
+            && let Err(error) = self.store.end_payment(nonce, PaymentEnd::NotLeft).await
+        {
+            tracing::error!(%error, "it is not on record that a payment was not sent, so it counts");
+        }
         if let Some(token) = token.as_ref().and_then(|token| token.to_str().ok()) {
             withhold(&mut outcome, &[token.strip_prefix("Bearer ").unwrap_or(token)]);
         }

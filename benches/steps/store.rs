@@ -96,6 +96,6 @@ fn operation(signer: &LocalKey, action: &str) -> Operation {
 
 async fn sign(store: &Store, operation: &Operation) {
     let (call, request_id) = (&operation.call, &RequestId::random());
-    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    let attempt = Attempt { operation, call, request_id, payload_hash: None, payment: None };
     store.record_attempt(attempt, &Claim::default(), Timestamp::now()).await.expect("a record");
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{challenge::Unfit, terms::PaymentTerms};
 use crate::{
@@ -34,6 +34,15 @@ pub enum Declined {
          spending.resources"
     )]
     Resource,
+    /// The clocks differ, so that the end of a payment would not be what it seems.
+    #[error(
+        "the clocks of this machine and of the upstream differ by {} s; set the one that is wrong",
+        by.as_secs().abs()
+    )]
+    Clocks {
+        /// How far this machine's is ahead.
+        by: SignedDuration,
+    },
     /// The body has the proof of a signed call, too.
     #[error("session_nonce and signature are in the body: leave them out, as a call has one proof")]
     TwoProofs,

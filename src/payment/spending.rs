@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The longest time for which an authorisation is good, in seconds.
-const MAX_SECONDS: u64 = 240;
+pub(crate) const MAX_SECONDS: u64 = 240;
 
 /// How many credits one unit of a token buys.
 const CREDITS: u128 = 100;

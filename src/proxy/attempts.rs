@@ -41,7 +41,8 @@ impl Proxy {
             let tried = match signed {
                 Some(signed) => sender.try_signed(signed, operation, claim, deadline).await,
                 None => {
-                    Box::pin(sender.try_unsigned(permit, token, operation, claim, deadline)).await
+                    Box::pin(sender.try_unsigned(permit, token, None, operation, claim, deadline))
+                        .await
                 }
             };
             if tried.is_err()

@@ -73,7 +73,7 @@ impl Proxy {
         if let Some(record) = open {
             let payment = spending.again(&paid.permit, &record)?;
             return match record.transaction_hash {
-                Some(hash) => self.follow(&paid, &payment, None, hash).await,
+                Some(hash) => self.follow(&paid, &payment, None, hash, &[]).await,
                 None => self.send_payment(&paid, &payment, false).await,
             };
         }
@@ -95,6 +95,9 @@ impl Proxy {
         let answer = self.attempt(&context, None).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(answer);
+        }
+        if !answer.clock_ahead.is_zero() {
+            return Err(Declined::Clocks { by: answer.clock_ahead }.into());
         }
         let challenge = match answer.headers.get(PAYMENT_REQUIRED) {
             Some(header) => Challenge::from_header(header.as_bytes())?,
@@ -145,7 +148,7 @@ impl Proxy {
         let PaidCall { operation, permit, sender, claim, .. } = paid;
         let nonce = payment.authorization().nonce;
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
-        // A payment that was never sent does not count; an earlier request may have been sent.
+        // A payment that was never sent does not count; an earlier request of it may have been.
         let not_sent = async || {
             if is_first {
                 self.end_payment(nonce, PaymentEnd::NotSent).await;
@@ -163,13 +166,20 @@ impl Proxy {
                 return Err(error);
             }
         };
-        let sponsor = sponsor.map(|signature| CanonicalJson::string(&signature.to_hex()));
-        let field = sponsor.map(|signature| ("sponsor_signature", signature));
+        let sponsor = sponsor.map(|signature| signature.to_hex());
+        let field = sponsor.as_deref().map(CanonicalJson::string);
+        let field = field.map(|signature| ("sponsor_signature", signature));
         let header = payment.header(&signature);
         let permit = permit.repeated(Some(header.clone()), field);
-        let tried = sender.try_unsigned(&permit, None, operation, claim, deadline).await;
+        let (header, signature) = (header_text(&header), signature.to_hex());
+        let secrets = [header.as_str(), &signature, sponsor.as_deref().unwrap_or_default()];
+        let tried =
+            sender.try_unsigned(&permit, None, Some(nonce), operation, claim, deadline).await;
         let outcome = match tried {
-            Ok(tried) => without(tried.outcome, &[&header_text(&header), &signature.to_hex()]),
+            Ok(tried) => without(tried.outcome, &secrets),
+            Err(error) if error.is_payment_over() => {
+                return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
+            }
             Err(error) => {
                 not_sent().await;
                 return Err(error.into());
@@ -181,7 +191,7 @@ impl Proxy {
                 // The answer of a tool is its own.
                 Some(hash) if answer.status == StatusCode::ACCEPTED && is_purchase => {
                     self.end_payment(nonce, PaymentEnd::Pending(Some(hash.clone()))).await;
-                    self.follow(paid, payment, Some(answer), hash).await
+                    self.follow(paid, payment, Some(answer), hash, &secrets).await
                 }
                 _ => answered(payment, answer, is_first),
             },
@@ -206,6 +216,7 @@ impl Proxy {
         payment: &Payment,
         mut last: Option<Answer>,
         hash: String,
+        secrets: &[&str],
     ) -> Result<Answer, CallError> {
         let PaidCall { operation, permit, sender, claim, .. } = paid;
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
@@ -219,12 +230,13 @@ impl Proxy {
                 }
                 sleep(pause).await;
             }
-            let tried = match sender.try_unsigned(&permit, None, operation, claim, deadline).await {
-                Ok(tried) => tried,
+            let tried = sender.try_unsigned(&permit, None, None, operation, claim, deadline).await;
+            let outcome = match tried {
+                Ok(tried) => without(tried.outcome, secrets),
                 // It keeps the key in doubt.
                 Err(error) => return last.ok_or(error.into()),
             };
-            match tried.outcome {
+            match outcome {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
                 }

@@ -54,6 +54,11 @@ impl StoreError {
         matches!(self.fault, Fault::AccessEnded)
     }
 
+    /// Whether a call was not recorded since its payment was over.
+    pub fn is_payment_over(&self) -> bool {
+        matches!(self.fault, Fault::PaymentOver)
+    }
+
     /// The freeze for which a call was not signed.
     pub fn freeze(&self) -> Option<&Freeze> {
         match &self.fault {
@@ -201,6 +206,9 @@ pub enum Fault {
     /// The access of a call's client ended while the call was being made.
     #[error("the client's access has ended")]
     AccessEnded,
+    /// Another process has noted the end of a payment that was to be sent.
+    #[error("the payment is over: it was settled, or given back")]
+    PaymentOver,
     /// Signatures or payments are frozen.
     #[error("{0}; `agentpmt-proxy thaw` ends that")]
     Frozen(Freeze),

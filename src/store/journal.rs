@@ -21,6 +21,7 @@ use super::{
     freeze_rows,
     handle::Store,
     known::{KNOWN, LEASE},
+    payment_rows,
     record::{Attempt, Chain, Draft, RecordedOutcome},
     refusals::{MINUTE, More, Recording},
 };
@@ -46,7 +47,7 @@ impl Store {
     /// # Errors
     /// It could not be written, so nothing may be signed. After a failed sync the record may be
     /// there all the same, and then stays without outcome. Or the client's access has ended while
-    /// the call was being made, or signatures are frozen.
+    /// the call was being made, signatures are frozen, or its payment is over.
     pub async fn record_attempt(
         &self,
         attempt: Attempt<'_>,
@@ -54,7 +55,7 @@ impl Store {
         settles_at: impl Into<Option<Timestamp>>,
     ) -> Result<(), StoreError> {
         let draft = Draft::signed(&attempt, Timestamp::now());
-        let Attempt { operation, call, .. } = attempt;
+        let Attempt { operation, call, payment, .. } = attempt;
         let client = operation.client.id;
         let is_probe = !std::ptr::eq(call.action(), operation.action());
         // A client's own payment is a payment as well.
@@ -72,6 +73,9 @@ impl Store {
                 }
                 if let (Some(key), Some(settles_at)) = (&key, settles_at) {
                     inner.keys(db).mark_sent(key, settles_at)?;
+                }
+                if let Some(nonce) = payment {
+                    payment_rows::mark_sent(db, &nonce.to_string())?;
                 }
                 Chain::read(db)?.append(draft)
             };

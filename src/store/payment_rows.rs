@@ -7,7 +7,7 @@ use super::{
     error::Fault,
 };
 use crate::{
-    payment::{AuthorizationNonce, Payment, PaymentRecord, Purchase, Spent},
+    payment::{AuthorizationNonce, MAX_SECONDS, Payment, PaymentRecord, Purchase, Spent},
     types::{Address, BaseUnits, ClientId},
 };
 
@@ -56,13 +56,15 @@ pub(super) fn spent(db: &Db, now: Timestamp) -> Result<Vec<Spent>, Fault> {
 pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPayment>, Fault> {
     let sql =
         "SELECT nonce, valid_before, accepted, resource, credits, recipient, transaction_hash,
-                      fingerprint
-               FROM payments WHERE state = 'open' AND payer = ?1
-                   AND (valid_before > ?2 OR transaction_hash IS NOT NULL AND recorded > ?3)";
+                fingerprint, max(valid_before, recorded / 1000 + ?4) AS ends
+         FROM payments WHERE state = 'open' AND payer = ?1
+             AND (ends > ?2 OR transaction_hash IS NOT NULL AND recorded > ?3)";
     let (payer, least) = (payer.to_string(), now.as_second() - MARGIN);
     // A transaction that never settles is given up when the payment is no longer summed.
     let oldest = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
-    db.rows(sql, &[(&payer).into(), least.into(), oldest.into()], open_payment)
+    // The upstream chooses the end of an authorisation, but not how soon another one is made.
+    let longest = MAX_SECONDS.into();
+    db.rows(sql, &[(&payer).into(), least.into(), oldest.into(), longest], open_payment)
 }
 
 fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
@@ -85,7 +87,7 @@ fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
         transaction_hash: row.opt_text(6)?.map(str::to_owned),
     };
     let fingerprint = row.opt_hash(7)?.ok_or(malformed.clone())?;
-    let over = Timestamp::from_second(valid_before.saturating_add(MARGIN));
+    let over = Timestamp::from_second(row.int::<i64>(8)?.saturating_add(MARGIN));
     let over = over.map_err(|_| malformed)?;
     let over = record.transaction_hash.is_none().then_some(over);
     Ok(OpenPayment { record, fingerprint, over })
@@ -136,9 +138,22 @@ pub(super) fn settle(db: &Db, fingerprint: &[u8; 32]) -> Result<(), Fault> {
     db.execute(sql, &[fingerprint.into()]).map(drop)
 }
 
-/// Notes that an open payment was never sent, so that it does not count.
+/// Notes that an open payment does not count, unless some process may have sent it.
 pub(super) fn give_back(db: &Db, nonce: &str) -> Result<(), Fault> {
-    let sql = "UPDATE payments SET state = 'returned' WHERE nonce = ?1 AND state = 'open'";
+    let sql = "UPDATE payments SET state = 'returned'
+               WHERE nonce = ?1 AND state = 'open' AND sent = 0";
+    db.execute(sql, &[nonce.into()]).map(drop)
+}
+
+/// Notes that an open payment is about to be sent.
+pub(super) fn mark_sent(db: &Db, nonce: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET sent = sent + 1 WHERE nonce = ?1 AND state = 'open'";
+    if db.execute(sql, &[nonce.into()])? == 0 { Err(Fault::PaymentOver) } else { Ok(()) }
+}
+
+/// Notes that an attempt that was about to send a payment has not.
+pub(super) fn unmark_sent(db: &Db, nonce: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET sent = sent - 1 WHERE nonce = ?1";
     db.execute(sql, &[nonce.into()]).map(drop)
 }
 

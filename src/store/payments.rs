@@ -58,8 +58,10 @@ pub enum PaymentDecision {
 /// What is known of a payment that is not settled.
 #[derive(Debug, Clone)]
 pub enum PaymentEnd {
-    /// It was never sent, so it does not count.
+    /// This process has not sent it: it does not count unless another one may have.
     NotSent,
+    /// An attempt on record did not leave.
+    NotLeft,
     /// The upstream waits for this transaction, or for none any more.
     Pending(Option<String>),
 }
@@ -135,6 +137,7 @@ impl Store {
         let nonce = nonce.to_string();
         self.write(move |db| match &end {
             PaymentEnd::NotSent => payment_rows::give_back(db, &nonce),
+            PaymentEnd::NotLeft => payment_rows::unmark_sent(db, &nonce),
             PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash.as_ref()),
         })
         .await

@@ -14,7 +14,7 @@ use crate::{
     call::Call,
     json::{JsonError, Object, ObjectWriter, PayloadHash},
     operation::Operation,
-    payment::Payment,
+    payment::{AuthorizationNonce, Payment},
     types::RequestId,
 };
 
@@ -30,6 +30,8 @@ pub struct Attempt<'a> {
     pub request_id: &'a RequestId,
     /// The hash of the canonical payload, if the call has one.
     pub payload_hash: Option<PayloadHash>,
+    /// The payment of the proxy that it sends.
+    pub payment: Option<AuthorizationNonce>,
 }
 
 /// The recorded outcome of an attempt.
@@ -60,7 +62,7 @@ pub(super) struct Draft {
 
 impl Draft {
     pub(super) fn signed(attempt: &Attempt<'_>, at: Timestamp) -> Self {
-        let Attempt { operation, call, request_id, payload_hash } = attempt;
+        let Attempt { operation, call, request_id, payload_hash, .. } = attempt;
         let mut object = ObjectWriter::new();
         object.string("action", call.action().name);
         object.string("call_id", operation.trace.call_id.as_str());
@@ -306,6 +308,7 @@ mod tests {
             call: &operation.call,
             request_id: &id("r-1"),
             payload_hash: Some(CanonicalJson::string("x").hash()),
+            payment: None,
         };
         let at = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
         let text = |draft: Draft| draft.numbered(42);
@@ -335,7 +338,8 @@ mod tests {
         let list = Call::new(Action::named("job_list").unwrap(), [], b"").unwrap();
         let (operation, request_id) = (&complete, &id);
         let payload_hash = Some(CanonicalJson::string("x").hash());
-        let all = Attempt { operation, call: &complete.call, request_id, payload_hash };
+        let all =
+            Attempt { operation, call: &complete.call, request_id, payload_hash, payment: None };
         let least = Attempt { call: &list, payload_hash: None, ..all };
         let denial = Denial {
             call_id: id.clone(),

@@ -339,7 +339,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         -- For a purchase: the credits, and the wallet that gets them.
         credits INTEGER,
         recipient TEXT,
-        transaction_hash TEXT
+        transaction_hash TEXT,
+        -- How many attempts may have brought it to the upstream, in all processes.
+        sent INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX payments_of_call ON payments (fingerprint);
     CREATE INDEX payments_by_time ON payments (recorded);

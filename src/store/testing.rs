@@ -107,7 +107,7 @@ pub(super) async fn sign(
     number: u32,
 ) -> Result<(), StoreError> {
     let (call, request_id) = (&operation.call, &id(number));
-    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    let attempt = Attempt { operation, call, request_id, payload_hash: None, payment: None };
     store.record_attempt(attempt, &Claim::default(), at(0)).await
 }
 

@@ -70,7 +70,7 @@ impl Home {
     /// The record of an attempt; of a change, it is on the disk when this returns.
     async fn sign(&self, store: &Store, operation: &Operation, number: u32) {
         let (call, request_id) = (&operation.call, &request_id(number));
-        let attempt = Attempt { operation, call, request_id, payload_hash: None };
+        let attempt = Attempt { operation, call, request_id, payload_hash: None, payment: None };
         store.record_attempt(attempt, &Claim::default(), Timestamp::now()).await.unwrap();
     }
 
@@ -155,7 +155,7 @@ async fn everything_is_there_after_a_restart() {
     let Begun::Started(started) = begin(&store, &cut_off).await else { panic!("not started") };
     let settles_at = Timestamp::from_second(now.as_second() + 10).unwrap();
     let (operation, call, request_id) = (&cut_off, &cut_off.call, &request_id(3));
-    let attempt = Attempt { operation, call, request_id, payload_hash: None };
+    let attempt = Attempt { operation, call, request_id, payload_hash: None, payment: None };
     store.record_attempt(attempt, &started.claim, settles_at).await.unwrap();
     drop((started, store));
 

@@ -20,7 +20,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::Request,
     http::HeaderMap,
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{future::join_all, stream};
@@ -62,6 +62,8 @@ enum Taken {
     Failed,
     /// It is charged, and the answer repeats the payment.
     Repeated,
+    /// It is charged, settles after two more looks, and the last answer repeats the payment.
+    Echoed,
     /// It is not charged yet, and the answer is a redirect.
     Moved,
     /// It is charged, and the answer is a web page.
@@ -87,6 +89,10 @@ struct State {
     /// The nonce of each payment that was charged.
     charged: Vec<String>,
     looks: u32,
+    /// What it was sent with a payment, to be repeated.
+    echo: Option<Value>,
+    /// The date that it gives in place of its own.
+    date: Option<String>,
     /// That of the proxy, for an upstream that freezes it.
     database: Option<PathBuf>,
 }
@@ -100,6 +106,8 @@ impl Shop {
             seen,
             charged,
             looks: 0,
+            echo: None,
+            date: None,
             database: None,
         })))
     }
@@ -140,13 +148,18 @@ impl Shop {
             let body: Value = serde_json::from_slice(&body).unwrap();
             if body["transaction_hash"] == "0xabc" {
                 state.looks += 1;
-                return if state.looks < 2 { late() } else { good() };
+                return match (state.looks, &state.echo) {
+                    (1, _) => late(),
+                    (_, Some(echo)) => echo.to_string().into_response(),
+                    _ => good(),
+                };
             }
             let mut demand = state.demand.clone();
             if path.contains("/tools/") {
                 demand["resource"]["url"] = TOOL_URL.into();
             }
-            return demanded(&demand);
+            let date = state.date.iter().map(|date| ("date", date.clone()));
+            return (AppendHeaders(date.collect::<Vec<_>>()), demanded(&demand)).into_response();
         };
         let nonce = payment["payload"]["authorization"]["nonce"].as_str().unwrap().to_owned();
         let taken = state.taken.pop_front().unwrap_or(Taken::Good);
@@ -161,9 +174,14 @@ impl Shop {
         if !state.charged.contains(&nonce) {
             state.charged.push(nonce);
         }
+        let sent: Value = serde_json::from_slice(&body).unwrap();
         match taken {
             Taken::Good | Taken::Raised | Taken::Moved => good(),
             Taken::Late => late(),
+            Taken::Echoed => {
+                state.echo = Some(json!({ "payment": payment, "body": sent }));
+                late()
+            }
             Taken::Frozen => {
                 freeze(state.database.as_ref().unwrap(), FreezeOf::Signatures).unwrap();
                 late()
@@ -173,7 +191,9 @@ impl Shop {
             Taken::Failed => StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Taken::Repeated => {
                 let header = headers["x-payment"].to_str().unwrap();
-                json!({ "header": header, "payment": payment }).to_string().into_response()
+                json!({ "header": header, "payment": payment, "body": sent })
+                    .to_string()
+                    .into_response()
             }
             Taken::Lost => {
                 let cut = stream::iter([Err::<Bytes, _>(std::io::Error::other("cut"))]);
@@ -355,6 +375,9 @@ async fn a_lost_answer_repeats_the_same_authorisation_also_after_a_restart() {
     proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
     let sent = nonces(&shop.seen());
     assert_eq!(sent.len(), 3);
+    let count = "SELECT sent FROM payments";
+    let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
+    assert_eq!(database.query_row(count, [], |row| row.get(0)), Ok(3), "each is on record");
     assert!(sent.iter().all(|nonce| *nonce == sent[0]), "{sent:?}");
     assert_eq!(shop.charged().len(), 1);
 }
@@ -422,6 +445,37 @@ async fn a_payment_that_an_answer_repeats_is_withheld() {
 }
 
 #[tokio::test]
+async fn a_payment_of_a_sponsor_is_withheld_from_its_answer_and_from_later_ones() {
+    let shop = Shop::new();
+    shop.takes([Taken::Repeated, Taken::Echoed]);
+    let proxy = shop.proxy(None, config()).await;
+    let other = agentpmt_proxy::signer::LocalKey::from_hex(OTHER_KEY).unwrap().address();
+    for credits in [500, 501] {
+        let body = json!({
+            "wallet_address": other.to_string(), "credits": credits, "payer_wallet_address": WALLET,
+        });
+        let value = proxy.ok(PURCHASE, body.to_string()).await;
+        assert_eq!(value["payment"]["payload"]["signature"], "held-by-proxy");
+        assert_eq!(value["body"]["sponsor_signature"], "held-by-proxy");
+        assert_eq!(value["body"]["credits"], credits);
+    }
+    assert_eq!(shop.0.lock().unwrap().looks, 2);
+}
+
+#[tokio::test]
+async fn nothing_is_paid_while_the_clocks_differ() {
+    let shop = Shop::new();
+    let proxy = shop.proxy(None, config()).await;
+    shop.0.lock().unwrap().date = Some("Mon, 16 Feb 2026 11:57:55 GMT".to_owned());
+    let refused = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+    assert_eq!(refused["code"], "payment_not_allowed");
+    assert!(refused["detail"].as_str().unwrap().contains("clocks"), "{refused}");
+    assert!(nonces(&shop.seen()).is_empty() && records(&proxy, "payment").await.is_empty());
+    shop.0.lock().unwrap().date = None;
+    proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
+}
+
+#[tokio::test]
 async fn a_key_of_a_lost_payment_never_pays_twice() {
     let shop = Shop::new();
     shop.takes([Taken::Lost]);
@@ -486,7 +540,9 @@ async fn a_key_whose_payment_was_refused_pays_no_other() {
 /// As if so much time had passed that none can be cashed any more.
 fn end_authorisations(proxy: &TestProxy) {
     let database = Connection::open(proxy.folder().path().join("proxy.db")).unwrap();
-    database.execute("UPDATE payments SET valid_before = valid_before - 1000", []).unwrap();
+    let sql =
+        "UPDATE payments SET valid_before = valid_before - 1000, recorded = recorded - 1000000";
+    database.execute(sql, []).unwrap();
 }
 
 /// The same purchase under the same key.

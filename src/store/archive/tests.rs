@@ -16,7 +16,7 @@ fn write(folder: &Folder, seconds: impl IntoIterator<Item = u32>) {
         let (operation, request_id) =
             (operation(&client("agent"), "job_complete", ""), &id(second));
         let (operation, call) = (&operation, &operation.call);
-        let attempt = Attempt { operation, call, request_id, payload_hash: None };
+        let attempt = Attempt { operation, call, request_id, payload_hash: None, payment: None };
         chain.append(Draft::signed(&attempt, at(second.into()))).unwrap();
     }
     db.commit().unwrap();

@@ -81,7 +81,8 @@ async fn denied(store: &Store, operation: &Operation, now: i64) -> Denied {
 /// Records that a call is sent.
 async fn send(store: &Store, operation: &Operation, claim: &Claim, settles: i64) {
     let (call, request_id) = (&operation.call, &"r".parse().unwrap());
-    let attempt = super::super::Attempt { operation, call, request_id, payload_hash: None };
+    let attempt =
+        super::super::Attempt { operation, call, request_id, payload_hash: None, payment: None };
     store.record_attempt(attempt, claim, at(settles)).await.unwrap();
 }
 

@@ -6,7 +6,10 @@ use crate::{
     config::{AssetConfig, SpendingConfig},
     json::CanonicalJson,
     policy::Client,
-    store::testing::{Folder, WALLET, operation},
+    store::{
+        Attempt, Claim,
+        testing::{Folder, WALLET, id, operation},
+    },
 };
 
 const URL: &str = "https://a.example/external/jobs/job1/status";
@@ -33,13 +36,18 @@ fn spending() -> Arc<Spending> {
 
 /// A payment of this amount for the call with this number.
 fn request(number: u8, amount: u32, purchase: Option<Purchase>) -> PaymentRequest {
+    demanded(number, amount, purchase, 300)
+}
+
+/// The same, with the time that the upstream gives it, in seconds.
+fn demanded(number: u8, amount: u32, purchase: Option<Purchase>, seconds: u64) -> PaymentRequest {
     let demand = json!({ "x402Version": 2, "resource": { "url": URL }, "accepts": [{
         "scheme": "exact",
         "network": "eip155:1",
         "amount": amount.to_string(),
         "asset": PAYEE.to_string(),
         "payTo": PAYEE.to_string(),
-        "maxTimeoutSeconds": 100,
+        "maxTimeoutSeconds": seconds,
         "extra": { "name": "a", "version": "1" },
     }] });
     let operation = of_tool();
@@ -75,6 +83,14 @@ fn recorded(decision: PaymentDecision) -> Result<Payment, Declined> {
     }
 }
 
+/// Records that a payment is about to be sent.
+async fn send(store: &Store, number: u8) -> Result<(), StoreError> {
+    let operation = operation(&Client::local(), "job_complete", "");
+    let (call, request_id, payment) = (&operation.call, &id(number.into()), Some(nonce(number)));
+    let attempt = Attempt { operation: &operation, call, request_id, payload_hash: None, payment };
+    store.record_attempt(attempt, &Claim::default(), None).await
+}
+
 async fn settle(store: &Store, number: u8) {
     store.write(move |db| payment_rows::settle(db, &[number; 32])).await.unwrap();
 }
@@ -98,6 +114,51 @@ async fn a_payment_counts_from_its_record_on_and_not_if_it_was_never_sent() {
     store.end_payment(nonce(3), PaymentEnd::NotSent).await.unwrap();
     assert!(pay(&store, 4, 6).await.is_err());
     pay(&store, 5, 5).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_that_another_process_may_have_sent_is_not_given_back() {
+    let folder = Folder::new();
+    let (store, other) = (folder.open(), folder.open());
+    pay(&store, 1, 15).await.unwrap();
+    send(&other, 1).await.unwrap();
+    store.end_payment(nonce(1), PaymentEnd::NotSent).await.unwrap();
+    assert!(pay(&store, 2, 6).await.is_err(), "it counts");
+    assert_eq!(open(&store, 1, Timestamp::now()).await, Some(nonce(1)));
+    send(&store, 1).await.unwrap();
+    store.end_payment(nonce(1), PaymentEnd::NotLeft).await.unwrap();
+    store.end_payment(nonce(1), PaymentEnd::NotSent).await.unwrap();
+    assert!(pay(&store, 2, 6).await.is_err(), "only one of the two attempts did not leave");
+    other.end_payment(nonce(1), PaymentEnd::NotLeft).await.unwrap();
+    other.end_payment(nonce(1), PaymentEnd::NotSent).await.unwrap();
+    pay(&store, 2, 6).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_whose_end_another_process_has_noted_is_not_sent() {
+    let folder = Folder::new();
+    let (store, other) = (folder.open(), folder.open());
+    pay(&store, 1, 1).await.unwrap();
+    pay(&store, 2, 1).await.unwrap();
+    settle(&other, 1).await;
+    other.end_payment(nonce(2), PaymentEnd::NotSent).await.unwrap();
+    for number in [1, 2] {
+        assert!(send(&store, number).await.unwrap_err().is_payment_over(), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_payment_is_open_for_270_seconds_however_soon_its_authorisation_ends() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let request = demanded(1, 1, None, 1);
+    let recorded = recorded(store.record_payment(&of_tool(), request, nonce(1)).await.unwrap());
+    let made = i64::try_from(recorded.unwrap().authorization().valid_before).unwrap() - 1;
+    let at = |seconds: i64| Timestamp::from_second(made + seconds).unwrap();
+    assert_eq!(open(&store, 1, at(269)).await, Some(nonce(1)));
+    let until = Some(at(270));
+    assert!(matches!(pay(&store, 1, 1).await, Err(Declined::Open { until: u, .. }) if u == until));
+    assert_eq!(open(&store, 1, at(270)).await, None);
 }
 
 #[tokio::test]

@@ -214,7 +214,8 @@ async fn only_who_has_claimed_may_send_or_finish() {
     let request_id = &"r".parse().unwrap();
     let operation = &keyed();
     let call = &operation.call;
-    let attempt = crate::store::Attempt { operation, call, request_id, payload_hash: None };
+    let attempt =
+        crate::store::Attempt { operation, call, request_id, payload_hash: None, payment: None };
     let refused = other.record_attempt(attempt, &begun.claim, at(SETTLES)).await.unwrap_err();
     assert_eq!(refused.fault(), &Fault::NotClaimed);
     assert_eq!(Journal::open(&folder.path()).unwrap().verify().unwrap().records, 0);

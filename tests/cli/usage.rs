@@ -262,8 +262,8 @@ fn explain_as_json_has_the_same_parts() {
 #[test]
 fn explain_shows_the_typed_data_that_would_pay_a_demand() {
     let home = Home::with_wallet();
-    let demand =
-        serde_json::json!({ "x402Version": 2, "resource": { "url": "https://a.example/" }, "accepts": [{
+    let url = "https://a.example/api/external/tools/a/actions/b/invoke";
+    let demand = serde_json::json!({ "x402Version": 2, "resource": { "url": url }, "accepts": [{
         "scheme": "exact",
         "network": "eip155:1",
         "amount": "5",
@@ -272,7 +272,7 @@ fn explain_shows_the_typed_data_that_would_pay_a_demand() {
         "maxTimeoutSeconds": 60,
         "extra": { "name": "T", "version": "1" },
     }] })
-        .to_string();
+    .to_string();
     let explain = |demand: &str| home.run(&["explain", "tool_pay", "a", "b", "--demand", demand]);
     explain(&demand).fails(78, &["[spending]"]);
     let config = r#"
@@ -280,7 +280,7 @@ fn explain_shows_the_typed_data_that_would_pay_a_demand() {
         wallet = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
         networks = "eip155:1"
         payees = "0x1111111111111111111111111111111111111111"
-        resources = "https://a.example/"
+        resources = "https://a.example/api/external/tools/a/actions/b/invoke"
         max_per_call = "5"
         per_day = "5"
         per_month = "5"

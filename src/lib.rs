@@ -63,6 +63,7 @@ pub mod store;
 pub mod upstream;
 
 mod credits;
+
 mod job_list;
 mod refusal;
 pub mod session;

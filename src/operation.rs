@@ -26,6 +26,8 @@ pub struct Operation {
     pub key: Option<IdempotencyKey>,
     /// Its price, if a list of tools had it.
     pub price: Option<CreditAmount>,
+    /// Whether a list of tools had any price.
+    pub has_prices: bool,
     /// When the client was looked up.
     pub known_at: Instant,
     /// When it has to be over.
@@ -77,6 +79,7 @@ impl Operation {
             wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
             key: None,
             price: None,
+            has_prices: false,
             known_at: Instant::now(),
             deadline: Instant::now() + std::time::Duration::from_secs(60),
             trace: Arc::new(Trace::new("call".parse().unwrap())),

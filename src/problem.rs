@@ -238,6 +238,9 @@ impl Problem {
         is_held: bool,
     ) -> Self {
         let costs = match price {
+            Some(price) if price == CreditAmount::default() => {
+                "a call of price 0 may be charged all the same".to_owned()
+            }
             Some(price) => format!("the call costs {price}"),
             None => "the price of the call is not known, so it needs all that are left".to_owned(),
         };

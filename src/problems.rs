@@ -107,6 +107,7 @@ problems! {
     TOO_MANY_RESERVATIONS: TOO_MANY_REQUESTS, "too_many_reservations", "The client holds too many jobs", Safe;
     TOO_MANY_APPROVALS: TOO_MANY_REQUESTS, "too_many_approvals", "Too many payments wait for approval", Safe;
     CREDIT_LIMIT: TOO_MANY_REQUESTS, "credit_limit_reached", "The client has too few credits left", Safe;
+    PRICE_UNKNOWN: CONFLICT, "price_unknown", "The price of the call is not known", Safe;
     PAYMENT_NOT_ALLOWED: FORBIDDEN, "payment_not_allowed", "The payment is not allowed", Never;
     SPENDING_LIMIT: TOO_MANY_REQUESTS, "spending_limit", "A limit of payments is reached", Safe;
     PAYMENT_OPEN: CONFLICT, "payment_open", "Another payment is not settled", Safe;

@@ -75,8 +75,18 @@ impl Proxy {
             let wallet = proxy.wallet_of(&client);
             let deadline = proxy.upstream.deadline(call.action().effect);
             let price = proxy.prices.of(&call);
-            let mut operation =
-                Operation { call, client, wallet, key, price, known_at, deadline, trace };
+            let has_prices = !proxy.prices.is_empty();
+            let mut operation = Operation {
+                call,
+                client,
+                wallet,
+                key,
+                price,
+                has_prices,
+                known_at,
+                deadline,
+                trace,
+            };
             let made = async {
                 let result = proxy.make(&mut operation).await;
                 if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {

@@ -5,6 +5,7 @@ use http::StatusCode;
 use crate::{
     action::Effect,
     call::Call,
+    credits,
     json::{CanonicalJson, JsonText, Object},
     message::Message,
     upstream::Answer,
@@ -72,8 +73,12 @@ const NOT_PAID: &str = "this proxy pays nothing itself without [spending] in its
 impl Refusal {
     /// The refusal in an answer to a signed call, if it is one. The texts may stand at `code`, `error.code`, `detail.code`,
     /// or anywhere in a body that is not JSON. Other fields are ignored: they may repeat the client's text.
+    /// An answer that tells a charge is none, whatever it says: the call was made.
     pub(crate) fn of(answer: &Answer) -> Option<Self> {
         if !STATUSES.contains(&answer.status) || answer.body.len() > MAX_REFUSAL {
+            return None;
+        }
+        if credits::charged(&answer.body).is_some() {
             return None;
         }
         let body = JsonText::parse(&answer.body);
@@ -259,6 +264,22 @@ mod tests {
         // It is no part of what is signed.
         assert_eq!(advice("job_list", large, 401, mismatch), None);
         assert_eq!(advice("job_workflow_create", large, 402, "{}"), None);
+    }
+
+    #[test]
+    fn an_answer_that_tells_a_charge_is_no_refusal() {
+        for (status, text) in [
+            (401, "tool says: Invalid session nonce"),
+            (401, "EXTERNAL_SIGNATURE_WALLET_MISMATCH"),
+            (400, "Invalid personal signature"),
+            (409, "EXTERNAL_SIGNATURE_REQUEST_REPLAY"),
+        ] {
+            for charge in ["20", "\"20\"", "2e1", "[]"] {
+                let body = format!(r#"{{"detail":"{text}","charged_credits":{charge}}}"#);
+                assert_eq!(refusal(status, &body), None, "{body}");
+            }
+            assert!(refusal(status, &format!(r#"{{"detail":"{text}"}}"#)).is_some());
+        }
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn operation(signer: &LocalKey, action: &str) -> Operation {
         wallet: signer.address(),
         key: None,
         price: None,
+        has_prices: false,
         known_at: tokio::time::Instant::now() + Duration::from_secs(3600),
         deadline: tokio::time::Instant::now(),
         trace: Arc::new(Trace::new(RequestId::random())),

@@ -88,6 +88,12 @@ pub enum Denied {
         /// When the first of them waits no longer.
         until: Timestamp,
     },
+    /// The client's credits are limited, and a list of tools has other prices than that of the call.
+    #[error(
+        "client {0} may spend a limited number of credits, and the price of this call is not known: list \
+         the tools through this proxy, with the page that has this one, and call it by its slug there"
+    )]
+    PriceUnknown(ClientName),
     /// The client has too few credits left for the call.
     #[error("client {client} may spend {limit} of credits, and {left} of them are left")]
     CreditLimit {
@@ -118,6 +124,7 @@ impl Denied {
             Self::TooFast { .. } => &problems::TOO_FAST,
             Self::TooManyReservations { .. } => &problems::TOO_MANY_RESERVATIONS,
             Self::TooManyApprovals { .. } => &problems::TOO_MANY_APPROVALS,
+            Self::PriceUnknown(_) => &problems::PRICE_UNKNOWN,
             Self::CreditLimit { .. } => &problems::CREDIT_LIMIT,
         }
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     action::{About, Effect},
     call::TRANSACTION,
-    credits,
+    credits::{self, ToldCharge},
     operation::Operation,
     refusal::Refusal,
     reservation::{self, Reserved},
@@ -63,6 +63,9 @@ impl Proxy {
             |answer: &Answer| answer.status.is_success() && answer.status != StatusCode::ACCEPTED;
         let is_settled = self.pays_for(operation).is_some() && result.as_ref().is_ok_and(is_good);
         let credits = credit_end(&result);
+        if let CreditEnd::Charged(charged) = credits {
+            self.prices.raise(&operation.call, charged);
+        }
         let finish = Finish { key, job, credits, is_pending, is_settled, past };
         if let Err(error) = self.store.finish(operation, &claim, &finish, Timestamp::now()).await {
             tracing::error!(%error, "what became of a call is not on record yet");
@@ -121,7 +124,8 @@ fn job_end(operation: &Operation, result: &Result<Answer, CallError>) -> (JobEnd
 fn credit_end(result: &Result<Answer, CallError>) -> CreditEnd {
     match result {
         Ok(answer) => match credits::charged(&answer.body) {
-            Some(charged) => CreditEnd::Charged(charged),
+            Some(ToldCharge::Told(charged)) => CreditEnd::Charged(charged),
+            Some(ToldCharge::Unreadable) => CreditEnd::Held,
             None if answer.status.is_success() => CreditEnd::Held,
             None => CreditEnd::Free,
         },

@@ -324,6 +324,9 @@ impl Beginning {
     /// Holds the credits that the call may be charged until it is over, and counts them as if that was then.
     fn hold_credits(&self, db: &Db, limit: CreditLimit) -> Result<Result<i64, Denied>, Fault> {
         let (Operation { client, deadline, price, .. }, now) = (&self.operation, self.now.steady);
+        if price.is_none() && self.operation.has_prices {
+            return Ok(Err(Denied::PriceUnknown(client.name.clone())));
+        }
         let counted = credit_rows::in_use(db, client.id, now)?;
         let credits = match counted.hold(client, limit, *price) {
             Ok(credits) => credits,

@@ -36,7 +36,7 @@ impl CreditUse {
     /// So only one call of unknown price is under way at a time.
     ///
     /// # Errors
-    /// Fewer are left, or none.
+    /// Fewer are left, or none: then a call of price 0 is not made either, as it may be charged all the same.
     pub(super) fn hold(
         &self,
         client: &Client,
@@ -45,7 +45,7 @@ impl CreditUse {
     ) -> Result<CreditAmount, Denied> {
         let left = self.left(limit);
         let is_enough = |left: CreditAmount| {
-            price.map_or(left > CreditAmount::default(), |price| price <= left)
+            left > CreditAmount::default() && price.is_none_or(|price| price <= left)
         };
         if is_enough(left) {
             return Ok(price.unwrap_or(left));
@@ -116,6 +116,11 @@ mod tests {
         assert_eq!(hold(&some, Some("101")), Err((left, None)), "it never fits");
         let full = used(&[("60", 10), ("100", 20)]);
         assert_eq!(hold(&full, None), Err((credits("0"), Some(at(20)))), "more than the limit");
-        assert_eq!(hold(&full, Some("0")), Ok(credits("0")), "a free call goes on");
+        assert_eq!(hold(&full, Some("0")), Err((credits("0"), Some(at(20)))), "a free call too");
+        let none = "0/day".parse().unwrap();
+        for price in [None, Some(credits("0"))] {
+            let held = used(&[]).hold(&Client::local(), none, price);
+            assert!(matches!(held, Err(Denied::CreditLimit { until: None, .. })), "{held:?}");
+        }
     }
 }

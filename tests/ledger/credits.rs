@@ -146,3 +146,149 @@ async fn one_call_of_an_unknown_price_is_under_way_at_a_time() {
     assert_eq!(till.charged.load(SeqCst), 4 * PRICE);
     assert_eq!(till.most_under_way.load(SeqCst), 1);
 }
+
+/// The answer of a tool.
+type Charging = fn() -> (StatusCode, &'static str);
+
+/// A proxy and an agent with a limit, before tools that all give one answer, of which one is listed with this
+/// price, on the first page of the list. The number is that of the calls that were made.
+async fn dear_tools(
+    listed: u64,
+    limit: &str,
+    answer: Charging,
+) -> (TestProxy, Agent, Arc<AtomicUsize>) {
+    let calls = Arc::<AtomicUsize>::default();
+    let counted = calls.clone();
+    let tools = from_fn(move |request: Request, next: Next| {
+        let counted = counted.clone();
+        async move {
+            match request.uri().path() {
+                "/api/external/tools" if request.uri().query().is_some() => {
+                    Json(json!({ "tools": [] })).into_response()
+                }
+                "/api/external/tools" => {
+                    let action = json!({ "action_slug": "do-it", "price_credits": listed });
+                    let tool =
+                        json!({ "product_slug": "big", "product_id": "1", "actions": [action] });
+                    Json(json!({ "tools": [tool] })).into_response()
+                }
+                path if path.ends_with("/invoke") => {
+                    counted.fetch_add(1, SeqCst);
+                    let (status, body) = answer();
+                    (status, [("content-type", "application/json")], body).into_response()
+                }
+                _ => next.run(request).await,
+            }
+        }
+    });
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve(sandbox.router().layer(tools)).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |_| {}).await;
+    let client = Client { max_credits: Some(limit.parse().unwrap()), ..may("ci", "tools") };
+    let agent = Agent::add(&proxy, &client);
+    (proxy, agent, calls)
+}
+
+const DO_IT: &str = "/tools/big/actions/do-it/invoke";
+const PARAMETERS: &str = r#"{"parameters":{}}"#;
+
+fn dear() -> (StatusCode, &'static str) {
+    (StatusCode::OK, r#"{"charged_credits":1000}"#)
+}
+
+#[tokio::test]
+async fn a_listed_price_is_forgotten_by_no_page_and_evaded_by_no_other_name() {
+    let (proxy, agent, calls) = dear_tools(1000, "5/day", dear).await;
+    list_tools(&proxy, &agent).await;
+    let page = proxy.client.get(proxy.url("/api/external/tools?limit=1&skip=100000"));
+    let page = page.bearer_auth(agent.token.expose()).send().await.unwrap();
+    assert_eq!(json(page).await, json!({ "tools": [] }));
+    let paths = [
+        DO_IT,
+        "/tools/Big/actions/do_it/invoke",
+        "/tools/1/actions/do-it/invoke",
+        "/tools/1/invoke",
+        "/tools/BIG/invoke",
+    ];
+    for path in paths {
+        let refused = agent.refused(path, PARAMETERS).await;
+        assert_eq!(refused, (429, "credit_limit_reached".to_owned()), "{path}");
+    }
+    for path in ["/tools/other/actions/do-it/invoke", "/tools/2/invoke"] {
+        let refused = problem(agent.post(path, PARAMETERS).await).await;
+        assert_eq!(refused["code"], "price_unknown", "{path}");
+        assert!(refused["detail"].as_str().unwrap().contains("list the tools"), "{refused}");
+    }
+    assert_eq!(calls.load(SeqCst), 0);
+    // A client without a limit may.
+    Agent::add(&proxy, &may("free", "tools")).ok("/tools/2/invoke", PARAMETERS).await;
+}
+
+#[tokio::test]
+async fn once_the_credits_are_spent_no_call_is_made_whatever_its_price() {
+    for (limit, most) in [("5/day", 1), ("0/day", 0)] {
+        let (proxy, agent, calls) = dear_tools(0, limit, dear).await;
+        list_tools(&proxy, &agent).await;
+        for _ in 0..6 {
+            drop(agent.post(DO_IT, PARAMETERS).await);
+        }
+        assert_eq!(calls.load(SeqCst), most, "{limit}");
+        let refused = agent.refused(DO_IT, PARAMETERS).await;
+        assert_eq!(refused, (429, "credit_limit_reached".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_charge_beyond_the_price_is_the_price_from_then_on() {
+    let (proxy, agent, calls) = dear_tools(1, "1001/day", dear).await;
+    list_tools(&proxy, &agent).await;
+    agent.ok(DO_IT, PARAMETERS).await;
+    list_tools(&proxy, &agent).await;
+    // One is left, which was the price.
+    let refused = problem(agent.post(DO_IT, PARAMETERS).await).await;
+    assert!(refused["detail"].as_str().unwrap().contains("the call costs 1000"), "{refused}");
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_refused_call_that_was_charged_counts_however_that_is_written() {
+    let answers: [Charging; 4] = [
+        || (StatusCode::BAD_REQUEST, r#"{"detail":"no","charged_credits":"1000"}"#),
+        || (StatusCode::BAD_REQUEST, r#"{"detail":"no","charged_credits":1e3}"#),
+        || (StatusCode::BAD_REQUEST, r#"{"detail":[{"charged_credits":1000}]}"#),
+        || (StatusCode::BAD_REQUEST, r#"{"detail":"no","charged_credits":"a lot"}"#),
+    ];
+    for answer in answers {
+        let (_proxy, agent, calls) = dear_tools(1, "5/day", answer).await;
+        for _ in 0..6 {
+            drop(agent.post(DO_IT, PARAMETERS).await);
+        }
+        assert_eq!(calls.load(SeqCst), 1, "{}", answer().1);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_was_charged_is_not_signed_again() {
+    let answers: [Charging; 3] = [
+        || {
+            let body = r#"{"detail":"tool says: Invalid session nonce","charged_credits":20}"#;
+            (StatusCode::UNAUTHORIZED, body)
+        },
+        || {
+            let body = r#"{"detail":"EXTERNAL_SIGNATURE_WALLET_MISMATCH","charged_credits":"20"}"#;
+            (StatusCode::UNAUTHORIZED, body)
+        },
+        || {
+            let body = r#"{"code":"EXTERNAL_SIGNATURE_REQUEST_REPLAY","charged_credits":2e1}"#;
+            (StatusCode::CONFLICT, body)
+        },
+    ];
+    for answer in answers {
+        let (_proxy, agent, calls) = dear_tools(1, "100/day", answer).await;
+        for _ in 0..2 {
+            let response = agent.post_with("idempotency-key", "key", DO_IT, PARAMETERS).await;
+            assert_eq!(response.status(), answer().0);
+        }
+        assert_eq!(calls.load(SeqCst), 1, "{}", answer().1);
+    }
+}

@@ -61,6 +61,7 @@ impl Home {
             wallet: self.signer.address(),
             key: None,
             price: None,
+            has_prices: false,
             known_at: Instant::now(),
             deadline: Instant::now() + Duration::from_secs(60),
             trace: Arc::new(Trace::new("call-1".parse().unwrap())),

@@ -18,6 +18,10 @@ use crate::common::{
 /// How many cells are tried at once.
 const AT_ONCE: usize = 48;
 
+/// The kinds that strike nothing but payments, which are tried by themselves.
+const OF_PAYMENTS: [&str; 5] =
+    ["paid_then_cut", "settles_late", "challenge_changed", "wrong_domain", "amount_raised"];
+
 /// Within that time the proxy sees that its connections have ended.
 const SEEN: Duration = Duration::from_millis(100);
 
@@ -199,7 +203,8 @@ async fn check_reservation(proxy: &TestProxy, action: &Action, told: &Told, cell
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_every_cell_a_job_is_submitted_at_most_once_and_what_is_told_is_true() {
-    let faults = KINDS.iter().flat_map(|kind| {
+    let faults = KINDS.iter().filter(|kind| !OF_PAYMENTS.contains(&kind.name()));
+    let faults = faults.flat_map(|kind| {
         // Once at the call, always at the call, and always at every call.
         ["1 of it", "all of it", "everything"].map(|much| (kind.name(), much))
     });
@@ -214,7 +219,7 @@ async fn in_every_cell_a_job_is_submitted_at_most_once_and_what_is_told_is_true(
     let cells: Vec<_> = cells.map(|(fault, action)| cell(fault, action)).collect();
     let count = cells.len();
     let told: Vec<_> = stream::iter(cells).buffer_unordered(AT_ONCE).collect().await;
-    assert_eq!((told.len(), count), (count, KINDS.len() * rows.len() * 3));
+    assert_eq!((told.len(), count), (count, (KINDS.len() - OF_PAYMENTS.len()) * rows.len() * 3));
 }
 
 /// What a completion that meets a fault once leads to.

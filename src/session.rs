@@ -162,7 +162,7 @@ impl Sessions {
         // All calls wait for this one request, and a second one may be answered sooner. But if the last
         // one had no answer in time, the upstream may need all the time there is.
         let was_silent = self.lock().was_silent;
-        let deadline = if was_silent { whole } else { self.upstream.one_try(false, whole) };
+        let deadline = if was_silent { whole } else { begun + (whole - begun) / 3 };
         let answer = self.upstream.send(request, deadline).await?;
         let session = self.parse(&answer, begun)?;
         tracing::debug!(wallet = %self.wallet, "session begun");

@@ -195,8 +195,8 @@ async fn a_session_that_is_never_answered_is_begun_anew_within_the_call() {
 async fn a_session_that_takes_long_to_begin_is_waited_for_the_second_time() {
     let sandbox = Sandbox::new(Settings::default());
     let upstream = serve_sandbox(&sandbox).await;
-    let proxy = with_timeout(4, sandbox, upstream).await;
-    let slow = r#"{"kind":"slow_before","action":"session","delay":"2s"}"#;
+    let proxy = with_timeout(8, sandbox, upstream).await;
+    let slow = r#"{"kind":"slow_before","action":"session","delay":"3s"}"#;
     proxy.sandbox.inject(serde_json::from_str(slow).unwrap());
     proxy.ok("/jobs/list", "").await;
 }

@@ -211,7 +211,7 @@ def test_an_example_does_a_job_of_each_type(command, home):
 def test_an_example_pays_for_a_tool_and_for_credits_once(command, home):
     toml = next(text for language, text in blocks(ROOT / "src/manual/paying.md") if language == "toml")
     resources = f"{PAID_URL}/credits/purchase", f"{PAID_URL}/tools/{TOOL}/invoke"
-    toml = re.sub(r"resources = .*", f"resources = {json.dumps(resources)}", toml)
+    toml = re.sub(r"resources = \[[^]]*\]", f"resources = {json.dumps(resources)}", toml)
     (home / "proxy.toml").write_text(toml)
     with sandbox() as (upstream, counts), proxy_of(upstream, home) as (address, _):
         begun(command, home, address, "pay")()

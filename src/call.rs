@@ -239,6 +239,17 @@ impl Call {
         self.ids.first()
     }
 
+    /// Whether a call that is paid for is one for credits and not for a tool.
+    pub fn is_purchase(&self) -> bool {
+        self.product().is_none()
+    }
+
+    /// Whether it asks after the transaction of an earlier payment. Among the parameters of a tool, that name
+    /// says nothing.
+    pub fn asks_after_transaction(&self) -> bool {
+        self.is_purchase() && self.body.field(TRANSACTION).is_some()
+    }
+
     /// The job that it is about, if that is one job.
     pub fn job(&self) -> Option<&Slug> {
         self.product().filter(|_| self.action.about == About::Job)

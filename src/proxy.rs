@@ -130,10 +130,10 @@ impl Proxy {
         // A call that may be made twice is made again, as no status would show its outcome.
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
         // The proxy's payments are on record by themselves, which shows what became of them.
-        let is_paid = self.pays_for(operation).is_some();
+        let spending = self.pays_for(operation).cloned();
         // Held until what became of the payment is on record.
         let mut turn = None;
-        let was_paid = is_paid && doubt.is_some_and(|doubt| !doubt.is_other);
+        let was_paid = spending.is_some() && doubt.is_some_and(|doubt| !doubt.is_other);
         let doubt = doubt.filter(|_| !was_paid);
         let precedent = match doubt {
             Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
@@ -142,11 +142,13 @@ impl Proxy {
         let was_reserved = matches!(precedent, Some(Ok(Settled::Reserved(_))));
         let is_other = doubt.is_some_and(|doubt| doubt.is_other)
             && matches!(precedent, Some(Ok(Settled::Submitted(_))));
-        let result = match precedent.transpose() {
-            Ok(Some(Settled::Submitted(answer))) => Ok(answer),
-            Ok(_) if is_paid => Box::pin(self.pay(operation, was_paid, &claim, &mut turn)).await,
-            Ok(settled) => self.perform(operation, sender, grant, settled, &claim).await,
-            Err(error) => Err(error),
+        let result = match (precedent.transpose(), &spending) {
+            (Ok(Some(Settled::Submitted(answer))), _) => Ok(answer),
+            (Ok(_), Some(spending)) => {
+                Box::pin(self.pay(operation, spending, was_paid, &claim, &mut turn)).await
+            }
+            (Ok(settled), None) => self.perform(operation, sender, grant, settled, &claim).await,
+            (Err(error), _) => Err(error),
         };
         let precedent = Precedent { was_reserved, was_paid, is_other };
         let result = self.finish(operation, claim, result, precedent).await;
@@ -180,10 +182,11 @@ impl Proxy {
             _ => None,
         };
         let balance_before = sender.balance().filter(|_| call.action().lookup == Lookup::Balance);
-        let context =
-            AttemptContext { operation, permit, sender, claim, workflow_token, balance_before };
+        let context = AttemptContext::new(operation, permit, sender, claim);
+        let context = AttemptContext { workflow_token, balance_before, ..context };
         let mut answer = self.attempt(&context, settled.and_then(Earlier::of)).await?;
-        if call.action().name == "tools" && answer.status.is_success() {
+        let lists_tools = call.action().about == About::Product && !call.action().changes();
+        if lists_tools && answer.status.is_success() {
             self.prices.learn(&answer.body);
         }
         if let Some(advice) = refusal::advice(call, &answer) {

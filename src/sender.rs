@@ -332,14 +332,20 @@ pub(crate) struct Try {
 
 /// An upstream that repeats what it was sent must not show its clients what the proxy keeps to itself.
 fn withhold(outcome: &mut Outcome, secrets: &[&str]) {
-    let Outcome::Answered(answer, _) = outcome else { return };
-    if let Some(body) = withheld::from_body(&answer.body, secrets) {
+    withhold_secrets(outcome, secrets);
+    if let Outcome::Answered(answer, _) = outcome
+        && !answer.status.is_success()
+        && let Some(body) = withheld::without_expected_message(&answer.body)
+    {
         answer.body = body;
     }
-    if answer.status.is_success() {
-        return;
-    }
-    if let Some(body) = withheld::without_expected_message(&answer.body) {
+}
+
+/// The same for these secrets alone.
+pub(crate) fn withhold_secrets(outcome: &mut Outcome, secrets: &[&str]) {
+    if let Outcome::Answered(answer, _) = outcome
+        && let Some(body) = withheld::from_body(&answer.body, secrets)
+    {
         answer.body = body;
     }
 }

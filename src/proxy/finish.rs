@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     action::{About, Effect},
-    call::TRANSACTION,
     credits::{self, ToldCharge},
     operation::Operation,
     refusal::Refusal,
@@ -140,33 +139,12 @@ fn key_end(
     result: &Result<Answer, CallError>,
     precedent: Precedent,
 ) -> KeyEnd {
+    if let Some(end) = key_end_of_payment(operation, result, precedent) {
+        return end;
+    }
     match result {
         // A completion that was refused may be sent again, as when its reservation is known again.
         Ok(answer) if operation.is_completion() && !answer.status.is_success() => KeyEnd::Free,
-        // The next call asks again whether the payment has settled.
-        Ok(answer) if answer.status == StatusCode::ACCEPTED && is_paid_by_proxy(operation) => {
-            // One that waits for a person is not paid yet, and one that asks after a transaction pays nothing.
-            let call = &operation.call;
-            let is_ours = answer.headers.contains_key(ANSWER_HEADER);
-            let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
-            if is_ours || asks_after { KeyEnd::Free } else { KeyEnd::InDoubt(None) }
-        }
-        // The next call may come with the payment that is demanded.
-        Ok(answer)
-            if answer.status == StatusCode::PAYMENT_REQUIRED && is_paid_by_proxy(operation) =>
-        {
-            match precedent.was_paid {
-                true => KeyEnd::InDoubt(None),
-                false => KeyEnd::Free,
-            }
-        }
-        // Another payment might come with the next call.
-        Ok(answer) if is_paid_by_client(operation) && answer.leaves_payment_open() => {
-            KeyEnd::InDoubt(None)
-        }
-        Err(CallError::Upstream(error)) if is_paid_by_client(operation) && error.has_left() => {
-            KeyEnd::InDoubt(None)
-        }
         Ok(answer)
             if is_final(answer) || operation.call.signed().is_none() && is_verdict(answer) =>
         {
@@ -186,12 +164,34 @@ fn key_end(
     }
 }
 
-fn is_paid_by_proxy(operation: &Operation) -> bool {
-    operation.action().effect == Effect::Pays && !is_paid_by_client(operation)
-}
-
-fn is_paid_by_client(operation: &Operation) -> bool {
-    operation.call.payment().is_some()
+/// The same for a call that is paid for, if the payment decides it.
+fn key_end_of_payment(
+    operation: &Operation,
+    result: &Result<Answer, CallError>,
+    precedent: Precedent,
+) -> Option<KeyEnd> {
+    if operation.call.payment().is_some() {
+        // The next call might come with another payment than this one.
+        let is_open = match result {
+            Ok(answer) => answer.leaves_payment_open(),
+            Err(CallError::Upstream(error)) => error.has_left(),
+            Err(_) => false,
+        };
+        return is_open.then_some(KeyEnd::InDoubt(None));
+    }
+    let answer = result.as_ref().ok().filter(|_| operation.action().effect == Effect::Pays)?;
+    let is_free = match answer.status {
+        // A payment that waits for a person is not made yet. To ask after a transaction pays nothing. Else the
+        // next call asks again whether the payment has settled.
+        StatusCode::ACCEPTED => {
+            let is_ours = answer.headers.contains_key(ANSWER_HEADER);
+            is_ours || operation.call.asks_after_transaction()
+        }
+        // The next call may come with the payment that is demanded.
+        StatusCode::PAYMENT_REQUIRED => !precedent.was_paid,
+        _ => return None,
+    };
+    Some(if is_free { KeyEnd::Free } else { KeyEnd::InDoubt(None) })
 }
 
 /// Whether an answer says what became of the call. The others say that it was not looked at.

@@ -16,7 +16,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{in_flight::InFlight, prices::Prices, probe::Probe};
 use crate::{
     action::{ACTIONS, Action, Proof},
-    call::TRANSACTION,
     operation::Operation,
     payment::Spending,
     policy::Client,
@@ -116,9 +115,7 @@ impl Proxy {
     pub(super) fn pays_for(&self, operation: &Operation) -> Option<&Arc<Spending>> {
         let call = &operation.call;
         let is_paid = call.action().proof == Proof::Payment && call.payment().is_none();
-        // Among the parameters of a tool, that name says nothing.
-        let asks_after = call.product().is_none() && call.body().field(TRANSACTION).is_some();
-        self.spending.as_ref().filter(|_| is_paid && !asks_after)
+        self.spending.as_ref().filter(|_| is_paid && !call.asks_after_transaction())
     }
 
     /// The calls that it makes.

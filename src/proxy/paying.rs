@@ -1,6 +1,6 @@
 //! A call that the proxy pays for: it answers the 402 itself, under the policy (protocol §9).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -17,14 +17,13 @@ use crate::{
     job_status::JobStatus,
     json::{CanonicalJson, JsonText},
     operation::Operation,
-    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase},
+    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase, Spending},
     policy::Permit,
     retry::Outcome,
-    sender::Sender,
+    sender::{Sender, withhold_secrets},
     store::{Approval, Claim, FreezeOf, PaymentDecision, PaymentEnd, PaymentRequest, PaymentTurn},
     types::Address,
     upstream::{Answer, PAYMENT_REQUIRED},
-    withheld,
 };
 
 /// How long between two looks whether a payment has settled.
@@ -51,11 +50,11 @@ impl Proxy {
     pub(super) async fn pay(
         &self,
         operation: &Operation,
+        spending: &Arc<Spending>,
         was_begun: bool,
         claim: &Claim,
         turn: &mut Option<PaymentTurn>,
     ) -> Result<Answer, CallError> {
-        let Some(spending) = self.pays_for(operation) else { return Err(CallError::Aborted) };
         let payer = spending.wallet();
         let sender = self.senders.get(&payer);
         let sender = sender.ok_or(Declined::NoKey(payer))?;
@@ -84,14 +83,7 @@ impl Proxy {
         if was_begun && purchase.is_none() {
             return Err(CallError::unknown(JobStatus::default(), None));
         }
-        let context = AttemptContext {
-            operation,
-            permit: &paid.permit,
-            sender,
-            claim,
-            workflow_token: None,
-            balance_before: None,
-        };
+        let context = AttemptContext::new(operation, &paid.permit, sender, claim);
         let answer = self.attempt(&context, None).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(answer);
@@ -122,7 +114,7 @@ impl Proxy {
     /// than the one that pays only if the body says so (protocol §9.4).
     fn purchase(&self, call: &Call, payer: Address) -> Result<Option<Purchase>, Declined> {
         // A tool has no wallet among its parameters that would count.
-        if call.product().is_some() {
+        if !call.is_purchase() {
             return Ok(None);
         }
         let wallet = |name| call.body().text(name).map(|text| text.parse::<Address>().ok());
@@ -175,8 +167,8 @@ impl Proxy {
         let secrets = [header.as_str(), &signature, sponsor.as_deref().unwrap_or_default()];
         let tried =
             sender.try_unsigned(&permit, None, Some(nonce), operation, claim, deadline).await;
-        let outcome = match tried {
-            Ok(tried) => without(tried.outcome, &secrets),
+        let mut outcome = match tried {
+            Ok(tried) => tried.outcome,
             Err(error) if error.is_payment_over() => {
                 return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
             }
@@ -185,7 +177,8 @@ impl Proxy {
                 return Err(error.into());
             }
         };
-        let (until, is_purchase) = (end_of(payment), permit.call().product().is_none());
+        withhold_secrets(&mut outcome, &secrets);
+        let (until, is_purchase) = (end_of(payment), permit.call().is_purchase());
         match outcome {
             Outcome::Answered(answer, _) => match transaction(&answer) {
                 // The answer of a tool is its own.
@@ -231,11 +224,12 @@ impl Proxy {
                 sleep(pause).await;
             }
             let tried = sender.try_unsigned(&permit, None, None, operation, claim, deadline).await;
-            let outcome = match tried {
-                Ok(tried) => without(tried.outcome, secrets),
+            let mut outcome = match tried {
+                Ok(tried) => tried.outcome,
                 // It keeps the key in doubt.
                 Err(error) => return last.ok_or(error.into()),
             };
+            withhold_secrets(&mut outcome, secrets);
             match outcome {
                 Outcome::Answered(answer, _) if answer.status == StatusCode::ACCEPTED => {
                     last = Some(answer);
@@ -261,7 +255,8 @@ impl Proxy {
     }
 }
 
-/// What an answer says of a payment. Any but a good one leaves it open: it can still be cashed.
+/// Reads the result of a payment from its answer. Any but a good one leaves the payment open, as it can still
+/// be cashed.
 fn answered(payment: &Payment, answer: Answer, is_first: bool) -> Result<Answer, CallError> {
     let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
     if is_demand && is_first {
@@ -299,16 +294,6 @@ fn end_of(payment: &Payment) -> Timestamp {
 
 fn header_text(payment: &PaymentProof) -> String {
     payment.value.to_str().unwrap_or_default().to_owned()
-}
-
-/// An answer that repeats the payment must not show it to the client.
-fn without(mut outcome: Outcome, secrets: &[&str]) -> Outcome {
-    if let Outcome::Answered(answer, _) = &mut outcome
-        && let Some(body) = withheld::from_body(&answer.body, secrets)
-    {
-        answer.body = body;
-    }
-    outcome
 }
 
 /// The transaction that an answer names.

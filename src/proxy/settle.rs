@@ -102,9 +102,7 @@ impl Proxy {
         let permit = client.permit(call.clone(), *wallet, Some(client.id), Timestamp::now());
         let left_in_doubt = |_| CallError::unknown(JobStatus::default(), Some(settles_at));
         let permit = &permit.map_err(left_in_doubt)?;
-        let (workflow_token, balance_before) = (None, None);
-        let context =
-            AttemptContext { operation, permit, sender, claim, workflow_token, balance_before };
+        let context = AttemptContext::new(operation, permit, sender, claim);
         match self.settle(&context, settles_at).await {
             // Reserved, by this attempt or before: the instructions may be lost, so reserve once more.
             Err(CallError::OutcomeUnknown { seen, .. })
@@ -253,7 +251,17 @@ fn in_place_of_lost(mut answer: Answer) -> Answer {
     answer
 }
 
-impl AttemptContext<'_> {
+impl<'a> AttemptContext<'a> {
+    /// Without a workflow token, or a balance from before.
+    pub(super) fn new(
+        operation: &'a Operation,
+        permit: &'a Permit,
+        sender: &'a Sender,
+        claim: &'a Claim,
+    ) -> Self {
+        Self { operation, permit, sender, claim, workflow_token: None, balance_before: None }
+    }
+
     /// The error of a call that may have spent credits, with the balances around it as a hint.
     async fn spending_unknown(&self) -> CallError {
         let (before, answer) = (self.balance_before.clone(), self.probe().await);

@@ -1,6 +1,6 @@
 //! The jobs that clients hold, with those whose reservation is not on record yet.
 
-use std::sync::PoisonError;
+use std::{collections::HashSet, sync::PoisonError};
 
 use jiff::Timestamp;
 
@@ -91,6 +91,8 @@ impl Store {
             return Ok(jobs);
         }
         self.follow_clock().await;
+        // A list may name a job more than once.
+        let jobs: HashSet<_> = jobs.into_iter().collect();
         let jobs: Vec<_> = jobs.into_iter().map(|job| (self.unsaved(wallet, &job), job)).collect();
         let held = move |db: &Db| {
             let mut held = Vec::new();

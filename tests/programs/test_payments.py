@@ -1,11 +1,9 @@
 """The typed data that the proxy signs, against eth_account: vectors, and payments over real calls."""
 
 import base64
-import contextlib
 import http.server
 import json
 import pathlib
-import threading
 import time
 
 import pytest
@@ -14,6 +12,7 @@ from eth_account.messages import encode_typed_data
 
 from payments import vectors
 from proxy import command, local_session, serving
+from verifier import JsonHandler, running
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors/payments/eth_account.jsonl"
 WALLET = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
@@ -91,44 +90,17 @@ class Shop(http.server.ThreadingHTTPServer):
         return None
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-
+class Handler(JsonHandler):
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        self.body()
         payment = self.headers.get("x-payment")
         if payment is None:
             resource = {"url": API + self.path}
             demand = {"x402Version": 2, "resource": resource, "accepts": [self.server.offer()]}
-            return self.answer(402, demand)
+            shown = base64.b64encode(json.dumps(demand).encode()).decode()
+            return self.answer(402, demand, payment_required=shown)
         error = self.server.error(json.loads(base64.b64decode(payment)), self.path)
         self.answer(422 if error else 200, {"detail": error} if error else {"success": True})
-
-    def answer(self, status, value):
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        if status == 402:
-            self.send_header("payment-required", base64.b64encode(body).decode())
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def selling():
-    with Shop() as shop:
-        thread = threading.Thread(target=shop.serve_forever)
-        thread.start()
-        try:
-            yield shop
-        finally:
-            shop.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -137,7 +109,7 @@ def paying(tmp_path):
     (tmp_path / "proxy.toml").chmod(0o600)
     imported = command("wallet", "import", directory=tmp_path, password="secret", input="42" * 32)
     assert imported.returncode == 0, imported.stderr
-    with selling() as shop:
+    with running(Shop()) as shop:
         upstream = f"http://127.0.0.1:{shop.server_port}"
         with serving("--upstream", upstream, directory=tmp_path, password="secret") as address:
             yield shop, address

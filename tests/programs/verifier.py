@@ -86,20 +86,20 @@ def scoped(action, product):
     return [f"action:{action}", f"product:{product}"]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class JsonHandler(http.server.BaseHTTPRequestHandler):
+    """Reads bodies and answers in JSON, and logs nothing."""
+
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # One packet an answer, not one for each header.
 
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path == "/api/external/auth/session":
-            return self.answer(200, self.server.session(body))
-        error = self.server.verify(self.path, body)
-        self.answer(401 if error else 200, {"detail": error} if error else {"ok": True})
+    def body(self):
+        return json.loads(self.rfile.read(int(self.headers["content-length"])))
 
-    def answer(self, status, value):
+    def answer(self, status, value, **headers):
         body = json.dumps(value).encode()
         self.send_response(status)
+        for name, text in headers.items():
+            self.send_header(name.replace("_", "-"), text)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -109,9 +109,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
+class Handler(JsonHandler):
+    def do_POST(self):
+        body = self.body()
+        if self.path == "/api/external/auth/session":
+            return self.answer(200, self.server.session(body))
+        error = self.server.verify(self.path, body)
+        self.answer(401 if error else 200, {"detail": error} if error else {"ok": True})
+
+
 def verifying():
-    with Verifier() as server:
+    return running(Verifier())
+
+
+@contextlib.contextmanager
+def running(server):
+    """A server that answers meanwhile."""
+    with server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

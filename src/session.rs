@@ -159,8 +159,9 @@ impl Sessions {
             ..Request::default()
         };
         let whole = self.upstream.deadline(Effect::None);
-        // All calls wait for this one request, and a second one may be answered sooner. But if the last
-        // one had no answer in time, the upstream may need all the time there is.
+        // All calls wait for this one request, and a second one may be answered sooner: so the first gets a
+        // third, which leaves the second more. But if the last one had no answer in time, the upstream may
+        // need all the time there is.
         let was_silent = self.lock().was_silent;
         let deadline = if was_silent { whole } else { begun + (whole - begun) / 3 };
         let answer = self.upstream.send(request, deadline).await?;

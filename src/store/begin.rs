@@ -120,7 +120,7 @@ impl Store {
                 Ok(arrival) => arrival,
             };
             let begun = beginning.decide(&inner, db)?;
-            // One that is begun again is counted then.
+            // A call that has to begin again is counted when it does.
             if !matches!(begun, Begun::Running) {
                 client_rows::set_arrival(db, client.id, arrival)?;
             }

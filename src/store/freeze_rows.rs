@@ -8,8 +8,8 @@ use super::{
 
 /// The freeze that stops these, if one stands.
 pub(super) fn standing(db: &Db, of: FreezeOf) -> Result<Option<Freeze>, Fault> {
-    // That of signatures comes first, as it stops more: by the alphabet it is behind that of payments. An
-    // `IN` would have SQLite make a table for each query.
+    // A freeze of signatures stops more than one of payments, so it comes first: its word is behind the other
+    // in the alphabet. With `IN`, SQLite would make a table for each query.
     let sql = "SELECT stops, frozen_by, since FROM freezes
                WHERE stops >= ?1 ORDER BY stops DESC LIMIT 1";
     let read = |row: &Row<'_>| {

@@ -44,7 +44,7 @@ pub(super) struct Key {
     text: String,
     /// A hash of all that makes it the same call.
     fingerprint: [u8; 32],
-    /// That of the same call with its client's payment instead of the proxy's, or the other way round.
+    /// The fingerprint of the same call paid for by its client instead of the proxy, or the other way round.
     twin: Option<[u8; 32]>,
 }
 

@@ -55,7 +55,7 @@ pub enum PaymentDecision {
     Denied(Denied),
 }
 
-/// What is known of a payment that is not settled.
+/// The state in which a payment is left that has not settled.
 #[derive(Debug, Clone)]
 pub enum PaymentEnd {
     /// This process has not sent it: it does not count unless another one may have.

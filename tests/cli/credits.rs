@@ -23,7 +23,7 @@ use crate::{
 const INVOKE: &str = "/api/external/tools/writing/actions/check/invoke";
 const TOOLS: &str = "/api/external/tools";
 
-/// What the tool charges, and what the client may spend.
+/// The charge of the tool, and the limit of the client.
 const PRICE: u64 = 7;
 const LIMIT: u64 = 500;
 

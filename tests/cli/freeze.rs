@@ -87,7 +87,7 @@ async fn a_freeze_stops_every_signature_of_every_proxy_until_it_is_thawed() {
     is_recorded(&home, servers);
 }
 
-/// What the journal says of the test above.
+/// Checks the records that the test above leaves in the journal.
 fn is_recorded(home: &Home, servers: [Server; 2]) {
     block_in_place(|| servers.map(|server| server.signal("TERM")));
     let records = journal(home);

@@ -27,7 +27,7 @@ use crate::{
 
 const INVOKE: &str = "/tools/writing/actions/check/invoke";
 
-/// What the tool of these tests charges.
+/// The charge of the tool of these tests.
 const PRICE: u64 = 30;
 
 /// What the upstream has charged, and its calls.

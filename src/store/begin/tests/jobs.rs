@@ -114,7 +114,7 @@ async fn a_reserve_counts_until_its_outcome_is_known_or_for_half_an_hour() {
     let wallet = crate::store::testing::WALLET.parse().unwrap();
     assert!(store.reservation(wallet, &"job2".parse().unwrap()).await.unwrap().is_none());
     drop(opened(&store, &client, "job3", HALF_AN_HOUR).await);
-    // One that may have succeeded goes with the proof of its job.
+    // A pending reserve that may have succeeded goes with the proof of its job.
     drop(opened(&store, &other, "job5", 0).await);
     let complete = Operation::of(&other, "job_complete", "job5", "{}");
     make(&store, &complete, end(KeyEnd::Free, JobEnd::Submitted), 0).await;

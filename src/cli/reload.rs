@@ -45,5 +45,9 @@ impl Reload {
 
 /// The guard that a configuration asks for.
 pub(super) fn guard(config: &Config) -> Guard {
-    Guard { hosts: config.allowed_hosts.clone(), origins: config.allowed_origins.clone() }
+    Guard {
+        hosts: config.allowed_hosts.clone(),
+        origins: config.allowed_origins.clone(),
+        is_https: config.is_covered(),
+    }
 }

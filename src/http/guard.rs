@@ -46,6 +46,8 @@ pub struct Guard {
     pub hosts: Vec<HostName>,
     /// As browsers write them.
     pub origins: Vec<String>,
+    /// Whether browsers reach the proxy by `https`.
+    pub is_https: bool,
 }
 
 /// Answers an allowed page with the CORS headers that its browser needs.
@@ -102,30 +104,31 @@ impl Guard {
         uri: &Uri,
         local: Option<SocketAddr>,
     ) -> Result<Option<HeaderValue>, Problem> {
-        if !HEALTH.contains(&uri.path()) {
-            self.check_host(headers, uri, local)?;
-        }
-        self.check_page(headers)
+        let host = match HEALTH.contains(&uri.path()) {
+            true => None,
+            false => Some(self.check_host(headers, uri, local)?),
+        };
+        self.check_page(headers, host)
     }
 
     /// Refuses foreign hosts: by DNS rebinding a page's own name can resolve to the proxy, but `Host` still
-    /// has that name.
-    fn check_host(
+    /// has that name. Returns the host.
+    fn check_host<'a>(
         &self,
-        headers: &HeaderMap,
+        headers: &'a HeaderMap,
         uri: &Uri,
         local: Option<SocketAddr>,
-    ) -> Result<(), Problem> {
+    ) -> Result<&'a HeaderValue, Problem> {
         let wrong = |given: &str| wrong_host(given, local);
         let mut given = headers.get_all(HOST).iter();
         let host = match (given.next(), given.next()) {
-            (Some(host), None) => host.as_bytes(),
+            (Some(host), None) => host,
             (None, _) => return Err(wrong("there is no Host header")),
             (Some(_), Some(_)) => return Err(wrong("there are several Host headers")),
         };
         let is_served = |host: &Authority| self.serves(host, local);
-        if !Authority::try_from(host).is_ok_and(|host| is_served(&host)) {
-            let host = String::from_utf8_lossy(host);
+        if !Authority::try_from(host.as_bytes()).is_ok_and(|host| is_served(&host)) {
+            let host = String::from_utf8_lossy(host.as_bytes());
             return Err(wrong(&format!("the Host header is {}", printable(&host))));
         }
         match uri.authority().filter(|target| !is_served(target)) {
@@ -133,7 +136,7 @@ impl Guard {
                 let target = printable(target.as_str());
                 Err(wrong(&format!("the target of the request is at {target}")))
             }
-            None => Ok(()),
+            None => Ok(host),
         }
     }
 
@@ -156,20 +159,25 @@ impl Guard {
         is_ours && port.map_or([80, 443].contains(&local.port()), |port| port == local.port())
     }
 
-    /// Programs that are no browsers send neither header.
-    fn check_page(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Problem> {
+    /// Programs that are no browsers send neither header. Pages of the proxy itself need no CORS headers.
+    fn check_page(
+        &self,
+        headers: &HeaderMap,
+        host: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, Problem> {
         let mut origins = headers.get_all(ORIGIN).iter();
-        match (origins.next(), origins.next()) {
+        let own = match (origins.next(), origins.next()) {
             (Some(origin), None) if self.allows(origin) => return Ok(Some(origin.clone())),
+            (Some(origin), None) if self.is_own(origin, host) => &["same-origin"][..],
             (Some(origin), None) if origin != "null" => {
                 let origin = String::from_utf8_lossy(origin.as_bytes());
                 return Err(foreign_page(Some(&printable(&origin))));
             }
             (Some(_), _) => return Err(foreign_page(None)),
-            (None, _) => {}
-        }
+            (None, _) => &["same-origin", "none"],
+        };
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-        if sites.all(|site| ["same-origin", "none"].iter().any(|own| site == own)) {
+        if sites.all(|site| own.iter().any(|own| site == own)) {
             Ok(None)
         } else {
             Err(foreign_page(None))
@@ -178,6 +186,13 @@ impl Guard {
 
     fn allows(&self, origin: &HeaderValue) -> bool {
         self.origins.iter().any(|allowed| origin == allowed)
+    }
+
+    /// Whether an origin is the proxy's at this host, which was accepted. Another port is another server.
+    fn is_own(&self, origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+        let scheme: &[u8] = if self.is_https { b"https://" } else { b"http://" };
+        let named = origin.as_bytes().strip_prefix(scheme);
+        named.is_some() && named == host.map(HeaderValue::as_bytes)
     }
 }
 
@@ -225,6 +240,7 @@ mod tests {
         Guard {
             hosts: vec![named("proxy.example", None), named("other.example", Some(1))],
             origins: vec!["https://app.example".to_owned()],
+            is_https: false,
         }
     }
 
@@ -317,7 +333,6 @@ mod tests {
             "https://sub.app.example",
             "https://app.example.evil.example",
             "https://APP.example",
-            "http://127.0.0.1:8402",
             "https://evil.example",
         ] {
             assert!(!from(&[(&ORIGIN, origin)]), "{origin:?}");
@@ -329,5 +344,49 @@ mod tests {
         }
         assert!(from(&[(&SEC_FETCH_SITE, "same-origin")]) && from(&[(&SEC_FETCH_SITE, "none")]));
         assert!(!from(&[(&SEC_FETCH_SITE, "none"), (&SEC_FETCH_SITE, "cross-site")]));
+    }
+
+    #[test]
+    fn a_page_of_the_proxy_itself_may_call_and_one_of_another_port_name_or_scheme_may_not() {
+        let passes = |guard: &Guard, path: &str, host: &str, more: &[(&HeaderName, &str)]| {
+            let headers = [&[(&HOST, host)], more].concat();
+            let headers = headers
+                .iter()
+                .map(|(name, value)| ((*name).clone(), HeaderValue::from_str(value).unwrap()));
+            let local = "127.0.0.1:8402".parse().ok();
+            guard.check_head(&headers.collect(), &path.parse().unwrap(), local).ok()
+        };
+        let is_own = |guard: &Guard, host: &str, origin: &str| {
+            passes(guard, "/proxy/status", host, &[(&ORIGIN, origin)]) == Some(None)
+        };
+        let (http, https) = (guard(), Guard { is_https: true, ..guard() });
+        for host in ["127.0.0.1:8402", "localhost:8402", "proxy.example", "proxy.example:9"] {
+            for (own, other) in [(&http, &https), (&https, &http)] {
+                let scheme = if own.is_https { "https" } else { "http" };
+                let origin = format!("{scheme}://{host}");
+                assert!(is_own(own, host, &origin), "{origin}");
+                assert!(!is_own(other, host, &origin), "{origin}");
+            }
+        }
+        for (host, origin) in [
+            ("127.0.0.1:8402", "http://127.0.0.1:8403"),
+            ("127.0.0.1:8402", "http://127.0.0.1"),
+            ("127.0.0.1:8402", "http://localhost:8402"),
+            ("127.0.0.1:8402", "http://127.0.0.1:8402/"),
+            ("127.0.0.1:8402", "127.0.0.1:8402"),
+            ("proxy.example", "http://proxy.example:9"),
+            ("proxy.example:9", "http://proxy.example"),
+            ("evil.example:8402", "http://evil.example:8402"),
+        ] {
+            assert!(!is_own(&http, host, origin), "{origin} of {host}");
+        }
+        let (host, origin) = ("127.0.0.1:8402", (&ORIGIN, "http://127.0.0.1:8402"));
+        let from = |site| passes(&http, "/proxy/status", host, &[origin, (&SEC_FETCH_SITE, site)]);
+        assert!(from("same-origin").is_some());
+        for site in ["none", "same-site", "cross-site", ""] {
+            assert!(from(site).is_none(), "{site}");
+        }
+        let rebound = [(&ORIGIN, "http://evil.example:8402")];
+        assert!(passes(&http, "/healthz", "evil.example:8402", &rebound).is_none());
     }
 }

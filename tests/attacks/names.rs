@@ -26,6 +26,7 @@ async fn guarded() -> TestProxy {
         options.guard = Guard {
             hosts: vec![HostName { name, port: None }],
             origins: vec!["https://app.example".to_owned()],
+            is_https: false,
         };
     })
     .await
@@ -142,8 +143,17 @@ async fn what_a_page_of_another_origin_sends_is_refused() {
         "origin: https://app.example\norigin: https://evil.example\n",
         "origin: https://app.example\norigin: https://app.example\n",
         "origin: https://app.ex\u{e4}mple\n",
-        "origin: http://$HOST\n",
+        "origin: https://$HOST\n",
+        "origin: http://$HOST/\n",
+        "origin: http://127.0.0.1\n",
+        "origin: http://127.0.0.1:1\n",
         "origin: http://localhost\n",
+        "origin: http://localhost:$PORT\n",
+        "origin: http://$HOST\nsec-fetch-site: same-site\n",
+        "origin: http://$HOST\nsec-fetch-site: cross-site\n",
+        "origin: http://$HOST\nsec-fetch-site: none\n",
+        "origin: http://$HOST\nsec-fetch-site: same-origin\nsec-fetch-site: cross-site\n",
+        "origin: http://$HOST\norigin: http://$HOST\n",
         "origin: file://\n",
         "origin: chrome-extension://abcdefghijklmnop\n",
         "sec-fetch-site: cross-site\n",
@@ -156,7 +166,7 @@ async fn what_a_page_of_another_origin_sends_is_refused() {
         "sec-fetch-site: same-origin\norigin: https://evil.example\n",
         "x-forwarded-host: app.example\norigin: https://evil.example\n",
     ];
-    let text = |head| list(&format!("host: $HOST\n{head}"));
+    let text = |head| with_port(&proxy, &list(&format!("host: $HOST\n{head}")));
     proxy.repels(heads.map(|head| (head, text(head), "403 foreign_page"))).await;
 }
 
@@ -223,6 +233,9 @@ async fn the_same_without_the_trick_is_signed() {
         "host: $HOST\norigin: https://app.example\nsec-fetch-site: cross-site\n",
         "host: $HOST\nsec-fetch-site: none\n",
         "host: $HOST\nsec-fetch-site: same-origin\n",
+        "host: $HOST\norigin: http://$HOST\n",
+        "host: $HOST\norigin: http://$HOST\nsec-fetch-site: same-origin\n",
+        "host: localhost:$PORT\norigin: http://localhost:$PORT\n",
         "host: $HOST\nx-forwarded-host: evil.example\nx-forwarded-for: 192.0.2.1\n",
     ];
     let text = |head: &str| with_port(&proxy, &list(head));

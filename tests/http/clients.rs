@@ -67,6 +67,21 @@ async fn from_the_first_client_on_a_token_is_asked_for_everywhere_but_for_health
 }
 
 #[tokio::test]
+async fn nothing_points_to_an_authorization_server() {
+    let proxy = TestProxy::start().await;
+    Agent::add(&proxy, &may("ci", "all"));
+    // From the 401, a client would go on to look for one here.
+    for path in ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"] {
+        for suffix in ["", "/mcp"] {
+            let url = proxy.url(&format!("/.well-known/{path}{suffix}"));
+            let response = proxy.client.get(url).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}{suffix}");
+            assert!(!response.headers().contains_key("www-authenticate"), "{path}{suffix}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_not_the_clients_is_refused_with_what_is_wrong_with_it() {
     let proxy = TestProxy::start().await;
     let agent = Agent::add(&proxy, &may("ci", "all"));

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     action::{
-        ACTIONS, About, Action, Binds, ENVELOPE, EmptyPayload, Field, PARAMETERS, Payload, Proof,
-        Signed,
+        ACTIONS, About, Action, Binds, ENVELOPE, EmptyPayload, Field, JsonType, PARAMETERS,
+        Payload, Proof, Signed,
     },
     json::{CanonicalJson, JsonError, Object},
     types::{Address, InvalidValue, Slug, TOKEN_PREFIX},
@@ -334,7 +334,7 @@ impl<'a> SignedCall<'a> {
         let body = &self.call.body;
         let fields = || {
             let fields = self.call.action.body;
-            body.to_canonical_of(|name| fields.iter().any(|field| field.name() == name))
+            body.to_canonical_of(|name| fields.iter().any(|field| field.name == name))
         };
         match &self.rule.payload {
             Payload::Body => Some(body.to_canonical()),
@@ -375,7 +375,12 @@ fn parse_ids<'a>(
 /// Checks the integers of a payload with fixed fields and fills in those that are absent.
 fn complete_fields(body: &mut Object, fields: &[Field]) -> Result<(), InvalidCall> {
     for field in fields {
-        let Field::Integer { name, min, default } = *field else { continue };
+        let Field {
+            name, json_type: JsonType::Integer { min, default: Some(default), .. }, ..
+        } = *field
+        else {
+            continue;
+        };
         match body.field(name) {
             None => body.insert(name, CanonicalJson::integer(default)),
             Some(value) if is_integer_from(value.as_str(), min) => {}

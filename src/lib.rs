@@ -48,6 +48,7 @@ pub mod json;
 pub mod action;
 
 pub mod call;
+pub mod json_schema;
 
 pub mod policy;
 pub mod trace;

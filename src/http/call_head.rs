@@ -64,7 +64,10 @@ fn query_not_taken(action: &Action) -> Problem {
         [] => format!(
             "{action} takes no query string; send the fields in a JSON body, as in {{\"limit\": 10}}"
         ),
-        names => format!("the query of {action} may have only these names: {}", names.join(", ")),
+        fields => {
+            let names: Vec<_> = fields.iter().map(|field| field.name).collect();
+            format!("the query of {action} may have only these names: {}", names.join(", "))
+        }
     };
     Problem::new(&QUERY_NOT_TAKEN, detail)
 }

@@ -101,7 +101,7 @@ impl<'a> Arrived<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.action.body.iter().all(|field| self.body.field(field.name()).is_none())
+        self.action.body.iter().all(|field| self.body.field(field.name).is_none())
     }
 
     fn payload(&self) -> Option<CanonicalJson> {
@@ -118,7 +118,7 @@ impl<'a> Arrived<'a> {
             }
             Payload::Fields | Payload::Given => {
                 let fields = self.action.body;
-                payload.retain(|name, _| fields.iter().any(|field| field.name() == name));
+                payload.retain(|name, _| fields.iter().any(|field| field.name == name));
             }
             Payload::Body => {}
         }

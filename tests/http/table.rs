@@ -2,7 +2,10 @@
 //! journal and sandbox.
 
 use agentpmt_proxy::{
-    action::{ACTIONS, About, Action, Binds, Effect, Field, Lookup, Needs, Payload, Proof, Signed},
+    action::{
+        ACTIONS, About, Action, Binds, Effect, Field, JsonType, Lookup, Needs, Payload, Proof,
+        Signed,
+    },
     call::Call,
     sandbox::{FaultTarget, InjectedFault, Sandbox, Settings},
     types::Address,
@@ -22,16 +25,23 @@ use crate::{
 const LATER: Action = Action {
     name: "",
     summary: "",
+    description: "",
     method: Method::POST,
     path: "",
     query: &[],
     body: &[],
+    example: "",
+    answer: &[],
     about: About::Nothing,
     needs: Needs::Nothing,
     proof: Proof::None,
     effect: Effect::None,
     lookup: Lookup::None,
 };
+
+const fn field(name: &'static str) -> Field {
+    Field { name, description: "", json_type: JsonType::Any, required: false }
+}
 
 /// The table with more rows, of which nothing else in the program knows.
 fn longer_table() -> &'static [Action] {
@@ -46,7 +56,7 @@ fn longer_table() -> &'static [Action] {
         Action {
             name: "thing_use",
             path: "/api/external/things/{product_slug}/actions/{action_slug}/use",
-            body: &[Field::Any { name: "parameters" }],
+            body: const { &[field("parameters")] },
             about: About::Product,
             proof: signed(Binds::MethodAndPath, Payload::Object("parameters")),
             effect: Effect::Other,
@@ -55,7 +65,7 @@ fn longer_table() -> &'static [Action] {
         Action {
             name: "thing_use_old",
             path: "/api/external/things/{product_id}/use",
-            body: &[Field::Any { name: "parameters" }],
+            body: const { &[field("parameters")] },
             about: About::Product,
             proof: signed(Binds::ActionAndId, Payload::Object("parameters")),
             effect: Effect::Other,
@@ -64,7 +74,7 @@ fn longer_table() -> &'static [Action] {
         Action {
             name: "flow_start",
             path: "/api/external/flows/{workflow_id}/start",
-            body: &[Field::Any { name: "instance_id" }],
+            body: const { &[field("instance_id")] },
             about: About::Workflow,
             proof: signed(Binds::ActionAndId, Payload::Fields),
             effect: Effect::Other,
@@ -74,7 +84,7 @@ fn longer_table() -> &'static [Action] {
             name: "flows",
             method: Method::GET,
             path: "/api/external/flows",
-            query: &["limit", "skip"],
+            query: const { &[field("limit"), field("skip")] },
             about: About::Workflow,
             ..LATER
         },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentpmt_proxy::{
-    action::{ACTIONS, Action, Field},
+    action::{ACTIONS, Action, Field, JsonType},
     cli::Cli,
     config::Config,
     manual::{TOPICS, Topic},
@@ -66,9 +66,11 @@ fn the_table_of_calls_is_that_of_the_program() {
     let row = |action: &Action| {
         let Action { name, summary, method, .. } = action;
         let path = action.path.trim_start_matches("/api/external");
-        let field = |field: &Field| match field {
-            Field::Integer { name, default, .. } => format!("`{name}` (default {default})"),
-            _ => format!("`{}`", field.name()),
+        let field = |field: &Field| match field.json_type {
+            JsonType::Integer { default: Some(default), .. } => {
+                format!("`{}` (default {default})", field.name)
+            }
+            _ => format!("`{}`", field.name),
         };
         let fields: Vec<_> = action.body.iter().map(field).collect();
         let body = if fields.is_empty() { "none".to_owned() } else { fields.join(", ") };

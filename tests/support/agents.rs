@@ -137,7 +137,7 @@ impl Agent {
         let url = format!("{}{}{query}", self.base, action.path_with(&ids));
         let request = self.client.request(action.method.clone(), url);
         let request = request.bearer_auth(self.token.expose());
-        let has = |name| action.body.iter().any(|field| field.name() == name);
+        let has = |name| action.body.iter().any(|field| field.name == name);
         let body = match action.effect {
             Effect::Submits => PROOF,
             _ if has("parameters") => r#"{"parameters":{}}"#,

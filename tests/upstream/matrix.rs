@@ -122,8 +122,8 @@ async fn prepare(proxy: &TestProxy, action: &'static Action) -> (String, String)
     let path = path.replace("{product_id}", "69a1c0d2e3f4051627384902");
     let body = match action.body {
         _ if submits => format!(r#"{{"proof_text":"done","workflow_id":"{workflow}"}}"#),
-        fields if fields.iter().any(|field| field.name() == "nodes") => WORKFLOW.to_owned(),
-        fields if fields.iter().any(|field| field.name() == "parameters") => {
+        fields if fields.iter().any(|field| field.name == "nodes") => WORKFLOW.to_owned(),
+        fields if fields.iter().any(|field| field.name == "parameters") => {
             r#"{"parameters":{}}"#.to_owned()
         }
         _ if action.name == "workflow_end" => {

@@ -33,6 +33,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
     const EX_NOPERM: u8 = 77;
     const EX_CONFIG: u8 = 78;
     ExitCode::from(match failure {
+        Failure::NotFrozen(cause) => return exit_code(cause),
         Failure::Journal(_) | Failure::NoSuchHash { .. } => 1,
         Failure::KeyAsArgument
         | Failure::NoAllow

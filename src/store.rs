@@ -46,6 +46,7 @@ mod marker;
 mod record;
 mod reservations;
 
+mod copied;
 mod file;
 mod keys;
 

@@ -132,6 +132,9 @@ pub enum Failure {
         /// Where clients would be.
         database: PathBuf,
     },
+    /// Nothing was frozen.
+    #[error("NOTHING IS FROZEN: {0}; {advice}", advice = not_frozen(.0))]
+    NotFrozen(Box<Failure>),
     /// An approval is as it was.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
@@ -282,6 +285,17 @@ impl From<ClientsError> for Failure {
             ClientsError::Store(error) => Self::Store(error),
             error => Self::Clients(error),
         }
+    }
+}
+
+/// The way to stop a proxy all the same.
+fn not_frozen(cause: &Failure) -> &'static str {
+    match cause {
+        Failure::Store(error) if error.is_missing() => {
+            "name the state of the running proxy with --state, which it printed as it started, or send \
+             it POST /proxy/freeze"
+        }
+        _ => "to stop a proxy that runs at once, end its process",
     }
 }
 

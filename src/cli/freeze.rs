@@ -24,10 +24,14 @@ pub(super) struct ThawCommand {}
 
 impl FreezeCommand {
     pub(super) fn run(self, settings: ConfigArgs) -> Result<(), Failure> {
-        let config = settings.load()?;
+        let not_frozen = |cause| Failure::NotFrozen(Box::new(cause));
+        let config = settings.load().map_err(not_frozen)?;
         let of = if self.payments { FreezeOf::Payments } else { FreezeOf::Signatures };
-        let freeze = store::freeze(&config.database(), of)?;
-        tell(&format!("From now on, {freeze}, until `agentpmt-proxy thaw`.\n"));
+        let freeze = store::freeze(&config.database(), of);
+        let freeze = freeze.map_err(|error| not_frozen(error.into()))?;
+        let payments = if freeze.of == of { "" } else { ", and payments with them" };
+        let options = settings.as_options();
+        tell(&format!("Done: {freeze}{payments}, until `agentpmt-proxy thaw{options}`.\n"));
         tell_if_unused(&config)
     }
 }

@@ -23,6 +23,7 @@ use super::{
     runtime::block_on,
     sandbox_state,
     signals::{Hangup, Hangups, Signals},
+    unused::state_of,
     wallets::{self, Wallets},
 };
 use crate::{
@@ -171,10 +172,7 @@ async fn serve_sandbox(start: Start, faults: Vec<InjectedFault>) -> Result<(), F
     tokio::spawn(async move { sandbox.serve(upstream).await });
     let wallets = Wallets { first: sandbox_state::wallet(&start.config)?, others: Vec::new() };
     let upstream = "a sandbox inside this program; nothing leaves this machine";
-    let state = start.config.state.display();
-    let add = format!("agentpmt-proxy client add NAME --allow jobs --state {state}");
     let text = banner(&start, upstream, &wallets)?
-        + &format!("  state     {state}  (add a client: {add})\n")
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
         + &examples(&start);
     let url = UpstreamUrl::on_this_machine(address.port());
@@ -238,8 +236,17 @@ fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Fa
             "{callers} may call until you add a client: agentpmt-proxy client add NAME --allow jobs"
         );
     }
+    let state = state_of(&start.config);
+    let state = state.display();
+    let add = match start.sandbox {
+        true => {
+            format!("  (add a client: agentpmt-proxy client add NAME --allow jobs --state {state})")
+        }
+        false => String::new(),
+    };
     Ok(format!(
-        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}  callers   {callers}\n",
+        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}  callers   {callers}\n  \
+         state     {state}{add}\n",
         env!("CARGO_PKG_VERSION"),
         wallets.collect::<String>(),
     ))

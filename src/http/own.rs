@@ -78,6 +78,7 @@ pub(super) async fn status(
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": instance.uptime().as_secs(),
         "wallets": client.admin.then(|| wallets(proxy)),
+        "state": client.admin.then(|| proxy.store().folder().display().to_string()),
         "wallet": proxy.wallet_of(&client).to_string(),
         "upstream": upstream(proxy.upstream_seen()),
         "listeners": instance.listeners(),

@@ -50,7 +50,9 @@ pub fn archive(
     let newest = head::Head::read(path).map_err(of_database)?;
     // After a loss of power it must not be an older one, whose record was moved.
     head::sync(path).map_err(of_database)?;
-    let stays = newest.map_or(u64::MAX, |head| head.end.seq).min(journal.last()?);
+    // A head that was only begun names no record.
+    let newest = newest.map(|head| head.end.seq).filter(|seq| *seq > 0);
+    let stays = newest.unwrap_or(u64::MAX).min(journal.last()?);
     let of_archive = |fault: Fault| StoreError::new(archive, fault.of_copy());
     let mut file = BufWriter::new(new_file::make(archive).map_err(of_archive)?);
     let moves =

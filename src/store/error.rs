@@ -159,7 +159,8 @@ pub enum Fault {
     #[error(
         "record {seq} of its journal was written, as {} says, and is not in it: records were lost, or \
          an older copy stands in its place; bring it back from a copy in a new folder, or, to go on \
-         with what is there, remove {}: a change whose record is lost may then be made twice",
+         with what is there, remove {} and run `agentpmt-proxy thaw` once it has started: a change whose \
+         record is lost may then be made twice",
         head.display(), head.display()
     )]
     RecordsLost {
@@ -191,6 +192,12 @@ pub enum Fault {
         /// The newest version that is known here.
         known: usize,
     },
+    /// An older version of this program uses it.
+    #[error(
+        "an older agentpmt-proxy uses it, and would not know of the change, so nothing was changed: end \
+         that process, and run this again"
+    )]
+    OlderInUse,
     /// A sealed value does not open.
     #[error(
         "a stored {0} does not open with this wallet's key: it was sealed for another wallet, or \

@@ -12,6 +12,7 @@ use super::{
     error::Fault,
     files::{create, folder, paths},
     head, marker,
+    run::any_is_alive,
     schema::{Content, MIGRATIONS, content, migrate, version},
 };
 use crate::files;
@@ -44,7 +45,13 @@ fn make_or_open(path: &Path) -> Result<Db, Fault> {
     // Before anything is changed in it.
     match require_ours(path, &db) {
         Err(Fault::Missing) => {}
-        found => found?,
+        found => {
+            found?;
+            // An older process does not know of later tables, such as that of freezes.
+            if version(&db, MIGRATIONS.len())? < MIGRATIONS.len() && any_is_alive(folder(path))? {
+                return Err(Fault::OlderInUse);
+            }
+        }
     }
     prepare(path, db)
 }

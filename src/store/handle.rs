@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::{
     arrivals::Arrivals,
     boot::Clock,
+    copied::freeze_copy,
     db::Db,
     error::{Fault, StoreError},
     file,
@@ -77,6 +78,7 @@ impl Store {
         let failed = |fault| StoreError::new(path, fault);
         let db = file::open(path).map_err(failed)?;
         let seal = Arc::new(Seal::new(keys));
+        freeze_copy(path, &db).map_err(|fault| failed(fault.of_command()))?;
         head::check(path, &db, &seal).map_err(failed)?;
         let before = Before::read(&db).map_err(failed)?;
         let clock_ahead = follow_clock(&db);
@@ -99,6 +101,11 @@ impl Store {
             arrivals: Arrivals::default(),
             clock_ahead: AtomicI64::new(clock_ahead),
         })))
+    }
+
+    /// The folder of the state.
+    pub fn folder(&self) -> &Path {
+        folder(&self.0.path)
     }
 
     /// Lets [`is_in_use`](super::run::is_in_use) see that this process uses the database, as long as it lives. A

@@ -5,6 +5,9 @@
 //! second. It is not synced. So it may name an earlier record, above all after a loss of power, but never
 //! one that was not on the disk. It is sealed with the wallet's key. Commands have no key, so the head
 //! follows their records with the proxy's next one.
+//!
+//! The database has on record that its head was begun. With that record and no head it is a copy, which
+//! does not know what was signed, paid, frozen or revoked since it was made.
 
 use std::{
     fmt::Write as _,
@@ -22,7 +25,7 @@ use super::{
     db::Db,
     end::End,
     error::Fault,
-    files::folder,
+    files::{folder, sync as sync_folder},
     seal::{Place, Seal},
 };
 use crate::{files, types::write_hex};
@@ -166,13 +169,16 @@ pub(super) fn check(database: &Path, db: &Db, seal: &Seal) -> Result<(), Fault> 
     let head = path(database);
     let path = head.display().to_string();
     match require(database, db)? {
-        Some(head) if head.is_sealed_by(seal) => return Ok(()),
+        Some(head) if head.is_sealed_by(seal) => {
+            note_begun(db, &path);
+            return Ok(());
+        }
         Some(_) => tracing::warn!(
             path,
             "it was not sealed by a wallet that is open, but by another one, or to hide a cut of the \
              journal; compare `agentpmt-proxy journal verify --expect HASH` with a hash you kept"
         ),
-        None if End::read(db)?.seq == 0 => return Ok(()),
+        None if is_begun(db)? || End::read(db)?.seq == 0 => {}
         None if is_of_commands(db)? => tracing::info!(
             path,
             "it is not there, and the journal holds only what commands did; it is begun now"
@@ -180,13 +186,41 @@ pub(super) fn check(database: &Path, db: &Db, seal: &Seal) -> Result<(), Fault> 
         None => tracing::warn!(
             path,
             "it is not there, so it does not show whether the end of the journal was cut off; that \
-             is so after an upgrade or from a backup, and it is begun now"
+             is so after an upgrade, and it is begun now"
         ),
     }
-    if let Err(fault) = write(&head, &End::read(db)?, seal) {
-        tracing::warn!(path, %fault, "if the end of the journal is cut off, that will not show");
+    // Synced, as a head that is lost with the power would be taken for that of a copy.
+    let begun = write(&head, &End::read(db)?, seal).and_then(|()| sync(database));
+    match begun.and_then(|()| sync_folder(folder(database)).map_err(Fault::io("sync its folder"))) {
+        // Last: another proxy that starts meanwhile sees no copy.
+        Ok(()) => note_begun(db, &path),
+        Err(fault) => {
+            tracing::warn!(path, %fault, "if the end of the journal is cut off, that will not show");
+        }
     }
     Ok(())
+}
+
+/// Whether the database is a copy: its head was begun, and is not there. A head that is empty or cut, as
+/// after a loss of power, is there.
+pub(super) fn is_of_copy(database: &Path, db: &Db) -> Result<bool, Fault> {
+    let is_there = path(database).try_exists().map_err(Fault::io("read its folder"))?;
+    Ok(!is_there && is_begun(db)?)
+}
+
+fn is_begun(db: &Db) -> Result<bool, Fault> {
+    db.one("SELECT is_begun FROM head", &[], |row| row.flag(0))
+}
+
+/// Puts on record that the head was begun. If that cannot be written now, the next start does it.
+fn note_begun(db: &Db, path: &str) {
+    let noted = is_begun(db).and_then(|is_begun| match is_begun {
+        true => Ok(()),
+        false => db.execute("UPDATE head SET is_begun = TRUE", &[]).map(drop),
+    });
+    if let Err(fault) = noted {
+        tracing::warn!(path, %fault, "that it was begun is not on record, so a copy is not told apart");
+    }
 }
 
 /// Whether no call is on record, as when clients were added before the first start.
@@ -196,9 +230,10 @@ fn is_of_commands(db: &Db) -> Result<bool, Fault> {
     db.one(sql, &[], |row| row.flag(0))
 }
 
-/// Refuses a database without a journal that has a head: its records are lost.
+/// Refuses a database without a journal whose head names a record: its records are lost.
 pub(super) fn check_without_journal(database: &Path) -> Result<(), Fault> {
-    Head::read(database)?.map_or(Ok(()), |head| Err(lost(database, &head)))
+    let head = Head::read(database)?.filter(|head| head.end.seq > 0);
+    head.map_or(Ok(()), |head| Err(lost(database, &head)))
 }
 
 fn lost(database: &Path, head: &Head) -> Fault {

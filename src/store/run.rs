@@ -97,7 +97,7 @@ pub fn is_in_use(database: &Path) -> Result<bool, StoreError> {
 }
 
 /// Whether any run is alive that has its lock in this folder.
-fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
+pub(super) fn any_is_alive(folder: &Path) -> Result<bool, Fault> {
     for entry in fs::read_dir(folder).map_err(Fault::io("read its folder"))? {
         let path = entry.map_err(Fault::io("read its folder"))?.path();
         if is_lock(&path) && is_locked(&path)? {

@@ -370,6 +370,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX approvals_of_client ON approvals (client, ends);
     CREATE INDEX approvals_by_end ON approvals (ends);
 ",
+    "
+    -- One row: whether a proxy has begun the file journal-head. Without that file, it is a copy.
+    CREATE TABLE head (is_begun INTEGER NOT NULL) STRICT;
+    INSERT INTO head VALUES (FALSE);
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

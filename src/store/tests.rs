@@ -10,6 +10,7 @@ use super::{
     db::Db,
     end::START,
     record::chained,
+    run::Run,
     schema::{MIGRATIONS, migrate},
     seal::{Place, Seal},
     testing::{Folder, WALLET, at, client, id, key, limit_growth, note, operation, record, sign},
@@ -345,6 +346,21 @@ async fn a_state_of_the_first_version_keeps_its_clients_its_journal_and_its_rese
         assert_eq!((verified.records, verified.has_head), (records, true));
         sign(&store, &operation(&ci, "job_complete", ""), 1).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_state_of_an_older_version_that_is_in_use_is_not_changed_by_a_command_or_a_proxy() {
+    let folder = Folder::new();
+    earlier(&folder, &MIGRATIONS[..MIGRATIONS.len() - 1], |_| ());
+    let older = Run::new(folder.path().parent().unwrap());
+    older.show_alive().unwrap();
+    let freeze = || freeze(&folder.path(), FreezeOf::Signatures);
+    for error in [freeze().unwrap_err(), Store::open(&folder.path(), &[key(1)]).unwrap_err()] {
+        assert_eq!(*error.fault(), Fault::OlderInUse);
+    }
+    drop(older);
+    let frozen = freeze().unwrap();
+    assert_eq!(folder.open().frozen().await.unwrap(), Some(frozen));
 }
 
 /// The rows of a version in which clients had no numbers: what they hold went by their names.

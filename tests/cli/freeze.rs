@@ -68,7 +68,7 @@ async fn a_freeze_stops_every_signature_of_every_proxy_until_it_is_thawed() {
     returned.store(true, SeqCst);
     tasks.join_all().await;
     assert!(frozen.contains("signatures are frozen since 20"), "{frozen}");
-    assert!(frozen.contains("until `agentpmt-proxy thaw`"), "{frozen}");
+    assert!(frozen.contains("until `agentpmt-proxy thaw`.\n"), "{frozen}");
 
     let requests = sandbox.counts().requests;
     block_in_place(|| servers.map(|server| server.signal("TERM")));
@@ -111,13 +111,20 @@ fn is_recorded(home: &Home, servers: [Server; 2]) {
 #[test]
 fn what_is_frozen_or_thawed_twice_is_told_and_on_record_once() {
     let home = Home::new();
-    home.run(&["freeze"]).fails(66, &["there is no such file"]);
+    home.run(&["freeze"]).fails(66, &["NOTHING IS FROZEN", "there is no such file", "--state"]);
+    let lost = home.run(&["freeze", "--config", "none"]);
+    assert_eq!(lost.code, Some(78));
+    assert!(lost.stderr.contains("NOTHING IS FROZEN") && lost.stderr.contains("end its process"));
     home.run(&["client", "add", "ci", "--allow", "jobs"]).result();
     let first = home.run(&["freeze", "--payments"]).told();
     assert!(first.contains("payments are frozen since"), "{first}");
     assert!(first.contains("no running proxy uses the state"), "{first}");
     assert_eq!(home.run(&["freeze", "--payments"]).told(), first);
     assert!(home.run(&["freeze"]).told().contains("signatures are frozen"));
+    let both = home.run(&["freeze", "--payments", "--state", "state"]).told();
+    for words in ["signatures are frozen", "and payments with them", "thaw --state state`"] {
+        assert!(both.contains(words), "{both}");
+    }
     assert!(home.run(&["thaw"]).told().contains("Nothing is frozen any more"));
     assert!(home.run(&["thaw"]).told().contains("Nothing was frozen"));
     let actions: Vec<_> = journal(&home).iter().map(|record| record["action"].clone()).collect();

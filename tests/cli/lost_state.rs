@@ -271,7 +271,7 @@ fn an_end_of_the_journal_that_was_cut_off_is_found_and_refused() {
     drop(server);
     fs::remove_file(home.path(HEAD)).unwrap();
     let server = home.serve(&["serve"]);
-    server.logs("whether the end of the journal was cut off");
+    server.logs("it is not there, as in a restored copy");
     drop(server);
     let server = home.serve(&["serve"]);
     assert!(!server.log().contains("journal-head"), "{}", server.log());
@@ -462,8 +462,52 @@ fn a_copy_that_is_made_under_load_brings_back_reservations_and_answers() {
     assert_eq!(upstream.request("GET", "/sandbox/counts").1, before);
     let held = server.request_with("GET", "/proxy/reservations", &token).1;
     assert!(held.contains(JOB) && held.contains("held-by-proxy"), "{held}");
+    home.run(&["thaw"]).told();
     assert_eq!((server.request_with("POST", LIST, &token).0, as_stranger(&server)), (200, 401));
     home.run(&["journal", "verify"]).result();
+}
+
+/// The freeze that a proxy tells, and the status of a call.
+fn frozen(server: &Server, token: &str) -> (serde_json::Value, u16) {
+    let token = format!("authorization: Bearer {token}\r\n");
+    let status = server.request_with("GET", "/proxy/status", &token).1;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    (status["frozen"].clone(), server.request_with("POST", LIST, &token).0)
+}
+
+#[test]
+fn a_restored_copy_starts_frozen_until_it_is_thawed_and_no_other_state_does() {
+    let (home, token) = with_client();
+    let upstream = home.serve(&["sandbox"]);
+    let url = format!("http://{}", upstream.address);
+    let serve = || home.serve(&["serve", "--upstream", &url]);
+    for _ in 0..2 {
+        let server = serve();
+        assert_eq!(frozen(&server, &token), (serde_json::Value::Null, 200), "with its head");
+        server.signal("TERM");
+    }
+    home.run(&["backup", "copy.db"]).told();
+    let by_hand = fs::read(home.path(DATABASE)).unwrap();
+    home.write(HEAD, "");
+    assert_eq!(frozen(&serve(), &token), (serde_json::Value::Null, 200), "cut by a loss of power");
+    for copy in [fs::read(home.path("copy.db")).unwrap(), by_hand] {
+        fs::remove_dir_all(home.path("state")).unwrap();
+        home.write(DATABASE, "");
+        fs::write(home.path(DATABASE), copy).unwrap();
+        for start in ["the first", "another"] {
+            let mut server = serve();
+            server.logs("signatures are frozen since");
+            assert_eq!(server.log().contains("as in a restored copy"), start == "the first");
+            let (freeze, status) = frozen(&server, &token);
+            assert_eq!((&freeze["of"], status), (&"signatures".into(), 503), "{start} start");
+            assert_eq!(freeze["by"], "the first start of a restored copy");
+            server.kill();
+        }
+        assert!(home.run(&["thaw"]).told().contains("Nothing is frozen any more"));
+        let journal = home.run(&["journal", "tail", "--json"]).ok();
+        assert!(journal.contains("the first start of a restored copy"), "{journal}");
+        assert_eq!(frozen(&serve(), &token), (serde_json::Value::Null, 200), "thawed");
+    }
 }
 
 #[test]

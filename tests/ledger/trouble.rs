@@ -237,6 +237,18 @@ fn a_copy_that_finds_no_room_is_to_be_written_elsewhere() {
     assert!(!copy.exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_that_finds_no_room_says_that_nothing_is_frozen() {
+    let Some(disk) = Disk::mount() else { return };
+    let path = disk.path().join("state/proxy.db");
+    let store = Store::open(&path, &[]).unwrap();
+    fill(disk.path());
+    let state = path.parent().unwrap().to_str().unwrap();
+    let frozen = Home::new().run(&["freeze", "--state", state]);
+    frozen.fails(74, &["NOTHING IS FROZEN", "the disk is full", "end its process"]);
+    assert_eq!(store.frozen().await.unwrap(), None);
+}
+
 #[test]
 fn a_client_that_finds_no_room_is_added_by_running_the_command_again() {
     let Some(disk) = Disk::mount() else { return };

@@ -112,6 +112,20 @@ impl Problem {
                 Self::new(&problems::PAYMENT_REFUSED, detail)
             }
             CallError::PaymentUnknown { until } => Self::payment_unknown(action, *until),
+            CallError::PaymentRefusedAgain { until, before, now } => {
+                let balance = match (before, now) {
+                    (Some(before), Some(now)) => {
+                        &format!("the balance of credits was {before} before, and is {now} now")
+                    }
+                    _ => "look at the balance before you pay for it again",
+                };
+                let detail = format!(
+                    "{failure}, as it refuses one that it has taken: so {action} most likely went through, and \
+                     its answer is lost; {balance}: no other payment of the same call is made before {until}"
+                );
+                Self::new(&problems::OUTCOME_UNKNOWN, detail)
+                    .with_balances(before.as_deref(), now.as_deref())
+            }
             CallError::SpendingUnknown { before, now } => {
                 Self::spending_unknown(action, before.as_deref(), now.as_deref())
             }
@@ -342,13 +356,17 @@ impl Problem {
             number(before),
             number(now)
         );
-        let mut problem = Self::new(&problems::OUTCOME_UNKNOWN, detail);
+        Self::new(&problems::OUTCOME_UNKNOWN, detail).with_balances(before, now)
+    }
+
+    /// With the credits of the wallet before and after a call whose outcome is not known.
+    fn with_balances(mut self, before: Option<&str>, now: Option<&str>) -> Self {
         let json = |credits: Option<&str>| credits.and_then(|text| serde_json::from_str(text).ok());
-        problem.more.insert("processed".to_owned(), Value::Null);
+        self.more.insert("processed".to_owned(), Value::Null);
         for (name, credits) in [("balance_before", before), ("balance_now", now)] {
-            problem.more.insert(name.to_owned(), json(credits).unwrap_or(Value::Null));
+            self.more.insert(name.to_owned(), json(credits).unwrap_or(Value::Null));
         }
-        problem
+        self
     }
 
     fn no_session(error: &SessionError) -> Self {

@@ -36,13 +36,13 @@ mod credit_rows;
 mod end;
 mod freeze_rows;
 mod new_file;
-mod payment_rows;
 mod run;
 mod schema;
 mod usable;
 
 mod head;
 mod marker;
+mod payment_rows;
 mod record;
 mod reservations;
 

@@ -62,6 +62,8 @@ pub struct PaymentRecord {
     pub purchase: Option<Purchase>,
     /// The transaction that is to settle it, once the upstream has told that.
     pub transaction_hash: Option<String>,
+    /// The credits of the recipient before, as JSON, if no other call has changed them.
+    pub balance_before: Option<String>,
 }
 
 /// The client that wants to pay, and what was paid before.

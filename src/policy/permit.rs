@@ -134,13 +134,21 @@ impl Permit {
     /// The permission to ask what became of the call, if another call shows it. The proxy asks for
     /// itself, so the client need not have the right to.
     pub fn status_probe(&self) -> Option<Self> {
-        let status = match self.call.action().lookup {
-            Lookup::None => return None,
-            Lookup::JobStatus => Action::named("job_status")?,
-            Lookup::Balance => Action::named("balance")?,
-        };
+        match self.call.action().lookup {
+            Lookup::None => None,
+            Lookup::JobStatus => self.probe("job_status"),
+            Lookup::Balance => self.balance_probe(),
+        }
+    }
+
+    /// The permission to ask for the credits of the wallet, as the proxy does for itself.
+    pub(crate) fn balance_probe(&self) -> Option<Self> {
+        self.probe("balance")
+    }
+
+    fn probe(&self, action: &str) -> Option<Self> {
         let job = self.call.job().map(Slug::as_str);
-        let call = Call::new(status, job, b"").ok()?;
+        let call = Call::new(Action::named(action)?, job, b"").ok()?;
         Some(Self { call, is_status_probe: true, ..self.clone() })
     }
 }

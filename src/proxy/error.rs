@@ -115,6 +115,16 @@ pub enum CallError {
         /// When its authorisation ends.
         until: Timestamp,
     },
+    /// The upstream answered a payment with another demand that was sent to it before.
+    #[error("the upstream refused the payment, which was sent to it before")]
+    PaymentRefusedAgain {
+        /// When its authorisation ends.
+        until: Timestamp,
+        /// For a purchase, the credits of the recipient before the payment, as JSON.
+        before: Option<String>,
+        /// The same credits since.
+        now: Option<String>,
+    },
     /// The answer to a call that was paid for was lost.
     #[error("the answer to the call was lost, and it was paid for")]
     PaymentUnknown {
@@ -179,6 +189,7 @@ impl CallError {
             Self::OutcomeUnknown { .. }
             | Self::SpendingUnknown { .. }
             | Self::PaymentRefused { .. }
+            | Self::PaymentRefusedAgain { .. }
             | Self::PaymentUnknown { .. }
             | Self::InstructionsLost { .. }
             | Self::Aborted => true,

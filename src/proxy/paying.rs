@@ -17,7 +17,9 @@ use crate::{
     job_status::JobStatus,
     json::{CanonicalJson, JsonText},
     operation::Operation,
-    payment::{AuthorizationNonce, Challenge, Declined, Payment, Purchase, Spending},
+    payment::{
+        AuthorizationNonce, Challenge, Declined, Payment, PaymentRecord, Purchase, Spending,
+    },
     policy::Permit,
     retry::Outcome,
     sender::{Sender, withhold_secrets},
@@ -31,6 +33,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The least, whatever the upstream wishes: each look is on record.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a look at a balance may take.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// The longest text that is taken for a transaction.
 const MAX_TRANSACTION: usize = 256;
@@ -72,8 +77,8 @@ impl Proxy {
         if let Some(record) = open {
             let payment = spending.again(&paid.permit, &record)?;
             return match record.transaction_hash {
-                Some(hash) => self.follow(&paid, &payment, None, hash, &[]).await,
-                None => self.send_payment(&paid, &payment, false).await,
+                Some(ref hash) => self.follow(&paid, &payment, None, hash, &[]).await,
+                None => self.send_payment(&paid, &payment, Some(&record)).await,
             };
         }
         if was_begun && self.store.may_be_paid(fingerprint).await? {
@@ -95,11 +100,13 @@ impl Proxy {
             Some(header) => Challenge::from_header(header.as_bytes())?,
             None => Challenge::parse(&answer.body)?,
         };
+        let balance = self.balance_of(purchase, &paid).await;
         if self.upstream.is_late_to_pay(operation.deadline) {
             return Err(CallError::NotInTime);
         }
         let (spending, permit) = (spending.clone(), paid.permit.clone());
-        let request = PaymentRequest { spending, permit, challenge, purchase, fingerprint };
+        let request =
+            PaymentRequest { spending, permit, challenge, purchase, balance, fingerprint };
         let nonce = AuthorizationNonce::random();
         let payment = match self.store.record_payment(operation, request, nonce).await? {
             PaymentDecision::Recorded(payment) => payment,
@@ -107,7 +114,7 @@ impl Proxy {
             PaymentDecision::Declined(declined) => return Err(declined.into()),
             PaymentDecision::Denied(denied) => return Err(denied.into()),
         };
-        self.send_payment(&paid, &payment, true).await
+        self.send_payment(&paid, &payment, None).await
     }
 
     /// The credits that a call is to buy, and for which wallet: only for one that is here, and for another
@@ -130,19 +137,30 @@ impl Proxy {
         Ok(Some(Purchase { credits: credits.ok_or(Declined::Credits)?, recipient }))
     }
 
+    /// The credits of the wallet that gets those of a purchase, as JSON, if they can be had soon.
+    async fn balance_of(&self, purchase: Option<Purchase>, paid: &PaidCall<'_>) -> Option<String> {
+        let PaidCall { operation, claim, .. } = paid;
+        let wallet = purchase?.recipient;
+        let sender = self.senders.get(&wallet)?;
+        let call = operation.call.clone();
+        let permit = operation.client.permit(call, wallet, None, Timestamp::now()).ok()?;
+        let context = AttemptContext::new(operation, &permit, sender, claim);
+        context.balance(operation.deadline.min(Instant::now() + LOOK)).await
+    }
+
     /// Signs a payment that is on record, and sends the same body with it, once.
     async fn send_payment(
         &self,
         paid: &PaidCall<'_>,
         payment: &Payment,
-        is_first: bool,
+        earlier: Option<&PaymentRecord>,
     ) -> Result<Answer, CallError> {
-        let PaidCall { operation, permit, sender, claim, .. } = paid;
+        let PaidCall { operation, permit, sender, claim } = paid;
         let nonce = payment.authorization().nonce;
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
         // A payment that was never sent does not count; an earlier request of it may have been.
         let not_sent = async || {
-            if is_first {
+            if earlier.is_none() {
                 self.end_payment(nonce, PaymentEnd::NotSent).await;
             }
         };
@@ -184,9 +202,17 @@ impl Proxy {
                 // The answer of a tool is its own.
                 Some(hash) if answer.status == StatusCode::ACCEPTED && is_purchase => {
                     self.end_payment(nonce, PaymentEnd::Pending(Some(hash.clone()))).await;
-                    self.follow(paid, payment, Some(answer), hash, &secrets).await
+                    self.follow(paid, payment, Some(answer), &hash, &secrets).await
                 }
-                _ => answered(payment, answer, is_first),
+                _ if answer.status == StatusCode::PAYMENT_REQUIRED => Err(match earlier {
+                    None => CallError::PaymentRefused { until },
+                    Some(record) => CallError::PaymentRefusedAgain {
+                        until,
+                        before: record.balance_before.clone(),
+                        now: self.balance_of(record.purchase, paid).await,
+                    },
+                }),
+                _ => answered(payment, answer),
             },
             Outcome::NoAnswer(error) if error.has_left() => {
                 Err(CallError::PaymentUnknown { until: Some(until) })
@@ -208,12 +234,12 @@ impl Proxy {
         paid: &PaidCall<'_>,
         payment: &Payment,
         mut last: Option<Answer>,
-        hash: String,
+        hash: &str,
         secrets: &[&str],
     ) -> Result<Answer, CallError> {
-        let PaidCall { operation, permit, sender, claim, .. } = paid;
+        let PaidCall { operation, permit, sender, claim } = paid;
         let deadline = self.upstream.last_try(operation.action().effect, operation.deadline);
-        let permit = permit.repeated(None, Some((TRANSACTION, CanonicalJson::string(&hash))));
+        let permit = permit.repeated(None, Some((TRANSACTION, CanonicalJson::string(hash))));
         loop {
             if let Some(answer) = &last {
                 let pause = pause(answer);
@@ -235,7 +261,7 @@ impl Proxy {
                     last = Some(answer);
                 }
                 Outcome::Answered(answer, _) => {
-                    let answer = answered(payment, answer, false)?;
+                    let answer = answered(payment, answer)?;
                     if !answer.status.is_success() {
                         let nonce = payment.authorization().nonce;
                         self.end_payment(nonce, PaymentEnd::Pending(None)).await;
@@ -257,12 +283,8 @@ impl Proxy {
 
 /// Reads the result of a payment from its answer. Any but a good one leaves the payment open, as it can still
 /// be cashed.
-fn answered(payment: &Payment, answer: Answer, is_first: bool) -> Result<Answer, CallError> {
+fn answered(payment: &Payment, answer: Answer) -> Result<Answer, CallError> {
     let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
-    if is_demand && is_first {
-        return Err(CallError::PaymentRefused { until: end_of(payment) });
-    }
-    // It may have been cashed all the same: a repeated one is also refused for that.
     if is_demand || !is_final(&answer) || answer.leaves_payment_open() {
         return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
     }

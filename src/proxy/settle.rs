@@ -269,15 +269,24 @@ impl<'a> AttemptContext<'a> {
         CallError::SpendingUnknown { before, now }
     }
 
+    /// The credits of the wallet as JSON, if they can be had until then.
+    pub(super) async fn balance(&self, deadline: Instant) -> Option<String> {
+        let answer = self.ask(&self.permit.balance_probe()?, deadline).await?;
+        credits::balance(&answer.body).filter(|_| answer.status.is_success())
+    }
+
     /// The answer to the call that shows what became of a change, if it can be had.
     async fn probe(&self) -> Option<Answer> {
+        self.ask(&self.permit.status_probe()?, self.operation.deadline).await
+    }
+
+    async fn ask(&self, probe: &Permit, last_try: Instant) -> Option<Answer> {
         let Self { operation, sender, .. } = self;
-        let probe = self.permit.status_probe()?;
         let signed = probe.signed()?;
         let patience = sender.upstream().patience();
-        let mut tries = Tries::new(false, operation.deadline).with_patience(patience);
+        let mut tries = Tries::new(false, last_try).with_patience(patience);
         loop {
-            let deadline = sender.upstream().one_try(false, operation.deadline);
+            let deadline = sender.upstream().one_try(false, last_try);
             let tried = sender.try_signed(signed, operation, self.claim, deadline).await;
             let tried = tried.ok()?;
             let now = Instant::now();

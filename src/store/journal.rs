@@ -25,7 +25,10 @@ use super::{
     record::{Attempt, Chain, Draft, RecordedOutcome},
     refusals::{MINUTE, More, Recording},
 };
-use crate::{action::Proof, types::RequestId};
+use crate::{
+    action::{Effect, Proof},
+    types::RequestId,
+};
 
 /// How long the writer of a record that need not be durable waits for room in the queue.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
@@ -64,6 +67,7 @@ impl Store {
         let needs_proof = call.action().proof != Proof::None;
         if call.action().changes() {
             let (inner, key, settles_at) = (self.0.clone(), claim.key.clone(), settles_at.into());
+            let spends = (call.action().effect == Effect::Spends).then_some(operation.wallet);
             let record = move |db: &Db| {
                 if access_ended(db, client, Timestamp::now())? {
                     return Err(Fault::AccessEnded);
@@ -76,6 +80,9 @@ impl Store {
                 }
                 if let Some(nonce) = payment {
                     payment_rows::mark_sent(db, &nonce.to_string())?;
+                }
+                if let Some(wallet) = spends {
+                    payment_rows::forget_balances(db, wallet)?;
                 }
                 Chain::read(db)?.append(draft)
             };

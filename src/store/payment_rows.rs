@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    boot::{Clock, boot},
     db::{Db, Param, Row},
     error::Fault,
 };
@@ -17,6 +18,14 @@ const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How long after the end of an authorisation it is surely over, by whatever clock, in seconds.
 const MARGIN: i64 = 30;
 
+/// How long after that the upstream surely has booked the credits of a purchase, in seconds.
+const BOOKED: i64 = 600;
+
+/// When an authorisation has ended, in seconds by the clock as it stands now, which may have been set since it
+/// was recorded. The upstream chooses the end, but not how soon another payment is made.
+const ENDED: &str = "max(valid_before, recorded / 1000 + ?1)
+                     + CASE WHEN boot = ?2 THEN (?3 - ahead) / 1000 ELSE 0 END";
+
 /// How many that are too old are removed when one is added.
 const PURGED: i64 = 16;
 
@@ -26,6 +35,8 @@ pub(super) struct NewPayment<'a> {
     pub(super) client: ClientId,
     pub(super) fingerprint: &'a [u8; 32],
     pub(super) purchase: Option<Purchase>,
+    /// The credits of the recipient before the purchase, as JSON.
+    pub(super) balance: Option<&'a str>,
     pub(super) now: Timestamp,
 }
 
@@ -54,17 +65,23 @@ pub(super) fn spent(db: &Db, now: Timestamp) -> Result<Vec<Spent>, Fault> {
 
 /// The payments of a wallet that may still be cashed.
 pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPayment>, Fault> {
-    let sql =
+    let sql = format!(
         "SELECT nonce, valid_before, accepted, resource, credits, recipient, transaction_hash,
-                fingerprint, max(valid_before, recorded / 1000 + ?4) AS ends
-         FROM payments WHERE state = 'open' AND payer = ?1
-             AND (ends > ?2 OR transaction_hash IS NOT NULL AND recorded > ?3)";
+                fingerprint, {ENDED} AS ended, balance_before
+         FROM payments WHERE state = 'open' AND payer = ?4
+             AND (ended > ?5 OR transaction_hash IS NOT NULL AND recorded > ?6)"
+    );
     let (payer, least) = (payer.to_string(), now.as_second() - MARGIN);
     // A transaction that never settles is given up when the payment is no longer summed.
     let oldest = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
-    // The upstream chooses the end of an authorisation, but not how soon another one is made.
-    let longest = MAX_SECONDS.into();
-    db.rows(sql, &[(&payer).into(), least.into(), oldest.into(), longest], open_payment)
+    let [longest, boot, ahead] = clock();
+    let params = [longest, boot, ahead, (&payer).into(), least.into(), oldest.into()];
+    db.rows(&sql, &params, open_payment)
+}
+
+/// The values of [`ENDED`].
+fn clock() -> [Param<'static>; 3] {
+    [MAX_SECONDS.into(), boot().into(), Clock::now().map(|clock| clock.ahead).into()]
 }
 
 fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
@@ -85,6 +102,7 @@ fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
             .zip(recipient)
             .map(|(credits, recipient)| Purchase { credits, recipient }),
         transaction_hash: row.opt_text(6)?.map(str::to_owned),
+        balance_before: row.opt_text(9)?.map(str::to_owned),
     };
     let fingerprint = row.opt_hash(7)?.ok_or(malformed.clone())?;
     let over = Timestamp::from_second(row.int::<i64>(8)?.saturating_add(MARGIN));
@@ -102,9 +120,11 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
     let (nonce, payer) = (authorization.nonce.to_string(), authorization.from.to_string());
     let recipient = new.purchase.map(|purchase| purchase.recipient.to_string());
     let sql = "INSERT INTO payments (nonce, payer, client, fingerprint, amount, recorded,
-                                     valid_before, state, accepted, resource, credits, recipient)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11)";
-    let row: [Param<'_>; 11] = [
+                                     valid_before, state, accepted, resource, credits, recipient,
+                                     balance_before, boot, ahead)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    let [_, boot, ahead] = clock();
+    let row: [Param<'_>; 14] = [
         (&nonce).into(),
         (&payer).into(),
         new.client.number().into(),
@@ -116,6 +136,9 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
         new.payment.resource().into(),
         new.purchase.map(|purchase| purchase.credits).into(),
         recipient.as_ref().into(),
+        new.balance.into(),
+        boot,
+        ahead,
     ];
     db.execute(sql, &row)?;
     let sql = "DELETE FROM payments WHERE nonce IN
@@ -125,10 +148,11 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a call was paid for, or may have been.
+/// Whether a call was paid for, or may have been: a payment that was sent is not taken for one that was not,
+/// whatever a balance shows.
 pub(super) fn may_be_paid(db: &Db, fingerprint: &[u8; 32]) -> Result<bool, Fault> {
-    let sql = "SELECT EXISTS
-                   (SELECT 1 FROM payments WHERE fingerprint = ?1 AND state <> 'returned')";
+    let sql = "SELECT EXISTS (SELECT 1 FROM payments
+                              WHERE fingerprint = ?1 AND (state <> 'returned' OR sent > 0))";
     db.one(sql, &[fingerprint.into()], |row| row.flag(0))
 }
 
@@ -143,6 +167,37 @@ pub(super) fn give_back(db: &Db, nonce: &str) -> Result<(), Fault> {
     let sql = "UPDATE payments SET state = 'returned'
                WHERE nonce = ?1 AND state = 'open' AND sent = 0";
     db.execute(sql, &[nonce.into()]).map(drop)
+}
+
+/// Gives back the amount of a purchase whose authorisation has ended and whose credits have not arrived: the
+/// wallet that was to get them has the balance of before, and no call through this proxy has spent any. At most
+/// one a day, as a balance is the upstream's own word.
+pub(super) fn give_back_not_arrived(
+    db: &Db,
+    recipient: Address,
+    balance: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let sql = format!(
+        "UPDATE payments SET state = 'returned' WHERE nonce IN
+             (SELECT nonce FROM payments
+              WHERE state = 'open' AND recipient = ?4 AND transaction_hash IS NULL
+                  AND balance_before = ?5 AND {ENDED} <= ?6 LIMIT 1)
+             AND NOT EXISTS (SELECT 1 FROM payments
+                             WHERE state = 'returned' AND sent > 0 AND recorded > ?7)"
+    );
+    let (recipient, ended) = (recipient.to_string(), now.as_second() - MARGIN - BOOKED);
+    let day = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
+    let [longest, boot, ahead] = clock();
+    let params =
+        [longest, boot, ahead, (&recipient).into(), balance.into(), ended.into(), day.into()];
+    db.execute(&sql, &params).map(drop)
+}
+
+/// Forgets the balances of before, as a call is about to be made that may spend credits of this wallet.
+pub(super) fn forget_balances(db: &Db, wallet: Address) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET balance_before = NULL WHERE state = 'open' AND recipient = ?1";
+    db.execute(sql, &[(&wallet.to_string()).into()]).map(drop)
 }
 
 /// Notes that an open payment is about to be sent.

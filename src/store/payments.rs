@@ -38,6 +38,8 @@ pub struct PaymentRequest {
     pub challenge: Challenge,
     /// The credits that it is to buy.
     pub purchase: Option<Purchase>,
+    /// The credits of the wallet that gets them, as JSON, if they are known.
+    pub balance: Option<String>,
     /// The hash of the call: the same call has the same payment as long as that is open.
     pub fingerprint: [u8; 32],
 }
@@ -150,7 +152,7 @@ fn record(
     request: &PaymentRequest,
     fresh: Fresh,
 ) -> Result<PaymentDecision, Fault> {
-    let PaymentRequest { spending, permit, challenge, purchase, fingerprint } = request;
+    let PaymentRequest { spending, permit, challenge, purchase, balance, fingerprint } = request;
     let (client, now) = (&operation.client, fresh.now);
     if access_ended(db, client.id, now)? {
         return Err(Fault::AccessEnded);
@@ -164,6 +166,9 @@ fn record(
     if let Some(open) = open.into_iter().find(is_in_the_way) {
         let declined = Declined::Open { payer, until: open.over };
         return Ok(PaymentDecision::Declined(declined));
+    }
+    if let (Some(Purchase { recipient, .. }), Some(balance)) = (purchase, balance) {
+        payment_rows::give_back_not_arrived(db, *recipient, balance, now)?;
     }
     let spent = payment_rows::spent(db, now)?;
     let spender =
@@ -186,7 +191,14 @@ fn record(
     let (client, purchase) = (client.id, *purchase);
     payment_rows::insert(
         db,
-        &NewPayment { payment: &payment, client, fingerprint, purchase, now },
+        &NewPayment {
+            payment: &payment,
+            client,
+            fingerprint,
+            purchase,
+            balance: balance.as_deref(),
+            now,
+        },
     )?;
     Chain::read(db)?.append(Draft::payment(operation, &payment, now))?;
     Ok(PaymentDecision::Recorded(Box::new(payment)))

@@ -89,6 +89,8 @@ struct State {
     /// The nonce of each payment that was charged.
     charged: Vec<String>,
     looks: u32,
+    /// The credits of every wallet.
+    balance: u64,
     /// What it was sent with a payment, to be repeated.
     echo: Option<Value>,
     /// The date that it gives in place of its own.
@@ -106,6 +108,7 @@ impl Shop {
             seen,
             charged,
             looks: 0,
+            balance: 0,
             echo: None,
             date: None,
             database: None,
@@ -120,6 +123,10 @@ impl Shop {
                 let (parts, body) = request.into_parts();
                 if parts.uri.path().ends_with("/auth/session") {
                     return r#"{"session_nonce":"n-1","expires_in":900}"#.into_response();
+                }
+                if parts.uri.path().ends_with("/credits/balance") {
+                    let balance = shop.0.lock().unwrap().balance;
+                    return json!({ "balance_credits": balance }).to_string().into_response();
                 }
                 let body = to_bytes(body, 1 << 20).await.unwrap();
                 shop.answer(parts.uri.path(), &parts.headers, body)
@@ -303,8 +310,8 @@ async fn the_proxy_pays_a_demand_and_repeats_the_same_body() {
     let number = |record: &agentpmt_proxy::json::Object| -> u64 {
         record.field("seq").unwrap().as_str().parse().unwrap()
     };
-    assert!(signed[1].text("payment_hash").is_some(), "{signed:?}");
-    assert!(number(&recorded[0]) < number(&signed[1]), "recorded before it is sent");
+    let paid = signed.iter().find(|record| record.text("payment_hash").is_some()).unwrap();
+    assert!(number(&recorded[0]) < number(paid), "recorded before it is sent");
 
     // The first one is settled, so this is another purchase.
     assert_eq!(proxy.post(PURCHASE, body).await.status(), StatusCode::OK);
@@ -414,12 +421,40 @@ async fn a_repeated_payment_that_is_refused_may_have_been_cashed_before() {
     let shop = Shop::new();
     shop.takes([Taken::Lost, Taken::Raised]);
     let proxy = shop.proxy(None, config()).await;
-    for _ in 0..2 {
+    for [before, now] in [[json!(null), json!(null)], [json!(7), json!(507)]] {
+        shop.0.lock().unwrap().balance += 7;
         let unknown = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        shop.0.lock().unwrap().balance = 500;
         assert_eq!(unknown["code"], "outcome_unknown");
-        assert!(unknown["detail"].as_str().unwrap().contains("look at the balance"));
+        assert_eq!((&unknown["balance_before"], &unknown["balance_now"]), (&before, &now));
+        let detail = unknown["detail"].as_str().unwrap();
+        assert!(detail.contains("balance"), "{detail}");
+        assert_eq!(detail.contains("refused the payment"), !before.is_null(), "{detail}");
     }
     assert_eq!(shop.charged().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_purchase_no_longer_counts_once_the_balance_shows_that_nothing_arrived() {
+    for (balance, tool, code) in [
+        (0, None, Value::Null),
+        (500, None, json!("spending_limit")),
+        (0, Some(TOOL.trim_end_matches("?pay=x402")), json!("spending_limit")),
+    ] {
+        let shop = Shop::new();
+        shop.takes([Taken::Moved]);
+        let limit = Some("6".parse().unwrap());
+        let proxy = shop.proxy(None, SpendingConfig { per_day: limit, ..config() }).await;
+        let lost = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(lost["code"], "outcome_unknown");
+        if let Some(tool) = tool {
+            proxy.post(tool, r#"{"parameters":{}}"#).await;
+        }
+        shop.0.lock().unwrap().balance = balance;
+        end_authorisations(&proxy);
+        let next = body_of(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
+        assert_eq!(next["code"], code, "{balance} {tool:?}: {next}");
+    }
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ fn demanded(number: u8, amount: u32, purchase: Option<Purchase>, seconds: u64) -
         permit: permit.unwrap(),
         challenge: Challenge::parse(demand.to_string().as_bytes()).unwrap(),
         purchase,
+        balance: None,
         fingerprint: [number; 32],
     }
 }
@@ -180,6 +181,83 @@ async fn a_payment_is_open_until_it_is_settled_or_has_surely_ended() {
     assert_eq!(open(&store, 1, at(30)).await, None);
     settle(&store, 1).await;
     assert_eq!(open(&store, 1, at(0)).await, None);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_clock_that_is_set_forward_ends_no_payment() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let end = pay(&store, 1, 1).await.unwrap().authorization().valid_before;
+    let at = |seconds: i64| Timestamp::from_second(i64::try_from(end).unwrap() + seconds).unwrap();
+    // As if it stood there now, set by 1000 seconds since the record.
+    folder.tamper("UPDATE payments SET ahead = ahead - 1000000");
+    assert_eq!(open(&folder.open(), 1, at(1025)).await, Some(nonce(1)), "in every process");
+    assert_eq!(open(&store, 1, at(1035)).await, None);
+    folder.tamper("UPDATE payments SET boot = 'another'");
+    assert_eq!(open(&store, 1, at(29)).await, Some(nonce(1)));
+    assert_eq!(open(&store, 1, at(31)).await, None, "what the clock was then is not known");
+}
+
+/// Records a purchase of this amount when its wallet has this balance.
+async fn buy_at(
+    store: &Store,
+    number: u8,
+    amount: u32,
+    balance: &str,
+) -> Result<Payment, Declined> {
+    let purchase = Purchase { credits: 2000, recipient: WALLET.parse().unwrap() };
+    let balance = Some(balance.to_owned());
+    let request = PaymentRequest { balance, ..request(number, amount, Some(purchase)) };
+    recorded(store.record_payment(&of_tool(), request, nonce(number)).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_purchase_that_has_ended_is_given_back_if_the_balance_is_that_of_before() {
+    let after = |seconds: i64| {
+        format!(
+            "UPDATE payments SET valid_before = valid_before - {seconds}, recorded = recorded - {seconds}000"
+        )
+    };
+    let nothing = "UPDATE payments SET amount = amount";
+    for (seconds, sql, balance, is_given_back) in [
+        (880, nothing, "7", true),
+        (860, nothing, "7", false),
+        (880, nothing, "8", false),
+        (880, "UPDATE payments SET transaction_hash = '0xabc'", "7", false),
+        (880, "UPDATE payments SET recipient = payer || '0'", "7", false),
+        (880, "UPDATE payments SET state = 'settled'", "7", false),
+    ] {
+        let folder = Folder::new();
+        let store = folder.open();
+        buy_at(&store, 1, 20, "7").await.unwrap();
+        send(&store, 1).await.unwrap();
+        folder.tamper(&after(seconds));
+        folder.tamper(sql);
+        let again = buy_at(&store, 2, 20, balance).await;
+        assert_eq!(again.is_ok(), is_given_back, "{seconds} {sql} {balance}: {again:?}");
+        assert!(store.may_be_paid([1; 32]).await.unwrap(), "its key pays no other");
+        send(&store, 2).await.unwrap_or_else(|_| assert!(!is_given_back));
+        folder.tamper(&after(880));
+        assert!(buy_at(&store, 3, 20, "7").await.is_err() || !is_given_back, "once a day");
+    }
+}
+
+#[tokio::test]
+async fn a_purchase_counts_if_another_call_may_have_spent_what_it_brought() {
+    let folder = Folder::new();
+    let (store, other) = (folder.open(), folder.open());
+    buy_at(&store, 1, 20, "7").await.unwrap();
+    send(&store, 1).await.unwrap();
+    let invoke = operation(&Client::local(), "invoke", r#"{"parameters":{}}"#);
+    let (call, request_id) = (&invoke.call, &id(9));
+    let attempt =
+        Attempt { operation: &invoke, call, request_id, payload_hash: None, payment: None };
+    other.record_attempt(attempt, &Claim::default(), None).await.unwrap();
+    folder.tamper(
+        "UPDATE payments SET valid_before = valid_before - 880, recorded = recorded - 880000",
+    );
+    assert!(matches!(buy_at(&store, 2, 20, "7").await, Err(Declined::LimitReached { .. })));
 }
 
 #[tokio::test]

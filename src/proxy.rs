@@ -1,6 +1,7 @@
 //! The flow of one call, from an unsigned request to the upstream's answer, whatever breaks between.
 
 mod detached;
+mod evidence;
 mod in_flight;
 mod prices;
 mod probe;
@@ -25,8 +26,9 @@ use tokio::time::{Instant, sleep};
 
 pub(crate) use self::parts::ANSWER_HEADER;
 pub use self::{
-    admit::{Admission, Admitted, Evidence},
+    admit::{Admission, Admitted},
     error::{CallError, Unauthenticated},
+    evidence::Evidence,
     in_flight::{InFlightPermit, Overloaded},
     parts::Proxy,
 };

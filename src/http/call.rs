@@ -13,9 +13,10 @@ use crate::{
     action::{Action, Proof},
     call::{Call, InvalidCall},
     problem::Problem,
-    proxy::Admission,
+    proxy::{Admission, Admitted},
     trace::Trace,
     types::InvalidValue,
+    upstream::Answer,
 };
 
 pub(super) async fn call(
@@ -24,6 +25,21 @@ pub(super) async fn call(
     trace: Arc<Trace>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (admitted, call) = ready(action, &surface, trace, request, None).await?;
+    let action = call.action();
+    let answer = surface.proxy.call(admitted, call).await;
+    let answer = answer.map_err(|failure| Problem::failed(action, &failure))?;
+    Ok(response(&surface, answer))
+}
+
+/// Admits a call and reads it. What is `malformed` about it already is told once its caller is known.
+pub(super) async fn ready(
+    action: &'static Action,
+    surface: &Surface,
+    trace: Arc<Trace>,
+    request: Request,
+    malformed: Option<Problem>,
+) -> Result<(Admitted, Call), Problem> {
     let (mut parts, body) = request.into_parts();
     let paid_row = action.paid_row(surface.proxy.actions());
     let action = paid_row.filter(|_| call_head::pays_by_x402(&parts)).unwrap_or(action);
@@ -31,7 +47,7 @@ pub(super) async fn call(
     let first_id = ids.iter().flat_map(RawPathParams::iter).map(|(_, id)| id).next();
     let product = first_id.and_then(|id| id.parse().ok());
     let (key, malformed) = match call_head::read(action, &parts) {
-        Ok(key) => (key, None),
+        Ok(key) => (key, malformed),
         Err(problem) => (None, Some(problem)),
     };
     let admission = Admission { action, product, key, trace };
@@ -59,11 +75,12 @@ pub(super) async fn call(
     let call =
         call.with_query(call_head::query(&parts).filter(|_| !is_paid)).with_payment(payment)?;
     // The bytes that came in are not held while the upstream is asked.
-    drop((parts, body));
-    let answer = surface.proxy.call(admitted, call).await;
-    let answer = answer.map_err(|failure| Problem::failed(action, &failure))?;
+    Ok((admitted, call))
+}
+
+pub(super) fn response(surface: &Surface, answer: Answer) -> Response {
     let mut response = Response::new(Body::from(surface.instance.backlog().count(answer.body)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
-    Ok(response)
+    response
 }

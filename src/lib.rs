@@ -40,6 +40,7 @@ pub mod problems;
 pub mod protocol;
 mod tally;
 pub mod types;
+pub mod waiting;
 
 mod body;
 pub mod config;

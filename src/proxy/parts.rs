@@ -13,7 +13,11 @@ use http::HeaderName;
 use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{in_flight::InFlight, prices::Prices, probe::Probe};
+use super::{
+    in_flight::{InFlight, InFlightPermit, Overloaded},
+    prices::Prices,
+    probe::Probe,
+};
 use crate::{
     action::{ACTIONS, Action, Proof},
     operation::Operation,
@@ -32,6 +36,9 @@ pub(crate) const ANSWER_HEADER: HeaderName = HeaderName::from_static("x-agentpmt
 /// How many calls may be in flight unless it is said.
 const IN_FLIGHT: usize = 1024;
 
+/// How many requests may wait for each call that may be in flight.
+const WAITING: usize = 4;
+
 /// How long it is known whether records can be written.
 const READY: Duration = Duration::from_millis(250);
 
@@ -49,6 +56,8 @@ pub struct Proxy {
     pub(super) store: Store,
     pub(super) prices: Prices,
     pub(super) in_flight: InFlight,
+    /// The permits of requests that wait, so that those take none from calls.
+    waiting: InFlight,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
     /// Whether records can be written.
@@ -71,23 +80,24 @@ impl Proxy {
         let wallet = signer.address();
         let sender = Sender::new(signer, upstream.clone(), store.clone());
         let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
-        let in_flight = InFlight::default();
-        in_flight.set_most(IN_FLIGHT);
-        Self {
+        let proxy = Self {
             actions: ACTIONS,
             senders: BTreeMap::from([(wallet, sender)]),
             wallet,
             upstream,
             store,
             prices: Prices::default(),
-            in_flight,
+            in_flight: InFlight::default(),
+            waiting: InFlight::default(),
             tasks,
             ending,
             writable: Probe::new(READY),
             reached: Probe::new(REACHED),
             expose_workflow_token: AtomicBool::new(expose_workflow_token),
             spending: None,
-        }
+        };
+        proxy.set_max_in_flight(IN_FLIGHT);
+        proxy
     }
 
     /// The same with a policy under which it pays.
@@ -140,9 +150,18 @@ impl Proxy {
         self.expose_workflow_token.store(expose, Relaxed);
     }
 
-    /// How many calls may be in flight from now on.
+    /// How many calls may be in flight from now on; four times as many requests may wait.
     pub fn set_max_in_flight(&self, most: usize) {
         self.in_flight.set_most(most);
+        self.waiting.set_most(most.saturating_mul(WAITING));
+    }
+
+    /// Takes a permit for a request that waits for a change upstream. Meanwhile it needs no other.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub fn wait_permit(&self, client: &Client) -> Result<InFlightPermit, Overloaded> {
+        self.waiting.take(&client.name)
     }
 
     /// The wallet that signs for a client.

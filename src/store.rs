@@ -18,6 +18,7 @@ mod credit_use;
 mod deed;
 mod denial;
 mod error;
+mod event;
 mod holding;
 mod inbox;
 mod locks;
@@ -44,6 +45,9 @@ mod head;
 mod marker;
 mod payment_rows;
 mod record;
+
+mod event_rows;
+
 mod reservations;
 
 mod copied;
@@ -66,6 +70,7 @@ mod worker;
 mod handle;
 
 mod callers;
+mod events;
 mod jobs;
 
 mod begin;
@@ -96,6 +101,9 @@ pub use self::{
     deed::Deed,
     denial::{Caller, Denial},
     error::{Fault, StoreError},
+    event::{Event, EventKind, RecordedEvent},
+    event_rows::{EventPage, OpenSubmission},
+    events::EventNews,
     exported::{Exported, ExportedError, verify_exported},
     finish::{CreditEnd, Finish, JobEnd, KeyEnd},
     freeze::{Freeze, FreezeOf},

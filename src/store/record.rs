@@ -9,6 +9,7 @@ use super::{
     denial::{Caller, Denial},
     end::End,
     error::Fault,
+    event::Event,
 };
 use crate::{
     call::Call,
@@ -150,6 +151,32 @@ impl Draft {
         object.integer("time", milliseconds(at));
         object.integer("valid_before", authorization.valid_before);
         object.string("wallet", &authorization.from.to_string());
+        Self { text: object.finish(), seq_at }
+    }
+
+    /// An event that clients are told.
+    pub(super) fn event(event: &Event, at: Timestamp) -> Self {
+        let mut object = ObjectWriter::new();
+        if let Some((id, name)) = &event.client {
+            object.string("client", name.as_str());
+            object.integer("client_id", id.number().unsigned_abs());
+        }
+        object.string("event", event.kind.as_str());
+        object.string("kind", "event");
+        if let Some(job) = &event.job {
+            object.string("product", job.as_str());
+        }
+        if let Some(ends) = event.reserved_until {
+            object.integer("reserved_until", milliseconds(ends));
+        }
+        if let Some(credits) = event.reward_credits {
+            object.integer("reward_credits", credits);
+        }
+        let seq_at = object.gap(SEQ);
+        object.integer("time", milliseconds(at));
+        if let Some(wallet) = event.wallet {
+            object.plain("wallet", wallet);
+        }
         Self { text: object.finish(), seq_at }
     }
 

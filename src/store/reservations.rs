@@ -7,6 +7,8 @@ use super::{
     boot,
     db::{Db, Row},
     error::Fault,
+    event::{Event, EventKind},
+    event_rows,
     holding::{Hold, HoldState, Holds},
     seal::{Place, Seal},
 };
@@ -67,6 +69,17 @@ impl Reservation {
         self.reservation_id = self.reservation_id.or_else(|| before.reservation_id.clone());
         self.workflow_token = self.workflow_token.or_else(|| before.workflow_token.clone());
         self
+    }
+
+    /// The event that it was made.
+    fn made(&self) -> Event {
+        Event {
+            client: Some((self.client, self.client_name.clone())),
+            wallet: Some(self.wallet),
+            job: Some(self.job.clone()),
+            reserved_until: Some(self.ends),
+            ..Event::new(EventKind::ReservationMade)
+        }
     }
 
     fn hold(&self) -> Hold {
@@ -204,6 +217,14 @@ struct NewHold<'a> {
     token: Option<&'a [u8]>,
 }
 
+/// A hold that was written.
+struct Inserted {
+    /// The number of its row.
+    number: i64,
+    /// Until when events are recorded.
+    events_until: Timestamp,
+}
+
 /// Counts a reserve that is about to be sent. Returns the number of its row.
 pub(super) fn insert_pending(
     db: &Db,
@@ -223,7 +244,7 @@ pub(super) fn insert_pending(
         reservation_id: None,
         token: None,
     };
-    hold.insert(db)
+    Ok(hold.insert(db)?.number)
 }
 
 /// Ends the count of a reserve.
@@ -265,7 +286,9 @@ pub(super) fn keep(
         reservation_id: reservation.reservation_id.as_deref(),
         token: token.as_deref(),
     };
-    hold.insert(db)?;
+    if hold.insert(db)?.events_until > now {
+        event_rows::append(db, &reservation.made(), now)?;
+    }
     Ok(before.map(|before| [before, reservation.clone()]))
 }
 
@@ -303,13 +326,13 @@ pub(super) fn submit(
 }
 
 impl NewHold<'_> {
-    /// Returns the number of its row.
-    fn insert(&self, db: &Db) -> Result<i64, Fault> {
+    fn insert(&self, db: &Db) -> Result<Inserted, Fault> {
         boot::follow(db)?;
         let sql =
             "INSERT INTO reservations (wallet, job, client, client_name, state, ends, forgotten,
                                              boot, reservation_id, workflow_token)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id";
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                   RETURNING id, (SELECT until FROM listening)";
         let params = [
             self.wallet.into(),
             self.job.into(),
@@ -322,7 +345,7 @@ impl NewHold<'_> {
             self.reservation_id.into(),
             self.token.into(),
         ];
-        db.row(sql, &params, |row| row.int(0))?.ok_or(Fault::Malformed("number"))
+        db.one(sql, &params, |row| Ok(Inserted { number: row.int(0)?, events_until: row.time(1)? }))
     }
 }
 

@@ -383,6 +383,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- The credits of the recipient before a purchase, as JSON; none once other calls may have changed them.
     ALTER TABLE payments ADD COLUMN balance_before TEXT;
 ",
+    "
+    -- One row: until when events are recorded.
+    CREATE TABLE listening (until INTEGER NOT NULL) STRICT;
+    INSERT INTO listening VALUES (0);
+    -- What events have told: of a reservation, that five minutes are left (1), or one (2), or that it has
+    -- ended (3); of a submission, that its review has an end (3).
+    ALTER TABLE reservations ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX reservations_to_tell ON reservations (state, ends) WHERE told < 3;
+",
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

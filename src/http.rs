@@ -32,6 +32,8 @@ mod no_route;
 mod own;
 mod session;
 
+mod status;
+
 use std::sync::Arc;
 
 use axum::{
@@ -105,6 +107,12 @@ impl Route {
     }
 
     fn of(action: &'static Action) -> Self {
+        if action.name == "job_status" {
+            let handler = move |State(surface), Extension(trace), request| {
+                status::status(action, surface, trace, request)
+            };
+            return Self::new(&action.method, action.path, handler);
+        }
         let handler = move |State(surface), Extension(trace), request| {
             call::call(action, surface, trace, request)
         };

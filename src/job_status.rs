@@ -1,6 +1,6 @@
 //! The `job_status` answer, which shows the outcome of a change whose own answer was lost (protocol §6).
 
-use crate::{action::Effect, json::JsonText, upstream::Answer};
+use crate::{action::Effect, json::JsonText, store::EventKind, upstream::Answer};
 
 /// The fields of a `job_status` answer.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +13,8 @@ pub struct JobStatus {
     /// Whether the answer says that there is no submission, as `null`.
     no_submission: bool,
     can_submit: Option<bool>,
+    /// The credits that were paid for it, or else that the job would pay, if they are a whole number.
+    pub(crate) reward_credits: Option<u64>,
     /// The answer that shows it.
     pub(crate) answer: Option<Answer>,
 }
@@ -28,12 +30,14 @@ impl JobStatus {
     fn read(body: JsonText<'_>) -> Self {
         let text = |path: &[&str]| body.at(path).and_then(JsonText::text);
         let flag = |name| body.field(name).and_then(|value| value.as_str().parse().ok());
+        let credits = |of| body.at(&[of, "reward_credits"])?.as_str().parse().ok();
         Self {
             job: text(&["job", "status"]),
             submission: text(&["submission", "status"]),
             has_active_reservation: flag("has_active_reservation"),
             no_submission: body.has_null("submission"),
             can_submit: flag("can_submit"),
+            reward_credits: credits("payout").or_else(|| credits("job")),
             answer: None,
         }
     }
@@ -44,6 +48,15 @@ impl JobStatus {
             Effect::Reserves => self.has_active_reservation,
             Effect::Submits => self.shows_proof(),
             Effect::Spends | Effect::Pays | Effect::Other | Effect::None => None,
+        }
+    }
+
+    /// The end of the review of this wallet's submission, if it has one.
+    pub(crate) fn review_end(&self) -> Option<EventKind> {
+        match self.submission.as_deref()? {
+            "approved" => Some(EventKind::SubmissionApproved),
+            "rejected" => Some(EventKind::SubmissionRejected),
+            _ => None,
         }
     }
 

@@ -6,6 +6,8 @@ mod in_flight;
 mod prices;
 mod probe;
 
+mod reviews;
+
 mod error;
 mod parts;
 
@@ -14,6 +16,7 @@ mod finish;
 mod settle;
 
 mod attempts;
+mod await_review;
 
 mod paying;
 

@@ -14,7 +14,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The header with preferences (RFC 7240).
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Why a text is no wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

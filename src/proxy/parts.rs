@@ -17,6 +17,7 @@ use super::{
     in_flight::{InFlight, InFlightPermit, Overloaded},
     prices::Prices,
     probe::Probe,
+    reviews::Reviews,
 };
 use crate::{
     action::{ACTIONS, Action, Proof},
@@ -58,6 +59,8 @@ pub struct Proxy {
     pub(super) in_flight: InFlight,
     /// The permits of requests that wait, so that those take none from calls.
     waiting: InFlight,
+    /// The reviews that clients wait for.
+    pub(super) reviews: Reviews,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
     /// Whether records can be written.
@@ -89,6 +92,7 @@ impl Proxy {
             prices: Prices::default(),
             in_flight: InFlight::default(),
             waiting: InFlight::default(),
+            reviews: Reviews::default(),
             tasks,
             ending,
             writable: Probe::new(READY),

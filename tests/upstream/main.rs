@@ -15,6 +15,7 @@ mod fault_control;
 mod faults;
 mod matrix;
 mod paying;
+mod reviews;
 mod sandbox;
 mod sandbox_credits;
 mod sandbox_paid;

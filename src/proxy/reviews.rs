@@ -1,0 +1,295 @@
+//! The jobs whose review clients wait for: each is asked after once for all of them, in the name of the one
+//! that has waited longest.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::evidence::Evidence;
+use crate::{
+    job_status::JobStatus,
+    store::OpenSubmission,
+    types::{Address, RequestId, Slug},
+    upstream::Answer,
+    waiting::Pace,
+};
+
+/// How long the pace of a job is remembered after the last client has gone: most come back.
+const REMEMBERED: Duration = Duration::from_secs(120);
+
+/// For clients that only listen, a job is asked after when this much more time has passed since its proof
+/// was submitted, and at least this often.
+const PART_OF_AGE: u32 = 12;
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How far apart the first questions for a client that begins to listen are.
+const APART: Duration = Duration::from_millis(100);
+
+/// The reviews that are waited for. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reviews(Arc<Mutex<HashMap<ReviewKey, WatchedReview>>>);
+
+/// The wallet, and the id of the job in lower case.
+pub(super) type ReviewKey = (Address, String);
+
+/// A client that a question is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) evidence: Arc<Evidence>,
+    /// The id of its request.
+    pub(super) call_id: RequestId,
+    /// Since when it waits.
+    since: Instant,
+    /// Told when the question cannot be asked in its name.
+    dismissed: Arc<Notify>,
+}
+
+/// A job whose review is waited for.
+#[derive(Debug)]
+struct WatchedReview {
+    job: Slug,
+    /// The clients whose requests wait, the oldest first.
+    waiting: BTreeMap<u64, Asker>,
+    /// A client that listens, and when the proof was submitted.
+    listening: Option<(Asker, Timestamp)>,
+    next: u64,
+    /// When it was last asked.
+    asked: Instant,
+    pace: Pace,
+    /// The pause after that.
+    pause: Duration,
+    /// Whether a task asks.
+    is_asked: bool,
+    changed: Arc<Notify>,
+    seen: watch::Sender<Option<Arc<SeenReview>>>,
+}
+
+/// An answer to all who wait.
+#[derive(Debug)]
+pub(super) struct SeenReview {
+    pub(super) answer: Answer,
+    pub(super) status: JobStatus,
+    asked: Instant,
+}
+
+/// The next step of the task that asks.
+#[derive(Debug)]
+pub(super) enum NextQuestion {
+    /// Ask in the name of this client.
+    Now(Asker, Slug),
+    /// Not before this time, or a change.
+    Later(Instant, Arc<Notify>),
+    /// No client waits any more.
+    Never,
+}
+
+/// A request that waits. It waits no more when this is dropped.
+#[derive(Debug)]
+pub(super) struct WaitingForReview {
+    reviews: Reviews,
+    key: ReviewKey,
+    number: u64,
+    since: Instant,
+    dismissed: Arc<Notify>,
+    seen: watch::Receiver<Option<Arc<SeenReview>>>,
+    /// Whether a task has to be started that asks.
+    pub(super) needs_task: bool,
+}
+
+impl Asker {
+    pub(super) fn new(evidence: Arc<Evidence>, call_id: RequestId) -> Self {
+        Self { evidence, call_id, since: Instant::now(), dismissed: Arc::default() }
+    }
+}
+
+impl Reviews {
+    /// Has a request wait for a review.
+    pub(super) fn wait(&self, wallet: Address, job: &Slug, asker: Asker) -> WaitingForReview {
+        let key = key(wallet, job);
+        let mut all = self.lock();
+        forget_old(&mut all);
+        let review = all.entry(key.clone()).or_insert_with(|| WatchedReview::new(job));
+        let (number, since, dismissed) = (review.next, asker.since, asker.dismissed.clone());
+        review.next += 1;
+        review.waiting.insert(number, asker);
+        review.changed.notify_one();
+        let seen = review.seen.subscribe();
+        let needs_task = !std::mem::replace(&mut review.is_asked, true);
+        let reviews = self.clone();
+        WaitingForReview { reviews, key, number, since, dismissed, seen, needs_task }
+    }
+
+    /// From now on these and no others are asked after for clients that listen. Returns those that need a
+    /// task that asks.
+    pub(super) fn listen(&self, submissions: Vec<(&OpenSubmission, Asker)>) -> Vec<ReviewKey> {
+        let mut all = self.lock();
+        let (mut kept, mut new) = (HashSet::new(), Vec::new());
+        for (submission, asker) in submissions {
+            let key = key(submission.wallet, &submission.job);
+            let review = all.entry(key.clone()).or_insert_with(|| {
+                let mut review = WatchedReview::new(&submission.job);
+                review.pause = APART * u32::try_from(new.len()).unwrap_or(u32::MAX);
+                review
+            });
+            review.listening = Some((asker, submission.submitted));
+            if !std::mem::replace(&mut review.is_asked, true) {
+                new.push(key.clone());
+            }
+            kept.insert(key);
+        }
+        for (_, review) in all.iter_mut().filter(|(key, _)| !kept.contains(*key)) {
+            if review.listening.take().is_some() {
+                review.changed.notify_one();
+            }
+        }
+        forget_old(&mut all);
+        new
+    }
+
+    /// The next step of the task that asks after a job.
+    pub(super) fn next_question(&self, key: &ReviewKey) -> NextQuestion {
+        let mut all = self.lock();
+        let Some(review) = all.get_mut(key) else { return NextQuestion::Never };
+        let listening = review.listening.as_ref().map(|(asker, _)| asker);
+        let Some(asker) = review.waiting.values().next().or(listening) else {
+            review.is_asked = false;
+            return NextQuestion::Never;
+        };
+        let due = review.due();
+        if due <= Instant::now() {
+            return NextQuestion::Now(asker.clone(), review.job.clone());
+        }
+        NextQuestion::Later(due, review.changed.clone())
+    }
+
+    /// Takes note of the result of a question that was asked at that time.
+    pub(super) fn asked(&self, key: &ReviewKey, asked: Instant, answer: Option<SeenReview>) {
+        let mut all = self.lock();
+        let Some(review) = all.get_mut(key) else { return };
+        if let Some(seen) = &answer
+            && let Some(before) = review.seen.borrow().as_ref()
+            && seen.status.submission != before.status.submission
+        {
+            review.pace = Pace::default();
+        }
+        (review.asked, review.pause) = (asked, review.pace.next_pause());
+        if let Some(seen) = answer {
+            review.seen.send_replace(Some(Arc::new(seen)));
+        }
+    }
+
+    /// Asks no more in the name of a client, which is told.
+    pub(super) fn dismiss(&self, key: &ReviewKey, asker: &Asker) {
+        let mut all = self.lock();
+        let Some(review) = all.get_mut(key) else { return };
+        let is_it = |other: &Asker| Arc::ptr_eq(&other.dismissed, &asker.dismissed);
+        review.waiting.retain(|_, other| !is_it(other));
+        review.listening.take_if(|(other, _)| is_it(other));
+        asker.dismissed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ReviewKey, WatchedReview>> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(wallet: Address, job: &Slug) -> ReviewKey {
+    (wallet, job.as_str().to_ascii_lowercase())
+}
+
+fn forget_old(all: &mut HashMap<ReviewKey, WatchedReview>) {
+    all.retain(|_, review| review.is_asked || review.asked.elapsed() < REMEMBERED);
+}
+
+impl WatchedReview {
+    fn new(job: &Slug) -> Self {
+        Self {
+            job: job.clone(),
+            waiting: BTreeMap::new(),
+            listening: None,
+            next: 0,
+            asked: Instant::now(),
+            pace: Pace::default(),
+            pause: Duration::ZERO,
+            is_asked: false,
+            changed: Arc::default(),
+            seen: watch::Sender::new(None),
+        }
+    }
+
+    /// When it is to be asked next. A request that came after the end of a review was seen asks at once: the
+    /// job may have been submitted again.
+    fn due(&self) -> Instant {
+        let last = self.seen.borrow();
+        let ended = last.as_ref().filter(|seen| seen.is_end()).map(|seen| seen.asked);
+        if self.waiting.values().any(|asker| ended.is_some_and(|ended| asker.since > ended)) {
+            return self.asked;
+        }
+        let pause = match &self.listening {
+            Some((_, submitted)) if self.waiting.is_empty() && !self.pause.is_zero() => {
+                let age = Timestamp::now().duration_since(*submitted);
+                let part = Duration::try_from(age).unwrap_or_default() / PART_OF_AGE;
+                self.pause.max(part.min(LONGEST_PAUSE))
+            }
+            _ => self.pause,
+        };
+        self.asked + pause
+    }
+}
+
+impl SeenReview {
+    pub(super) fn new(answer: Answer, asked: Instant) -> Self {
+        let status = JobStatus::of(answer.clone());
+        Self { answer, status, asked }
+    }
+
+    /// Whether there is nothing to wait for: the review has an end, or the API refuses to tell.
+    fn is_end(&self) -> bool {
+        self.status.review_end().is_some() || self.answer.status.is_client_error()
+    }
+}
+
+impl WaitingForReview {
+    pub(super) fn key(&self) -> ReviewKey {
+        self.key.clone()
+    }
+
+    /// Waits until the review has an end, it is time, or the question cannot be asked in this client's name.
+    /// Returns the last answer to a question that was asked since this waits.
+    pub(super) async fn until(
+        mut self,
+        end_of_wait: impl Future<Output = ()>,
+    ) -> Option<Arc<SeenReview>> {
+        let (since, dismissed) = (self.since, self.dismissed.clone());
+        let ended = self.seen.wait_for(|seen| {
+            seen.as_ref().is_some_and(|seen| seen.asked >= since && seen.is_end())
+        });
+        tokio::select! {
+            _ = ended => {}
+            () = end_of_wait => {}
+            () = dismissed.notified() => return None,
+        }
+        let seen = self.seen.borrow().clone();
+        seen.filter(|seen| seen.asked >= since)
+    }
+}
+
+impl Drop for WaitingForReview {
+    fn drop(&mut self) {
+        let mut all = self.reviews.lock();
+        let Some(review) = all.get_mut(&self.key) else { return };
+        review.waiting.remove(&self.number);
+        if review.waiting.is_empty() {
+            review.changed.notify_one();
+        }
+    }
+}

@@ -27,6 +27,7 @@ mod server;
 mod surface;
 
 mod call;
+mod events;
 mod log;
 mod no_route;
 mod own;
@@ -74,6 +75,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&get, "/readyz", own::ready),
         Route::new(&get, "/proxy/reservations", own::reservations),
         Route::new(&get, "/proxy/status", own::status),
+        Route::new(&get, "/proxy/events", events::events),
         Route::new(&post, "/proxy/reload", own::reload),
         Route::new(&get, "/proxy/approvals/{id}", own::approval),
         Route::new(&post, "/proxy/freeze", own::freeze),

@@ -6,6 +6,7 @@ mod in_flight;
 mod prices;
 mod probe;
 
+mod feed;
 mod reviews;
 
 mod error;
@@ -17,6 +18,7 @@ mod settle;
 
 mod attempts;
 mod await_review;
+mod listen;
 
 mod paying;
 
@@ -33,6 +35,7 @@ pub use self::{
     error::{CallError, Unauthenticated},
     evidence::Evidence,
     in_flight::{InFlightPermit, Overloaded},
+    listen::EventListener,
     parts::Proxy,
 };
 use self::{

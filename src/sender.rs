@@ -230,6 +230,11 @@ impl Sender {
         self.sessions.forget(nonce);
     }
 
+    /// How many sessions have begun.
+    pub(crate) fn sessions_begun(&self) -> u64 {
+        self.sessions.begun()
+    }
+
     /// When a change that is sent now settles.
     fn settles_at(&self, action: &Action) -> Option<Timestamp> {
         let settle_time = || self.upstream.settle_time(action.effect, false);

@@ -76,6 +76,8 @@ struct Latest {
     pause_until: Option<Instant>,
     /// Whether the last renewal had no answer in time. The next one then gets more time.
     was_silent: bool,
+    /// How many sessions have begun.
+    begun: u64,
 }
 
 /// A session that is being fetched, for all calls that wait for it.
@@ -117,6 +119,11 @@ impl Sessions {
         self.lock().session.take_if(|session| session.nonce == *nonce);
     }
 
+    /// How many sessions have begun.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
     /// Joins the renewal that runs, or starts one. It has a task of its own, so it comes to its end even
     /// if all calls that wait for it are dropped.
     fn renewal(self: &Arc<Self>, latest: &mut Latest) -> PendingSession {
@@ -147,6 +154,7 @@ impl Sessions {
         let session = result.inspect_err(|error| tracing::warn!(%error, "no session"))?;
         let nonce = session.nonce.clone();
         latest.session = Some(session);
+        latest.begun += 1;
         Ok(nonce)
     }
 

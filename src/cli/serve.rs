@@ -218,6 +218,7 @@ async fn serve(
     let names = listening.addresses().iter().map(|address| listen::describe(address, &config));
     let (names, behind_proxy) = (names.collect(), config.behind_tls_proxy);
     proxy.set_max_in_flight(config.max_in_flight);
+    proxy.resume_events().await.map_err(Failure::of_state)?;
     let live = Live::new(tls, reload::guard(&config));
     let reload = Reload { settings, config: Mutex::new(config), log, proxy: proxy.clone() };
     let instance = Instance::new(names, behind_proxy, live, move || reload.read());

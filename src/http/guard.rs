@@ -22,7 +22,7 @@ use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use super::{
-    header::{ERROR, IDEMPOTENCY_KEY, PAYMENT_ANSWERS, PAYMENTS, REQUEST_ID},
+    header::{ERROR, IDEMPOTENCY_KEY, LAST_EVENT_ID, PAYMENT_ANSWERS, PAYMENTS, REQUEST_ID},
     peer::Peer,
     printable::printable,
 };
@@ -31,6 +31,7 @@ use crate::{
     problem::Problem,
     problems::{FOREIGN_PAGE, TRANSFER_CODING, WRONG_HOST},
     proxy::{ADVICE_HEADER, ANSWER_HEADER},
+    waiting::PREFER,
 };
 
 /// The relation of the page's origin to the target's (Fetch Metadata).
@@ -69,7 +70,7 @@ fn is_framed_plainly(headers: &HeaderMap) -> bool {
 /// Tells the browser that a page of this origin may call; for other pages and programs, there is
 /// nothing to tell.
 fn cors(origin: HeaderValue) -> CorsLayer {
-    let allowed = [AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, REQUEST_ID];
+    let allowed = [AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY, LAST_EVENT_ID, PREFER, REQUEST_ID];
     let exposed = [ERROR, REQUEST_ID, RETRY_AFTER, ADVICE_HEADER, ANSWER_HEADER];
     CorsLayer::new()
         .allow_origin(origin)

@@ -8,6 +8,9 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The header of the IETF's draft for requests that must have their effect once.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The id of the last event that a client has, which it sends when it comes back (HTML, server-sent events).
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// The headers by which a call is paid for (protocol §9.1); each means the same.
 pub(super) const PAYMENTS: [HeaderName; 3] = [
     HeaderName::from_static("x-payment"),

@@ -15,7 +15,7 @@ use axum::{
 };
 use futures_util::future::join_all;
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -241,9 +241,11 @@ impl Server {
             request.extensions_mut().insert(peer.clone());
             let answer = router.call(request);
             async move {
-                let answer = answer.await;
-                state.end_request();
-                let mut answer = answer?;
+                let mut answer = answer.await?;
+                // A stream of events is not idle.
+                if answer.body().size_hint().exact().is_some() {
+                    state.end_request();
+                }
                 // The next request cannot be told from an unread body before it.
                 if state.has_unread_body() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    feed::Feed,
     in_flight::{InFlight, InFlightPermit, Overloaded},
     prices::Prices,
     probe::Probe,
@@ -61,6 +62,8 @@ pub struct Proxy {
     waiting: InFlight,
     /// The reviews that clients wait for.
     pub(super) reviews: Reviews,
+    /// The events that clients listen for.
+    pub(super) feed: Feed,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
     /// Whether records can be written.
@@ -93,6 +96,7 @@ impl Proxy {
             in_flight: InFlight::default(),
             waiting: InFlight::default(),
             reviews: Reviews::default(),
+            feed: Feed::default(),
             tasks,
             ending,
             writable: Probe::new(READY),
@@ -142,6 +146,11 @@ impl Proxy {
         let mut wallets: Vec<_> = self.senders.keys().copied().collect();
         wallets.sort_by_key(|wallet| (*wallet != self.wallet, *wallet));
         wallets
+    }
+
+    /// How many sessions each wallet has begun.
+    pub(super) fn sessions_begun(&self) -> BTreeMap<Address, u64> {
+        self.senders.iter().map(|(wallet, sender)| (*wallet, sender.sessions_begun())).collect()
     }
 
     /// The state of the upstream, by the last calls.

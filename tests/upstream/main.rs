@@ -11,6 +11,7 @@ mod common;
 
 mod abandoned;
 mod buying;
+mod events;
 mod fault_control;
 mod faults;
 mod matrix;

@@ -47,6 +47,7 @@ impl Entry {
                 "signed" => "NO OUTCOME".to_owned(),
                 "denied" => format!("denied: {}{}", text(&self.fields, "reason"), self.times()),
                 "admin" => "done".to_owned(),
+                "event" => "told".to_owned(),
                 "payment" => format!("{} recorded", text(&self.fields, "amount")),
                 _ => "-".to_owned(),
             };
@@ -75,7 +76,7 @@ impl fmt::Display for Entry {
         let first = |names: &[&str]| names.iter().find_map(|name| self.fields.text(name));
         let dash = || "-".to_owned();
         let who = first(&["by", "client", "from"]).unwrap_or_else(dash);
-        let action = text(&self.fields, "action");
+        let action = first(&["action", "event"]).unwrap_or_else(dash);
         // An admin record names a client or a wallet, and a call the job or other thing it is about.
         let to = match self.kind().as_str() {
             "admin" => &["client", "wallet"][..],

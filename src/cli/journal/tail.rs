@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// A signed call is shown with its status and duration; NO OUTCOME means that it is still running, or
 /// was cut off when the proxy died. A denied call is shown with the reason, and with the number of
 /// calls that the line stands for. What was done to the proxy itself is shown too: clients added,
-/// revoked and removed, reloads, copies of keys, freezes.
+/// revoked and removed, reloads, copies of keys, freezes; and events, as they were told.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  agentpmt-proxy journal tail -n 50 --changes\n  \
                         agentpmt-proxy journal tail -f --client ci\n  \

@@ -6,8 +6,9 @@ mod in_flight;
 mod prices;
 mod probe;
 
-mod feed;
 mod reviews;
+
+mod feed;
 
 mod error;
 mod parts;

@@ -28,7 +28,7 @@ pub(super) async fn request(
     next: Next,
 ) -> Response {
     let trace = Arc::new(Trace::new(request_id(&request)));
-    let event = Event::of(&request, trace.clone());
+    let event = RequestEvent::of(&request, trace.clone());
     request.extensions_mut().insert(trace);
     let mut response = match surface.instance.live().guard.check(&request) {
         Ok(None) => next.run(request).await,
@@ -49,14 +49,14 @@ pub(super) async fn request(
 }
 
 /// The event of one request, which is logged when it is answered, or when its client has gone.
-struct Event {
+struct RequestEvent {
     trace: Arc<Trace>,
     method: Method,
     path: String,
     answered: bool,
 }
 
-impl Event {
+impl RequestEvent {
     fn of(request: &Request, trace: Arc<Trace>) -> Self {
         let path = printable(request.uri().path()).into_owned();
         Self { trace, method: request.method().clone(), path, answered: false }
@@ -88,7 +88,7 @@ impl Event {
     }
 }
 
-impl Drop for Event {
+impl Drop for RequestEvent {
     fn drop(&mut self) {
         if !self.answered {
             self.trace.abandon();

@@ -17,6 +17,7 @@ mod reload;
 mod runtime;
 
 mod password;
+mod remote;
 mod sandbox_state;
 mod unused;
 
@@ -27,6 +28,7 @@ mod approvals;
 mod backup;
 mod check;
 mod client;
+mod events;
 mod explain;
 mod freeze;
 mod journal;
@@ -91,6 +93,7 @@ enum Command {
     #[command(subcommand)]
     Client(client::ClientCommand),
     Approvals(approvals::ApprovalsCommand),
+    Events(events::EventsCommand),
     Freeze(freeze::FreezeCommand),
     Thaw(freeze::ThawCommand),
     Backup(backup::Backup),
@@ -120,6 +123,7 @@ impl Cli {
             Command::Journal(journal) => journal.run(settings),
             Command::Client(client) => client.run(settings),
             Command::Approvals(approvals) => approvals.run(settings),
+            Command::Events(events) => events.run(settings),
             Command::Freeze(freeze) => freeze.run(settings),
             Command::Thaw(thaw) => thaw.run(settings),
             Command::Backup(backup) => backup.run(settings),

@@ -39,6 +39,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::NoAllow
         | Failure::BodyForId(_)
         | Failure::FaultWithoutSandbox
+        | Failure::ProxyUrl(_)
         | Failure::Call(InvalidCall::IdCount { .. }) => EX_USAGE,
         Failure::Exported { cause, .. } => match cause {
             ExportedError::Broken(_) => 1,
@@ -75,14 +76,15 @@ fn exit_code(failure: &Failure) -> ExitCode {
         },
         Failure::Approval(ApprovalError::Unknown(_)) => EX_NOINPUT,
         Failure::Approval(ApprovalError::Over { .. }) => EX_DATAERR,
-        Failure::WrongPassword { .. } => EX_NOPERM,
+        Failure::WrongPassword { .. } | Failure::RefusedBy { .. } => EX_NOPERM,
         Failure::NoCertificate(_)
         | Failure::Call(_)
         | Failure::Refused(_)
         | Failure::Payment(_)
         | Failure::Key(_)
         | Failure::PasswordNotUtf8
-        | Failure::LongPassword(_) => EX_DATAERR,
+        | Failure::LongPassword(_)
+        | Failure::Token(_) => EX_DATAERR,
         Failure::NoPassword(_)
         | Failure::NoNewPassword(_)
         | Failure::NotConfirmed(_)
@@ -107,6 +109,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::Passed(_)
         | Failure::NonePassed
         | Failure::Listen { .. }
+        | Failure::NoClientOf(_)
+        | Failure::NoAnswerFrom { .. }
         | Failure::NotReady(_)
         | Failure::NotReached(_)
         | Failure::Client(_)

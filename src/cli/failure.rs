@@ -11,7 +11,7 @@ use crate::{
     proxy::CallError,
     signer::{InvalidKey, keystore::KeystoreError},
     store::{ApprovalError, Broken, ClientsError, ExportedError, StoreError, VerifyError},
-    types::Address,
+    types::{Address, InvalidToken},
     upstream::ClientError,
 };
 
@@ -153,6 +153,34 @@ pub enum Failure {
     /// Only systemd knows where the proxy listens.
     #[error("only systemd knows where the proxy listens; name the place with --listen")]
     NowhereToAsk,
+    /// The URL of the proxy cannot be used.
+    #[error(
+        "--url {0} cannot be used: give https://HOST:PORT, http://HOST:PORT for this machine (tokens \
+         must not cross the network in the clear), or unix:PATH"
+    )]
+    ProxyUrl(String),
+    /// The token in the variable is none.
+    #[error("AGENTPMT_PROXY_TOKEN: {0}; `agentpmt-proxy client add` prints one")]
+    Token(InvalidToken),
+    /// The client of a running proxy cannot be made.
+    #[error("the proxy cannot be reached: {0}")]
+    NoClientOf(reqwest::Error),
+    /// A running proxy did not answer.
+    #[error("the proxy at {place} did not answer ({cause}); start it with: agentpmt-proxy serve")]
+    NoAnswerFrom {
+        /// Where it was asked.
+        place: String,
+        /// Why.
+        cause: reqwest::Error,
+    },
+    /// A running proxy refused.
+    #[error("the proxy at {place} refused: {detail}")]
+    RefusedBy {
+        /// Where it was asked.
+        place: String,
+        /// Its reason and what to do.
+        detail: String,
+    },
     /// A fault was asked for, and no sandbox that could have it.
     #[error("--fault needs --sandbox: faults belong to the sandbox, not to a real upstream")]
     FaultWithoutSandbox,

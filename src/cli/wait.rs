@@ -1,15 +1,14 @@
 //! `wait`: for scripts that start the proxy and then use it.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::Args;
 use reqwest::Client;
 use tokio::time::{sleep, timeout};
 
-use super::{config_args::ConfigArgs, failure::Failure, listen, option::duration, runtime};
+use super::{
+    config_args::ConfigArgs, failure::Failure, listen, option::duration, remote::base, runtime,
+};
 use crate::config::ListenAddress;
 
 /// How long between two questions.
@@ -66,24 +65,6 @@ fn client(address: &ListenAddress, time: Duration) -> reqwest::Result<Client> {
     match address {
         ListenAddress::Unix(path) => client.unix_socket(path.as_path()).build(),
         _ => client.build(),
-    }
-}
-
-/// The URL to ask. Who listens on every address of this machine is asked at loopback.
-fn base(address: &ListenAddress, scheme: &str) -> String {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let ip = match address.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-                ip => ip,
-            };
-            format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
-        }
-        ListenAddress::Localhost(port) => {
-            format!("{scheme}://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
-        }
-        _ => "http://localhost".to_owned(),
     }
 }
 

@@ -21,10 +21,10 @@ use crate::files;
 /// The file that is read when none is named.
 const FILE: &str = "proxy.toml";
 
-/// Variables with our prefix that are no settings: the wallet's password and where it waits, which
+/// Variables with our prefix that are no settings: the password and where it waits, and the token, which
 /// have no place among values that may be shown, and the path of the file, which is known before it
 /// is read.
-const OTHER_VARIABLES: [&str; 3] = ["password", "password_on_stdin", "config"];
+const OTHER_VARIABLES: [&str; 4] = ["password", "password_on_stdin", "config", "token"];
 
 impl Config {
     /// Loads the configuration: the command line goes before the environment, that before the

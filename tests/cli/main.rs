@@ -18,6 +18,7 @@ mod callers;
 mod client;
 mod crash;
 mod credits;
+mod events;
 mod freeze;
 mod leaks;
 mod listen;

@@ -12,7 +12,7 @@ use crate::binary::{self, Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 31] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -29,6 +29,7 @@ const COMMANDS: [&[&str]; 31] = [
     &["approvals", "list"],
     &["approvals", "approve"],
     &["approvals", "deny"],
+    &["events"],
     &["freeze"],
     &["thaw"],
     &["backup"],

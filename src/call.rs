@@ -21,6 +21,9 @@ pub(crate) const WALLET: &str = "wallet_address";
 /// The field that names the transaction of a payment, in answers and in purchases (protocol §9.2).
 pub(crate) const TRANSACTION: &str = "transaction_hash";
 
+/// The field by which a payer gives the credits of a purchase to another wallet (protocol §9.4).
+pub(crate) const SPONSOR_SIGNATURE: &str = "sponsor_signature";
+
 /// The field that names a reservation, in answers and in completions.
 pub(crate) const RESERVATION_ID: &str = "reservation_id";
 
@@ -227,6 +230,16 @@ impl Call {
             call.bare = None;
         }
         call
+    }
+
+    /// The same with no more of its body than the fields of its row that a client may give, in canonical form. So
+    /// a purchase that the proxy pays for has nothing in it that the proxy has not read.
+    #[must_use]
+    pub(crate) fn of_known_fields(mut self) -> Self {
+        let known = |name: &str| self.action.body.iter().any(|field| field.name == name);
+        Arc::make_mut(&mut self.body).retain(|name, _| known(name) && name != SPONSOR_SIGNATURE);
+        self.bare = None;
+        self
     }
 
     /// The row of the table.

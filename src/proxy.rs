@@ -140,6 +140,9 @@ impl Proxy {
         let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
         // The proxy's payments are on record by themselves, which shows what became of them.
         let spending = self.pays_for(operation).cloned();
+        if spending.is_some() && operation.call.is_purchase() {
+            operation.call = operation.call.clone().of_known_fields();
+        }
         // Held until what became of the payment is on record.
         let mut turn = None;
         let was_paid = spending.is_some() && doubt.is_some_and(|doubt| !doubt.is_other);

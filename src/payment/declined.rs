@@ -28,12 +28,20 @@ pub enum Declined {
          or to name another wallet"
     )]
     NoKey(Address),
-    /// The URL that is to be paid for is not listed, or is not that of the call.
+    /// The URL that is to be paid for is not that of the call.
     #[error(
-        "the upstream demands a payment for a URL that is not that of the call, or is not in \
-         spending.resources"
+        "the upstream demands a payment for another URL than that of the call, which ends in {path}: {}",
+        shortened(url)
     )]
-    Resource,
+    OtherResource {
+        /// The URL.
+        url: String,
+        /// The path of the call.
+        path: String,
+    },
+    /// The URL that is to be paid for is not listed.
+    #[error("{} is not in spending.resources; ask the operator of the proxy to add it", shortened(.0))]
+    Resource(String),
     /// The clocks differ, so that the end of a payment would not be what it seems.
     #[error(
         "the clocks of this machine and of the upstream differ by {} s; set the one that is wrong",
@@ -96,12 +104,33 @@ pub enum Declined {
     /// The body does not say how many credits are to be bought.
     #[error("credits in the body must be a whole number")]
     Credits,
-    /// The credits would go to a wallet that is not here.
+    /// The body does not say which wallet gets the credits.
+    #[error("wallet_address is missing: the wallet that gets the credits, such as {payer}")]
+    NoRecipient {
+        /// The wallet that pays.
+        payer: Address,
+    },
+    /// The credits would go to a wallet that is not here, or not for the client.
     #[error(
-        "credits are bought only for a wallet of this proxy, so wallet_address must be one of them, \
-         and payer_wallet_address, if it is there, must be {payer}, and there if that is another one"
+        "wallet_address must be a wallet of this proxy that the client may use, such as {payer}: credits are \
+         bought for no other"
     )]
     Recipient {
+        /// The wallet that pays.
+        payer: Address,
+    },
+    /// The credits would go to another wallet than the one that pays, and the body does not say so.
+    #[error(
+        "wallet_address is not the wallet that pays; if that is meant, add \
+         \"payer_wallet_address\": \"{payer}\" to the body"
+    )]
+    NoPayer {
+        /// The wallet that pays.
+        payer: Address,
+    },
+    /// The body says that another wallet pays.
+    #[error("payer_wallet_address must be {payer}, the wallet that pays (spending.wallet)")]
+    Payer {
         /// The wallet that pays.
         payer: Address,
     },
@@ -156,6 +185,11 @@ impl fmt::Display for Limit {
             Self::Client(limit) => write!(f, "the client's limit of {limit}"),
         }
     }
+}
+
+/// So much of a URL of the upstream as an error repeats. It is ASCII.
+fn shortened(url: &str) -> String {
+    url.chars().take(200).collect()
 }
 
 fn end(until: &Option<Timestamp>) -> String {

@@ -204,8 +204,12 @@ impl Spending {
             return Err(Declined::Wallet { wallet: permit.wallet(), payer: self.wallet });
         }
         let call = permit.call();
-        if !self.resources.contains(&challenge.url) || !challenge.is_for(&call.path()) {
-            return Err(Declined::Resource);
+        let url = || challenge.url.clone();
+        if !challenge.is_for(&call.path()) {
+            return Err(Declined::OtherResource { url: url(), path: call.path() });
+        }
+        if !self.resources.contains(&challenge.url) {
+            return Err(Declined::Resource(url()));
         }
         if call.has_proof() {
             return Err(Declined::TwoProofs);

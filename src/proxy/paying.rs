@@ -13,7 +13,7 @@ use super::{
     settle::AttemptContext,
 };
 use crate::{
-    call::{Call, PaymentProof, TRANSACTION, WALLET},
+    call::{PaymentProof, SPONSOR_SIGNATURE, TRANSACTION, WALLET},
     job_status::JobStatus,
     json::{CanonicalJson, JsonText},
     operation::Operation,
@@ -63,7 +63,7 @@ impl Proxy {
         let payer = spending.wallet();
         let sender = self.senders.get(&payer);
         let sender = sender.ok_or(Declined::NoKey(payer))?;
-        let purchase = self.purchase(&operation.call, payer)?;
+        let purchase = self.purchase(operation, payer)?;
         let call = operation.call.clone();
         let permit = operation.client.permit(call, payer, None, Timestamp::now())?;
         let paid = PaidCall { operation, permit, sender, claim };
@@ -117,21 +117,29 @@ impl Proxy {
         self.send_payment(&paid, &payment, None).await
     }
 
-    /// The credits that a call is to buy, and for which wallet: only for one that is here, and for another
-    /// than the one that pays only if the body says so (protocol §9.4).
-    fn purchase(&self, call: &Call, payer: Address) -> Result<Option<Purchase>, Declined> {
+    /// The credits that a call is to buy, and for which wallet: only for one that is here and that the client may
+    /// use, and for another than the one that pays only if the body says so (protocol §9.4).
+    fn purchase(
+        &self,
+        operation: &Operation,
+        payer: Address,
+    ) -> Result<Option<Purchase>, Declined> {
+        let Operation { call, client, .. } = operation;
         // A tool has no wallet among its parameters that would count.
         if !call.is_purchase() {
             return Ok(None);
         }
         let wallet = |name| call.body().text(name).map(|text| text.parse::<Address>().ok());
-        let recipient = wallet(WALLET).flatten().filter(|wallet| self.senders.contains_key(wallet));
-        let is_sponsored = match wallet("payer_wallet_address") {
-            Some(named) if named != Some(payer) => return Err(Declined::Recipient { payer }),
-            named => named.is_some(),
+        let may_use = |wallet: &Address| {
+            self.senders.contains_key(wallet) && client.wallet.is_none_or(|own| own == *wallet)
         };
-        let recipient = recipient.filter(|wallet| *wallet == payer || is_sponsored);
-        let recipient = recipient.ok_or(Declined::Recipient { payer })?;
+        let recipient = wallet(WALLET).ok_or(Declined::NoRecipient { payer })?;
+        let recipient = recipient.filter(may_use).ok_or(Declined::Recipient { payer })?;
+        match wallet("payer_wallet_address") {
+            Some(named) if named != Some(payer) => return Err(Declined::Payer { payer }),
+            None if recipient != payer => return Err(Declined::NoPayer { payer }),
+            _ => {}
+        }
         let credits =
             call.body().field("credits").and_then(|credits| credits.as_str().parse().ok());
         Ok(Some(Purchase { credits: credits.ok_or(Declined::Credits)?, recipient }))
@@ -178,7 +186,7 @@ impl Proxy {
         };
         let sponsor = sponsor.map(|signature| signature.to_hex());
         let field = sponsor.as_deref().map(CanonicalJson::string);
-        let field = field.map(|signature| ("sponsor_signature", signature));
+        let field = field.map(|signature| (SPONSOR_SIGNATURE, signature));
         let header = payment.header(&signature);
         let permit = permit.repeated(Some(header.clone()), field);
         let (header, signature) = (header_text(&header), signature.to_hex());

@@ -285,16 +285,22 @@ fn nonces(seen: &[Paid]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_proxy_pays_a_demand_and_repeats_the_same_body() {
+async fn the_proxy_pays_a_demand_and_repeats_the_same_body_of_fields_that_it_has_read() {
     let shop = Shop::new();
     let proxy = shop.proxy(None, config()).await;
-    let body = purchase(WALLET, 500);
+    let body = format!(
+        r#"{{ "wallet_address": "{PAYEE}", "wallet_address": "{WALLET}", "credits": 5.00e2,
+            "recipient": "{PAYEE}", "Wallet_Address": "{PAYEE}", "sponsor_signature": "0x",
+            "session_nonce": "n", "signature": "0x", "request_id": "mine" }}"#
+    );
+    let sent =
+        json!({ "credits": 500, "request_id": "mine", "wallet_address": WALLET }).to_string();
     let response = proxy.post(PURCHASE, body.clone()).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["payment-response"], "e30=");
     let seen = shop.seen();
     assert_eq!(seen.len(), 2);
-    assert!(seen[0].payment.is_none() && seen.iter().all(|paid| paid.body == body));
+    assert!(seen[0].payment.is_none() && seen.iter().all(|paid| paid.body == sent), "{seen:?}");
     let payment = seen[1].payment.as_ref().unwrap();
     assert_eq!(payment["accepted"], demand("5000000")["accepts"][0]);
     assert_eq!(payment["resource"], json!({ "url": URL }));
@@ -636,8 +642,8 @@ async fn nothing_is_signed_for_a_demand_that_is_not_allowed() {
         assert_eq!(refused["code"], code, "{demand}: {refused}");
     }
     shop.demands(demand("5000000"));
-    let signed = purchase(WALLET, 500).replace('}', r#","session_nonce":"n","signature":"0x"}"#);
-    assert_eq!(problem(proxy.post(PURCHASE, signed).await).await["code"], "payment_not_allowed");
+    let signed = r#"{"session_nonce":"n","signature":"0x"}"#;
+    assert_eq!(problem(proxy.post(TOOL, signed).await).await["code"], "payment_not_allowed");
     assert!(nonces(&shop.seen()).is_empty());
     proxy.proxy.store().freeze(FreezeOf::Payments, "ops").await.unwrap();
     let frozen = problem(proxy.post(PURCHASE, purchase(WALLET, 500)).await).await;
@@ -655,21 +661,28 @@ async fn credits_are_bought_only_for_wallets_of_this_proxy() {
             .to_string()
     };
     let (stranger, other) = (PAYEE.to_string(), other.to_string());
-    for body in [
-        purchase(&stranger, 500),
-        purchase(&other, 500),
-        payer(&stranger, WALLET),
-        payer(&other, &other),
-        payer(WALLET, &stranger),
-        r#"{"credits":500}"#.to_owned(),
-        purchase(WALLET, 500).replace("500", "500.5"),
+    for (body, says) in [
+        (purchase(&stranger, 500), "must be a wallet of this proxy"),
+        (purchase(&other, 500), "add \"payer_wallet_address\""),
+        (payer(&stranger, WALLET), "must be a wallet of this proxy"),
+        (payer(&other, &other), "payer_wallet_address must be"),
+        (payer(WALLET, &stranger), "payer_wallet_address must be"),
+        (r#"{"credits":500}"#.to_owned(), "wallet_address is missing"),
+        (purchase(WALLET, 500).replace("500", "500.5"), "credits in the body"),
     ] {
         let refused = problem(proxy.post(PURCHASE, body.clone()).await).await;
         assert_eq!(refused["code"], "payment_not_allowed", "{body}");
+        assert!(refused["detail"].as_str().unwrap().contains(says), "{refused}");
     }
+    // A client that is bound to a wallet buys for no other.
+    let bound = Client { wallet: Some(WALLET.parse().unwrap()), ..may("bound", "all") };
+    let bound = Agent::add(&proxy, &bound);
+    let ops = Agent::add(&proxy, &may("ops", "all"));
+    let refused = problem(bound.post(PURCHASE, &payer(&other, WALLET)).await).await;
+    assert!(refused["detail"].as_str().unwrap().contains("the client may use"), "{refused}");
     assert!(shop.seen().is_empty());
 
-    proxy.ok(PURCHASE, payer(&other, WALLET)).await;
+    ops.ok(PURCHASE, &payer(&other, WALLET)).await;
     let seen = shop.seen();
     let body: Value = serde_json::from_slice(&seen[1].body).unwrap();
     assert!(body["sponsor_signature"].as_str().unwrap().starts_with("0x"));

@@ -110,8 +110,7 @@ impl Proxy {
             let asked = Instant::now();
             let seen = match self.ask(&asker, key.0, &job).await {
                 Ok(answer) => Some(SeenReview::new(answer, asked)),
-                Err(error) if error.denial().is_some() => {
-                    self.reviews.dismiss(&key, &asker);
+                Err(error) if error.denial().is_some() && self.reviews.dismiss(&key, &asker) => {
                     continue;
                 }
                 Err(error) => {
@@ -143,6 +142,8 @@ impl Proxy {
         let client = self.identify(&asker.evidence).await?;
         let action = Action::named(STATUS).ok_or(CallError::Aborted)?;
         client.check(action, wallet, Timestamp::now())?;
+        // Otherwise each question would be on record as a refusal.
+        self.store.check_unfrozen(FreezeOf::Signatures).await?;
         let permit = self.in_flight.take(&client.name)?;
         let trace = Arc::new(Trace::new(asker.call_id.clone()));
         let admission = Admission { action, product: Some(job.clone()), key: None, trace };

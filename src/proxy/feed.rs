@@ -115,3 +115,54 @@ impl Feed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::store::{Event, EventKind};
+
+    fn events(numbers: impl IntoIterator<Item = u64>) -> Vec<RecordedEvent> {
+        let event = |seq| {
+            let (time, event) = (Timestamp::UNIX_EPOCH, Event::new(EventKind::UpstreamBack));
+            RecordedEvent { seq, time, event }
+        };
+        numbers.into_iter().map(event).collect()
+    }
+
+    fn after(feed: &Feed, seq: u64) -> Option<(Vec<u64>, u64)> {
+        let (events, until) = feed.after(seq)?;
+        Some((events.iter().map(|event| event.seq).collect(), until))
+    }
+
+    #[test]
+    fn a_listener_reads_on_from_where_it_is_and_what_is_too_old_from_the_journal() {
+        let feed = Feed::default();
+        assert!(feed.begin(100) && !feed.begin(200));
+        assert_eq!(after(&feed, 100), Some((vec![], 100)));
+        assert_eq!(after(&feed, 99), None, "it is from before");
+        feed.publish(events([103, 107]), 110, 0);
+        assert_eq!(after(&feed, 100), Some((vec![103, 107], 110)));
+        assert_eq!(after(&feed, 103), Some((vec![107], 110)));
+        assert_eq!(after(&feed, 110), Some((vec![], 110)));
+        assert_eq!(after(&feed, 120), Some((vec![], 120)), "it read the journal beyond");
+        feed.publish(events(200..200 + RECENT as u64), 999, 0);
+        assert_eq!(after(&feed, 106), None);
+        assert_eq!(after(&feed, 107).unwrap().0.len(), RECENT);
+    }
+
+    #[test]
+    fn listeners_are_woken_by_events_and_by_changes_of_clients_alone() {
+        let feed = Feed::default();
+        feed.begin(1);
+        let mut news = feed.news();
+        for (numbers, clients, wakes) in
+            [(vec![], 0, false), (vec![2], 0, true), (vec![], 0, false), (vec![], 7, true)]
+        {
+            feed.publish(events(numbers), 9, clients);
+            assert_eq!(news.has_changed().unwrap(), wakes);
+            news.borrow_and_update();
+        }
+    }
+}

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often it is noted that a client listens.
 const NOTED: Duration = Duration::from_secs(60);
 
+/// How many events wait while none can be recorded.
+const MOST_UNTOLD: usize = 64;
+
 /// A client that listens for events.
 #[derive(Debug)]
 pub struct EventListener {
@@ -122,8 +125,10 @@ impl Proxy {
         seen: &mut u64,
         listeners: &[(Client, Asker)],
     ) -> Result<(), StoreError> {
-        for event in watched.changes(self, !listeners.is_empty()) {
-            self.store.tell(event).await?;
+        watched.look(self, !listeners.is_empty());
+        while let Some(event) = watched.untold.front() {
+            self.store.tell(event.clone()).await?;
+            watched.untold.pop_front();
         }
         loop {
             let news = self.store.event_news(*seen).await?;
@@ -228,6 +233,8 @@ struct Watched {
     /// When the upstream is asked whether it is back.
     next_probe: Instant,
     pace: Pace,
+    /// The events that are not on record yet.
+    untold: VecDeque<Event>,
     /// Whether events are recorded.
     is_recorded: bool,
 }
@@ -239,34 +246,34 @@ impl Watched {
             is_unreachable: false,
             next_probe: Instant::now(),
             pace: Pace::default(),
+            untold: VecDeque::new(),
             is_recorded: true,
         }
     }
 
-    /// The events of what has changed. If clients listen, an upstream that is out of reach is asked now and
-    /// then whether it is back: no client may call meanwhile.
-    fn changes(&mut self, proxy: &Arc<Proxy>, has_listeners: bool) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Looks for changes. If clients listen, an upstream that is out of reach is asked now and then whether
+    /// it is back: no client may call meanwhile.
+    fn look(&mut self, proxy: &Arc<Proxy>, has_listeners: bool) {
         for (wallet, begun) in proxy.sessions_begun() {
             if self.sessions.insert(wallet, begun) != Some(begun) {
                 let event = Event::new(EventKind::SessionRenewed);
-                events.push(Event { wallet: Some(wallet), ..event });
+                self.untold.push_back(Event { wallet: Some(wallet), ..event });
             }
         }
         let is_unreachable = proxy.upstream_seen().unreachable_since.is_some();
         if is_unreachable != self.is_unreachable {
             (self.is_unreachable, self.pace) = (is_unreachable, Pace::default());
             self.next_probe = Instant::now() + self.pace.next_pause();
-            events.push(Event::new(match is_unreachable {
+            self.untold.push_back(Event::new(match is_unreachable {
                 true => EventKind::UpstreamUnreachable,
                 false => EventKind::UpstreamBack,
             }));
         }
+        self.untold.truncate(MOST_UNTOLD);
         if is_unreachable && has_listeners && self.next_probe <= Instant::now() {
             self.next_probe = Instant::now() + self.pace.next_pause();
             let proxy = proxy.clone();
             tokio::spawn(async move { proxy.is_upstream_reached().await });
         }
-        events
     }
 }

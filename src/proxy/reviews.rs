@@ -61,8 +61,9 @@ struct WatchedReview {
     /// A client that listens, and when the proof was submitted.
     listening: Option<(Asker, Timestamp)>,
     next: u64,
-    /// When it was last asked.
+    /// When it was last asked, or the wait began.
     asked: Instant,
+    is_new: bool,
     pace: Pace,
     /// The pause after that.
     pause: Duration,
@@ -180,20 +181,20 @@ impl Reviews {
         {
             review.pace = Pace::default();
         }
-        (review.asked, review.pause) = (asked, review.pace.next_pause());
+        (review.asked, review.is_new, review.pause) = (asked, false, review.pace.next_pause());
         if let Some(seen) = answer {
             review.seen.send_replace(Some(Arc::new(seen)));
         }
     }
 
-    /// Asks no more in the name of a client, which is told.
-    pub(super) fn dismiss(&self, key: &ReviewKey, asker: &Asker) {
+    /// Asks no more in the name of a client whose request waits, and tells it. False if none does.
+    pub(super) fn dismiss(&self, key: &ReviewKey, asker: &Asker) -> bool {
         let mut all = self.lock();
-        let Some(review) = all.get_mut(key) else { return };
-        let is_it = |other: &Asker| Arc::ptr_eq(&other.dismissed, &asker.dismissed);
-        review.waiting.retain(|_, other| !is_it(other));
-        review.listening.take_if(|(other, _)| is_it(other));
+        let Some(review) = all.get_mut(key) else { return false };
+        let before = review.waiting.len();
+        review.waiting.retain(|_, other| !Arc::ptr_eq(&other.dismissed, &asker.dismissed));
         asker.dismissed.notify_one();
+        review.waiting.len() < before
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ReviewKey, WatchedReview>> {
@@ -218,6 +219,7 @@ impl WatchedReview {
             listening: None,
             next: 0,
             asked: Instant::now(),
+            is_new: true,
             pace: Pace::default(),
             pause: Duration::ZERO,
             is_asked: false,
@@ -235,7 +237,7 @@ impl WatchedReview {
             return self.asked;
         }
         let pause = match &self.listening {
-            Some((_, submitted)) if self.waiting.is_empty() && !self.pause.is_zero() => {
+            Some((_, submitted)) if self.waiting.is_empty() && !self.is_new => {
                 let age = Timestamp::now().duration_since(*submitted);
                 let part = Duration::try_from(age).unwrap_or_default() / PART_OF_AGE;
                 self.pause.max(part.min(LONGEST_PAUSE))
@@ -291,5 +293,110 @@ impl Drop for WaitingForReview {
         if review.waiting.is_empty() {
             review.changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+    use jiff::SignedDuration;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::types::ClientId;
+
+    const WALLET: Address = Address::new([1; 20]);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn job() -> Slug {
+        "job1".parse().unwrap()
+    }
+
+    fn asker(name: &str) -> Asker {
+        Asker::new(Arc::default(), name.parse().unwrap())
+    }
+
+    /// The client in whose name the next question is asked now, or the seconds until then.
+    fn next(reviews: &Reviews) -> Result<String, Option<u64>> {
+        match reviews.next_question(&key(WALLET, &job())) {
+            NextQuestion::Now(asker, _) => Ok(asker.call_id.as_str().to_owned()),
+            NextQuestion::Later(due, _) => {
+                Err(Some(due.saturating_duration_since(Instant::now()).as_secs()))
+            }
+            NextQuestion::Never => Err(None),
+        }
+    }
+
+    fn answer(reviews: &Reviews, word: &str) {
+        let body = format!(r#"{{"submission":{{"status":"{word}"}}}}"#).into();
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        let answer = Answer { status, headers, body, clock_ahead: SignedDuration::ZERO };
+        let now = Instant::now();
+        reviews.asked(&key(WALLET, &job()), now, Some(SeenReview::new(answer, now)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_is_asked_for_all_in_the_name_of_the_one_that_waits_longest() {
+        let reviews = Reviews::default();
+        let first = reviews.wait(WALLET, &job(), asker("first"));
+        let upper = "JOB1".parse().unwrap();
+        let second = reviews.wait(WALLET, &upper, asker("second"));
+        assert!(first.needs_task && !second.needs_task);
+        assert_eq!(next(&reviews).unwrap(), "first");
+        answer(&reviews, "submitted");
+        assert!(matches!(next(&reviews), Err(Some(2..4))), "{:?}", next(&reviews));
+        drop(first);
+        advance(4 * SECOND).await;
+        assert_eq!(next(&reviews).unwrap(), "second");
+        answer(&reviews, "approved");
+        let seen = second.until(std::future::pending()).await.unwrap();
+        assert_eq!(seen.status.submission.as_deref(), Some("approved"));
+        assert_eq!(next(&reviews), Err(None), "no client waits any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_from_before_a_wait_is_not_its_end() {
+        let reviews = Reviews::default();
+        let _first = reviews.wait(WALLET, &job(), asker("first"));
+        answer(&reviews, "rejected");
+        advance(SECOND / 2).await;
+        let second = reviews.wait(WALLET, &job(), asker("second"));
+        assert_eq!(next(&reviews).unwrap(), "first", "it is asked anew at once");
+        let seen = second.until(std::future::ready(()));
+        assert!(seen.await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_only_listen_are_asked_for_more_seldom_the_older_a_proof_is() {
+        let reviews = Reviews::default();
+        let hour = SignedDuration::from_hours(1);
+        let submission = OpenSubmission {
+            wallet: WALLET,
+            job: job(),
+            client: ClientId::LOCAL,
+            submitted: Timestamp::now() - hour,
+        };
+        let listening = || vec![(&submission, asker("listens"))];
+        assert_eq!(reviews.listen(listening()), [key(WALLET, &job())]);
+        assert!(reviews.listen(listening()).is_empty(), "a task asks already");
+        assert_eq!(next(&reviews).unwrap(), "listens");
+        answer(&reviews, "submitted");
+        assert!(matches!(next(&reviews), Err(Some(299..=300))), "{:?}", next(&reviews));
+        let waits = reviews.wait(WALLET, &job(), asker("waits"));
+        assert!(matches!(next(&reviews), Err(Some(2..4))), "{:?}", next(&reviews));
+        drop(waits);
+        reviews.listen(Vec::new());
+        assert_eq!(next(&reviews), Err(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_in_whose_name_nothing_can_be_asked_is_told_and_the_next_one_asks() {
+        let reviews = Reviews::default();
+        let first = reviews.wait(WALLET, &job(), asker("first"));
+        let _second = reviews.wait(WALLET, &job(), asker("second"));
+        let NextQuestion::Now(asker, _) = reviews.next_question(&first.key()) else { panic!() };
+        assert!(reviews.dismiss(&first.key(), &asker));
+        assert_eq!(next(&reviews).unwrap(), "second");
+        assert!(first.until(std::future::pending()).await.is_none());
     }
 }

@@ -187,3 +187,121 @@ fn wallet(text: &str) -> Result<Address, Fault> {
 fn job(text: &str) -> Result<Slug, Fault> {
     text.parse().map_err(|_| Fault::Malformed("job id"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        deed::Deed,
+        schema::{MIGRATIONS, migrate},
+        testing::{WALLET, at},
+    };
+
+    fn db() -> Db {
+        let db = Db::in_memory();
+        migrate(&db, MIGRATIONS).unwrap();
+        db
+    }
+
+    fn hold(db: &Db, job: &str, state: &str, ends: i64) {
+        let sql =
+            "INSERT INTO reservations (wallet, job, client, client_name, state, ends, forgotten)
+                   VALUES (?1, ?2, 7, 'ci', ?3, ?4, 0)";
+        db.execute(sql, &[WALLET.into(), job.into(), state.into(), at(ends).into()]).unwrap();
+    }
+
+    fn told(db: &Db) -> Vec<String> {
+        let events = after(db, 0).unwrap().events.into_iter().map(|told| told.event);
+        let text = |event: Event| {
+            format!(
+                "{} {}",
+                event.kind.as_str(),
+                event.job.map_or(String::new(), |job| job.to_string())
+            )
+        };
+        events.map(text).collect()
+    }
+
+    #[test]
+    fn each_stage_of_a_reservation_is_told_once_and_of_several_the_last() {
+        let db = db();
+        note_listener(&db, at(0)).unwrap();
+        hold(&db, "long", "reserved", 1800);
+        hold(&db, "short", "reserved", 30);
+        hold(&db, "over", "reserved", -1);
+        hold(&db, "proof", "submitted", 0);
+        tell_ends(&db, at(0)).unwrap();
+        assert_eq!(told(&db), ["reservation_ended over", "reservation_ending short"]);
+        for seconds in [1, 31, 1499, 1500, 1501, 1740, 1799, 1800, 9999] {
+            tell_ends(&db, at(seconds)).unwrap();
+            assert!(!is_due(&db, at(seconds)).unwrap());
+        }
+        let later =
+            ["short", "long", "long", "long"].iter().zip(["ended", "ending", "ending", "ended"]);
+        let later: Vec<_> = later.map(|(job, how)| format!("reservation_{how} {job}")).collect();
+        assert_eq!(told(&db)[2..], later);
+    }
+
+    #[test]
+    fn what_ended_before_any_listener_is_not_told_and_what_ends_between_two_is() {
+        let db = db();
+        hold(&db, "before", "reserved", -60);
+        hold(&db, "during", "reserved", 60);
+        note_listener(&db, at(0)).unwrap();
+        assert!(is_to_be_noted(recorded_until(&db).unwrap(), at(3601)));
+        assert!(!is_to_be_noted(recorded_until(&db).unwrap(), at(3599)));
+        // It comes back within the day.
+        note_listener(&db, at(7200)).unwrap();
+        tell_ends(&db, at(7200)).unwrap();
+        assert_eq!(told(&db), ["reservation_ended during"]);
+    }
+
+    #[test]
+    fn the_end_of_a_review_is_told_once_and_only_to_those_who_listen() {
+        let db = db();
+        hold(&db, "JOB1", "submitted", 0);
+        hold(&db, "job2", "submitted", 0);
+        let open = |db: &Db| open_submissions(db, at(-1), 9).unwrap().len();
+        let approved = |db: &Db, job| {
+            let kind = EventKind::SubmissionApproved;
+            tell_review(db, [WALLET, job], kind, Some(500), at(1)).unwrap();
+        };
+        assert_eq!((open(&db), open_submissions(&db, at(0), 9).unwrap().len()), (2, 0));
+        approved(&db, "job2");
+        assert_eq!((open(&db), told(&db).len()), (1, 0), "no client listens");
+        note_listener(&db, at(0)).unwrap();
+        for job in ["job1", "job1", "job2", "job3"] {
+            approved(&db, job);
+        }
+        assert_eq!((open(&db), told(&db)), (0, vec!["submission_approved JOB1".to_owned()]));
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_was_recorded_and_other_records_are_passed_over() {
+        let db = db();
+        note_listener(&db, at(0)).unwrap();
+        let event = Event {
+            client: Some((ClientId::new(7), "ci".parse().unwrap())),
+            wallet: Some(WALLET.parse().unwrap()),
+            job: Some("job1".parse().unwrap()),
+            reserved_until: Some(at(60)),
+            reward_credits: Some(u64::from(u32::MAX)),
+            ..Event::new(EventKind::SubmissionApproved)
+        };
+        let deed =
+            || Draft::admin(Deed::Reload, r#""kind":"event","event":"upstream_back""#, at(0));
+        Chain::read(&db).unwrap().append(deed()).unwrap();
+        tell(&db, &event, at(1)).unwrap();
+        for kind in EventKind::ALL {
+            tell(&db, &Event::new(kind), at(2)).unwrap();
+        }
+        let page = after(&db, 0).unwrap();
+        assert_eq!(page.events[0], RecordedEvent { seq: 2, time: at(1), event });
+        let kinds: Vec<_> = page.events[1..].iter().map(|told| told.event.kind).collect();
+        assert_eq!((&*kinds, page.until, page.end), (&EventKind::ALL[..], 10, 10));
+        assert_eq!(after(&db, 9).unwrap().events.len(), 1);
+        assert!(after(&db, 10).unwrap().events.is_empty() && after(&db, 99).unwrap().until == 10);
+        tell(&db, &Event::new(EventKind::UpstreamBack), at(24 * 3600)).unwrap();
+        assert_eq!(after(&db, 0).unwrap().end, 10, "no client listens any more");
+    }
+}

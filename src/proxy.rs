@@ -14,12 +14,15 @@ mod error;
 mod parts;
 
 mod admit;
-mod finish;
+mod held;
 mod settle;
 
 mod attempts;
 mod await_review;
 mod listen;
+mod precedent;
+
+mod finish;
 
 mod paying;
 
@@ -41,14 +44,13 @@ pub use self::{
 };
 use self::{
     detached::Detached,
-    finish::{Precedent, replayed},
+    finish::replayed,
     settle::{AttemptContext, Earlier, Settled},
 };
 use crate::{
-    action::{About, Lookup, Needs, Proof},
+    action::{About, Lookup, Proof},
     call::{Call, RESERVATION_ID},
     clock::Moment,
-    job_list,
     operation::Operation,
     policy::Denied,
     refusal, reservation,
@@ -116,16 +118,7 @@ impl Proxy {
         if let Some(named) = operation.call.other_wallet(wallet) {
             return Err(CallError::other_wallet(named, wallet));
         }
-        let mut pauses = Tries::new(false, operation.deadline);
-        let begun = loop {
-            let begun = self.store.begin(operation, Moment::now()).await?;
-            let Begun::Running = begun else { break begun };
-            // Another process is at work on the same call.
-            let Next::Again(pause) = pauses.pause(Instant::now()) else { break begun };
-            sleep(pause).await;
-        };
-        operation.trace.tell(Step::Begun);
-        let Started { grant, doubt, claim } = match begun {
+        let Started { grant, doubt, claim } = match self.begin(operation).await? {
             Begun::Started(started) => *started,
             Begun::Answered(answer) => return Ok(replayed(answer)),
             Begun::Denied(denied) => return Err(denied.into()),
@@ -136,37 +129,37 @@ impl Proxy {
         if let Some(id) = grant.as_ref().ok().and_then(|grant| grant.reservation_id.clone()) {
             operation.call.fill_in(RESERVATION_ID, id);
         }
-        // A call that may be made twice is made again, as no status would show its outcome.
-        let doubt = doubt.filter(|_| !operation.action().method.is_idempotent());
-        // The proxy's payments are on record by themselves, which shows what became of them.
-        let spending = self.pays_for(operation).cloned();
-        if spending.is_some() && operation.call.is_purchase() {
+        if self.pays_for(operation).is_some() && operation.call.is_purchase() {
             operation.call = operation.call.clone().of_known_fields();
         }
+        let (precedent, settled) = self.precedent(operation, sender, &claim, doubt).await;
+        let was_paid = precedent.was_paid;
         // Held until what became of the payment is on record.
         let mut turn = None;
-        let was_paid = spending.is_some() && doubt.is_some_and(|doubt| !doubt.is_other);
-        let doubt = doubt.filter(|_| !was_paid);
-        let precedent = match doubt {
-            Some(doubt) => Some(self.settle_earlier(operation, sender, &claim, doubt).await),
-            None => None,
-        };
-        let was_reserved = matches!(precedent, Some(Ok(Settled::Reserved(_))));
-        let is_other = doubt.is_some_and(|doubt| doubt.is_other)
-            && matches!(precedent, Some(Ok(Settled::Submitted(_))));
-        let result = match (precedent.transpose(), &spending) {
+        let result = match (settled, self.pays_for(operation).cloned()) {
+            (Err(error), _) => Err(error),
             (Ok(Some(Settled::Submitted(answer))), _) => Ok(answer),
             (Ok(_), Some(spending)) => {
-                Box::pin(self.pay(operation, spending, was_paid, &claim, &mut turn)).await
+                Box::pin(self.pay(operation, &spending, was_paid, &claim, &mut turn)).await
             }
             (Ok(settled), None) => self.perform(operation, sender, grant, settled, &claim).await,
-            (Err(error), _) => Err(error),
         };
-        let precedent = Precedent { was_reserved, was_paid, is_other };
-        let result = self.finish(operation, claim, result, precedent).await;
-        match operation.job().filter(|_| is_other) {
-            Some(job) => Err(Denied::Submitted(job.clone()).into()),
-            None => result,
+        self.finish(operation, claim, result, precedent).await
+    }
+
+    /// Begins the call in the ledger. Waits while another process is at work on the same call.
+    async fn begin(&self, operation: &Operation) -> Result<Begun, CallError> {
+        let mut pauses = Tries::new(false, operation.deadline);
+        loop {
+            let begun = self.store.begin(operation, Moment::now()).await?;
+            if matches!(begun, Begun::Running)
+                && let Next::Again(pause) = pauses.pause(Instant::now())
+            {
+                sleep(pause).await;
+                continue;
+            }
+            operation.trace.tell(Step::Begun);
+            return Ok(begun);
         }
     }
 
@@ -204,39 +197,8 @@ impl Proxy {
         if let Some(advice) = refusal::advice(call, &answer) {
             answer.headers.insert(ADVICE_HEADER, HeaderValue::from_static(advice));
         }
-        let is_shown = call.action().needs != Needs::Nothing && !call.action().changes();
-        // Another client may have reserved the job while the upstream was asked, and the answer may contain
-        // private instructions.
-        if let Some(job) = operation.job().filter(|_| is_shown && !client.admin)
-            && let Some(holder) =
-                self.store.holder(*wallet, job, client.id, Timestamp::now()).await?
-            && holder != client.id
-        {
-            return Err(CallError::HeldMeanwhile(job.clone()));
-        }
-        self.withhold_from_list(operation, &mut answer).await?;
+        self.withhold_held(operation, &mut answer).await?;
         Ok(answer)
-    }
-
-    /// Leaves a client no more than the public fields of listed jobs that other clients hold: the list has
-    /// the wallet's own jobs, whichever client reserved them.
-    async fn withhold_from_list(
-        &self,
-        operation: &Operation,
-        answer: &mut Answer,
-    ) -> Result<(), CallError> {
-        let Operation { client, wallet, .. } = operation;
-        let is_list = operation.action().about == About::Job && operation.job().is_none();
-        // Most often others hold nothing, and the answer need not be read.
-        if client.admin || !is_list || !self.store.others_hold(client.id).await? {
-            return Ok(());
-        }
-        let ids = job_list::ids(&answer.body).ok_or(CallError::Unchecked)?;
-        let held = self.store.held_by_others(*wallet, ids, client.id, Timestamp::now()).await?;
-        if let Some(body) = job_list::with_public_fields_of(&answer.body, &held) {
-            answer.body = body;
-        }
-        Ok(())
     }
 }
 

@@ -10,11 +10,13 @@ use tokio::time::timeout;
 use super::{
     error::CallError,
     parts::{ANSWER_HEADER, Proxy},
+    precedent::Precedent,
 };
 use crate::{
     action::{About, Effect},
     credits::{self, ToldCharge},
     operation::Operation,
+    policy::Denied,
     refusal::Refusal,
     reservation::{self, Reserved},
     store::{Claim, CreditEnd, Finish, JobEnd, KeyEnd, Reservation, StoredAnswer},
@@ -25,17 +27,6 @@ use crate::{
 
 /// How long between two tries to write what could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// An earlier call with the key of this one, as it was settled.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Precedent {
-    /// It reserved the job.
-    pub(super) was_reserved: bool,
-    /// The proxy may have paid for it.
-    pub(super) was_paid: bool,
-    /// It submitted another proof.
-    pub(super) is_other: bool,
-}
 
 impl Proxy {
     /// Keeps what became of an operation, and withholds the workflow token from its answer.
@@ -71,7 +62,10 @@ impl Proxy {
             self.tasks.spawn(self.clone().finish_later(operation.clone(), claim, finish));
         }
         operation.trace.tell(Step::Finished);
-        result
+        match operation.job().filter(|_| precedent.is_other) {
+            Some(job) => Err(Denied::Submitted(job.clone()).into()),
+            None => result,
+        }
     }
 
     /// Tries again until it can be written, or the process ends. Meanwhile, no other call has its key.

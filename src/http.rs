@@ -123,4 +123,4 @@ impl Route {
 }
 
 #[cfg(test)]
-mod not_signed;
+mod tests;

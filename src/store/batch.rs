@@ -4,6 +4,7 @@ use super::{
     db::Db,
     end::End,
     error::Fault,
+    known::Known,
     losses::Losses,
     reader::Read,
     record::{Chain, Draft},
@@ -91,6 +92,7 @@ fn commit_all(writer: &mut Writer, db: Result<Db, Fault>, losses: &Losses, chang
         records: 0,
         answers: Vec::new(),
     };
+    batch.renew(writer.known());
     changes.into_iter().for_each(|change| batch.add(change));
     let committed = batch.commit(|end, is_awaited| writer.head.follow(end, is_awaited));
     match (db, committed) {
@@ -115,6 +117,13 @@ struct Batch<'c> {
 }
 
 impl Batch<'_> {
+    /// Renews what is known of the clients. If it fails, the next call that asks is told.
+    fn renew(&mut self, known: &Known) {
+        if let Err(fault) = self.db.as_ref().map_or(Ok(()), |db| known.renew_with(db)) {
+            self.look_for_end(Some(&fault));
+        }
+    }
+
     fn add(&mut self, change: Change) {
         match change {
             Change::Write(write) => {

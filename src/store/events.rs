@@ -69,7 +69,7 @@ impl Store {
         let read = self.read(move |db| {
             Ok(EventNews {
                 page: event_rows::after(db, seq)?,
-                clients: client_rows::version(db)?.0,
+                clients: client_rows::version(db)?,
                 recorded_until: event_rows::recorded_until(db)?,
                 is_due: event_rows::is_due(db, now)?,
                 submissions: event_rows::open_submissions(db, now - REVIEWED, MOST_REVIEWED)?,

@@ -5,8 +5,9 @@
 //! changes a client, freezes or thaws commits the change, waits for one lease, and then reports success. So no process
 //! uses an entry from before a change once the change is acknowledged.
 //!
-//! One query renews the lease of all entries, if the version of the clients is still the same.
-//! Otherwise the cache is emptied, and each client is read again when it calls.
+//! One query renews the lease of all entries, if the version of the clients and freezes is still the same.
+//! Otherwise the cache is emptied, and each client is read again when it calls. Most often a transaction
+//! that is written anyway renews the lease.
 
 use std::{
     collections::HashMap,
@@ -64,7 +65,7 @@ struct CachedClients {
 /// The state of all clients together, as the database had it.
 #[derive(Clone)]
 struct Lease {
-    /// Another one after every change of a client.
+    /// Another one after every change of a client or a freeze.
     version: i64,
     /// Whether there is any client.
     any: bool,
@@ -128,9 +129,9 @@ impl Known {
         // Nothing here panics while it holds the lock, nor below.
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let lease = state.lease.as_ref()?;
-        let left = lease.until.saturating_duration_since(Instant::now());
+        let left = lease.left();
         let value = if left.is_zero() { None } else { recall(lease, &state.clients) }?;
-        let is_due = left <= LEASE - RENEWED && !self.renewing.swap(true, Relaxed);
+        let is_due = is_due(left) && !self.renewing.swap(true, Relaxed);
         Some(Recalled { value, renewal: is_due.then(|| Renewal(self.clone())) })
     }
 
@@ -145,14 +146,16 @@ impl Known {
             return Ok(found.value);
         }
         // Version first: a client that changes after it is dropped at the next renewal.
-        self.confirm(db)?;
+        let lease = self.confirm(db)?;
         let found = client_rows::known_by(db, credential)?;
         let found = found.filter(|record| record.revoked.is_none()).map(|record| {
             let last_used = record.last_used.map_or(NEVER, Timestamp::as_millisecond).into();
             Arc::new(KnownClient { client: record.client, arrival: record.arrival, last_used })
         });
-        if let Some(client) = &found {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have seen a later version, before which this client was read.
+        let is_same = |now: &Lease| now.version == lease.version;
+        if let Some(client) = found.as_ref().filter(|_| state.lease.as_ref().is_some_and(is_same)) {
             state.clients.insert(*credential, client.clone());
         }
         Ok(found)
@@ -179,22 +182,32 @@ impl Known {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = CachedClients::default();
     }
 
-    /// Whether there was any client when that was read last.
-    fn had_any(&self) -> bool {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.lease.as_ref().is_some_and(|lease| lease.any)
+    /// The lease, which may be over.
+    fn lease(&self) -> Option<Lease> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).lease.clone()
+    }
+
+    /// Renews the lease in a transaction that is made anyway, if there is one and that is due.
+    pub(super) fn renew_with(&self, db: &Db) -> Result<(), Fault> {
+        let left = self.lease().map_or(LEASE, |lease| lease.left());
+        if is_due(left) { self.confirm(db).map(drop) } else { Ok(()) }
     }
 
     /// Renews the lease; forgets the clients that it was for if that has changed.
     fn confirm(&self, db: &Db) -> Result<Lease, Fault> {
-        let begun = Instant::now();
-        let (version, any, is_frozen) = client_rows::version(db)?;
-        if !any && self.had_any() {
-            marker::check_without_clients(&self.database)?;
-        }
-        let standing = || freeze_rows::standing(db, FreezeOf::Payments);
-        let freeze = is_frozen.then(standing).transpose()?.flatten();
-        let lease = Lease { version, any, freeze, until: begun + LEASE };
+        let until = Instant::now() + LEASE;
+        let version = client_rows::version(db)?;
+        let lease = match self.lease().filter(|lease| lease.version == version) {
+            Some(lease) => Lease { until, ..lease },
+            None => {
+                let any = client_rows::exist(db)?;
+                if !any && self.lease().is_some_and(|lease| lease.any) {
+                    marker::check_without_clients(&self.database)?;
+                }
+                let freeze = freeze_rows::standing(db, FreezeOf::Payments)?;
+                Lease { version, any, freeze, until }
+            }
+        };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_same = state.lease.as_ref().is_some_and(|lease| lease.version == version);
         let forgotten = if is_same { HashMap::new() } else { mem::take(&mut state.clients) };
@@ -204,6 +217,17 @@ impl Known {
         drop(forgotten);
         Ok(lease)
     }
+}
+
+impl Lease {
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Whether a lease of which so much is left is to be renewed.
+fn is_due(left: Duration) -> bool {
+    left <= LEASE - RENEWED
 }
 
 impl Renewal {

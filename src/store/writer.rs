@@ -68,6 +68,11 @@ impl Writer {
         self.reader.clone()
     }
 
+    /// The clients that callers know, who read the same files.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Hands out the connection, which is to be given back if it is still of use.
     pub(super) fn take(&mut self) -> Result<Db, Fault> {
         match self.db.take() {

@@ -32,7 +32,8 @@ fn lease_until(store: &Store, until: Instant) {
 /// As if the database could not be asked, and what is known may be acted on for as long as it takes.
 async fn cut_off(store: &Store) {
     lease_until(store, Instant::now() + Duration::from_hours(1));
-    store.write(|db| db.run("DROP TABLE clients")).await.unwrap();
+    let drop_tables = "DROP TABLE clients; DROP TABLE clients_version";
+    store.write(move |db| db.run(drop_tables)).await.unwrap();
 }
 
 #[tokio::test]
@@ -107,6 +108,27 @@ async fn a_lease_in_use_is_renewed_before_its_end_by_one_read() {
     // Reads are done in turn, so the renewal has been made.
     store.reservations(at(0)).await.unwrap();
     assert!(store.0.known.state.read().unwrap().lease.as_ref().unwrap().until > end);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_written_anyway_renews_a_lease_that_is_due() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let credential = folder.add(&client("ci"));
+    found(&store, credential).await.unwrap();
+    let until = || store.0.known.state.read().unwrap().lease.as_ref().unwrap().until;
+    let end = Instant::now() + LEASE * 2;
+    lease_until(&store, end);
+    store.write(|_| Ok(())).await.unwrap();
+    assert_eq!(until(), end, "it has just begun");
+    let end = Instant::now();
+    lease_until(&store, end);
+    store.write(|_| Ok(())).await.unwrap();
+    assert!(until() > end);
+    assert_eq!(known(&store), 1);
+    folder.clients().revoke(&name("ci"), at(0)).unwrap();
+    store.write(|_| Ok(())).await.unwrap();
+    assert_eq!(known(&store), 0, "the version is another");
 }
 
 #[tokio::test]

@@ -98,13 +98,14 @@ impl Proxy {
                 deadline,
                 trace,
             };
-            let made = async {
+            // In a box, so that it is not moved with what holds it.
+            let made = Box::pin(async {
                 let result = proxy.make(&mut operation).await;
                 if let Some(reason) = result.as_ref().err().and_then(CallError::denial) {
                     proxy.store.denied(&Denial::of(&operation, reason)).await;
                 }
                 result
-            };
+            });
             let result = AssertUnwindSafe(made).catch_unwind().await;
             (operation.call, result.unwrap_or(Err(CallError::Aborted)))
         };

@@ -79,6 +79,9 @@ impl Action {
 
     /// The path with these ids in it, in order. A [`Slug`] needs no escaping.
     pub fn path_with(&self, ids: &[Slug]) -> String {
+        if ids.is_empty() {
+            return self.path.to_owned();
+        }
         let mut ids = ids.iter();
         self.path.split('/').skip(1).fold(String::with_capacity(128), |path, segment| {
             let id = id_name(segment).map(|_| ids.next().map_or("", Slug::as_str));

@@ -38,6 +38,8 @@ pub struct LimiterPermit {
     client: ClientName,
     /// Whether the client had to wait for it.
     pub has_waited: bool,
+    /// Whether it was the only one when it was given.
+    pub(crate) is_only: bool,
 }
 
 impl Limiter {
@@ -79,7 +81,8 @@ impl Limiter {
     ) -> LimiterPermit {
         permits.given += 1;
         permits.clients.add(client);
-        LimiterPermit { limiter: Some(self.clone()), client: client.clone(), has_waited }
+        let (limiter, client) = (Some(self.clone()), client.clone());
+        LimiterPermit { limiter, client, has_waited, is_only: permits.given == 1 }
     }
 
     /// Takes a permit back, and gives those that are left to the clients whose turn it is.

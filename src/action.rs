@@ -10,13 +10,13 @@ mod known;
 
 mod table;
 
-pub(crate) use self::table::PARAMETERS;
 pub use self::{
     field::{Field, JsonType},
     row::Action,
     rule::{About, Binds, Effect, EmptyPayload, Lookup, Needs, Payload, Proof, Signed},
     table::ACTIONS,
 };
+pub(crate) use self::{row::ids_of, table::PARAMETERS};
 
 /// Where a session begins. The proxy calls it for itself and answers it locally.
 pub const SESSION_PATH: &str = "/api/external/auth/session";

@@ -33,6 +33,7 @@ mod explain;
 mod freeze;
 mod journal;
 mod manual;
+mod openapi;
 mod sandbox;
 mod wait;
 mod wallet;
@@ -98,6 +99,7 @@ enum Command {
     Thaw(freeze::ThawCommand),
     Backup(backup::Backup),
     Wait(wait::Wait),
+    Openapi(openapi::Openapi),
     Manual(manual::Manual),
 }
 
@@ -128,6 +130,7 @@ impl Cli {
             Command::Thaw(thaw) => thaw.run(settings),
             Command::Backup(backup) => backup.run(settings),
             Command::Wait(wait) => wait.run(settings),
+            Command::Openapi(openapi) => openapi.run(),
             Command::Manual(manual) => manual.run(),
         }
     }

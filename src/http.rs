@@ -33,6 +33,7 @@ mod no_route;
 mod own;
 mod session;
 
+mod docs;
 mod status;
 
 use std::sync::Arc;
@@ -80,6 +81,9 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&get, "/proxy/approvals/{id}", own::approval),
         Route::new(&post, "/proxy/freeze", own::freeze),
         Route::new(&post, "/proxy/thaw", own::thaw),
+        Route::new(&get, "/openapi.json", docs::document),
+        Route::new(&get, "/docs", docs::page),
+        Route::new(&get, "/docs/{*part}", docs::part),
     ];
     // Of rows that share a route, `call` takes the one that a request is for.
     let calls = proxy.actions().iter().filter(|action| !action.is_paid_row(proxy.actions()));

@@ -21,10 +21,24 @@ pub fn body(action: &Action) -> Value {
     object(action.body, takes_nulls(action))
 }
 
-/// The schema of a good answer. Everything in it may be absent, and other fields may be there.
-pub fn answer(action: &Action) -> Value {
-    let optional = action.answer.iter().map(|field| Field { required: false, ..*field });
+/// The schema of a good answer with these fields. Everything in it may be absent, and other fields may be there.
+pub fn answer(known: &[Field]) -> Value {
+    let optional = known.iter().map(|field| Field { required: false, ..*field });
     object(&optional.collect::<Vec<_>>(), true)
+}
+
+/// The schema of an object with these fields, and others.
+pub(crate) fn object<'a>(fields: impl IntoIterator<Item = &'a Field>, takes_nulls: bool) -> Value {
+    let fields: Vec<_> = fields.into_iter().collect();
+    let property = |known: &&Field| (known.name.to_owned(), field(known, takes_nulls));
+    let properties: Map<_, _> = fields.iter().map(property).collect();
+    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|f| f.name).collect();
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": true,
+    })
 }
 
 /// The schema of an id in a path.
@@ -35,7 +49,7 @@ pub fn id(name: &str) -> Value {
         "product_id" => "The tool, by the id that the list of tools has.",
         "product_slug" => "The tool, by the name that the list of tools has for paths.",
         "action_slug" => "The action of the tool, by such a name.",
-        _ => "An id.",
+        _ => "The approval, by the id that the answer of its payment has.",
     };
     json!({ "type": "string", "description": of, "pattern": "^[A-Za-z0-9._~-]{1,128}$" })
 }
@@ -65,20 +79,6 @@ pub fn field(field: &Field, takes_null: bool) -> Value {
     };
     schema["description"] = field.description.into();
     schema
-}
-
-/// The schema of an object with these fields, and others.
-fn object<'a>(fields: impl IntoIterator<Item = &'a Field>, takes_nulls: bool) -> Value {
-    let fields: Vec<_> = fields.into_iter().collect();
-    let property = |known: &&Field| (known.name.to_owned(), field(known, takes_nulls));
-    let properties: Map<_, _> = fields.iter().map(property).collect();
-    let required: Vec<_> = fields.iter().filter(|field| field.required).map(|f| f.name).collect();
-    json!({
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": true,
-    })
 }
 
 /// The first with the members of the second that it does not have and that are not null.

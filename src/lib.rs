@@ -51,6 +51,8 @@ pub mod action;
 pub mod call;
 pub mod json_schema;
 
+pub mod openapi;
+
 pub mod policy;
 pub mod trace;
 

@@ -42,7 +42,7 @@ pub enum JsonType {
 }
 
 impl Field {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         name: &'static str,
         json_type: JsonType,
         description: &'static str,
@@ -50,11 +50,11 @@ impl Field {
         Self { name, description, json_type, required: false }
     }
 
-    pub(super) const fn text(name: &'static str, description: &'static str) -> Self {
+    pub(crate) const fn text(name: &'static str, description: &'static str) -> Self {
         Self::new(name, JsonType::Text(None), description)
     }
 
-    pub(super) const fn required(self) -> Self {
+    pub(crate) const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 }

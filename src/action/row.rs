@@ -66,7 +66,7 @@ impl Action {
 
     /// The names of the ids in the path, in order.
     pub fn id_names(&self) -> impl Iterator<Item = &'static str> {
-        self.path.split('/').filter_map(id_name)
+        ids_of(self.path)
     }
 
     /// Whether the row has every name of this query.
@@ -94,6 +94,11 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
+}
+
+/// The names of the ids in a path, in order.
+pub(crate) fn ids_of(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('/').filter_map(id_name)
 }
 
 fn id_name(segment: &'static str) -> Option<&'static str> {

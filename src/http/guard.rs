@@ -37,6 +37,10 @@ use crate::{
 /// The relation of the page's origin to the target's (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// How it is fetched, and for what.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
 /// Paths that only tell whether the proxy is there, to whatever name it is asked by.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -55,6 +59,16 @@ pub struct Guard {
 pub(super) async fn answer_page(origin: HeaderValue, request: Request, next: Next) -> Response {
     let Ok::<_, Infallible>(response) = cors(origin).layer(next).oneshot(request).await;
     response
+}
+
+/// Whether a browser opens the documentation for a person, who may have followed a link of any page. In a
+/// frame, or as a part of a page, that is no visit.
+fn is_visit(headers: &HeaderMap, path: &str) -> bool {
+    let is = |name, value| headers.get_all(name).iter().eq([value]);
+    (path == "/docs" || path.starts_with("/docs/manual/"))
+        && !headers.contains_key(ORIGIN)
+        && is(SEC_FETCH_MODE, "navigate")
+        && is(SEC_FETCH_DEST, "document")
 }
 
 /// Whether the body comes as it is or in chunks. No client has a use for `gzip, chunked` or for `chunked`
@@ -109,7 +123,7 @@ impl Guard {
             true => None,
             false => Some(self.check_host(headers, uri, local)?),
         };
-        self.check_page(headers, host)
+        if is_visit(headers, uri.path()) { Ok(None) } else { self.check_page(headers, host) }
     }
 
     /// Refuses foreign hosts: by DNS rebinding a page's own name can resolve to the proxy, but `Host` still
@@ -389,5 +403,27 @@ mod tests {
         }
         let rebound = [(&ORIGIN, "http://evil.example:8402")];
         assert!(passes(&http, "/healthz", "evil.example:8402", &rebound).is_none());
+    }
+
+    #[test]
+    fn a_person_may_open_the_documentation_from_any_page_and_nothing_else() {
+        let visit = |path: &str, headers: &[(&HeaderName, &str)]| {
+            let headers = [&[(&HOST, "127.0.0.1:8402"), (&SEC_FETCH_SITE, "cross-site")], headers];
+            passes(&headers.concat(), path, "127.0.0.1:8402")
+        };
+        let opens = [(&SEC_FETCH_MODE, "navigate"), (&SEC_FETCH_DEST, "document")];
+        assert!(visit("/docs", &opens) && visit("/docs/manual/api", &opens));
+        for path in ["/docs/start.js", "/docs/", "/openapi.json", "/proxy/status", "/healthz"] {
+            assert!(!visit(path, &opens), "{path}");
+        }
+        for (mode, dest) in [("navigate", "iframe"), ("no-cors", "document"), ("no-cors", "script")]
+        {
+            let fetches = [(&SEC_FETCH_MODE, mode), (&SEC_FETCH_DEST, dest)];
+            assert!(!visit("/docs", &fetches), "{mode} {dest}");
+        }
+        let from = |origin| [&opens[..], &[(&ORIGIN, origin)]].concat();
+        assert!(!visit("/docs", &from("null")) && !visit("/docs", &from("https://evil.example")));
+        let elsewhere = [&[(&HOST, "evil.example:8402")], &opens[..]].concat();
+        assert!(!passes(&elsewhere, "/docs", "127.0.0.1:8402"));
     }
 }

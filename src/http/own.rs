@@ -38,12 +38,17 @@ pub(super) async fn ready(
     let proxy = &surface.proxy;
     let (status, word) = if !proxy.is_ready().await {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
-    } else if query.as_deref() == Some("upstream") && !proxy.is_upstream_reached().await {
+    } else if has_flag(query.as_deref(), "upstream") && !proxy.is_upstream_reached().await {
         (StatusCode::SERVICE_UNAVAILABLE, "upstream not reached")
     } else {
         (StatusCode::OK, "ready")
     };
     (status, Json(json!({ "status": word })))
+}
+
+/// Generated clients write an equals sign after a name without a value.
+fn has_flag(query: Option<&str>, name: &str) -> bool {
+    query.is_some_and(|query| query.trim_end_matches('=') == name)
 }
 
 pub(super) async fn reservations(
@@ -142,7 +147,7 @@ pub(super) async fn freeze(
     check_admin(&client, "freeze", "or run `agentpmt-proxy freeze`")?;
     let of = match query.as_deref() {
         None | Some("") => FreezeOf::Signatures,
-        Some("payments") => FreezeOf::Payments,
+        query if has_flag(query, "payments") => FreezeOf::Payments,
         Some(_) => {
             let detail = "only ?payments can be here, to freeze payments alone; nothing is frozen";
             return Err(Problem::new(&QUERY_NOT_TAKEN, detail));

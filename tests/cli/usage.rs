@@ -12,7 +12,7 @@ use crate::binary::{self, Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -34,6 +34,7 @@ const COMMANDS: [&[&str]; 32] = [
     &["thaw"],
     &["backup"],
     &["wait"],
+    &["openapi"],
     &["manual"],
     &["journal"],
     &["journal", "tail"],

@@ -13,6 +13,7 @@ mod client_limits;
 mod client_rights;
 mod clients;
 mod connections;
+mod docs;
 mod freeze;
 mod job_list;
 mod load;

@@ -4,6 +4,7 @@
 
 mod corpus;
 mod layers;
+mod openapi;
 mod properties;
 mod readme;
 mod vectors;

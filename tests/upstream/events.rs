@@ -57,13 +57,18 @@ impl EventStream {
                 self.text = rest.to_owned();
                 return Some(part);
             }
-            let more = timeout(LONG, self.response.chunk()).await.expect("it hangs").unwrap()?;
+            let more = self.response.chunk().await.unwrap()?;
             self.text.push_str(std::str::from_utf8(&more).unwrap());
         }
     }
 
     /// The name and the data of the next event; `None` at the end of the stream.
     async fn next(&mut self) -> Option<(String, Value)> {
+        // Comments come all the time.
+        timeout(LONG, self.next_event()).await.expect("it hangs")
+    }
+
+    async fn next_event(&mut self) -> Option<(String, Value)> {
         loop {
             let part = self.part().await?;
             let Some(name) = field(&part, "event") else { continue };

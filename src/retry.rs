@@ -320,12 +320,12 @@ fn is_charged(answer: &Answer) -> bool {
 }
 
 /// Whether a status, with the wish to come again later, says that the call was not looked at.
-fn is_put_off(status: StatusCode) -> bool {
+pub(crate) fn is_put_off(status: StatusCode) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status)
 }
 
 /// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110 §10.2.3).
-fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
+pub(crate) fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = wish.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

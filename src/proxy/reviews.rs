@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use http::header::RETRY_AFTER;
 use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
@@ -16,6 +17,7 @@ use tokio::{
 use super::evidence::Evidence;
 use crate::{
     job_status::JobStatus,
+    retry::{self, is_put_off},
     store::OpenSubmission,
     types::{Address, RequestId, Slug},
     upstream::Answer,
@@ -29,6 +31,9 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 /// was submitted, and at least this often.
 const PART_OF_AGE: u32 = 12;
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// No wish of the upstream puts a question off for longer.
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(3600);
 
 /// How far apart the first questions for a client that begins to listen are.
 const APART: Duration = Duration::from_millis(100);
@@ -79,6 +84,8 @@ pub(super) struct SeenReview {
     pub(super) answer: Answer,
     pub(super) status: JobStatus,
     asked: Instant,
+    /// The upstream wants not to be asked before this time.
+    put_off_until: Option<Instant>,
 }
 
 /// The next step of the task that asks.
@@ -244,19 +251,30 @@ impl WatchedReview {
             }
             _ => self.pause,
         };
-        self.asked + pause
+        let put_off_until = last.as_ref().and_then(|seen| seen.put_off_until);
+        (self.asked + pause).max(put_off_until.unwrap_or(self.asked))
     }
 }
 
 impl SeenReview {
     pub(super) fn new(answer: Answer, asked: Instant) -> Self {
         let status = JobStatus::of(answer.clone());
-        Self { answer, status, asked }
+        let wish = answer.headers.get(RETRY_AFTER).filter(|_| is_put_off(answer.status));
+        let put_off = wish.and_then(|wish| retry::wait(wish, answer.upstream_now()));
+        let put_off_until = put_off.map(|wait| Instant::now() + wait.min(LONGEST_PUT_OFF));
+        Self { answer, status, asked, put_off_until }
     }
 
     /// Whether there is nothing to wait for: the review has an end, or the API refuses to tell.
     fn is_end(&self) -> bool {
-        self.status.review_end().is_some() || self.answer.status.is_client_error()
+        let status = self.answer.status.as_u16();
+        let is_refused = (400..500).contains(&status) && ![408, 425, 429].contains(&status);
+        self.status.review_end().is_some() || is_refused
+    }
+
+    /// Whether it answers a request that waits since then: it was asked later, or may not be asked again yet.
+    fn answers(&self, since: Instant) -> bool {
+        self.asked >= since || self.put_off_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -281,7 +299,7 @@ impl WaitingForReview {
             () = dismissed.notified() => return None,
         }
         let seen = self.seen.borrow().clone();
-        seen.filter(|seen| seen.asked >= since)
+        seen.filter(|seen| seen.answers(since))
     }
 }
 
@@ -328,8 +346,12 @@ mod tests {
     }
 
     fn answer(reviews: &Reviews, word: &str) {
-        let body = format!(r#"{{"submission":{{"status":"{word}"}}}}"#).into();
-        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        let body = format!(r#"{{"submission":{{"status":"{word}"}}}}"#);
+        answer_with(reviews, StatusCode::OK, HeaderMap::new(), body);
+    }
+
+    fn answer_with(reviews: &Reviews, status: StatusCode, headers: HeaderMap, body: String) {
+        let body = body.into();
         let answer = Answer { status, headers, body, clock_ahead: SignedDuration::ZERO };
         let now = Instant::now();
         reviews.asked(&key(WALLET, &job()), now, Some(SeenReview::new(answer, now)));
@@ -352,6 +374,26 @@ mod tests {
         let seen = second.until(std::future::pending()).await.unwrap();
         assert_eq!(seen.status.submission.as_deref(), Some("approved"));
         assert_eq!(next(&reviews), Err(None), "no client waits any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_puts_questions_off_is_not_asked_before() {
+        let reviews = Reviews::default();
+        let first = reviews.wait(WALLET, &job(), asker("first"));
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, "100".parse().unwrap())]);
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        answer_with(&reviews, status, headers, String::new());
+        advance(SECOND).await;
+        let second = reviews.wait(WALLET, &job(), asker("second"));
+        assert_eq!(next(&reviews), Err(Some(99)));
+        for waiting in [first, second] {
+            let seen = waiting.until(std::future::ready(())).await.unwrap();
+            assert_eq!(seen.answer.status, status);
+        }
+        let third = reviews.wait(WALLET, &job(), asker("third"));
+        advance(99 * SECOND).await;
+        assert_eq!(next(&reviews).unwrap(), "third");
+        assert!(third.until(std::future::ready(())).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -97,7 +97,9 @@ async fn after_the_wait_the_answer_is_what_is_known() {
     let agent = submitted(&proxy, &may("ci", "jobs")).await;
     assert_eq!(word(&json(wait(&agent, "300ms").await).await), "submitted");
     assert_eq!(word(&json(wait(&agent, "0s").await).await), "submitted");
-    assert!(questions.load(SeqCst) <= 3);
+    let unknown = agent.post("/jobs/nope/status?wait=50s", "").await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND, "there is nothing to wait for");
+    assert!(questions.load(SeqCst) <= 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

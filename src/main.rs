@@ -76,7 +76,9 @@ fn exit_code(failure: &Failure) -> ExitCode {
         },
         Failure::Approval(ApprovalError::Unknown(_)) => EX_NOINPUT,
         Failure::Approval(ApprovalError::Over { .. }) => EX_DATAERR,
-        Failure::WrongPassword { .. } | Failure::RefusedBy { .. } => EX_NOPERM,
+        Failure::WrongPassword { .. }
+        | Failure::RefusedBy { .. }
+        | Failure::Approval(ApprovalError::OtherWallet(_)) => EX_NOPERM,
         Failure::NoCertificate(_)
         | Failure::Call(_)
         | Failure::Refused(_)

@@ -71,10 +71,12 @@ impl Operation {
 
 #[cfg(test)]
 impl Operation {
-    /// A call of a client on a job, which has a minute.
+    /// A call of a client on a job, if it is on one, which has a minute.
     pub(crate) fn of(client: &Client, action: &str, job: &str, body: &str) -> Self {
+        let (action, job) =
+            (Action::named(action).unwrap(), Some(job).filter(|job| !job.is_empty()));
         Self {
-            call: Call::new(Action::named(action).unwrap(), [job], body.as_bytes()).unwrap(),
+            call: Call::new(action, job, body.as_bytes()).unwrap(),
             client: client.clone(),
             wallet: "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025".parse().unwrap(),
             key: None,

@@ -227,8 +227,8 @@ impl Problem {
             }
             Denied::TooManyApprovals { until } => {
                 let detail = format!(
-                    "{denied}; nothing was signed: ask the operator of the proxy to answer one, with \
-                     `agentpmt-proxy approvals`, or wait until {until}"
+                    "{denied}; nothing was signed: send again a call whose payment was approved, or \
+                     wait until {until}"
                 );
                 let seconds = seconds_until(*until, Timestamp::now()).unwrap_or(1);
                 Self::too_many(denied, detail, seconds)

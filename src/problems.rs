@@ -105,7 +105,7 @@ problems! {
     NOT_RESERVED: CONFLICT, "not_reserved", "The client has not reserved the job", Never;
     TOO_FAST: TOO_MANY_REQUESTS, "rate_exceeded", "The client calls too often", Safe;
     TOO_MANY_RESERVATIONS: TOO_MANY_REQUESTS, "too_many_reservations", "The client holds too many jobs", Safe;
-    TOO_MANY_APPROVALS: TOO_MANY_REQUESTS, "too_many_approvals", "Too many payments wait for approval", Safe;
+    TOO_MANY_APPROVALS: TOO_MANY_REQUESTS, "too_many_approvals", "A person was asked too often", Safe;
     CREDIT_LIMIT: TOO_MANY_REQUESTS, "credit_limit_reached", "The client has too few credits left", Safe;
     PRICE_UNKNOWN: CONFLICT, "price_unknown", "The price of the call is not known", Safe;
     PAYMENT_NOT_ALLOWED: FORBIDDEN, "payment_not_allowed", "The payment is not allowed", Never;

@@ -91,7 +91,7 @@ mod tests;
 
 pub use self::{
     approval::{Approval, ApprovalAnswer, ApprovalId, ApprovalState},
-    approvals::{ApprovalError, answer_approval, approvals},
+    approvals::{ApprovalError, approvals, approve, deny},
     archive::archive,
     audit::{Breach, Broken, Journal, Verified, VerifyError},
     backup::backup,

@@ -8,11 +8,13 @@ use super::{
     config_args::ConfigArgs,
     failure::Failure,
     output::{complain, print, tell},
+    password::Source,
+    sandbox_state, wallets,
 };
 use crate::{
     config::Config,
     payment::PaymentTerms,
-    store::{self, Approval, ApprovalAnswer, ApprovalId},
+    store::{self, Approval, ApprovalError, ApprovalId},
 };
 
 /// List the payments that wait for approval, approve or deny them
@@ -47,7 +49,8 @@ struct ListApprovals {
 
 /// Let a payment be made, once
 ///
-/// The client then sends the same call again.
+/// It takes the wallet's password, from AGENTPMT_PROXY_PASSWORD, the file of --password-file or a prompt. The
+/// client then sends the same call again.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  agentpmt-proxy approvals approve 5ff41667-9cb0-4b43-a080-a7349a6b44ad"
@@ -57,7 +60,7 @@ struct Approve {
     id: ApprovalId,
 }
 
-/// Refuse a payment
+/// Refuse a payment, or take back its approval before it is used
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  agentpmt-proxy approvals deny 5ff41667-9cb0-4b43-a080-a7349a6b44ad"
@@ -72,10 +75,10 @@ impl ApprovalsCommand {
         let config = settings.load()?;
         match self.command.unwrap_or(ApprovalsSubcommand::List(self.list)) {
             ApprovalsSubcommand::List(list) => list.run(&config),
-            ApprovalsSubcommand::Approve(Approve { id }) => {
-                answer(&config, id, ApprovalAnswer::Approved)
+            ApprovalsSubcommand::Approve(Approve { id }) => approve(&settings, &config, id),
+            ApprovalsSubcommand::Deny(Deny { id }) => {
+                tell_answer(&store::deny(&config.database(), id, Timestamp::now())??)
             }
-            ApprovalsSubcommand::Deny(Deny { id }) => answer(&config, id, ApprovalAnswer::Denied),
         }
     }
 }
@@ -105,9 +108,26 @@ fn line(approval: &Approval, now: Timestamp) -> String {
     )
 }
 
-fn answer(config: &Config, id: ApprovalId, answer: ApprovalAnswer) -> Result<(), Failure> {
-    let now = Timestamp::now();
-    let approval = store::answer_approval(&config.database(), id, answer, now)??;
-    tell(&format!("{}\n", line(&approval, now)));
+fn approve(settings: &ConfigArgs, config: &Config, id: ApprovalId) -> Result<(), Failure> {
+    let path = &config.database();
+    // A person sees what the password is for.
+    let all = store::approvals(path)?;
+    let found = all.iter().find(|approval| approval.id == id);
+    let found = found.ok_or(ApprovalError::Unknown(id))?;
+    tell(&format!("{}\n", line(found, Timestamp::now())));
+    // The password of a sandbox is no secret.
+    if let Some(key) = sandbox_state::existing_wallet(config) {
+        match store::approve(path, id, key.seal_key(), Timestamp::now())? {
+            Err(ApprovalError::OtherWallet(_)) => {}
+            approved => return tell_answer(&approved?),
+        }
+    }
+    let wallets::LockedWallet { key, .. } = wallets::first(config)?;
+    let (key, _) = Source::of_person(settings, config).unlock(&key)?;
+    tell_answer(&store::approve(path, id, key.seal_key(), Timestamp::now())??)
+}
+
+fn tell_answer(approval: &Approval) -> Result<(), Failure> {
+    tell(&format!("{}\n", line(approval, Timestamp::now())));
     Ok(())
 }

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{
+    config_args::ConfigArgs,
     environment::{self, MAX_PASSWORD, VARIABLE},
     failure::Failure,
     output::complain,
@@ -47,6 +48,13 @@ impl Source {
         }
         let file = config.password_file.clone();
         file.or_else(|| credential().filter(|path| path.exists())).map_or(Self::Prompt, Self::File)
+    }
+
+    /// The same for a command that a person has to mean: the file of the configuration, which every program
+    /// of the user can read, does not count.
+    pub(super) fn of_person(settings: &ConfigArgs, config: &Config) -> Self {
+        let is_given = environment::has_password() || settings.has("password_file");
+        if is_given { Self::of(config) } else { Self::Prompt }
     }
 
     /// The key of a wallet that there is, and the password that unlocked it.

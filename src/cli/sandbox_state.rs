@@ -57,6 +57,11 @@ pub(super) fn keystore(config: &Config) -> Keystore {
     Keystore::new(config.state.join(FOLDER))
 }
 
+/// The wallet of the state, if it has one.
+pub(super) fn existing_wallet(config: &Config) -> Option<LocalKey> {
+    keystore(config).find(None).ok()?.unlock(&SecretString::from(PASSWORD)).ok()
+}
+
 /// The wallet of the state, which is made if there is none.
 pub(super) fn wallet(config: &Config) -> Result<LocalKey, Failure> {
     let keystore = keystore(config);

@@ -82,10 +82,10 @@ pub enum Denied {
         /// When the first of them ends.
         until: Timestamp,
     },
-    /// As many payments of the client wait for approval as may.
-    #[error("too many payments of the client wait for approval")]
+    /// A person was asked about as many payments of the client in the last hour as may be.
+    #[error("a person was asked about too many payments of the client in the last hour")]
     TooManyApprovals {
-        /// When the first of them waits no longer.
+        /// When the first of them is an hour old.
         until: Timestamp,
     },
     /// The client's credits are limited, and a list of tools has other prices than that of the call.

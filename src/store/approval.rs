@@ -15,7 +15,7 @@ pub(super) const STANDS: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApprovalId(Uuid);
 
-/// A payment that a person was asked about, once for each call of a client with the same body.
+/// A payment that a person was asked about, once for all calls of a client that are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
     /// Its number.
@@ -34,6 +34,10 @@ pub struct Approval {
     pub ends: Timestamp,
     /// The answer and the user who gave it.
     pub answer: Option<(ApprovalAnswer, String)>,
+    /// A hash of all that makes it the same payment of the same call.
+    pub(super) fingerprint: [u8; 32],
+    /// The seal of an answer that approves.
+    pub(super) seal: Option<Vec<u8>>,
 }
 
 /// The answer of a person, and whether it was used.
@@ -74,6 +78,11 @@ impl Approval {
             Some((answer, _)) => ApprovalState::Answered(answer),
             None => ApprovalState::Waiting,
         }
+    }
+
+    /// All that an answer that approves is sealed for: another payment, or a longer time, has another seal.
+    pub(super) fn sealed_words(&self, ends: Timestamp) -> String {
+        format!("{} {}", hex::encode(self.fingerprint), ends.as_millisecond())
     }
 
     /// The approval as its client sees it.

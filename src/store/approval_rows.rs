@@ -13,7 +13,7 @@ use crate::{payment::PaymentTerms, types::ClientId};
 const SHOWN: SignedDuration = SignedDuration::from_hours(24);
 
 const COLUMNS: &str = "id, client, client_name, action, resource, network, asset, payee, amount, asked, ends, \
-                       answer, answered_by";
+                       answer, answered_by, fingerprint, seal";
 
 fn stored(row: &Row<'_>) -> Result<Approval, Fault> {
     fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Fault> {
@@ -38,6 +38,8 @@ fn stored(row: &Row<'_>) -> Result<Approval, Fault> {
         asked: row.time(9)?,
         ends: row.time(10)?,
         answer: answer.transpose()?,
+        fingerprint: row.hash(13)?,
+        seal: row.opt_blob(14)?.map(<[u8]>::to_vec),
     })
 }
 
@@ -46,10 +48,14 @@ pub(super) fn all(db: &Db) -> Result<Vec<Approval>, Fault> {
     db.rows(&format!("SELECT {COLUMNS} FROM approvals ORDER BY asked DESC"), &[], stored)
 }
 
-/// All of a client that have not ended.
-pub(super) fn of_client(db: &Db, client: ClientId, now: Timestamp) -> Result<Vec<Approval>, Fault> {
-    let sql = format!("SELECT {COLUMNS} FROM approvals WHERE client = ?1 AND ends > ?2");
-    db.rows(&sql, &[client.number().into(), now.into()], stored)
+/// When a client asked, after this moment.
+pub(super) fn asked_after(
+    db: &Db,
+    client: ClientId,
+    moment: Timestamp,
+) -> Result<Vec<Timestamp>, Fault> {
+    let sql = "SELECT asked FROM approvals WHERE client = ?1 AND asked > ?2 ORDER BY asked";
+    db.rows(sql, &[client.number().into(), moment.into()], |row| row.time(0))
 }
 
 /// The one with this number.
@@ -74,10 +80,11 @@ pub(super) fn standing(
 }
 
 /// Adds one that waits, and forgets those that ended long ago.
-pub(super) fn insert(db: &Db, approval: &Approval, fingerprint: &[u8; 32]) -> Result<(), Fault> {
+pub(super) fn insert(db: &Db, approval: &Approval) -> Result<(), Fault> {
     let oldest = approval.asked.saturating_sub(SHOWN).unwrap_or(Timestamp::MIN);
     db.execute("DELETE FROM approvals WHERE ends <= ?1", &[oldest.into()])?;
-    let Approval { id, client, client_name, action, terms, asked, ends, .. } = approval;
+    let Approval { id, client, client_name, action, terms, asked, ends, fingerprint, .. } =
+        approval;
     let PaymentTerms { resource, network, asset, payee, amount } = terms;
     let (id, network, amount) = (id.to_string(), network.to_string(), amount.to_string());
     let [asset, payee] = [asset, payee].map(|address| address.to_string());
@@ -102,17 +109,15 @@ pub(super) fn insert(db: &Db, approval: &Approval, fingerprint: &[u8; 32]) -> Re
 }
 
 /// Notes the answer, who gave it, and until when it counts.
-pub(super) fn answer(
-    db: &Db,
-    id: ApprovalId,
-    answer: ApprovalAnswer,
-    by: &str,
-    ends: Timestamp,
-) -> Result<(), Fault> {
-    let sql = "UPDATE approvals SET answer = ?2, answered_by = ?3, ends = ?4 WHERE id = ?1";
+pub(super) fn answer(db: &Db, approval: &Approval) -> Result<(), Fault> {
+    let Approval { id, ends, answer, seal, .. } = approval;
+    let Some((answer, by)) = answer else { return Ok(()) };
+    let sql =
+        "UPDATE approvals SET answer = ?2, answered_by = ?3, ends = ?4, seal = ?5 WHERE id = ?1";
     let id = id.to_string();
-    let row = [(&id).into(), answer.as_str().into(), by.into(), ends.into()];
-    db.execute(sql, &row).map(drop)
+    let seal = seal.as_deref().into();
+    db.execute(sql, &[(&id).into(), answer.as_str().into(), by.into(), (*ends).into(), seal])
+        .map(drop)
 }
 
 /// Uses up one that is approved and has not ended; tells whether it was.

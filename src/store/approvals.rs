@@ -1,4 +1,5 @@
-//! Asking a person about a payment, and the answer, which only a command gives.
+//! Asking a person about a payment, and the answer, which only a command gives. An answer that approves is
+//! sealed with the key of the wallet, so it takes the wallet's password.
 
 use std::path::Path;
 
@@ -13,11 +14,18 @@ use super::{
     error::{Fault, StoreError},
     file,
     handle::Store,
+    head::Head,
     journal::append_deed,
+    seal::{Place, Seal},
 };
-use crate::{operation::Operation, payment::PaymentTerms, policy::Denied};
+use crate::{
+    operation::Operation,
+    payment::{PaymentTerms, Purchase},
+    policy::Denied,
+    types::SealKey,
+};
 
-/// How many payments of one client may wait.
+/// How often a client may have a person asked in an hour, also if the answer was no.
 const MOST: usize = 16;
 
 /// Why an approval is as it was.
@@ -26,9 +34,15 @@ pub enum ApprovalError {
     /// There is none with this number.
     #[error("there is no approval {0}; `agentpmt-proxy approvals` shows those there are")]
     Unknown(ApprovalId),
+    /// The key is that of another wallet.
+    #[error(
+        "the proxy on this state uses another wallet than the password opened; name its wallet with \
+         --wallet and --keys, to approve {0}"
+    )]
+    OtherWallet(ApprovalId),
     /// It waits no longer.
-    #[error("approval {id} is {} and takes no other answer; `agentpmt-proxy approvals` shows those that wait",
-            state.as_str())]
+    #[error("approval {id} is {} and takes no other answer; `agentpmt-proxy approvals` shows those that are \
+             waiting", state.as_str())]
     Over {
         /// Its number.
         id: ApprovalId,
@@ -56,54 +70,104 @@ pub fn approvals(path: &Path) -> Result<Vec<Approval>, StoreError> {
     all.map_err(|fault| StoreError::new(path, fault.of_command()))
 }
 
-/// Approves or denies a payment that waits, by a command.
+/// Approves a payment that waits, by a command that has the key of the proxy's wallet.
 ///
 /// # Errors
-/// It could not be read or written. Or there is none that waits, which is the inner error.
-pub fn answer_approval(
+/// It could not be read or written. Or the approval stays as it was, which is the inner error.
+pub fn approve(
     path: &Path,
     id: ApprovalId,
-    answer: ApprovalAnswer,
+    key: SealKey,
     now: Timestamp,
 ) -> Result<Result<Approval, ApprovalError>, StoreError> {
+    let seal = Seal::new(&[key]);
+    command(path, id, |db, found| {
+        // A copy that was only restored has none.
+        if Head::read(path)?.is_some_and(|head| !head.is_sealed_by(&seal)) {
+            return Ok(Err(ApprovalError::OtherWallet(id)));
+        }
+        let state = found.state(now);
+        if state != ApprovalState::Waiting {
+            return Ok(Err(ApprovalError::Over { id, state }));
+        }
+        let words = found.sealed_words(now + STANDS);
+        let seal = seal.seal(&place(&id.to_string(), &words), Vec::new())?;
+        answer(db, Approval { seal: Some(seal), ..found }, ApprovalAnswer::Approved, now).map(Ok)
+    })
+}
+
+/// Denies a payment that waits, or takes back its approval before it is used, by a command.
+///
+/// # Errors
+/// It could not be read or written. Or the approval stays as it was, which is the inner error.
+pub fn deny(
+    path: &Path,
+    id: ApprovalId,
+    now: Timestamp,
+) -> Result<Result<Approval, ApprovalError>, StoreError> {
+    command(path, id, |db, found| {
+        let state = found.state(now);
+        let is_open = matches!(
+            state,
+            ApprovalState::Waiting | ApprovalState::Answered(ApprovalAnswer::Approved)
+        );
+        if !is_open {
+            return Ok(Err(ApprovalError::Over { id, state }));
+        }
+        answer(db, Approval { seal: None, ..found }, ApprovalAnswer::Denied, now).map(Ok)
+    })
+}
+
+/// Does the work on the approval with this number, in a transaction.
+fn command(
+    path: &Path,
+    id: ApprovalId,
+    work: impl FnOnce(&Db, Approval) -> Result<Result<Approval, ApprovalError>, Fault>,
+) -> Result<Result<Approval, ApprovalError>, StoreError> {
     let done = file::must_exist(path).and_then(|()| {
-        file::open(path)?.transaction(|db| {
-            let Some(found) = approval_rows::find(db, id)? else {
-                return Ok(Err(ApprovalError::Unknown(id)));
-            };
-            let state = found.state(now);
-            if state != ApprovalState::Waiting {
-                return Ok(Err(ApprovalError::Over { id, state }));
-            }
-            let (by, ends) = (user(), now + STANDS);
-            approval_rows::answer(db, id, answer, &by, ends)?;
-            append_deed(db, Deed::Answer(id, answer), &by)?;
-            Ok(Ok(Approval { ends, answer: Some((answer, by)), ..found }))
+        file::open(path)?.transaction(|db| match approval_rows::find(db, id)? {
+            Some(found) => work(db, found),
+            None => Ok(Err(ApprovalError::Unknown(id))),
         })
     });
     done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
 }
 
-/// Uses up the approval of a payment of this call, given by its hash, in the transaction that records the
-/// payment: then it returns nothing. Else it returns the approval that stands, or a new one that waits.
+fn answer(
+    db: &Db,
+    found: Approval,
+    answer: ApprovalAnswer,
+    now: Timestamp,
+) -> Result<Approval, Fault> {
+    let (by, ends) = (user(), now + STANDS);
+    append_deed(db, Deed::Answer(found.id, answer), &by)?;
+    let answered = Approval { ends, answer: Some((answer, by)), ..found };
+    approval_rows::answer(db, &answered)?;
+    Ok(answered)
+}
+
+/// Uses up the approval of a payment of this call, in the transaction that records the payment: then it
+/// returns nothing. Else it returns the approval that stands, or a new one that waits.
 pub(super) fn ask(
     db: &Db,
+    seal: &Seal,
     operation: &Operation,
-    call: &[u8; 32],
+    purchase: Option<Purchase>,
     terms: PaymentTerms,
     now: Timestamp,
 ) -> Result<Option<Result<Approval, Denied>>, Fault> {
-    let (client, fingerprint) = (&operation.client, fingerprint(call, &terms));
+    let (client, fingerprint) = (&operation.client, fingerprint(operation, purchase, &terms));
     if let Some(standing) = approval_rows::standing(db, client.id, &fingerprint, now)? {
         let is_used = approval_rows::use_up(db, standing.id, now)?;
+        if is_used {
+            check_seal(seal, &standing)?;
+        }
         return Ok((!is_used).then_some(Ok(standing)));
     }
-    let all = approval_rows::of_client(db, client.id, now)?;
-    let waiting: Vec<_> =
-        all.iter().filter(|one| one.state(now) == ApprovalState::Waiting).collect();
-    if waiting.len() >= MOST {
-        let until = waiting.iter().map(|one| one.ends).min().unwrap_or(now);
-        return Ok(Some(Err(Denied::TooManyApprovals { until })));
+    let before = now.saturating_sub(STANDS).unwrap_or(Timestamp::MIN);
+    let asked = approval_rows::asked_after(db, client.id, before)?;
+    if let Some(over) = asked.len().checked_sub(MOST) {
+        return Ok(Some(Err(Denied::TooManyApprovals { until: asked[over] + STANDS })));
     }
     let asked = Approval {
         id: ApprovalId::random(),
@@ -114,16 +178,38 @@ pub(super) fn ask(
         asked: now,
         ends: now + STANDS,
         answer: None,
+        fingerprint,
+        seal: None,
     };
-    approval_rows::insert(db, &asked, &fingerprint)?;
+    approval_rows::insert(db, &asked)?;
     Ok(Some(Ok(asked)))
 }
 
-/// A hash of all that makes it the same payment of the same call.
-fn fingerprint(call: &[u8; 32], terms: &PaymentTerms) -> [u8; 32] {
+/// Refuses an approval that no command gave that had the key of the wallet.
+fn check_seal(seal: &Seal, approval: &Approval) -> Result<(), Fault> {
+    let (id, words) = (approval.id.to_string(), approval.sealed_words(approval.ends));
+    seal.open(&place(&id, &words), approval.seal.clone().unwrap_or_default()).map(drop)
+}
+
+fn place<'a>(id: &'a str, words: &'a str) -> Place<'a> {
+    Place { what: "approval", row: [id, words] }
+}
+
+/// A hash of all that makes it the same payment: for credits, how many are bought for which wallet, however the
+/// body is written; for a tool, its parameters.
+fn fingerprint(
+    operation: &Operation,
+    purchase: Option<Purchase>,
+    terms: &PaymentTerms,
+) -> [u8; 32] {
+    let bought = match purchase {
+        Some(Purchase { credits, recipient }) => format!("{credits} for {recipient}"),
+        None => operation.call.body().to_canonical().as_str().to_owned(),
+    };
     let PaymentTerms { resource, network, asset, payee, amount } = terms;
-    let terms = format!("{network}\n{asset}\n{payee}\n{amount}\n{resource}");
-    Sha256::new_with_prefix(call).chain_update(terms).finalize().into()
+    let target = operation.call.target();
+    let terms = format!("{network}\n{asset}\n{payee}\n{amount}\n{resource}\n{target}\n{bought}");
+    Sha256::digest(terms).into()
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Head {
         Some(Self { end, sealed: hex::decode(sealed).ok()? })
     }
 
-    fn is_sealed_by(&self, seal: &Seal) -> bool {
+    pub(super) fn is_sealed_by(&self, seal: &Seal) -> bool {
         seal.open(&place(&words(&self.end)), self.sealed.clone()).is_ok()
     }
 }

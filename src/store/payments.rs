@@ -16,6 +16,7 @@ use super::{
     locks::Locked,
     payment_rows::{self, NewPayment, OpenPayment},
     record::{Chain, Draft},
+    seal::Seal,
 };
 use crate::{
     operation::Operation,
@@ -122,9 +123,9 @@ impl Store {
         request: PaymentRequest,
         nonce: AuthorizationNonce,
     ) -> Result<PaymentDecision, StoreError> {
-        let operation = operation.clone();
+        let (operation, seal) = (operation.clone(), self.0.seal.clone());
         let fresh = move || Fresh { nonce, now: Timestamp::now() };
-        self.write(move |db| record(db, &operation, &request, fresh())).await
+        self.write(move |db| record(db, &seal, &operation, &request, fresh())).await
     }
 
     /// Notes what became of a payment.
@@ -148,6 +149,7 @@ impl Store {
 
 fn record(
     db: &Db,
+    seal: &Seal,
     operation: &Operation,
     request: &PaymentRequest,
     fresh: Fresh,
@@ -176,7 +178,7 @@ fn record(
     let pay = |spender| spending.pay(permit, challenge, *purchase, spender, fresh);
     let decided = match pay(spender) {
         Err(Declined::Unapproved { terms, .. }) => {
-            match approvals::ask(db, operation, fingerprint, *terms, now)? {
+            match approvals::ask(db, seal, operation, *purchase, *terms, now)? {
                 None => pay(Spender { is_approved: true, ..spender }),
                 Some(Ok(approval)) => return Ok(unapproved(approval, now)),
                 Some(Err(denied)) => return Ok(PaymentDecision::Denied(denied)),

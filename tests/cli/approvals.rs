@@ -55,7 +55,8 @@ async fn a_person_answers_at_the_command_line_also_between_two_runs() {
     }
     let approved = home.run(&["approvals", "approve", id]).told();
     assert!(approved.contains("approved") && approved.contains(id), "{approved}");
-    home.run(&["approvals", "deny", id]).fails(65, &["is approved and takes no other answer"]);
+    home.run(&["approvals", "approve", id])
+        .fails_at_length(65, &["is approved and takes no other"]);
     let unknown = "5ff41667-9cb0-4b43-a080-a7349a6b44ad";
     home.run(&["approvals", "approve", unknown]).fails(66, &["there is no approval 5ff41667"]);
     home.run(&["approvals", "approve", "x"]).fails_at_length(2, &["is a UUID"]);
@@ -81,6 +82,33 @@ async fn a_person_answers_at_the_command_line_also_between_two_runs() {
     let expected = [["payment_approve", id, &user], ["payment_deny", second, &user]];
     assert_eq!(deeds.iter().map(deed).collect::<Vec<_>>(), expected);
     home.run(&["journal", "verify"]).result();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_approved_by_the_wallets_password_that_is_given_for_it_alone() {
+    let home = Home::with_wallet();
+    home.write("secret", PASSWORD);
+    home.write("proxy.toml", &format!("password_file = 'secret'\n{SPENDING}"));
+    let sandbox = Sandbox::new(Settings::default());
+    let upstream = format!("http://{}", serve_sandbox(&sandbox).await);
+    let server = home.serve(&["serve", "--upstream", &upstream]);
+    let id = buy(&server).await.1["id"].as_str().unwrap().to_owned();
+    let approve = ["approvals", "approve", &id];
+    if let Some(ran) = home.run_without_terminal(&approve) {
+        ran.fails_at_length(66, &["the wallet's password is needed", "no terminal"]);
+    }
+    home.write("wrong", "wrong");
+    let wrong = home.run(&[&approve[..], &["--password-file", "wrong"]].concat());
+    wrong.fails_at_length(77, &["the password does not open it"]);
+    // A wallet of one's own does not help.
+    let own = ["--keys", "own", "--password-file", "secret"];
+    home.run(&[&["wallet", "new"][..], &own].concat()).result();
+    let forged = home.run(&[&approve[..], &own].concat());
+    forged.fails_at_length(77, &["another wallet"]);
+    assert_eq!(buy(&server).await.0, 202);
+    home.run(&[&approve[..], &["--password-file", "secret"]].concat()).told();
+    assert!(home.run(&["approvals", "deny", &id]).told().contains("denied"), "taken back");
+    assert_eq!(buy(&server).await.0, 403);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use agentpmt_proxy::{
     payment::Spending,
     policy::Client,
     sandbox::{Sandbox, Settings},
-    store::{ApprovalAnswer, FreezeOf, answer_approval, freeze},
+    store::{FreezeOf, approve, deny, freeze},
     types::Address,
 };
 use axum::{
@@ -790,12 +790,9 @@ async fn a_large_payment_waits_for_a_person_and_is_made_once_when_it_is_approved
     assert!(nonces(&shop.seen()).is_empty() && records(&proxy, "payment").await.is_empty());
 
     let path = proxy.folder().path().join("proxy.db");
-    let answer = |id: &str, answer| {
-        answer_approval(&path, id.parse().unwrap(), answer, jiff::Timestamp::now())
-            .unwrap()
-            .unwrap()
-    };
-    answer(id, ApprovalAnswer::Approved);
+    let key = agentpmt_proxy::signer::LocalKey::from_hex(&"42".repeat(32)).unwrap();
+    let now = jiff::Timestamp::now();
+    approve(&path, id.parse().unwrap(), key.seal_key(), now).unwrap().unwrap();
     assert_eq!(other.post(PURCHASE, &buy).await.status(), StatusCode::ACCEPTED, "another client's");
     shop.demands(demand("4999999"));
     assert_eq!(ci.post(PURCHASE, &buy).await.status(), StatusCode::ACCEPTED, "another amount");
@@ -806,7 +803,7 @@ async fn a_large_payment_waits_for_a_person_and_is_made_once_when_it_is_approved
 
     let again = body_of(ci.post(PURCHASE, &buy).await).await;
     assert_ne!(again["id"], *id);
-    answer(again["id"].as_str().unwrap(), ApprovalAnswer::Denied);
+    deny(&path, again["id"].as_str().unwrap().parse().unwrap(), now).unwrap().unwrap();
     let denied = problem(ci.post(PURCHASE, &buy).await).await;
     assert_eq!(denied["code"], "payment_not_allowed");
     assert!(denied["detail"].as_str().unwrap().contains("denied this payment"), "{denied}");

@@ -16,7 +16,7 @@ pub use self::{
     rule::{About, Binds, Effect, EmptyPayload, Lookup, Needs, Payload, Proof, Signed},
     table::ACTIONS,
 };
-pub(crate) use self::{row::ids_of, table::PARAMETERS};
+pub(crate) use self::{known::RESERVATION, row::ids_of, table::PARAMETERS};
 
 /// Where a session begins. The proxy calls it for itself and answers it locally.
 pub const SESSION_PATH: &str = "/api/external/auth/session";

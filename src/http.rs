@@ -34,6 +34,7 @@ mod own;
 mod session;
 
 mod docs;
+mod next;
 mod status;
 
 use std::sync::Arc;
@@ -74,6 +75,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&post, SESSION_PATH, session::session),
         Route::new(&get, "/healthz", own::healthy),
         Route::new(&get, "/readyz", own::ready),
+        Route::new(&post, "/proxy/jobs/next", next::next),
         Route::new(&get, "/proxy/reservations", own::reservations),
         Route::new(&get, "/proxy/status", own::status),
         Route::new(&get, "/proxy/events", events::events),

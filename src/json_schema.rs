@@ -67,6 +67,7 @@ pub fn field(field: &Field, takes_null: bool) -> Value {
         JsonType::Boolean => with_type("boolean"),
         JsonType::Text(None) => with_type("string"),
         JsonType::Text(Some(max)) => merged(with_type("string"), json!({ "maxLength": max })),
+        JsonType::Texts => merged(with_type("array"), json!({ "items": { "type": "string" } })),
         JsonType::Words(words) => json!({ "type": "string", "enum": words }),
         JsonType::Integer { min, max, default } => {
             let bounds = json!({ "minimum": min, "maximum": max, "default": default });

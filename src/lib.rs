@@ -50,6 +50,7 @@ pub mod action;
 
 pub mod call;
 pub mod json_schema;
+pub mod next_job;
 
 pub mod openapi;
 

@@ -11,6 +11,9 @@ mod reviews;
 mod feed;
 
 mod error;
+
+mod job_queue;
+
 mod parts;
 
 mod admit;
@@ -24,6 +27,7 @@ mod precedent;
 
 mod finish;
 
+mod next;
 mod paying;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -40,6 +44,7 @@ pub use self::{
     evidence::Evidence,
     in_flight::{InFlightPermit, Overloaded},
     listen::EventListener,
+    next::{NextJob, NextJobError},
     parts::Proxy,
 };
 use self::{

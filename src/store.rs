@@ -81,6 +81,7 @@ mod journal;
 mod approvals;
 mod clients;
 mod freezing;
+mod hand_out;
 
 mod payments;
 
@@ -108,6 +109,7 @@ pub use self::{
     finish::{CreditEnd, Finish, JobEnd, KeyEnd},
     freeze::{Freeze, FreezeOf},
     freezing::{freeze, thaw},
+    hand_out::{HandOutBegun, JobClaim},
     handle::Store,
     journal::record_deed,
     keys::Doubt,

@@ -9,9 +9,11 @@ use jiff::SignedDuration;
 /// The longest wait of a request: clients give up after 60 seconds.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
-/// The shortest and the longest pause between two polls.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The shortest pause between two polls.
+pub const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The header with preferences (RFC 7240).
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");

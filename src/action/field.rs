@@ -20,6 +20,8 @@ pub enum JsonType {
     Any,
     /// A string of up to so many characters, if there is a limit.
     Text(Option<u64>),
+    /// An array of strings.
+    Texts,
     /// One of these strings.
     Words(&'static [&'static str]),
     /// An integer.

@@ -139,7 +139,7 @@ const RESERVATION_ID: Field = Field::text("reservation_id", "The id of the reser
 const RESERVED_UNTIL: Field =
     Field::text("reserved_until", "The end of the reservation (RFC 3339).");
 
-pub(super) const RESERVATION: &[Field] = &[
+pub(crate) const RESERVATION: &[Field] = &[
     Field::text("message", "A sentence for people."),
     Field::new(
         "job",

@@ -51,6 +51,7 @@ pub(super) fn own_operation(call: &OwnCall) -> Value {
     let answers = call.answers.iter().map(|(status, answer)| {
         let answer = match answer {
             OwnAnswer::Json(fields) => good(fields),
+            OwnAnswer::Nothing => json!({ "description": "Nothing came in time." }),
             OwnAnswer::Events => json!({
                 "description": "Events, until the connection ends.",
                 "content": { "text/event-stream": { "schema": { "type": "string" } } },

@@ -2,11 +2,14 @@
 
 use http::Method;
 
-use self::OwnAnswer::{Events, Json};
-use crate::action::{
-    Field,
-    JsonType::{self, Any, Boolean, Integer, Number, Object, Objects, Words},
-    SESSION_PATH,
+use self::OwnAnswer::{Events, Json, Nothing};
+use crate::{
+    action::{
+        Field,
+        JsonType::{self, Any, Boolean, Integer, Number, Object, Objects, Words},
+        RESERVATION, SESSION_PATH,
+    },
+    next_job,
 };
 
 /// A call that the proxy answers itself.
@@ -30,6 +33,8 @@ pub(super) enum OwnAnswer {
     Json(&'static [Field]),
     /// Server-sent events.
     Events,
+    /// None.
+    Nothing,
 }
 
 /// Every one of them, in the order of the router.
@@ -63,6 +68,22 @@ pub(super) static OWN: &[OwnCall] = &[
         body: &[],
         headers: &[],
         answers: &[("200", Json(STATUS_WORD))],
+    },
+    OwnCall {
+        name: "next_job",
+        summary: "Reserve the best job there is, and wait for one",
+        method: Method::POST,
+        path: "/proxy/jobs/next",
+        query: &[],
+        body: next_job::FIELDS,
+        headers: &[
+            Field::text(
+                "Idempotency-Key",
+                "A word of your own: with the same, a repeat gets the same job.",
+            ),
+            Field::text("Prefer", "`wait=20` waits so many seconds, as the field does."),
+        ],
+        answers: &[("200", Json(RESERVATION)), ("204", Nothing)],
     },
     OwnCall {
         name: "reservations",

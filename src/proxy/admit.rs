@@ -140,7 +140,7 @@ impl Proxy {
     }
 
     /// Records a call that was refused, and why.
-    async fn refused(
+    pub(super) async fn refused(
         &self,
         admission: &Admission,
         caller: Caller,

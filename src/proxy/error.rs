@@ -197,6 +197,11 @@ impl CallError {
         }
     }
 
+    /// Whether it is for all clients that signatures are frozen.
+    pub(super) fn is_freeze(&self) -> bool {
+        matches!(self, Self::Store(error) if error.freeze().is_some())
+    }
+
     /// Why the client was not let through, as the `code` that it gets, if it was not.
     pub(super) fn denial(&self) -> Option<&'static str> {
         let kind = match self {

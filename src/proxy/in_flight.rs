@@ -35,6 +35,12 @@ pub enum Overloaded {
     /// The client has its share.
     #[error("the client has its share of max_in_flight in flight, and the rest is kept for others")]
     Share,
+    /// As many requests wait for something as may.
+    #[error(
+        "as many requests wait as may: four times max_in_flight, and less of one client so that others \
+         can wait as well"
+    )]
+    Waiting,
 }
 
 impl InFlight {

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     feed::Feed,
     in_flight::{InFlight, InFlightPermit, Overloaded},
+    job_queue::JobQueues,
     prices::Prices,
     probe::Probe,
     reviews::Reviews,
@@ -64,6 +65,7 @@ pub struct Proxy {
     pub(super) reviews: Reviews,
     /// The events that clients listen for.
     pub(super) feed: Feed,
+    pub(super) queues: JobQueues,
     pub(super) tasks: TaskTracker,
     pub(super) ending: CancellationToken,
     /// Whether records can be written.
@@ -97,6 +99,7 @@ impl Proxy {
             waiting: InFlight::default(),
             reviews: Reviews::default(),
             feed: Feed::default(),
+            queues: JobQueues::default(),
             tasks,
             ending,
             writable: Probe::new(READY),
@@ -174,7 +177,7 @@ impl Proxy {
     /// # Errors
     /// Too many wait.
     pub fn wait_permit(&self, client: &Client) -> Result<InFlightPermit, Overloaded> {
-        self.waiting.take(&client.name)
+        self.waiting.take(&client.name).map_err(|_| Overloaded::Waiting)
     }
 
     /// The wallet that signs for a client.

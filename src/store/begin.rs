@@ -236,7 +236,8 @@ impl Beginning {
         match (&grant, job) {
             (Err(denied), _) if doubt.is_none() => return Ok(Begun::Denied(denied.clone())),
             (Ok(_), Some(job)) if counts_reserve(&self.operation) => {
-                claim.pending = Some(insert_pending(db, &self.operation, job, now.wall)?);
+                let Operation { client, wallet, .. } = &self.operation;
+                claim.pending = Some(insert_pending(db, *wallet, client, job, now.wall)?);
             }
             _ => {}
         }

@@ -76,6 +76,12 @@ impl Holds {
         })
     }
 
+    /// Whether any client has reserved the job, or is about to.
+    pub(super) fn is_taken(&self, now: Timestamp) -> bool {
+        let runs = |hold: &Hold| hold.ends > surely_over(now);
+        self.0.iter().any(|hold| hold.state != HoldState::Submitted && runs(hold))
+    }
+
     /// The reservation; also one that has ended, for a day.
     pub(super) fn reserved(&self) -> Option<&Hold> {
         self.0.iter().find(|hold| hold.state == HoldState::Reserved)

@@ -21,7 +21,7 @@ use crate::{
     call::RESERVATION_ID,
     json::CanonicalJson,
     operation::Operation,
-    types::Address,
+    types::{Address, ClientId, IdempotencyKey},
 };
 
 /// How long an answer is kept.
@@ -105,6 +105,12 @@ impl Key {
             _ => (unpaid, None),
         };
         Some(Self { owner, text, fingerprint, twin })
+    }
+
+    /// The key that the client gave to a request for any job. What it leaves is the job that was chosen.
+    pub(super) fn of_hand_out(client: ClientId, key: &IdempotencyKey, request: [&[u8]; 2]) -> Self {
+        let (owner, text) = (format!("next {client}"), key.as_str().to_owned());
+        Self { owner, text, fingerprint: Sha256::digest(request.concat()).into(), twin: None }
     }
 
     /// A completion's own. The reservation is in it, as JSON, since the body may name it or not.

@@ -16,6 +16,7 @@ use crate::{
     call::RESERVATION_ID,
     clock,
     operation::Operation,
+    policy::Client,
     types::{Address, ClientId, ClientName, Slug},
 };
 
@@ -228,16 +229,17 @@ struct Inserted {
 /// Counts a reserve that is about to be sent. Returns the number of its row.
 pub(super) fn insert_pending(
     db: &Db,
-    operation: &Operation,
+    wallet: Address,
+    client: &Client,
     job: &Slug,
     now: Timestamp,
 ) -> Result<i64, Fault> {
     let ends = now + COUNTED;
     let hold = NewHold {
-        wallet: &operation.wallet.to_string(),
+        wallet: &wallet.to_string(),
         job: job.as_str(),
-        client: operation.client.id,
-        client_name: operation.client.name.as_str(),
+        client: client.id,
+        client_name: client.name.as_str(),
         state: HoldState::Pending,
         ends,
         forgotten: ends + clock::TOLERANCE,

@@ -17,6 +17,7 @@ mod approvals;
 mod callers;
 mod client;
 mod crash;
+mod crash_next;
 mod credits;
 mod events;
 mod freeze;

@@ -17,5 +17,6 @@ mod docs;
 mod freeze;
 mod job_list;
 mod load;
+mod next;
 mod surface;
 mod table;

@@ -46,9 +46,9 @@ for (const type of ["general", "social_share", "workflow_creation"]) {
   await call(path + "/complete", proof);
   // While a review runs, any other status may stand there.
   let status;
-  while (!["approved", "rejected"].includes(status = (await call(path + "/status")).submission.status)) {
-    await sleep(1000);
-  }
+  do {
+    status = (await call(path + "/status?wait=50s")).submission.status;
+  } while (!["approved", "rejected"].includes(status));
   console.log(job.title, "->", status);
 }
 

@@ -51,8 +51,9 @@ for job_type in ("general", "social_share", "workflow_creation"):
         call(workflow + "/publish")
     call(path + "/complete", proof)
     # While a review runs, any other status may stand there.
-    while (status := call(path + "/status")["submission"]["status"]) not in ("approved", "rejected"):
-        time.sleep(1)
+    waiting = path + "/status?wait=50s"
+    while (status := call(waiting)["submission"]["status"]) not in ("approved", "rejected"):
+        pass
     print(job["title"], "->", status)
 
 print(call("/credits/balance")["balance_credits"], "credits")

@@ -22,10 +22,10 @@ reserve() {  # JOB_TYPE
 complete() {  # PROOF
   call POST "/jobs/$JOB/complete" "$1"
   # While a review runs, any other status may stand there.
-  while STATUS=$(call POST "/jobs/$JOB/status"); do
+  while STATUS=$(call POST "/jobs/$JOB/status?wait=50s"); do
     case $STATUS in
       *'"approved"'* | *'"rejected"'*) echo "$STATUS"; return ;;
-      *'"submission"'*) sleep 1 ;;
+      *'"submission"'*) ;;
       *) echo "$STATUS" >&2; exit 1 ;;
     esac
   done

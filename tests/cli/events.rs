@@ -4,12 +4,13 @@ use std::{
     io::{BufRead, BufReader, Lines, Read, Write},
     os::unix::net::UnixStream,
     process::{Child, ChildStdout, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
 
 use crate::{
-    binary::{Home, Server},
+    binary::{Home, Server, until},
     common::{GENERAL_JOB, WORKFLOW_JOB},
 };
 
@@ -57,16 +58,27 @@ fn serve(home: &Home) -> Server {
     home.serve_where_told(&["serve", "--sandbox", "--state", "s"])
 }
 
-fn reserve(home: &Home, job: &str) {
+/// Sends a request, and gives what can be read of its answer.
+fn send(home: &Home, method: &str, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(home.path(SOCKET)).unwrap();
+    // So that a test fails instead of hanging.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     write!(
         stream,
-        "POST /api/external/jobs/{job}/reserve HTTP/1.1\r\nhost: localhost\r\n\
-         content-length: 0\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
     .unwrap();
+    stream
+}
+
+fn rest(mut stream: UnixStream) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn reserve(home: &Home, job: &str) {
+    let answer = rest(send(home, "POST", &format!("/api/external/jobs/{job}/reserve")));
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
@@ -88,6 +100,26 @@ fn a_proxy_that_is_killed_and_started_again_loses_and_repeats_no_event() {
     assert_eq!(second["job_id"], WORKFLOW_JOB);
     assert!(second["id"].as_u64() > first["id"].as_u64(), "{first} {second}");
     server.signal("TERM").result();
+}
+
+#[test]
+fn a_proxy_that_ends_answers_those_who_wait_and_ends_what_they_listen_to() {
+    let home = home();
+    let server = serve(&home);
+    reserve(&home, GENERAL_JOB);
+    let listening = send(&home, "GET", "/proxy/events");
+    let waits = format!("/api/external/jobs/{GENERAL_JOB}/status?wait=50s");
+    let waiting = send(&home, "POST", &waits);
+    server.logs("/proxy/events");
+    let asked = || home.run(&["journal", "tail", "--state", "s"]).result();
+    until(|| asked().contains("job_status"));
+    server.signal("TERM").result();
+    let (listened, waited) = (rest(listening), rest(waiting));
+    assert!(
+        listened.contains("text/event-stream") && listened.ends_with("0\r\n\r\n"),
+        "{listened}"
+    );
+    assert!(waited.starts_with("HTTP/1.1 200") && waited.contains("can_submit"), "{waited}");
 }
 
 #[test]

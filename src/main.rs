@@ -47,7 +47,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
             ExportedError::Io(_) => EX_IOERR,
             _ => EX_DATAERR,
         },
-        Failure::Config(_) | Failure::NoSpending => EX_CONFIG,
+        Failure::Config(_) | Failure::NoSpending | Failure::PayerNotHeld(_) => EX_CONFIG,
         Failure::Keystore(error) => match error {
             KeystoreError::Empty(_)
             | KeystoreError::Several { .. }

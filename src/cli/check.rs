@@ -9,7 +9,7 @@ use super::{
     config_args::ConfigArgs,
     failure::Failure,
     listen,
-    output::print,
+    output::{complain, print},
     wallets::{self, LockedWallet},
 };
 use crate::{
@@ -61,7 +61,7 @@ impl Check {
     }
 }
 
-fn rows(config: &Config) -> Result<[Finding; 9], Failure> {
+fn rows(config: &Config) -> Result<[Finding; 10], Failure> {
     Upstream::new(&config.upstream)?;
     Tls::load(&config.tls)?;
     listen::require_client(config, &config.listen)?;
@@ -78,6 +78,10 @@ fn rows(config: &Config) -> Result<[Finding; 9], Failure> {
     let (callers, _) = listen::callers(config, &config.listen)?;
     let (first, others) = wallets::find(config)?;
     let locked: Vec<_> = iter::once(first).chain(others).collect();
+    wallets::check_payer(config, locked.iter().map(|wallet| wallet.key.wallet()))?;
+    for doubt in config.spending.doubts() {
+        complain(format_args!("warning: {doubt}"));
+    }
     locked.iter().try_for_each(|wallet| wallet.password.check())?;
     locked.iter().try_for_each(|wallet| wallet.key.check_memory())?;
     // They are unlocked one after the other.
@@ -101,5 +105,6 @@ fn rows(config: &Config) -> Result<[Finding; 9], Failure> {
         known("key_file", of_all(|wallet| wallet.key.path().display().to_string())),
         known("unlock_memory", format!("{memory} MiB")),
         known("password_from", of_all(|wallet| wallet.password.describe())),
+        row("payments", config.spending.describe(), "none, without [spending]"),
     ])
 }

@@ -1,5 +1,6 @@
 //! `client`: who may call the proxy.
 
+mod limits;
 mod list;
 
 mod add;

@@ -236,6 +236,12 @@ pub enum Failure {
     /// A demand would not be paid.
     #[error("{0}; nothing would be paid")]
     Payment(Box<CallError>),
+    /// The wallet that is to pay is none that would be opened.
+    #[error(
+        "spending.wallet is {0}, and this proxy would not open its key: name a wallet that it signs with \
+         (`agentpmt-proxy wallet list` shows those that have a key file), or add that one under [[wallets]]"
+    )]
+    PayerNotHeld(Address),
     /// Nothing is paid at all.
     #[error(
         "nothing is paid without [spending] in the configuration: see `agentpmt-proxy manual paying`"

@@ -27,7 +27,7 @@ use super::{
     wallets::{self, Wallets},
 };
 use crate::{
-    config::{ClientsAre, Config, ListenAddress, UpstreamConfig, UpstreamUrl},
+    config::{ClientsAre, Config, ListenAddress, SpendingConfig, UpstreamConfig, UpstreamUrl},
     http::{self, Instance, Limits, Live, Tls, Workers},
     payment::Spending,
     proxy::Proxy,
@@ -188,6 +188,7 @@ async fn serve(
     wallets: Wallets,
     text: &str,
 ) -> Result<(), Failure> {
+    let spending = payments(&start, &wallets);
     let Start { settings, config, log, tls, listening, .. } = start;
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(LocalKey::seal_key).collect();
@@ -201,17 +202,9 @@ async fn serve(
     if let Err(error) = store.show_alive() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
     }
-    if let Some(payer) = config.spending.wallet
-        && wallets.iter().all(|key| key.address() != payer)
-    {
-        tracing::warn!(
-            "spending.wallet is {payer}, whose key is not here, so nothing is paid: name the wallet \
-             that this proxy signs with, or add a key file for it under [[wallets]]"
-        );
-    }
     let Wallets { first, others } = wallets;
     let proxy = Proxy::new(first.into(), upstream.clone(), store, config.expose_workflow_token);
-    let proxy = proxy.with_spending(Spending::of(&config.spending));
+    let proxy = proxy.with_spending(Spending::of(&spending));
     let proxy = Arc::new(others.into_iter().fold(proxy, |proxy, key| proxy.and_wallet(key.into())));
     let limits =
         Limits { connections_per_peer: config.max_connections_per_peer, ..Limits::default() };
@@ -225,18 +218,35 @@ async fn serve(
     serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
 }
 
+/// The payments that are allowed. In a sandbox its own wallet pays, whichever the configuration names.
+fn payments(start: &Start, wallets: &Wallets) -> SpendingConfig {
+    let spending = start.config.spending.clone();
+    match spending.wallet {
+        Some(_) if start.sandbox => {
+            SpendingConfig { wallet: Some(wallets.first.address()), ..spending }
+        }
+        _ => spending,
+    }
+}
+
 fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Failure> {
     let places = start.listening.addresses().iter();
     let mut places = places.map(|address| listen::describe(address, &start.config));
     let first = places.next().unwrap_or_default();
     let others: String = places.map(|place| format!("  also on   {place}\n")).collect();
-    let wallets = wallets.iter().map(|key| format!("  wallet    {}\n", key.address()));
+    let addresses = wallets.iter().map(|key| format!("  wallet    {}\n", key.address()));
     let (callers, all) = listen::callers(&start.config, start.listening.addresses())?;
     if all && !start.sandbox {
         tracing::warn!(
             "{callers} may call until you add a client: agentpmt-proxy client add NAME --allow jobs"
         );
     }
+    let spending = payments(start, wallets);
+    for doubt in spending.doubts() {
+        tracing::warn!("{doubt}");
+    }
+    let payments = spending.describe();
+    let payments = payments.map(|text| format!("  payments  {text}\n")).unwrap_or_default();
     let state = state_of(&start.config);
     let state = state.display();
     let add = match start.sandbox {
@@ -246,10 +256,10 @@ fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Fa
         false => String::new(),
     };
     Ok(format!(
-        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}  callers   {callers}\n  \
-         state     {state}{add}\n",
+        "agentpmt-proxy {} listens on {first}\n{others}  upstream  {upstream}\n{}  callers   {callers}\n\
+         {payments}  state     {state}{add}\n",
         env!("CARGO_PKG_VERSION"),
-        wallets.collect::<String>(),
+        addresses.collect::<String>(),
     ))
 }
 

@@ -11,6 +11,7 @@ use crate::{
         LocalKey,
         keystore::{Keystore, LockedKey},
     },
+    types::Address,
 };
 
 /// A wallet that waits for its password.
@@ -64,6 +65,16 @@ pub(super) fn first(config: &Config) -> Result<LockedWallet, Failure> {
     Ok(find(config)?.0)
 }
 
+/// Refuses a payer that is none of these wallets. A wallet whose address is not known may be it.
+pub(super) fn check_payer(
+    config: &Config,
+    mut wallets: impl Iterator<Item = Option<Address>>,
+) -> Result<(), Failure> {
+    let Some(payer) = config.spending.wallet else { return Ok(()) };
+    let is_held = wallets.any(|wallet| wallet.is_none_or(|wallet| wallet == payer));
+    if is_held { Ok(()) } else { Err(Failure::PayerNotHeld(payer)) }
+}
+
 /// Opens all wallets, each once and before there is a runtime: the key derivation takes about a second,
 /// and no async thread waits for it.
 pub(super) fn unlock(config: &Config) -> Result<Wallets, Failure> {
@@ -79,7 +90,11 @@ pub(super) fn unlock(config: &Config) -> Result<Wallets, Failure> {
         Ok(signer)
     };
     let (first, others) = find(config)?;
+    let all = iter::once(&first).chain(&others);
+    check_payer(config, all.map(|locked| locked.key.wallet()))?;
     let first = unlock(first)?;
     let others: Result<_, Failure> = others.into_iter().map(unlock).collect();
-    Ok(Wallets { first, others: others? })
+    let wallets = Wallets { first, others: others? };
+    check_payer(config, wallets.iter().map(|key| Some(key.address())))?;
+    Ok(wallets)
 }

@@ -91,8 +91,8 @@ impl Given<'_> {
         self.fields(&FIELDS, FIELDS.len(), |field, given| match field {
             "address" => given.one(wallet).map(|value| address = Some(value)),
             "decimals" => given.one(decimals).map(|value| digits = Some(value)),
-            "name" => given.one(text).map(|value| name = Some(value)),
-            _ => given.one(text).map(|value| version = Some(value)),
+            "name" => given.one(quoted).map(|value| name = Some(value)),
+            _ => given.one(quoted).map(|value| version = Some(value)),
         })?;
         let all = address.zip(digits).zip(name.zip(version));
         // `fields` has seen that they are there.
@@ -120,12 +120,30 @@ fn decimals(given: &Given<'_>) -> Result<u8, InvalidSetting> {
 }
 
 pub(super) fn amount(given: &Given<'_>) -> Result<Amount, InvalidSetting> {
-    Ok(given.text()?.parse()?)
+    Ok(quoted(given)?.parse()?)
+}
+
+/// A text that is easily taken for a number.
+fn quoted(given: &Given<'_>) -> Result<String, InvalidSetting> {
+    let number = match given.value {
+        Value::Toml(DeValue::Integer(number)) => number.as_str(),
+        Value::Toml(DeValue::Float(number)) => number.as_str(),
+        _ => return text(given),
+    };
+    let wrong = given.wrong_type("a string in quotes");
+    let name = given.key.rsplit('.').next().unwrap_or_default();
+    Err(InvalidSetting(format!("{wrong}: write {name} = \"{number}\"")))
 }
 
 /// A URL as every parser writes it.
 pub(super) fn resource(given: &Given<'_>) -> Result<String, InvalidSetting> {
-    let url = Url::parse(given.text()?).ok().filter(Url::has_host);
+    let text = given.text()?;
+    if text.contains('*') {
+        return Err(
+            "there are no wildcards; list each URL in full, as the API's demand has it".into()
+        );
+    }
+    let url = Url::parse(text).ok().filter(Url::has_host);
     url.map(String::from)
         .ok_or("expected a whole URL, such as https://www.agentpmt.com/api/external/…".into())
 }

@@ -1,7 +1,7 @@
 //! Loading: defaults, file, environment and command line, each written over the one before.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     fmt::Display,
     io,
@@ -20,6 +20,9 @@ use crate::files;
 
 /// The file that is read when none is named.
 const FILE: &str = "proxy.toml";
+
+/// The shortest beginning of a section's name that is taken for it.
+const BEGINNING: usize = 4;
 
 /// Variables with our prefix that are no settings: the password and where it waits, and the token, which
 /// have no place among values that may be shown, and the path of the file, which is known before it
@@ -46,7 +49,8 @@ impl Config {
     ) -> Result<Self, Mistakes> {
         let path = file.unwrap_or(Path::new(FILE));
         let config = Self::defaults(path);
-        let mut loading = Loading { config, places: HashMap::new(), mistakes: Vec::new() };
+        let (places, mistakes, refused) = (HashMap::new(), Vec::new(), HashSet::new());
+        let mut loading = Loading { config, places, mistakes, refused };
         match read(path, file.is_some()) {
             Ok(None) => {}
             Ok(Some(text)) => {
@@ -67,6 +71,8 @@ struct Loading {
     /// Where each given setting got its value.
     places: HashMap<&'static str, String>,
     mistakes: Vec<String>,
+    /// The settings, or the sections, that were given and refused: it is not known what is missing there.
+    refused: HashSet<&'static str>,
 }
 
 impl Loading {
@@ -93,7 +99,11 @@ impl Loading {
                 None => {
                     let sections = |key: &'static str| key.split_once('.').map(|(name, _)| name);
                     let keys = SETTINGS.iter().map(|setting| setting.key);
-                    let near = nearest(&key, keys.clone().chain(keys.filter_map(sections)));
+                    let mut sections = keys.clone().filter_map(sections);
+                    let near = nearest(&key, keys.chain(sections.clone()));
+                    let is_begun = |name: &&str| key.len() >= BEGINNING && name.starts_with(&key);
+                    let near = near.or_else(|| sections.find(is_begun));
+                    self.refused.extend(near);
                     self.note(&place(), &unknown(near));
                 }
             }
@@ -117,8 +127,9 @@ impl Loading {
             if !is_service_link(rest, &value.to_string_lossy()) {
                 let key = rest.to_lowercase().replace("__", ".");
                 let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHER_VARIABLES);
-                let near = nearest(&key, known).map(variable_name);
-                self.note(name, &unknown(near.as_deref()));
+                let near = nearest(&key, known);
+                self.refused.extend(near);
+                self.note(name, &unknown(near.map(variable_name).as_deref()));
             }
             return;
         };
@@ -144,8 +155,16 @@ impl Loading {
         let given = Given { value, location, key, example };
         match (setting.set)(&mut self.config, &given) {
             Ok(()) => drop(self.places.insert(setting.key, given.place())),
-            Err(wrong) => self.mistakes.extend(wrong.0),
+            Err(wrong) => {
+                self.refused.insert(setting.key);
+                self.mistakes.extend(wrong.0);
+            }
         }
+    }
+
+    fn is_refused(&self, key: &str) -> bool {
+        let section = key.split_once('.').map_or(key, |(section, _)| section);
+        self.refused.contains(key) || self.refused.contains(section)
     }
 
     fn note(&mut self, place: &str, problem: &dyn Display) {
@@ -154,6 +173,9 @@ impl Loading {
 
     fn finish(mut self) -> Result<Config, Mistakes> {
         for (key, contradiction) in self.config.contradictions() {
+            if self.is_refused(key) {
+                continue;
+            }
             let place = self.places.remove(key).unwrap_or_else(|| key.to_owned());
             self.note(&place, &contradiction);
         }

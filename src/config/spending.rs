@@ -1,8 +1,56 @@
 //! Cross-field checks of `[spending]`.
 
+use std::fmt::Write;
+
 use super::{asset::AssetConfig, settings::SpendingConfig};
+use crate::types::{Amount, BaseUnits};
 
 impl SpendingConfig {
+    /// The payments that it allows, for people; `None` if it allows none.
+    pub fn describe(&self) -> Option<String> {
+        let (wallet, call) = (self.wallet?, self.max_per_call?);
+        let (day, month) = (self.per_day?, self.per_month?);
+        let mut text =
+            format!("from {wallet}, at most {call} a call, {day} in 24 hours, {month} in 30 days");
+        if let Some(above) = self.approve_above {
+            // A string takes all that is written to it.
+            let _ = write!(text, "; above {above} only if approved");
+        }
+        Some(text)
+    }
+
+    /// The limits that have no effect beside others, each with the reason.
+    pub fn doubts(&self) -> Vec<String> {
+        let limits = [
+            ("max_per_call", self.max_per_call),
+            ("per_day", self.per_day),
+            ("per_month", self.per_month),
+        ];
+        let mut doubts = Vec::new();
+        for (at, (name, limit)) in limits.iter().enumerate() {
+            let less =
+                limits[at + 1..].iter().find(|(_, other)| self.units(*other) < self.units(*limit));
+            if let (Some(limit), Some((other, Some(less)))) = (limit, less) {
+                doubts.push(format!(
+                    "spending.{name} is {limit}, and spending.{other} lets no more than {less} be paid"
+                ));
+            }
+        }
+        if let (Some(above), Some(most)) = (self.approve_above, self.max_per_call)
+            && self.units(Some(above)) >= self.units(Some(most))
+        {
+            doubts.push(format!(
+                "spending.approve_above is {above}, and spending.max_per_call lets no more than {most} be \
+                 paid, so no payment waits for approval"
+            ));
+        }
+        doubts
+    }
+
+    fn units(&self, amount: Option<Amount>) -> Option<BaseUnits> {
+        amount?.to_base_units(self.assets.first()?.decimals)
+    }
+
     /// The settings that lack others or contradict them: if there is any, all but `approve_above` must be.
     pub(super) fn contradictions(&self) -> Vec<(&'static str, String)> {
         let limits = [
@@ -95,6 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_what_is_allowed_and_which_limits_have_no_effect() {
+        let of = |text: &str| load(text).unwrap().spending;
+        let whole = of(WHOLE);
+        assert_eq!((of("").describe(), whole.doubts()), (None, Vec::new()));
+        let allowed = "from 0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025, at most 5 a call, 20.5 in 24 \
+                       hours, 100 in 30 days";
+        assert_eq!(whole.describe().unwrap(), allowed);
+        let odd = WHOLE.replace("'5'", "'20.50'\napprove_above = '20.5'").replace("'100'", "'20'");
+        let odd = of(&odd);
+        assert!(odd.describe().unwrap().ends_with("; above 20.5 only if approved"));
+        assert_eq!(
+            odd.doubts(),
+            [
+                "spending.max_per_call is 20.5, and spending.per_month lets no more than 20 be paid",
+                "spending.per_day is 20.5, and spending.per_month lets no more than 20 be paid",
+                "spending.approve_above is 20.5, and spending.max_per_call lets no more than 20.5 be paid, \
+                 so no payment waits for approval",
+            ]
+        );
+    }
+
+    #[test]
     fn spending_is_whole_or_not_there() {
         let whole: Vec<_> = WHOLE.split("[[spending").next().unwrap().lines().skip(1).collect();
         for line in whole.iter().filter(|line| !line.trim().is_empty()) {
@@ -111,7 +181,16 @@ mod tests {
     #[test]
     fn every_mistake_of_spending_has_its_line() {
         for (from, to, expected) in [
-            ("'5'", "5.0", "6: spending.max_per_call: expected a string in quotes, found float"),
+            (
+                "'5'",
+                "5.0",
+                "6: spending.max_per_call: expected a string in quotes, found float: write max_per_call = \"5.0\"",
+            ),
+            (
+                "'2'",
+                "2",
+                "13: spending.assets.version: expected a string in quotes, found integer: write",
+            ),
             ("'5'", "'5e0'", "6: spending.max_per_call: an amount is digits"),
             ("'5'", "'-5'", "6: spending.max_per_call: an amount is digits"),
             ("'5'", "'0'", "6: spending.max_per_call: expected more than 0"),
@@ -124,6 +203,7 @@ mod tests {
             ("'eip155:8453'", "'base'", "3: spending.networks: a network is eip155: and"),
             ("payees = '0x1", "payees = '1", "4: spending.payees: an address is 0x and"),
             ("https://www", "www", "5: spending.resources: expected a whole URL"),
+            ("credits/purchase", "*", "5: spending.resources: there are no wildcards"),
             ("= 6", "= 19", "11: spending.assets.decimals: expected a whole number up to 18"),
             ("= 6", "= '6'", "11: spending.assets.decimals: expected a number such as 6, found"),
             (
@@ -140,7 +220,10 @@ mod tests {
         ] {
             let mistakes = load(&WHOLE.replace(from, to)).unwrap_err();
             assert!(mistakes[0].starts_with(expected), "{mistakes:#?}");
+            assert!(!mistakes.iter().any(|one| one.contains("without it")), "{mistakes:#?}");
         }
+        let misspelt = load(&WHOLE.replace("[spending]", "[spend]")).unwrap_err();
+        assert_eq!(misspelt, ["1: spend: no such setting; did you mean spending?"]);
         let two =
             format!("{WHOLE}\n{}", WHOLE.split_once("[[").unwrap().1.replace("833589", "933589"));
         let two = two.replacen("spending.assets]]", "[[spending.assets]]", 2).replace("[[[[", "[[");

@@ -16,6 +16,7 @@ use super::{
     surface::{Authenticated, Surface},
 };
 use crate::{
+    payment::Spending,
     policy::Client,
     problem::Problem,
     problems::{NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED, UNKNOWN_APPROVAL},
@@ -89,6 +90,7 @@ pub(super) async fn status(
         "listeners": instance.listeners(),
         "last_reload": instance.last_reload().map(|reload| last_reload(&reload)),
         "frozen": frozen.as_ref().map(freeze_as_json),
+        "spending": proxy.spending().map(Spending::to_json),
     })))
 }
 

@@ -212,6 +212,8 @@ const STATUS: &[Field] = &[
         "The last time that the configuration was read again.",
     ),
     Field::new("frozen", Any, "What is frozen, by whom and since when."),
+    Field::text("state", "The state folder, for an admin."),
+    Field::new("spending", Any, "The wallet that pays and its limits, if it may pay."),
 ];
 
 const APPROVAL: &[Field] = &[

@@ -1,7 +1,7 @@
 //! The policy: which entry of a challenge is paid, if any.
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     challenge::{Challenge, Offer, Unfit},
@@ -118,6 +118,18 @@ impl Spending {
                 Some(above) => Some(units(Some(above))?),
                 None => None,
             },
+        })
+    }
+
+    /// The limits, as a client sees them.
+    pub fn to_json(&self) -> Value {
+        let amount = |units: BaseUnits| units.to_amount(self.decimals).to_string();
+        json!({
+            "wallet": self.wallet.to_string(),
+            "max_per_call": amount(self.max_per_call),
+            "per_day": amount(self.per_day),
+            "per_month": amount(self.per_month),
+            "approve_above": self.approve_above.map(amount),
         })
     }
 

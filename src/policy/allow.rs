@@ -112,8 +112,11 @@ fn known() -> impl Iterator<Item = &'static str> {
 }
 
 fn advice(word: &str) -> String {
+    let is_part = |action: &&Action| action.path.split(['/', '_']).any(|part| part == word);
+    let of_path: Vec<_> = ACTIONS.iter().filter(is_part).map(|action| action.name).collect();
     match nearest(word, known()) {
         Some(near) => format!("did you mean {near}?"),
+        None if !of_path.is_empty() => format!("did you mean {}?", of_path.join(",")),
         None => format!("there are {}", Allow::words()),
     }
 }
@@ -164,6 +167,7 @@ mod tests {
         let refused = |text: &str| text.parse::<Allow>().unwrap_err().to_string();
         let near = "there is no action \"job_complet\"; did you mean job_complete?";
         assert_eq!(refused("read,job_complet"), near);
+        assert!(refused("credits").ends_with("did you mean balance,credits_purchase?"));
         let names = ACTIONS.iter().map(|action| action.name);
         let names: Vec<_> = names.filter(|name| !["tools", "workflows"].contains(name)).collect();
         let all = format!("there are jobs, tools, workflows, read, all, {}", names.join(", "));

@@ -117,6 +117,11 @@ impl Proxy {
         Self { spending: spending.map(Arc::new), ..self }
     }
 
+    /// The policy under which it pays, if it pays.
+    pub fn spending(&self) -> Option<&Spending> {
+        self.spending.as_deref()
+    }
+
     /// The same with another table of calls.
     #[must_use]
     pub fn with_actions(self, actions: &'static [Action]) -> Self {

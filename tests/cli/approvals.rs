@@ -112,16 +112,62 @@ async fn a_payment_is_approved_by_the_wallets_password_that_is_given_for_it_alon
 }
 
 #[test]
-fn a_proxy_that_lacks_the_key_that_pays_says_so_at_its_start() {
+fn a_proxy_that_lacks_the_key_that_pays_does_not_start() {
     let home = Home::with_wallet().with_password(PASSWORD);
     let other = format!("0x{}", "22".repeat(20));
     home.write("proxy.toml", &SPENDING.replace(WALLET, &other));
-    let server = home.serve(&["serve"]);
-    server.logs(&format!("spending.wallet is {other}, whose key is not here"));
-    let (status, problem) = server.request("POST", "/api/external/credits/purchase");
-    assert_eq!(status, 403);
-    assert!(problem.contains("payment_not_allowed") && problem.contains(&other), "{problem}");
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    for command in [&serve[..], &["check"]] {
+        let words = ["spending.wallet is", &other, "[[wallets]]"];
+        home.run(command).fails(78, &words);
+    }
+    let mut server = home.serve(&["serve", "--sandbox"]);
+    let mut line = |name: &str| {
+        let line = std::iter::repeat_with(|| server.line()).find(|line| line.starts_with(name));
+        line.unwrap().trim_start_matches(name).to_owned()
+    };
+    let wallet = line("  wallet    ");
+    let allowed = format!(
+        "from {wallet}, at most 5 a call, 50 in 24 hours, 50 in 30 days; above 4.99 only if approved"
+    );
+    assert_eq!(line("  payments  "), allowed, "the sandbox has a wallet of its own");
+
+    home.write("proxy.toml", &SPENDING.replace("per_month = \"50\"", "per_month = \"4\""));
+    let checked = home.run(&["check"]);
+    assert!(
+        checked.stderr.contains("warning: spending.per_day is 50, and spending.per_month lets")
+    );
+    let row =
+        format!("payments       from {WALLET}, at most 5 a call, 50 in 24 hours, 4 in 30 days");
+    assert!(checked.result().contains(&row));
+    let mut server = home.serve(&["serve"]);
+    server.logs("spending.per_day is 50, and spending.per_month lets no more than 4 be paid");
+    let status = server.request("GET", "/proxy/status").1;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let spending =
+        ["wallet", "max_per_call", "approve_above"].map(|name| &status["spending"][name]);
+    assert_eq!(spending, [WALLET, "5", "4.99"]);
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_sandbox_its_own_wallet_pays_and_a_payment_is_approved_without_a_password() {
+    let home = Home::new();
     home.write("proxy.toml", SPENDING);
-    let log = home.serve(&["serve"]).signal("TERM").stderr;
-    assert!(!log.contains("spending.wallet"), "{log}");
+    let mut server = home.serve(&["serve", "--sandbox", "--state", "mine"]);
+    let wallet = std::iter::repeat_with(|| server.line()).find(|line| line.starts_with("  wallet"));
+    let wallet = wallet.unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let buy = async || {
+        let request = client().post(format!("{}/api/external/credits/purchase", server.place));
+        let body =
+            format!(r#"{{"wallet_address":"{wallet}","credits":500,"payment_method":"x402"}}"#);
+        let response = request.body(body).send().await.unwrap();
+        (response.status().as_u16(), json(response).await)
+    };
+    let (status, waits) = buy().await;
+    assert_eq!(status, 202, "{waits}");
+    let id = waits["id"].as_str().unwrap();
+    home.run(&["approvals", "approve", id, "--state", "mine"]).told();
+    let (status, bought) = buy().await;
+    assert_eq!(status, 200, "{bought}");
 }

@@ -95,6 +95,56 @@ fn the_first_client_is_told_what_changes_with_it() {
 }
 
 #[test]
+fn limits_that_have_no_effect_are_told() {
+    let home = Home::new();
+    let spending = "wallet = '0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025'
+        networks = 'eip155:8453'
+        payees = '0x1111111111111111111111111111111111111111'
+        resources = 'https://www.agentpmt.com/api/external/credits/purchase'
+        max_per_call = '5'
+        per_day = '20'
+        per_month = '100'
+        assets = [{ address = '0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913', decimals = 6,
+                    name = 'USD Coin', version = '2' }]";
+    let mut number = 0;
+    let mut told = |allow: &str, limit: [&str; 2]| {
+        number += 1;
+        let name = format!("c{number}");
+        let ran = home.run(&[&["client", "add", &name, "--allow", allow][..], &limit].concat());
+        let lines =
+            ran.stderr.lines().filter(|line| line.contains("warning: ")).collect::<Vec<_>>();
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        lines.join("\n")
+    };
+    for (allow, limit, words) in [
+        ("jobs", ["--max-credits", "5/day"], "that spends credits"),
+        ("read", ["--max-reservations", "5"], "that reserves a job"),
+        ("tools", ["--spend", "5/day"], "without [spending] in this configuration"),
+    ] {
+        let told = told(allow, limit);
+        assert!(told.contains(words), "{allow}: {told}");
+    }
+    home.write("proxy.toml", &format!("[spending]\n{spending}"));
+    for (allow, limit, words) in [
+        ("jobs", "5/day", "with --allow the client may make no call that pays"),
+        ("tools", "0.0000001/day", "less than the token's smallest unit"),
+        ("tools", "21/day", "spending.per_day lets all clients together pay 20"),
+        ("tools", "101/month", "spending.per_month lets all clients together pay 100"),
+    ] {
+        let told = told(allow, ["--spend", limit]);
+        assert!(told.contains(words), "{allow} {limit}: {told}");
+    }
+    for (allow, limit) in [("tools", "5/day"), ("credits_purchase", "21/month")] {
+        assert_eq!(told(allow, ["--spend", limit]), "");
+    }
+    assert_eq!(told("tools", ["--max-credits", "5/day"]), "");
+    for option in ["--spend", "--max-credits"] {
+        let ran = home.run(&["client", "add", "x", "--allow", "all", option, "-5/day"]);
+        ran.fails_at_length(2, &["its period, such as 5"]);
+    }
+}
+
+#[test]
 fn a_client_is_listed_with_its_limits() {
     let home = Home::new();
     let limits = ["--wallet", &WALLET.to_uppercase().replace("0X", "0x"), "--rate", "10/s"];

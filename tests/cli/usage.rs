@@ -386,7 +386,7 @@ fn check_shows_what_serve_would_do() {
     let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words: Vec<_> = words.collect();
     let key_file = home.path("keys/wallet.json");
-    let expected: [Vec<&str>; 9] = [
+    let expected: [Vec<&str>; 10] = [
         vec!["configuration", "proxy.toml"],
         vec!["listen", "http://127.0.0.1:9000"],
         vec!["callers", "every", "program", "on", "this", "machine"],
@@ -396,10 +396,12 @@ fn check_shows_what_serve_would_do() {
         vec!["key_file", key_file.to_str().unwrap()],
         vec!["unlock_memory", "1", "MiB"],
         vec!["password_from", "AGENTPMT_PROXY_PASSWORD"],
+        vec!["payments", "none,", "without", "[spending]"],
     ];
     assert_eq!(words, expected);
     let checked = home.run(&["check", "--json"]).json();
-    for row in expected {
+    assert!(checked["payments"].is_null());
+    for row in &expected[..9] {
         assert_eq!(checked[row[0]], row[1..].join(" "));
     }
     let listen = ["--listen", "[::1]:0", "--listen", "unix:p,q.sock", "--listen", "systemd"];

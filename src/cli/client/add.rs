@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
 
+use super::limits::without_effect;
 use crate::cli::{
     failure::Failure,
     output::{complain, print_while_read, tell},
@@ -58,10 +59,10 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     max_reservations: Option<u32>,
     /// How many credits it may spend in 24 hours or 30 days: 500/day or 5000/month
-    #[arg(long, value_name = "CREDITS/PERIOD")]
+    #[arg(long, value_name = "CREDITS/PERIOD", allow_hyphen_values = true)]
     max_credits: Option<CreditLimit>,
     /// How much it may have the proxy pay in 24 hours or 30 days, in the token's unit: 5/day or 50/month
-    #[arg(long, value_name = "AMOUNT/PERIOD")]
+    #[arg(long, value_name = "AMOUNT/PERIOD", allow_hyphen_values = true)]
     spend: Option<SpendLimit>,
     /// When its access ends: in 30d, or at a time such as 2027-01-31T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = expiry)]
@@ -96,6 +97,9 @@ impl Add {
         }
         let json = self.json;
         let client = self.client(config)?;
+        for warning in without_effect(&client, &config.spending) {
+            complain(format_args!("warning: {warning}"));
+        }
         let mut clients = Clients::create(&config.database())?;
         let first = clients.add(&client, &credential, Timestamp::now())?;
         if let Some(wallet) = client.wallet

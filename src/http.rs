@@ -77,6 +77,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&get, "/readyz", own::ready),
         Route::new(&post, "/proxy/jobs/next", next::next),
         Route::new(&get, "/proxy/reservations", own::reservations),
+        Route::new(&post, "/proxy/reservations/{job_id}/release", own::release),
         Route::new(&get, "/proxy/status", own::status),
         Route::new(&get, "/proxy/events", events::events),
         Route::new(&post, "/proxy/reload", own::reload),

@@ -74,6 +74,8 @@ pub(crate) struct ListedJob {
     title: Option<String>,
     /// Whether it can be reserved, as far as the list tells.
     pub(crate) is_open: bool,
+    /// Whether the wallet has it, and the client that held it has released it.
+    pub(crate) is_released: bool,
 }
 
 impl JobRequest {
@@ -155,7 +157,22 @@ impl JobFilter {
 impl ListedJob {
     /// A job of which only the id is known.
     pub(crate) fn named(id: Slug) -> Self {
-        Self { id, reward: None, job_type: None, title: None, is_open: true }
+        Self { id, reward: None, job_type: None, title: None, is_open: true, is_released: false }
+    }
+
+    /// A job that was released: what the answer to its reserve tells, and besides what a list told.
+    pub(crate) fn released(id: &Slug, reserve: &[u8], list: Option<&Self>) -> Self {
+        let told = listed(reserve).unwrap_or_default();
+        let told = told.into_iter().find(|job| job.id.is_same(id.as_str()));
+        let told = told.unwrap_or_else(|| Self::named(id.clone()));
+        Self {
+            id: id.clone(),
+            reward: told.reward.or_else(|| list?.reward),
+            job_type: told.job_type.or_else(|| list?.job_type.clone()),
+            title: told.title.or_else(|| list?.title.clone()),
+            is_open: false,
+            is_released: true,
+        }
     }
 
     /// The job that an object of an answer is about, if it has a usable id.
@@ -168,6 +185,7 @@ impl ListedJob {
             job_type: text("job_type"),
             title: text("title").map(|title| title.to_lowercase()),
             is_open: status.is_none_or(|status| status.eq_ignore_ascii_case(OPEN)),
+            is_released: false,
         })
     }
 }

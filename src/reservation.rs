@@ -93,6 +93,7 @@ impl Reserved {
             reservation_id: self.reservation_id.clone(),
             ends: self.ends(Timestamp::now(), clock_ahead),
             workflow_token: self.token.as_deref().map(Into::into),
+            answer: None,
         }
     }
 

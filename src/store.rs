@@ -84,6 +84,7 @@ mod freezing;
 mod hand_out;
 
 mod payments;
+mod release;
 
 #[cfg(test)]
 mod testing;
@@ -115,6 +116,7 @@ pub use self::{
     keys::Doubt,
     payments::{PaymentDecision, PaymentEnd, PaymentRequest, PaymentTurn},
     record::{Attempt, Record, RecordedOutcome},
+    release::ReleasedJob,
     reservations::Reservation,
     run::is_in_use,
     stored_answer::StoredAnswer,

@@ -19,7 +19,7 @@ use crate::{
     payment::Spending,
     policy::Client,
     problem::Problem,
-    problems::{NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED, UNKNOWN_APPROVAL},
+    problems::{INVALID_ID, NOT_ALLOWED, QUERY_NOT_TAKEN, RELOAD_REFUSED, UNKNOWN_APPROVAL},
     proxy::Proxy,
     store::{Deed, Freeze, FreezeOf, Reservation},
     types::Address,
@@ -60,6 +60,22 @@ pub(super) async fn reservations(
     let now = Timestamp::now();
     let rows: Vec<_> = held.iter().map(|held| reservation(held, now)).collect();
     Ok(Json(json!({ "reservations": rows })))
+}
+
+/// Lets the next client of the team have a job.
+pub(super) async fn release(
+    State(surface): State<Arc<Surface>>,
+    Authenticated(client): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let unusable = |_| Problem::new(&INVALID_ID, "the job_id cannot be used; nothing was released");
+    let released = surface.proxy.release_job(&client, &id.parse().map_err(unusable)?).await;
+    let released = released.map_err(|failure| Problem::refused(&failure))?;
+    Ok(Json(json!({
+        "job_id": released.job.as_str(),
+        "reserved_until": released.ends.to_string(),
+        "seconds_left": released.ends.duration_since(Timestamp::now()).as_secs().max(0),
+    })))
 }
 
 fn reservation(held: &Reservation, now: Timestamp) -> Value {

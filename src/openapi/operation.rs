@@ -46,7 +46,8 @@ pub(super) fn row_operation(action: &Action) -> Value {
 
 /// The operation of a call of the proxy's own.
 pub(super) fn own_operation(call: &OwnCall) -> Value {
-    let mut parameters = parameters(call.path, call.query, |_| APPROVAL);
+    let mut parameters =
+        parameters(call.path, call.query, |id| if id == "job_id" { JOB } else { APPROVAL });
     parameters.extend(call.headers.iter().map(|field| parameter("header", field)));
     let answers = call.answers.iter().map(|(status, answer)| {
         let answer = match answer {
@@ -69,11 +70,14 @@ pub(super) fn own_operation(call: &OwnCall) -> Value {
 /// The id of an approval, for an example.
 const APPROVAL: &str = "5b0c8a4e-1f5d-4a5b-9c3e-2d7f6a8b9c0d";
 
+/// A job of the sandbox.
+const JOB: &str = "68f0a1c27b3e4d5f60718201";
+
 /// An id of the sandbox that a call can be tried with.
 fn example(action: &Action, id: &str) -> &'static str {
     match id {
         "job_id" if action.proof == Proof::WorkflowToken => "68f0a1c27b3e4d5f60718202",
-        "job_id" => "68f0a1c27b3e4d5f60718201",
+        "job_id" => JOB,
         "product_id" => "69a1c0d2e3f4051627384901",
         "product_slug" => "word-count",
         "action_slug" => "count-words",

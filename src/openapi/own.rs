@@ -96,6 +96,16 @@ pub(super) static OWN: &[OwnCall] = &[
         answers: &[("200", Json(RESERVATIONS))],
     },
     OwnCall {
+        name: "release_job",
+        summary: "Give up a job that the caller holds, so that another client may have it",
+        method: Method::POST,
+        path: "/proxy/reservations/{job_id}/release",
+        query: &[],
+        body: &[],
+        headers: &[],
+        answers: &[("200", Json(RELEASED))],
+    },
+    OwnCall {
         name: "proxy_status",
         summary: "Read how the proxy is",
         method: Method::GET,
@@ -186,6 +196,12 @@ const RESERVATIONS: &[Field] = &[Field::new(
     ]),
     "The reservations; for an admin, those of all clients.",
 )];
+
+const RELEASED: &[Field] = &[
+    Field::text("job_id", "The job."),
+    Field::text("reserved_until", "Its end (RFC 3339)."),
+    Field::new("seconds_left", Number, "The seconds until then."),
+];
 
 const STATUS: &[Field] = &[
     Field::text("version", "The version of the proxy."),

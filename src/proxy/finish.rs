@@ -28,6 +28,9 @@ use crate::{
 /// How long between two tries to write what could not be written.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The largest answer to a reserve that is kept until the reservation ends, in bytes.
+const MOST_KEPT: usize = 256 * 1024;
+
 impl Proxy {
     /// Keeps what became of an operation, and withholds the workflow token from its answer.
     pub(super) async fn finish(
@@ -37,7 +40,7 @@ impl Proxy {
         mut result: Result<Answer, CallError>,
         precedent: Precedent,
     ) -> Result<Answer, CallError> {
-        let (job, without_token) = job_end(operation, &result);
+        let (mut job, without_token) = job_end(operation, &result);
         if let (Ok(answer), Some(body)) = (&mut result, without_token)
             && !self.expose_workflow_token.load(Relaxed)
         {
@@ -45,6 +48,10 @@ impl Proxy {
         }
         if !operation.action().changes() {
             return result;
+        }
+        if let (JobEnd::Reserved(reservation), Ok(answer)) = (&mut job, &result) {
+            let is_kept = answer.body.len() <= MOST_KEPT;
+            reservation.answer = is_kept.then(|| Box::new(stored(answer)));
         }
         let past = result.as_ref().map_or(Timestamp::MIN, Answer::past);
         let is_pending = result.as_ref().is_err_and(CallError::may_have_had_effect);
@@ -142,8 +149,7 @@ fn key_end(
         Ok(answer)
             if is_final(answer) || operation.call.signed().is_none() && is_verdict(answer) =>
         {
-            let Answer { status, headers, body, .. } = answer.clone();
-            let answer = StoredAnswer { status, headers, body };
+            let answer = stored(answer);
             if precedent.is_other {
                 KeyEnd::AnsweredOther(answer)
             } else {
@@ -186,6 +192,11 @@ fn key_end_of_payment(
         _ => return None,
     };
     Some(if is_free { KeyEnd::Free } else { KeyEnd::InDoubt(None) })
+}
+
+fn stored(answer: &Answer) -> StoredAnswer {
+    let Answer { status, headers, body, .. } = answer.clone();
+    StoredAnswer { status, headers, body }
 }
 
 /// Whether an answer says what became of the call. The others say that it was not looked at.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -17,7 +18,7 @@ use super::error::CallError;
 use crate::{
     next_job::{JobFilter, ListedJob},
     policy::Client,
-    types::Address,
+    types::{Address, Slug},
     upstream::Answer,
     waiting::{LONGEST_PAUSE, Pace, SHORTEST_PAUSE},
 };
@@ -40,6 +41,10 @@ struct QueueState {
     arrivals: u64,
     /// The jobs that can be handed out, the best first.
     open: Vec<ListedJob>,
+    /// The jobs that were released, the best first.
+    released: Vec<ListedJob>,
+    /// The other jobs of the last list: the wallet's own.
+    own: Vec<ListedJob>,
     /// The open jobs of the last list, whichever were handed out.
     last: HashSet<String>,
     /// The jobs that were handed out, and when the reserve of each has ended.
@@ -117,6 +122,8 @@ impl Default for JobQueue {
             waiting: BTreeMap::new(),
             arrivals: 0,
             open: Vec::new(),
+            released: Vec::new(),
+            own: Vec::new(),
             last: HashSet::new(),
             handed_out: HashMap::new(),
             pace: Pace::default(),
@@ -202,8 +209,9 @@ impl JobQueue {
         // A list that was asked for before a reserve ended may show the job as it was.
         state.handed_out.retain(|_, ended| ended.is_none_or(|ended| Some(ended) >= begun));
         let mut seen = HashSet::new();
-        let mut open = jobs;
-        open.retain(|job| job.is_open && seen.insert(folded(job)));
+        let (mut open, own) = jobs.into_iter().partition::<Vec<_>, _>(|job| job.is_open);
+        state.own = own;
+        open.retain(|job| seen.insert(folded(job)));
         open.retain(|job| !state.handed_out.contains_key(&folded(job)));
         open.sort_by_key(|job| Reverse(job.reward));
         state.open = open;
@@ -221,6 +229,21 @@ impl JobQueue {
             }
         }
         state.waiting.retain(|_, waiting| waiting.offer.is_some());
+    }
+
+    /// Takes the jobs that are released, each with the answer to its reserve, and hands them out.
+    pub(super) fn learn_released(&self, released: &[(Slug, Bytes)]) {
+        let mut state = self.state();
+        let QueueState { own, handed_out, .. } = &*state;
+        let jobs = released.iter().map(|(id, reserve)| {
+            let list = own.iter().find(|job| job.id.is_same(id.as_str()));
+            ListedJob::released(id, reserve, list)
+        });
+        let is_free = |job: &ListedJob| handed_out.get(&folded(job)) != Some(&None);
+        let mut jobs: Vec<_> = jobs.filter(is_free).collect();
+        jobs.sort_by_key(|job| Reverse(job.reward));
+        state.released = jobs;
+        state.deal();
     }
 
     /// Tells that there is no list: to all who wait, or to the one that asked if the fault is its own. Then
@@ -272,14 +295,15 @@ impl JobQueue {
 }
 
 impl QueueState {
-    /// Hands out jobs: to those that wait, in their order, the best that each takes.
+    /// Hands out jobs: to those that wait, in their order, the best that each takes, released ones first.
     fn deal(&mut self) {
-        let Self { waiting, open, handed_out, .. } = self;
+        let Self { waiting, open, released, handed_out, .. } = self;
         waiting.retain(|_, waiting| {
-            let Some(at) = open.iter().position(|job| waiting.filter.takes(job)) else {
-                return true;
+            let take = |jobs: &mut Vec<ListedJob>| {
+                let at = jobs.iter().position(|job| waiting.filter.takes(job))?;
+                Some(jobs.remove(at))
             };
-            let job = open.remove(at);
+            let Some(job) = take(released).or_else(|| take(open)) else { return true };
             handed_out.insert(folded(&job), None);
             // One that has gone gives it back as it drops its seat.
             waiting.tell(JobOffer::Job(job));
@@ -310,8 +334,9 @@ impl Drop for Seat {
         // Nothing is offered while the queue is locked.
         if let Ok(JobOffer::Job(job)) = self.offer.try_recv() {
             state.handed_out.remove(&folded(&job));
-            let at = state.open.partition_point(|open| open.reward >= job.reward);
-            state.open.insert(at, job);
+            let jobs = if job.is_released { &mut state.released } else { &mut state.open };
+            let at = jobs.partition_point(|other| other.reward >= job.reward);
+            jobs.insert(at, job);
             state.deal();
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
 
@@ -11,6 +12,7 @@ use super::{
     detached::Detached,
     error::CallError,
     evidence::Evidence,
+    finish::replayed,
     job_queue::{JobOffer, JobQueue, Lister, NoList, Seat},
     parts::Proxy,
 };
@@ -20,7 +22,7 @@ use crate::{
     next_job::{JobRequest, ListedJob, listed},
     policy::{Client, Denied},
     retry,
-    store::{Caller, FreezeOf, HandOutBegun, JobClaim},
+    store::{Caller, FreezeOf, HandOutBegun, JobClaim, ReleasedJob, StoredAnswer},
     trace::Trace,
     types::{Address, IdempotencyKey, RequestId, Slug},
     upstream::Answer,
@@ -104,6 +106,10 @@ impl Proxy {
         let mut claim = self.begin_next(&asking, request).await.map_err(failed)?;
         let queue = self.queues.of(wallet);
         let lister = queue.arrive(asking.client.clone(), known_at);
+        if let Some(answer) = claim.answer.take() {
+            return Ok(NextJob::Answer(replayed(*answer)));
+        }
+        self.learn_released(&queue, wallet).await;
         let (mut lost, mut named) = (0, claim.job.clone().map(ListedJob::named));
         while lost < LOST {
             let job = match named.take() {
@@ -167,9 +173,10 @@ impl Proxy {
         request: &JobRequest,
         deadline: Instant,
     ) -> JobOffer {
+        let wallet = self.wallet_of(&lister.client);
         let (mut seat, starts) = queue.join(lister.clone(), request.filter.clone(), deadline);
         if starts {
-            self.tasks.spawn(self.clone().poll(queue.clone()));
+            self.tasks.spawn(self.clone().poll(queue.clone(), wallet));
         }
         let Seat { offer, .. } = &mut seat;
         tokio::select! {
@@ -185,7 +192,7 @@ impl Proxy {
     }
 
     /// Asks for lists as long as a request waits, in the name of the one that has waited longest.
-    async fn poll(self: Arc<Self>, queue: Arc<JobQueue>) {
+    async fn poll(self: Arc<Self>, queue: Arc<JobQueue>, wallet: Address) {
         loop {
             tokio::select! {
                 due = queue.due() => if due.is_none() { return },
@@ -193,7 +200,10 @@ impl Proxy {
             }
             let Some(lister) = queue.begin_list() else { continue };
             match self.list_jobs(&lister).await {
-                Ok(Ok(jobs)) => queue.learn(jobs),
+                Ok(Ok(jobs)) => {
+                    queue.learn(jobs);
+                    self.learn_released(&queue, wallet).await;
+                }
                 Ok(Err(refused)) => {
                     let wish = refused.headers.get(http::header::RETRY_AFTER);
                     let wait = wish.and_then(|wish| retry::wait(wish, refused.upstream_now()));
@@ -244,7 +254,10 @@ impl Proxy {
         job: ListedJob,
         mut claim: JobClaim,
     ) -> (JobClaim, Result<Answer, CallError>) {
-        let result = self.make_next(&asking, &job.id, &mut claim).await;
+        let result = match job.is_released {
+            true => self.take_released(&asking, &job.id, &mut claim).await,
+            false => self.make_next(&asking, &job.id, &mut claim).await,
+        };
         queue.reserved(&job, result.as_ref().is_ok_and(is_lost));
         (claim, result)
     }
@@ -279,6 +292,53 @@ impl Proxy {
             self.store.end_hand_out(number).await;
         }
         result
+    }
+
+    /// Gives a client a job that another one has released.
+    async fn take_released(
+        &self,
+        asking: &Asking,
+        job: &Slug,
+        claim: &mut JobClaim,
+    ) -> Result<Answer, CallError> {
+        let Asking { client, wallet, .. } = asking;
+        let now = Timestamp::now();
+        let taken = async {
+            client.check(asking.reserve, *wallet, now)?;
+            match self.store.take_released(client, *wallet, job, claim, now).await? {
+                Ok(answer) => Ok(answer),
+                Err(denied) => Err(CallError::from(denied)),
+            }
+        };
+        match taken.await {
+            Ok(StoredAnswer { status, headers, body }) => {
+                claim.job = Some(job.clone());
+                Ok(Answer { status, headers, body, clock_ahead: SignedDuration::ZERO })
+            }
+            Err(CallError::Denied(denied @ Denied::Holder(_))) => Err(denied.into()),
+            Err(error) => Err(self.denied_next(asking, Some(job), error).await),
+        }
+    }
+
+    /// Releases a job that a client holds, so that the next one of its wallet may have it.
+    ///
+    /// # Errors
+    /// The client does not hold it, or that could not be written.
+    pub async fn release_job(&self, client: &Client, job: &Slug) -> Result<ReleasedJob, CallError> {
+        let released = self.store.release(client, job, Timestamp::now()).await??;
+        self.learn_released(&self.queues.of(released.wallet), released.wallet).await;
+        Ok(released)
+    }
+
+    /// Has the queue of a wallet know the jobs that were released, by any process.
+    async fn learn_released(&self, queue: &JobQueue, wallet: Address) {
+        match self.store.released(wallet, Timestamp::now()).await {
+            Ok(released) => {
+                let known = |job: ReleasedJob| Some((job.job, job.answer?.body));
+                queue.learn_released(&released.into_iter().filter_map(known).collect::<Vec<_>>());
+            }
+            Err(error) => tracing::warn!(%error, "released jobs are not handed out"),
+        }
     }
 
     /// Admits a call for a client that was admitted: it needs a permit of its own.

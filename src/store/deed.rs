@@ -6,7 +6,7 @@ use super::{
     approval::{ApprovalAnswer, ApprovalId},
     freeze::FreezeOf,
 };
-use crate::types::{Address, ClientName};
+use crate::types::{Address, ClientName, Slug};
 
 /// An administrative act, for the journal: everything but calls. It holds no credential.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,10 @@ pub enum Deed<'a> {
     Freeze(FreezeOf),
     /// Every freeze was ended.
     Thaw,
+    /// A client has released a job of this wallet.
+    Release(Address, &'a Slug),
+    /// A client has taken a job of this wallet that was released.
+    TakeReleased(Address, &'a Slug),
     /// A payment was approved or denied.
     Answer(ApprovalId, ApprovalAnswer),
 }
@@ -50,6 +54,8 @@ impl Deed<'_> {
             Self::Freeze(FreezeOf::Signatures) => "freeze",
             Self::Freeze(FreezeOf::Payments) => "freeze_payments",
             Self::Thaw => "thaw",
+            Self::Release(..) => "job_release",
+            Self::TakeReleased(..) => "job_take",
             Self::Answer(_, ApprovalAnswer::Denied) => "payment_deny",
             Self::Answer(..) => "payment_approve",
         }
@@ -79,9 +85,18 @@ impl Deed<'_> {
         }
     }
 
+    pub(super) fn job(&self) -> Option<&Slug> {
+        match self {
+            Self::Release(_, job) | Self::TakeReleased(_, job) => Some(job),
+            _ => None,
+        }
+    }
+
     pub(super) fn wallet(&self) -> Option<Address> {
         match self {
-            Self::WalletExport(wallet) => Some(*wallet),
+            Self::WalletExport(wallet)
+            | Self::Release(wallet, _)
+            | Self::TakeReleased(wallet, _) => Some(*wallet),
             _ => None,
         }
     }

@@ -120,7 +120,8 @@ pub(super) fn tell_ends(db: &Db, now: Timestamp) -> Result<(), Fault> {
 /// The rows of which there is something to tell, the event, and how far `told` is then.
 fn due(db: &Db, now: Timestamp) -> Result<Vec<(i64, Event, i64)>, Fault> {
     let sql = "SELECT id, wallet, job, client, client_name, ends, told FROM reservations
-               WHERE state = 'reserved' AND told < 3 AND ends <= ?1 ORDER BY ends";
+               WHERE state = 'reserved' AND NOT released AND told < 3 AND ends <= ?1
+               ORDER BY ends";
     let latest = now + STAGES[2].0;
     let rows = db.rows(sql, &[latest.into()], |row| {
         let (ends, told): (_, i64) = (row.time(5)?, row.int(6)?);

@@ -1,7 +1,7 @@
 //! Jobs that the proxy chooses for a client that asks for any: which job is whose, before it is reserved.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -11,9 +11,9 @@ use super::{
     handle::Store,
     holding::running,
     journal::PATIENCE,
-    keys::{Key, Standing},
+    keys::{Key, Keys, Standing},
     locks::Locked,
-    reservations::{delete_pending, holds, holds_of, insert_pending},
+    reservations::{delete_pending, erase_ended, holds, holds_of, insert_pending},
     stored_answer::StoredAnswer,
 };
 use crate::{
@@ -41,9 +41,18 @@ pub struct JobClaim {
     key: Option<Key>,
     /// The job that it has already, under its key.
     pub job: Option<Slug>,
+    /// The answer with which it got that one, if the job was released before.
+    pub answer: Option<Box<StoredAnswer>>,
     /// Keeps the key from other requests of this process.
     #[expect(dead_code, reason = "it is held")]
     locked: Option<Locked>,
+}
+
+impl JobClaim {
+    /// The same without the lock, for the thread that writes.
+    pub(super) fn unlocked(&self) -> Self {
+        Self { key: self.key.clone(), job: self.job.clone(), answer: None, locked: None }
+    }
 }
 
 impl Store {
@@ -71,17 +80,19 @@ impl Store {
         let begun = self.read(move |db| {
             let keys = inner.keys(db);
             let standing = key.as_ref().map(|key| keys.standing(key, Moment::now().steady));
-            let job = match standing.transpose()? {
-                Some(Standing::Answered(answer)) => Some(named(&answer)?),
+            let mut answered = match standing.transpose()? {
+                Some(Standing::Answered(answer)) => Some(answer),
                 Some(Standing::OfAnother) => return Ok(HandOutBegun::KeyReused),
                 _ => None,
             };
+            let job = answered.as_mut().map(take_name).transpose()?;
             if job.is_none()
                 && let Err(denied) = check_number(db, &client, None, Timestamp::now())?
             {
                 return Ok(HandOutBegun::Denied(denied));
             }
-            Ok(HandOutBegun::Started(JobClaim { key, job, locked: None }))
+            let answer = answered.filter(|answer| !answer.body.is_empty()).map(Box::new);
+            Ok(HandOutBegun::Started(JobClaim { key, job, answer, locked: None }))
         });
         Ok(match begun.await? {
             HandOutBegun::Started(claim) => {
@@ -105,25 +116,20 @@ impl Store {
     ) -> Result<Result<i64, Denied>, StoreError> {
         let unsaved = self.unsaved(wallet, job);
         let (inner, client, job) = (self.0.clone(), client.clone(), job.clone());
-        let (key, before) = (claim.key.clone(), claim.job.clone());
+        let claim = claim.unlocked();
         self.write(move |db| {
             let (now, keys) = (Moment::now(), inner.keys(db));
+            erase_ended(db, now.wall)?;
             if holds(db, wallet, &job, unsaved.as_ref())?.is_taken(now.wall) {
                 return Ok(Err(Denied::Holder(job)));
             }
             if let Err(denied) = check_number(db, &client, Some((wallet, &job)), now.wall)? {
                 return Ok(Err(denied));
             }
-            if let Some(key) = &key {
-                match keys.standing(key, now.steady)? {
-                    // Another process was faster.
-                    Standing::Answered(other) if Some(named(&other)?) != before => {
-                        return Ok(Err(Denied::Holder(job)));
-                    }
-                    _ => {}
-                }
-                keys.claim(key, None, now.steady)?;
-                keys.keep(key, &naming(&job))?;
+            let (status, headers) = (StatusCode::OK, HeaderMap::new());
+            let nothing = StoredAnswer { status, headers, body: Bytes::new() };
+            if !keep_key(&keys, &claim, &job, &nothing)? {
+                return Ok(Err(Denied::Holder(job)));
             }
             insert_pending(db, wallet, &client, &job, now.wall).map(Ok)
         })
@@ -137,7 +143,7 @@ impl Store {
 }
 
 /// Whether a client may hold one more job, besides this one.
-fn check_number(
+pub(super) fn check_number(
     db: &Db,
     client: &Client,
     besides: Option<(Address, &Slug)>,
@@ -150,13 +156,37 @@ fn check_number(
     Ok(if running < most { Ok(()) } else { Err(Denied::TooManyReservations { running, until }) })
 }
 
-/// A key keeps the job in place of an answer.
-fn naming(job: &Slug) -> StoredAnswer {
-    let body = Bytes::copy_from_slice(job.as_str().as_bytes());
-    StoredAnswer { status: StatusCode::OK, headers: HeaderMap::new(), body }
+/// Has a job be that of the key of a claim, if that has one, with the answer for a repeat. False if another
+/// process has found one meanwhile.
+pub(super) fn keep_key(
+    keys: &Keys<'_>,
+    claim: &JobClaim,
+    job: &Slug,
+    answer: &StoredAnswer,
+) -> Result<bool, Fault> {
+    let (Some(key), now) = (&claim.key, Moment::now().steady) else { return Ok(true) };
+    if let Standing::Answered(mut other) = keys.standing(key, now)?
+        && Some(take_name(&mut other)?) != claim.job
+    {
+        return Ok(false);
+    }
+    let mut answer = answer.clone();
+    let name = HeaderValue::from_str(job.as_str()).map_err(|_| Fault::Malformed(JOB_ID))?;
+    answer.headers.insert(JOB, name);
+    keys.claim(key, None, now)?;
+    keys.keep(key, &answer)?;
+    Ok(true)
 }
 
-fn named(answer: &StoredAnswer) -> Result<Slug, Fault> {
-    let text = str::from_utf8(&answer.body).ok().and_then(|text| text.parse().ok());
-    text.ok_or(Fault::Malformed("job id"))
+/// The header of a kept answer that names its job.
+const JOB: HeaderName = HeaderName::from_static("job");
+
+/// The name in errors.
+const JOB_ID: &str = "job id";
+
+/// Takes the name of its job off a kept answer.
+fn take_name(answer: &mut StoredAnswer) -> Result<Slug, Fault> {
+    let name = answer.headers.remove(JOB);
+    let text = name.as_ref().and_then(|name| name.to_str().ok());
+    text.and_then(|text| text.parse().ok()).ok_or(Fault::Malformed(JOB_ID))
 }

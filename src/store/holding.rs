@@ -27,6 +27,8 @@ pub(super) enum HoldState {
     Pending,
     /// The job is reserved.
     Reserved,
+    /// The job is reserved upstream, and its client has released it.
+    Released,
     /// The job's proof is submitted.
     Submitted,
 }
@@ -37,12 +39,18 @@ impl HoldState {
         match self {
             Self::Pending => "pending",
             Self::Reserved => "reserved",
+            Self::Released => "released",
             Self::Submitted => "submitted",
         }
     }
 
+    /// Whether it keeps the job from other clients, until it ends.
+    fn is_held(self) -> bool {
+        matches!(self, Self::Pending | Self::Reserved)
+    }
+
     pub(super) fn from_str(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Reserved, Self::Submitted]
+        [Self::Pending, Self::Reserved, Self::Released, Self::Submitted]
             .into_iter()
             .find(|state| state.as_str() == text)
     }
@@ -70,13 +78,17 @@ impl Holds {
     /// upstream knows whether the job is open again.
     pub(super) fn is_reserved_by_another(&self, client: ClientId, now: Timestamp) -> bool {
         self.0.iter().any(|hold| {
-            hold.state != HoldState::Submitted
-                && hold.ends > surely_over(now)
-                && hold.client != client
+            hold.state.is_held() && hold.ends > surely_over(now) && hold.client != client
         })
     }
 
-    /// Whether any client has reserved the job, or is about to.
+    /// Whether the job is released: no client holds it, and it is no client's to look at.
+    pub(super) fn is_released(&self, now: Timestamp) -> bool {
+        let runs = |hold: &Hold| hold.ends > surely_over(now);
+        self.0.iter().any(|hold| hold.state == HoldState::Released && runs(hold))
+    }
+
+    /// Whether any client has reserved the job, or is about to, or it is released.
     pub(super) fn is_taken(&self, now: Timestamp) -> bool {
         let runs = |hold: &Hold| hold.ends > surely_over(now);
         self.0.iter().any(|hold| hold.state != HoldState::Submitted && runs(hold))
@@ -123,7 +135,7 @@ pub(super) fn running(
     now: Timestamp,
 ) -> (u32, Timestamp) {
     let mut ends = HashMap::<_, i64>::new();
-    for hold in holds.iter().filter(|hold| hold.state != HoldState::Submitted) {
+    for hold in holds.iter().filter(|hold| hold.state.is_held()) {
         let is_same = hold.wallet == wallet && hold.job.eq_ignore_ascii_case(job);
         if hold.ends > now.as_millisecond() && !is_same {
             let end = ends.entry((&hold.wallet, hold.job.to_ascii_lowercase())).or_default();

@@ -98,7 +98,8 @@ impl Store {
             let mut held = Vec::new();
             for (unsaved, job) in jobs {
                 let holds = holds(db, wallet, &job, unsaved.as_ref())?;
-                if holds.holder(asks, now).is_some_and(|hold| hold.client != asks) {
+                let is_other = holds.holder(asks, now).is_some_and(|hold| hold.client != asks);
+                if is_other || holds.is_released(now) {
                     held.push(job);
                 }
             }

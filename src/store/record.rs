@@ -195,6 +195,9 @@ impl Draft {
             object.string("client", client.as_str());
         }
         object.string("kind", "admin");
+        if let Some(job) = deed.job() {
+            object.string("product", job.as_str());
+        }
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
         if let Some(wallet) = deed.wallet() {

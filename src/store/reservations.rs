@@ -9,8 +9,9 @@ use super::{
     error::Fault,
     event::{Event, EventKind},
     event_rows,
-    holding::{Hold, HoldState, Holds},
+    holding::{Hold, HoldState, Holds, surely_over},
     seal::{Place, Seal},
+    stored_answer::StoredAnswer,
 };
 use crate::{
     call::RESERVATION_ID,
@@ -49,6 +50,9 @@ pub struct Reservation {
     pub ends: Timestamp,
     /// The token of the job's workflow calls. It is sealed at rest.
     pub workflow_token: Option<SecretString>,
+    /// The answer to its reserve, which is kept until its end for the client that may have the job after
+    /// this one. It is sealed at rest, and not read with the rest.
+    pub answer: Option<Box<StoredAnswer>>,
 }
 
 impl Reservation {
@@ -103,11 +107,9 @@ pub(super) fn holds(
     job: &Slug,
     unsaved: Option<&Reservation>,
 ) -> Result<Holds, Fault> {
-    let sql = "SELECT client, client_name, wallet, job, state, ends, reservation_id
-               FROM reservations
-               WHERE wallet = ?1 AND job = ?2";
+    let sql = format!("SELECT {HOLD} FROM reservations WHERE wallet = ?1 AND job = ?2");
     let wallet = wallet.to_string();
-    let mut holds = db.rows(sql, &[wallet.as_str().into(), job.as_str().into()], hold)?;
+    let mut holds = db.rows(&sql, &[wallet.as_str().into(), job.as_str().into()], hold)?;
     if let Some(unsaved) = unsaved {
         holds.retain(|hold| hold.state == HoldState::Pending);
         holds.push(unsaved.hold());
@@ -127,18 +129,20 @@ pub(super) fn exist_of_others(db: &Db, asks: ClientId) -> Result<bool, Fault> {
 /// does not open, since it is another wallet's, is left out.
 pub(super) fn reserved(db: &Db, seal: &Seal, now: Timestamp) -> Result<Vec<Reservation>, Fault> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM reservations WHERE state = 'reserved' AND ends > ?1 ORDER BY ends"
+        "SELECT {COLUMNS} FROM reservations
+         WHERE state = 'reserved' AND NOT released AND ends > ?1 ORDER BY ends"
     );
     db.rows(&sql, &[now.into()], |row| read(row, token(row, seal).ok().flatten()))
 }
 
 /// All holds of a client that have not ended.
 pub(super) fn holds_of(db: &Db, client: ClientId, now: Timestamp) -> Result<Vec<Hold>, Fault> {
-    let sql = "SELECT client, client_name, wallet, job, state, ends, reservation_id
-               FROM reservations
-               WHERE client = ?1 AND ends > ?2";
-    db.rows(sql, &[client.number().into(), now.into()], hold)
+    let sql = format!("SELECT {HOLD} FROM reservations WHERE client = ?1 AND ends > ?2");
+    db.rows(&sql, &[client.number().into(), now.into()], hold)
 }
+
+const HOLD: &str = "client, client_name, wallet, job,
+                    CASE WHEN released THEN 'released' ELSE state END, ends, reservation_id";
 
 fn hold(row: &Row<'_>) -> Result<Hold, Fault> {
     Ok(Hold {
@@ -187,6 +191,7 @@ fn read(row: &Row<'_>, workflow_token: Option<SecretString>) -> Result<Reservati
         reservation_id: row.opt_text(4)?.map(str::to_owned),
         ends: row.time(5)?,
         workflow_token,
+        answer: None,
     })
 }
 
@@ -198,6 +203,21 @@ fn token(row: &Row<'_>, seal: &Seal) -> Result<Option<SecretString>, Fault> {
     let opened = seal.open(&place(row.text(0)?, row.text(1)?), sealed.to_vec())?;
     let token = std::str::from_utf8(&opened).map_err(|_| Fault::Malformed(TOKEN))?;
     Ok(Some(token.into()))
+}
+
+/// The name in errors.
+const ANSWER: &str = "answer to a reserve";
+
+/// The answer to the reserve of a job, if it is kept, from these columns: wallet, job and answer.
+pub(super) fn kept_answer(
+    row: &Row<'_>,
+    [wallet, job, answer]: [usize; 3],
+    seal: &Seal,
+) -> Result<Option<StoredAnswer>, Fault> {
+    let Some(sealed) = row.opt_blob(answer)? else { return Ok(None) };
+    let place = Place { what: ANSWER, row: [row.text(wallet)?, row.text(job)?] };
+    let opened = seal.open(&place, sealed.to_vec())?;
+    StoredAnswer::from_bytes(&opened).map(Some).ok_or(Fault::Malformed(ANSWER))
 }
 
 fn place<'a>(wallet: &'a str, job: &'a str) -> Place<'a> {
@@ -216,6 +236,7 @@ struct NewHold<'a> {
     forgotten: Timestamp,
     reservation_id: Option<&'a str>,
     token: Option<&'a [u8]>,
+    answer: Option<&'a [u8]>,
 }
 
 /// A hold that was written.
@@ -245,6 +266,7 @@ pub(super) fn insert_pending(
         forgotten: ends + clock::TOLERANCE,
         reservation_id: None,
         token: None,
+        answer: None,
     };
     Ok(hold.insert(db)?.number)
 }
@@ -274,9 +296,14 @@ pub(super) fn keep(
     };
     let (wallet, job) = (reservation.wallet.to_string(), reservation.job.as_str());
     delete(db, &wallet, job, "state <> 'pending'")?;
+    erase_ended(db, now)?;
     let token = reservation.workflow_token.as_ref();
-    let seal = |token: &SecretString| seal.seal(&place(&wallet, job), token.expose_secret().into());
-    let token = token.map(seal).transpose()?;
+    let sealed =
+        |token: &SecretString| seal.seal(&place(&wallet, job), token.expose_secret().into());
+    let token = token.map(sealed).transpose()?;
+    let place = Place { what: ANSWER, row: [&wallet, job] };
+    let sealed = |answer: &StoredAnswer| seal.seal(&place, answer.to_bytes());
+    let answer = reservation.answer.as_deref().map(sealed).transpose()?;
     let hold = NewHold {
         wallet: &wallet,
         job,
@@ -287,6 +314,7 @@ pub(super) fn keep(
         forgotten: reservation.ends + KEPT,
         reservation_id: reservation.reservation_id.as_deref(),
         token: token.as_deref(),
+        answer: answer.as_deref(),
     };
     if hold.insert(db)?.events_until > now {
         event_rows::append(db, &reservation.made(), now)?;
@@ -323,6 +351,7 @@ pub(super) fn submit(
         forgotten: now + SUBMITTED,
         reservation_id: named.as_deref().or(known),
         token: None,
+        answer: None,
     };
     hold.insert(db).map(drop)
 }
@@ -332,8 +361,8 @@ impl NewHold<'_> {
         boot::follow(db)?;
         let sql =
             "INSERT INTO reservations (wallet, job, client, client_name, state, ends, forgotten,
-                                             boot, reservation_id, workflow_token)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                             boot, reservation_id, workflow_token, answer)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                    RETURNING id, (SELECT until FROM listening)";
         let params = [
             self.wallet.into(),
@@ -346,9 +375,16 @@ impl NewHold<'_> {
             boot::boot().into(),
             self.reservation_id.into(),
             self.token.into(),
+            self.answer.into(),
         ];
         db.one(sql, &params, |row| Ok(Inserted { number: row.int(0)?, events_until: row.time(1)? }))
     }
+}
+
+/// Erases the answers to reserves whose reservations have ended.
+pub(super) fn erase_ended(db: &Db, now: Timestamp) -> Result<(), Fault> {
+    let sql = "UPDATE reservations SET answer = NULL WHERE answer IS NOT NULL AND ends <= ?1";
+    db.execute(sql, &[surely_over(now).into()]).map(drop)
 }
 
 fn delete(db: &Db, wallet: &str, job: &str, which: &str) -> Result<(), Fault> {

@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/17_events.sql"),
     include_str!("schema/18_freeze_version.sql"),
     include_str!("schema/19_approval_seals.sql"),
+    include_str!("schema/20_released_jobs.sql"),
 ];
 
 /// Brings the tables to the newest version, each step in a transaction of its own. Where that is

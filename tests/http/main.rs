@@ -18,5 +18,6 @@ mod freeze;
 mod job_list;
 mod load;
 mod next;
+mod release;
 mod surface;
 mod table;

@@ -141,6 +141,7 @@ async fn everything_is_there_after_a_restart() {
         reservation_id: Some("reservation-1".into()),
         ends: now + SignedDuration::from_mins(30),
         workflow_token: Some("the-token".into()),
+        answer: None,
     };
     let job = JobEnd::Reserved(reservation.clone());
     let key = KeyEnd::Answered(answer.clone());

@@ -134,6 +134,7 @@ fn reservation(job: &str, client: &Client, ends: i64) -> Reservation {
         reservation_id: Some("r-1".to_owned()),
         ends: at(ends),
         workflow_token: None,
+        answer: None,
     }
 }
 
@@ -173,6 +174,7 @@ fn nothing_is_searched_from_end_to_end() {
     let sources = [
         include_str!("../callers.rs"),
         include_str!("../keys.rs"),
+        include_str!("../release.rs"),
         include_str!("../reservations.rs"),
     ];
     let texts = sources.iter().flat_map(|source| source.split('"'));
@@ -180,7 +182,7 @@ fn nothing_is_searched_from_end_to_end() {
         .filter(|text| ["SELECT ", "DELETE ", "UPDATE "].iter().any(|verb| text.starts_with(verb)))
         // That shows all that run.
         .filter(|sql| !sql.ends_with("ORDER BY ends"))
-        .map(|sql| sql.replace("{COLUMNS}", "*").replace("{which}", "TRUE"))
+        .map(|sql| sql.replace("{COLUMNS}", "*").replace("{HOLD}", "*").replace("{which}", "TRUE"))
         .collect();
     assert!(statements.len() > 12, "{statements:?}");
     for sql in statements {

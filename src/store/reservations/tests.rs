@@ -23,6 +23,7 @@ fn reservation(job: &str, ends: i64) -> Reservation {
         reservation_id: Some("reservation-1".into()),
         ends: at(ends),
         workflow_token: Some("the-workflow-token".into()),
+        answer: None,
     }
 }
 

@@ -286,8 +286,9 @@ impl Problem {
         if let Some(freeze) = error.freeze() {
             let detail = format!(
                 "{freeze}, so nothing more was signed or sent; the operator of the proxy ends that with \
-                 `agentpmt-proxy thaw`, or a client with --admin by POST /proxy/thaw: send the call again \
-                 then"
+                 `agentpmt-proxy thaw --state {}`, or a client with --admin by POST /proxy/thaw: send the \
+                 call again then",
+                error.folder().display()
             );
             return Self::new(&problems::FROZEN, detail);
         }

@@ -87,7 +87,7 @@ problems! {
     INTERNAL: INTERNAL_SERVER_ERROR, "internal_error", "The proxy failed", Never;
     JOURNAL_UNAVAILABLE: SERVICE_UNAVAILABLE, "journal_unavailable", "The journal cannot be used", Safe;
     NOT_SIGNED: SERVICE_UNAVAILABLE, "not_signed", "The signer did not sign", Safe;
-    FROZEN: SERVICE_UNAVAILABLE, "frozen", "Signing is frozen", Safe;
+    FROZEN: SERVICE_UNAVAILABLE, "frozen", "Signatures or payments are frozen", Safe;
     OVERLOADED: SERVICE_UNAVAILABLE, "overloaded", "Too many calls are in flight", Safe;
     RELOAD_REFUSED: UNPROCESSABLE_ENTITY, "reload_refused", "The new configuration is refused", Never;
     OUTCOME_UNKNOWN: GATEWAY_TIMEOUT, "outcome_unknown", "The answer to a change was lost", CheckFirst;

@@ -174,7 +174,7 @@ async fn serve_sandbox(start: Start, faults: Vec<InjectedFault>) -> Result<(), F
     let upstream = "a sandbox inside this program; nothing leaves this machine";
     let text = banner(&start, upstream, &wallets)?
         + &format!("  sandbox   http://{address}  (faults: POST /sandbox/faults)\n")
-        + &examples(&start);
+        + &examples(&start)?;
     let url = UpstreamUrl::on_this_machine(address.port());
     let upstream = UpstreamConfig { url, ..start.config.upstream.clone() };
     serve(start, &upstream, wallets, &text).await
@@ -197,7 +197,8 @@ async fn serve(
         store.require_clients();
     }
     if let Some(freeze) = store.frozen().await.map_err(Failure::of_state)? {
-        tracing::warn!("{freeze}; `agentpmt-proxy thaw` ends that");
+        let state = state_of(&config);
+        tracing::warn!("{freeze}; `agentpmt-proxy thaw --state {}` ends that", state.display());
     }
     if let Err(error) = store.show_alive() {
         tracing::warn!(%error, "commands cannot see that this proxy runs");
@@ -264,7 +265,7 @@ fn banner(start: &Start, upstream: &str, wallets: &Wallets) -> Result<String, Fa
 }
 
 /// Lines to paste into a shell.
-fn examples(start: &Start) -> String {
+fn examples(start: &Start) -> Result<String, Failure> {
     let place = match start.listening.addresses().first() {
         Some(ListenAddress::Unix(path)) => {
             format!("--unix-socket {} -X POST http://localhost", path.display())
@@ -274,8 +275,13 @@ fn examples(start: &Start) -> String {
     };
     let certificate = start.config.tls.certificate.as_ref();
     let trust = certificate.map(|path| format!("--cacert {} ", path.display())).unwrap_or_default();
-    let (curl, job) = (format!("curl {trust}{place}/api/external/jobs"), Sandbox::FIRST_JOB);
-    format!(
-        "\nTry it from another shell:\n  {curl}/list\n  {curl}/{job}/reserve\n  {curl}/{job}/status\n"
-    )
+    let (_, all) = listen::callers(&start.config, start.listening.addresses())?;
+    let (with, token) = match all {
+        true => ("", ""),
+        false => (", with the token of a client", "-H 'Authorization: Bearer TOKEN' "),
+    };
+    let (curl, job) = (format!("curl {trust}{token}{place}/api/external/jobs"), Sandbox::FIRST_JOB);
+    Ok(format!(
+        "\nTry it from another shell{with}:\n  {curl}/list\n  {curl}/{job}/reserve\n  {curl}/{job}/status\n"
+    ))
 }

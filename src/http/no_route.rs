@@ -65,13 +65,31 @@ fn place(surface: &Surface, request: &Request) -> String {
     format!("{scheme}://{host}")
 }
 
-/// Method and path of the route whose segments differ from those of this path by a few letters.
+/// Method and path of the route whose segments differ from those of this path by a few letters, or that has
+/// one more.
 fn nearest_route(routes: &[(Method, &'static str)], path: &str) -> Option<String> {
     let given = segments(path);
-    let near = |(method, path): &(Method, &'static str)| {
-        Some(format!("{method} {}", filled(path, &given)?))
+    let near = |fill: fn(&'static str, &[&str]) -> Option<String>| {
+        let filled = |(method, path): &(Method, &'static str)| {
+            Some(format!("{method} {}", fill(path, &given)?))
+        };
+        routes.iter().find_map(filled)
     };
-    routes.iter().find_map(near)
+    near(filled).or_else(|| near(with_one_more))
+}
+
+/// A known path that is near if one of its segments is added to a given one.
+fn with_one_more(known: &'static str, given: &[&str]) -> Option<String> {
+    let segments = segments(known);
+    let more = |at: usize| {
+        let has_word = segments.iter().enumerate().any(|(other, part)| other != at && !is_id(part));
+        let added = [&given[..at], &[segments[at]], &given[at..]].concat();
+        filled(known, &added).filter(|_| has_word)
+    };
+    let places = (0..segments.len()).filter(|at| *at <= given.len());
+    // An id first, for which no other segment is then taken.
+    let (ids, words): (Vec<_>, Vec<_>) = places.partition(|at| is_id(segments[*at]));
+    ids.into_iter().chain(words).find_map(more)
 }
 
 /// A known path with the ids of a given one, if it is near.
@@ -116,6 +134,12 @@ mod tests {
             ("/api/external/job/j1/workflow/w2", "PUT /api/external/jobs/j1/workflow/w2"),
             ("/healtz", "GET /healthz"),
             ("/proxy/Status", "GET /proxy/status"),
+            ("/balance", "POST /api/external/credits/balance"),
+            ("/api/external/credits", "POST /api/external/credits/balance"),
+            (
+                "/tools/word-count/actions/invoke",
+                "POST /api/external/tools/word-count/actions/{action_slug}/invoke",
+            ),
         ] {
             assert_eq!(nearest_route(&routes, path).as_deref(), Some(meant), "{path}");
         }

@@ -32,7 +32,9 @@ const MOST: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum ApprovalError {
     /// There is none with this number.
-    #[error("there is no approval {0}; `agentpmt-proxy approvals` shows those there are")]
+    #[error(
+        "there is no approval {0}; `agentpmt-proxy approvals`, with the same --state, shows those there are"
+    )]
     Unknown(ApprovalId),
     /// The key is that of another wallet.
     #[error(
@@ -41,8 +43,8 @@ pub enum ApprovalError {
     )]
     OtherWallet(ApprovalId),
     /// It waits no longer.
-    #[error("approval {id} is {} and takes no other answer; `agentpmt-proxy approvals` shows those that are \
-             waiting", state.as_str())]
+    #[error("approval {id} is {} and takes no other answer; `agentpmt-proxy approvals`, with the same \
+             --state, shows those that are waiting", state.as_str())]
     Over {
         /// Its number.
         id: ApprovalId,

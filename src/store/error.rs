@@ -22,6 +22,11 @@ impl StoreError {
         Self { path: path.to_owned(), fault }
     }
 
+    /// The folder of the state.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     /// The fault.
     pub fn fault(&self) -> &Fault {
         &self.fault

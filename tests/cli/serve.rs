@@ -170,6 +170,17 @@ fn the_sandbox_prints_requests_that_work() {
     }
 }
 
+#[test]
+fn with_clients_the_sandbox_prints_requests_with_a_token() {
+    let home = Home::new();
+    home.run(&["client", "add", "ci", "--allow", "jobs", "--state", "mine"]).result();
+    let mut server = home.serve(&["serve", "--sandbox", "--state", "mine"]);
+    let line = std::iter::repeat_with(|| server.line()).find(|line| line.contains("Try it"));
+    assert_eq!(line.unwrap(), "Try it from another shell, with the token of a client:");
+    let line = server.line();
+    assert!(line.starts_with("  curl -H 'Authorization: Bearer TOKEN' -X POST http://"), "{line}");
+}
+
 /// The folder that a sandbox prints as that of its state.
 fn printed_state(server: &mut Server) -> String {
     let line = std::iter::repeat_with(|| server.line()).find(|line| line.starts_with("  state "));

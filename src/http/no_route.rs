@@ -81,6 +81,8 @@ fn nearest_route(routes: &[(Method, &'static str)], path: &str) -> Option<String
 /// A known path that is near if one of its segments is added to a given one.
 fn with_one_more(known: &'static str, given: &[&str]) -> Option<String> {
     let segments = segments(known);
+    // Where a path ends with an id, any last word would fit.
+    segments.last().filter(|last| !is_id(last))?;
     let more = |at: usize| {
         let has_word = segments.iter().enumerate().any(|(other, part)| other != at && !is_id(part));
         let added = [&given[..at], &[segments[at]], &given[at..]].concat();

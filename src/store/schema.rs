@@ -30,19 +30,19 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/20_released_jobs.sql"),
 ];
 
-/// Brings the tables to the newest version, each step in a transaction of its own. Where that is
-/// done already, nothing is written.
+/// Brings the tables to the newest version in one transaction, so that a new file costs one commit. Where
+/// that is done already, nothing is written.
 pub(super) fn migrate(db: &Db, migrations: &[&str]) -> Result<(), Fault> {
-    while version(db, migrations.len())? < migrations.len() {
-        db.transaction(|db| {
-            // Another process may have been faster, so the version is read again under the lock.
-            let version = version(db, migrations.len())?;
-            let Some(sql) = migrations.get(version) else { return Ok(()) };
-            db.run(sql)?;
-            db.run(&format!("PRAGMA user_version = {}", version + 1))
-        })?;
+    let known = migrations.len();
+    if version(db, known)? == known {
+        return Ok(());
     }
-    Ok(())
+    db.transaction(|db| {
+        // Another process may have been faster, so the version is read again under the lock.
+        let steps = &migrations[version(db, known)?..];
+        steps.iter().try_for_each(|sql| db.run(sql))?;
+        db.run(&format!("PRAGMA user_version = {known}"))
+    })
 }
 
 /// The owner of the tables in a database.
@@ -109,8 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_version_before_it() {
+    fn a_step_that_fails_leaves_the_version_before() {
         let db = Db::in_memory();
+        migrate(&db, &[FIRST]).unwrap();
         let half = "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1);";
         migrate(&db, &[FIRST, half]).unwrap_err();
         assert_eq!(version(&db, 1), Ok(1));

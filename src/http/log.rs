@@ -73,7 +73,7 @@ impl RequestEvent {
         tracing::info!(
             request_id = trace.call_id.as_str(),
             client = trace.client(),
-            %method,
+            method = method.as_str(),
             path,
             action = trace.action(),
             product = trace.product(),

@@ -346,3 +346,6 @@ impl Drop for Seat {
 fn folded(job: &ListedJob) -> String {
     job.id.as_str().to_ascii_lowercase()
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,13 +126,10 @@ fn command(
     id: ApprovalId,
     work: impl FnOnce(&Db, Approval) -> Result<Result<Approval, ApprovalError>, Fault>,
 ) -> Result<Result<Approval, ApprovalError>, StoreError> {
-    let done = file::must_exist(path).and_then(|()| {
-        file::open(path)?.transaction(|db| match approval_rows::find(db, id)? {
-            Some(found) => work(db, found),
-            None => Ok(Err(ApprovalError::Unknown(id))),
-        })
-    });
-    done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
+    file::change(path, |db| match approval_rows::find(db, id)? {
+        Some(found) => work(db, found),
+        None => Ok(Err(ApprovalError::Unknown(id))),
+    })
 }
 
 fn answer(

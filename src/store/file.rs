@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     db::{BUSY, Db, Row},
-    error::Fault,
+    error::{Fault, StoreError},
     files::{create, folder, paths},
     head, marker,
     run::any_is_alive,
@@ -128,6 +128,21 @@ pub(super) fn checkpoint(db: &Db) -> Result<(), Fault> {
         thread::sleep(PAUSE);
     }
     Err(Fault::Busy)
+}
+
+/// Does the work of a command in one transaction, in a database that must be there.
+pub(super) fn change<T>(
+    path: &Path,
+    work: impl FnOnce(&Db) -> Result<T, Fault>,
+) -> Result<T, StoreError> {
+    let changed = must_exist(path).and_then(|()| {
+        let db = open(path)?;
+        let changed = db.transaction(work)?;
+        // Without it, the change stands in the log, which has to be copied as well.
+        let _ = checkpoint(&db);
+        Ok(changed)
+    });
+    changed.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
 }
 
 /// Refuses a path with no file.

@@ -87,14 +87,7 @@ pub fn thaw(path: &Path) -> Result<bool, StoreError> {
 }
 
 fn command<T>(path: &Path, work: impl FnOnce(&Db) -> Result<T, Fault>) -> Result<T, StoreError> {
-    let done = file::must_exist(path).and_then(|()| {
-        let db = file::open(path)?;
-        let done = db.transaction(work)?;
-        // Without it, the change stands in the log, which has to be copied as well.
-        let _ = file::checkpoint(&db);
-        Ok(done)
-    });
-    let done = done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))?;
+    let done = file::change(path, work)?;
     std::thread::sleep(ACKNOWLEDGED);
     Ok(done)
 }

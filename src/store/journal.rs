@@ -180,16 +180,10 @@ impl Store {
 /// # Errors
 /// It could not be written.
 pub fn record_deed(path: &Path, deed: Deed<'_>) -> Result<(), StoreError> {
-    let failed = |fault| StoreError::new(path, fault);
     match file::must_exist(path) {
-        Err(Fault::Missing) => return Ok(()),
-        found => found.map_err(failed)?,
+        Err(Fault::Missing) => Ok(()),
+        _ => file::change(path, |db| append_deed(db, deed, &user())),
     }
-    let record = || {
-        let draft = Draft::admin(deed, &user(), Timestamp::now());
-        file::open(path)?.transaction(|db| Chain::read(db)?.append(draft))
-    };
-    record().map_err(|fault: Fault| failed(fault.of_command()))
 }
 
 /// Records a change of the state together with it.

@@ -23,6 +23,7 @@ mod settle;
 mod attempts;
 mod await_review;
 mod listen;
+mod poll_jobs;
 mod precedent;
 
 mod finish;

@@ -15,25 +15,21 @@ use super::{
     finish::replayed,
     job_queue::{JobOffer, JobQueue, Lister, NoList, Seat},
     parts::Proxy,
+    poll_jobs::action,
 };
 use crate::{
     action::{Action, Effect},
     call::Call,
-    next_job::{JobRequest, ListedJob, listed},
+    next_job::{JobRequest, ListedJob},
     policy::{Client, Denied},
-    retry,
     store::{Caller, FreezeOf, HandOutBegun, JobClaim, ReleasedJob, StoredAnswer},
     trace::Trace,
-    types::{Address, IdempotencyKey, RequestId, Slug},
+    types::{Address, IdempotencyKey, Slug},
     upstream::Answer,
 };
 
 /// How many jobs of one request may turn out to be another team's.
 const LOST: usize = 3;
-
-/// How many jobs one page of a list has, and the most pages.
-const PAGE: usize = 50;
-const PAGES: usize = 4;
 
 /// The answer to a request for any job.
 #[derive(Debug)]
@@ -191,61 +187,6 @@ impl Proxy {
         (&mut seat.offer).await.unwrap_or(JobOffer::Nothing)
     }
 
-    /// Asks for lists as long as a request waits, in the name of the one that has waited longest.
-    async fn poll(self: Arc<Self>, queue: Arc<JobQueue>, wallet: Address) {
-        loop {
-            tokio::select! {
-                due = queue.due() => if due.is_none() { return },
-                () = self.ending.cancelled() => return queue.end(),
-            }
-            let Some(lister) = queue.begin_list() else { continue };
-            match self.list_jobs(&lister).await {
-                Ok(Ok(jobs)) => {
-                    queue.learn(jobs);
-                    self.learn_released(&queue, wallet).await;
-                }
-                Ok(Err(refused)) => {
-                    let wish = refused.headers.get(http::header::RETRY_AFTER);
-                    let wait = wish.and_then(|wish| retry::wait(wish, refused.upstream_now()));
-                    let wait = wait.unwrap_or_default();
-                    queue.fail(None, wait, &NoList::Refused(refused));
-                }
-                Err(error) => {
-                    let is_own = error.denial().is_some_and(|_| !error.is_freeze())
-                        || matches!(error, CallError::Overloaded(_));
-                    let own = is_own.then_some(&lister);
-                    queue.fail(own, Duration::ZERO, &NoList::Failed(Arc::new(error)));
-                }
-            }
-        }
-    }
-
-    /// All pages of the list, or the answer that refuses one.
-    async fn list_jobs(
-        self: &Arc<Self>,
-        lister: &Lister,
-    ) -> Result<Result<Vec<ListedJob>, Answer>, CallError> {
-        let (action, mut jobs) = (action("job_list")?, Vec::new());
-        for page in 0..PAGES {
-            let trace = Arc::new(Trace::new(RequestId::random()));
-            let body = format!("{{\"limit\":{PAGE},\"skip\":{}}}", page * PAGE);
-            let call = Call::new(action, [], body.as_bytes()).map_err(|_| CallError::Aborted)?;
-            let admission = Admission { action, product: None, key: None, trace };
-            let admitted = self.readmit(admission, &lister.client, lister.known_at)?;
-            let answer = self.call(admitted, call).await?;
-            if !answer.status.is_success() {
-                return Ok(Err(answer));
-            }
-            let found = listed(&answer.body).ok_or(CallError::Unchecked)?;
-            let is_last = found.len() < PAGE;
-            jobs.extend(found);
-            if is_last {
-                break;
-            }
-        }
-        Ok(Ok(jobs))
-    }
-
     /// Reserves a job for the client to which it was offered.
     async fn reserve_next(
         self: Arc<Self>,
@@ -330,29 +271,6 @@ impl Proxy {
         Ok(released)
     }
 
-    /// Has the queue of a wallet know the jobs that were released, by any process.
-    async fn learn_released(&self, queue: &JobQueue, wallet: Address) {
-        match self.store.released(wallet, Timestamp::now()).await {
-            Ok(released) => {
-                let known = |job: ReleasedJob| Some((job.job, job.answer?.body));
-                queue.learn_released(&released.into_iter().filter_map(known).collect::<Vec<_>>());
-            }
-            Err(error) => tracing::warn!(%error, "released jobs are not handed out"),
-        }
-    }
-
-    /// Admits a call for a client that was admitted: it needs a permit of its own.
-    fn readmit(
-        &self,
-        admission: Admission,
-        client: &Client,
-        known_at: Instant,
-    ) -> Result<Admitted, CallError> {
-        let permit = self.in_flight.take(&client.name)?;
-        admission.trace.name(&client.name, admission.action, admission.product.clone());
-        Ok(Admitted { admission, client: client.clone(), known_at, permit })
-    }
-
     /// Records that a client may not have a job, if that is why.
     async fn denied_next(
         &self,
@@ -371,10 +289,6 @@ impl Asking {
     fn failed(&self, job: Option<Slug>, error: CallError) -> NextJobError {
         NextJobError { action: self.reserve, job, error: Arc::new(error) }
     }
-}
-
-fn action(name: &str) -> Result<&'static Action, CallError> {
-    Action::named(name).ok_or(CallError::Aborted)
 }
 
 /// Whether another team reserved a job first.

@@ -172,12 +172,15 @@ fn released(
     [wallet, job, ends]: [usize; 3],
     answer: Option<(&Inner, usize)>,
 ) -> Result<ReleasedJob, Fault> {
-    let opened = answer.map(|(inner, column)| kept_answer(row, [wallet, job, column], &inner.seal));
+    // One that does not open is another wallet's.
+    let open = |(inner, column): (&Inner, _)| {
+        kept_answer(row, [wallet, job, column], &inner.seal).ok().flatten()
+    };
     Ok(ReleasedJob {
         wallet: row.text(wallet)?.parse().map_err(|_| Fault::Malformed("wallet address"))?,
         job: row.text(job)?.parse().map_err(|_| Fault::Malformed("job id"))?,
         ends: row.time(ends)?,
-        answer: opened.transpose()?.flatten(),
+        answer: answer.and_then(open),
     })
 }
 

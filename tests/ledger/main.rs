@@ -17,6 +17,7 @@ mod credits;
 mod hammer;
 mod idempotency;
 mod journal;
+mod lost_reserves;
 mod reservations;
 mod store;
 mod trouble;

@@ -9,6 +9,7 @@ mod binary;
 #[path = "../support/common.rs"]
 mod common;
 
+mod access_ended;
 mod client_limits;
 mod client_rights;
 mod clients;

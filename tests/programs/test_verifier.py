@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +11,8 @@ from proxy import command, local_session, serving
 from verifier import ENVELOPE, verifying
 
 BODIES = 3000
+# Calls that are made at once share the syncs of the disk.
+CONNECTIONS = 8
 KEY = "0x" + "42" * 32
 WALLET = "0x17c5185167401ed00cf5f5b2fc97d9bbfdb7d025"
 
@@ -60,26 +63,26 @@ def test_every_signed_call_about_credits_tools_and_workflows_is_accepted(api):
 
 
 def test_random_parameters_are_well_signed_with_the_path_of_the_tool(api, upstream):
-    rng = random.Random(20261127)
-    with local_session() as session:
-        for number in range(BODIES // 3):
-            parameters = random_body(rng)
-            body = f'{{"parameters":{parameters}}}'
-            url = f"{api}/tools/tool-{number}/actions/act_{number}/invoke"
-            assert session.post(url, data=body.encode()).json() == {"ok": True}, (number, body)
-            arrived = upstream.last_body["parameters"]
-            assert same(without_nulls(json.loads(parameters)), arrived), (number, body)
+    def check(session, number, parameters):
+        body = f'{{"parameters":{parameters}}}'
+        path = f"/tools/tool-{number}/actions/act_{number}/invoke"
+        answer = session.post(api + path, data=body.encode())
+        assert answer.json() == {"ok": True}, (number, body)
+        arrived = upstream.bodies[f"/api/external{path}"]["parameters"]
+        assert same(without_nulls(json.loads(parameters)), arrived), (number, body)
+
+    check_all(check, random.Random(20261127), BODIES // 3)
 
 
-def test_random_bodies_arrive_unchanged_and_well_signed(jobs, upstream):
-    rng = random.Random(20260216)
-    with local_session() as session:
-        for number in range(BODIES):
-            body = random_body(rng)
-            # Of one job, only the first would go up.
-            answer = session.post(f"{jobs}/random-{number}/complete", data=body.encode())
-            assert answer.json() == {"ok": True}, (number, body)
-            assert same(expected(body), upstream.last_body), (number, body)
+def test_random_bodies_arrive_unchanged_and_well_signed(api, upstream):
+    def check(session, number, body):
+        # Of one job, only the first would go up.
+        path = f"/jobs/random-{number}/complete"
+        answer = session.post(api + path, data=body.encode())
+        assert answer.json() == {"ok": True}, (number, body)
+        assert same(expected(body), upstream.bodies[f"/api/external{path}"]), (number, body)
+
+    check_all(check, random.Random(20260216), BODIES)
 
 
 def test_an_envelope_with_a_wrong_signature_is_replaced(jobs):
@@ -87,6 +90,19 @@ def test_an_envelope_with_a_wrong_signature_is_replaced(jobs):
     for path in ("list", "j-2/complete"):
         answer = local_session().post(f"{jobs}/{path}", json={**envelope, "proof_text": "x"})
         assert answer.json() == {"ok": True}, path
+
+
+def check_all(check, rng, count):
+    """Checks random bodies over several connections."""
+    bodies = list(enumerate(random_body(rng) for _ in range(count)))
+
+    def check_some(some):
+        with local_session() as session:
+            for number, body in some:
+                check(session, number, body)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(check_some, (bodies[first::CONNECTIONS] for first in range(CONNECTIONS))))
 
 
 def expected(body):

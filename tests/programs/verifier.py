@@ -21,7 +21,8 @@ class Verifier(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.nonces = set()
         self.request_ids = set()
-        self.last_body = None
+        # The last body of each path, without its envelope.
+        self.bodies = {}
 
     @property
     def url(self):
@@ -35,7 +36,7 @@ class Verifier(http.server.ThreadingHTTPServer):
     def verify(self, path, body):
         """The error in a signed call, or None."""
         wallet, nonce, request_id, signature = (body.pop(name) for name in ENVELOPE)
-        self.last_body = body
+        self.bodies[path] = body
         if nonce not in self.nonces:
             return "Invalid session nonce"
         if (nonce, request_id) in self.request_ids:

@@ -36,8 +36,12 @@ class Tab:
                 return message["result"]
 
     def read(self):
-        text = b"".join(iter(lambda: self.reader.read(1), b"\0"))
-        message = json.loads(text)
+        text = b""
+        while not text.endswith(b"\0"):
+            byte = self.reader.read(1)
+            assert byte, "the browser has ended, or took too long"
+            text += byte
+        message = json.loads(text[:-1])
         params = message.get("params", {})
         if message.get("method") == "Network.requestWillBeSent":
             self.urls.append(params["request"]["url"])

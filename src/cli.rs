@@ -34,6 +34,7 @@ mod freeze;
 mod journal;
 mod manual;
 mod openapi;
+mod payments;
 mod sandbox;
 mod wait;
 mod wallet;
@@ -94,6 +95,7 @@ enum Command {
     #[command(subcommand)]
     Client(client::ClientCommand),
     Approvals(approvals::ApprovalsCommand),
+    Payments(payments::PaymentsCommand),
     Events(events::EventsCommand),
     Freeze(freeze::FreezeCommand),
     Thaw(freeze::ThawCommand),
@@ -125,6 +127,7 @@ impl Cli {
             Command::Journal(journal) => journal.run(settings),
             Command::Client(client) => client.run(settings),
             Command::Approvals(approvals) => approvals.run(settings),
+            Command::Payments(payments) => payments.run(settings),
             Command::Events(events) => events.run(settings),
             Command::Freeze(freeze) => freeze.run(settings),
             Command::Thaw(thaw) => thaw.run(settings),

@@ -7,7 +7,7 @@ use agentpmt_proxy::{
     cli::{self, Cli, Failure},
     http::{SocketError, TlsError},
     signer::keystore::{KdfError, KeyFileError, KeystoreError},
-    store::{ApprovalError, ClientsError, ExportedError},
+    store::{ApprovalError, ClientsError, EndPaymentError, ExportedError},
 };
 use clap::Parser;
 
@@ -76,6 +76,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         },
         Failure::Approval(ApprovalError::Unknown(_)) => EX_NOINPUT,
         Failure::Approval(ApprovalError::Over { .. }) => EX_DATAERR,
+        Failure::EndPayment(EndPaymentError::NoPayment(_)) => EX_NOINPUT,
+        Failure::EndPayment(_) => EX_DATAERR,
         Failure::WrongPassword { .. }
         | Failure::RefusedBy { .. }
         | Failure::Approval(ApprovalError::OtherWallet(_)) => EX_NOPERM,

@@ -82,6 +82,7 @@ mod approvals;
 mod clients;
 mod freezing;
 mod hand_out;
+mod payment_list;
 
 mod payments;
 mod release;
@@ -114,6 +115,7 @@ pub use self::{
     handle::Store,
     journal::record_deed,
     keys::Doubt,
+    payment_list::{EndPaymentError, ListedPayment, PaymentState, end_payment, payments},
     payments::{PaymentDecision, PaymentEnd, PaymentRequest, PaymentTurn},
     record::{Attempt, Record, RecordedOutcome},
     release::ReleasedJob,

@@ -10,7 +10,10 @@ use crate::{
     policy::Allow,
     proxy::CallError,
     signer::{InvalidKey, keystore::KeystoreError},
-    store::{ApprovalError, Broken, ClientsError, ExportedError, StoreError, VerifyError},
+    store::{
+        ApprovalError, Broken, ClientsError, EndPaymentError, ExportedError, StoreError,
+        VerifyError,
+    },
     types::{Address, InvalidToken},
     upstream::ClientError,
 };
@@ -138,6 +141,9 @@ pub enum Failure {
     /// An approval is as it was.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
+    /// A payment is not one to end.
+    #[error(transparent)]
+    EndPayment(#[from] EndPaymentError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -60,6 +60,8 @@ pub struct PaymentRecord {
     pub resource: String,
     /// The credits that it is to buy.
     pub purchase: Option<Purchase>,
+    /// The body of a purchase.
+    pub body: Option<String>,
     /// The transaction that is to settle it, once the upstream has told that.
     pub transaction_hash: Option<String>,
     /// The credits of the recipient before, as JSON, if no other call has changed them.

@@ -13,7 +13,7 @@ use super::{
     settle::AttemptContext,
 };
 use crate::{
-    call::{PaymentProof, SPONSOR_SIGNATURE, TRANSACTION, WALLET},
+    call::{Call, PaymentProof, SPONSOR_SIGNATURE, TRANSACTION, WALLET},
     job_status::JobStatus,
     json::{CanonicalJson, JsonText},
     operation::Operation,
@@ -83,6 +83,9 @@ impl Proxy {
         }
         if was_begun && self.store.may_be_paid(fingerprint).await? {
             return Err(CallError::PaymentUnknown { until: None });
+        }
+        if purchase.is_some() {
+            self.look_after_other(&paid).await?;
         }
         // A purchase that is not paid for has no effect; a tool may be free.
         if was_begun && purchase.is_none() {
@@ -282,6 +285,34 @@ impl Proxy {
         }
     }
 
+    /// Asks, once, after the transaction of a purchase by another call that is in the way of this one. It pays
+    /// nothing, and the call's own key stays out of it.
+    async fn look_after_other(&self, paid: &PaidCall<'_>) -> Result<(), CallError> {
+        let PaidCall { operation, permit, sender, .. } = paid;
+        let payer = permit.wallet();
+        let other = self.store.pending_purchase(payer, Timestamp::now()).await?;
+        let Some(PaymentRecord { nonce, body: Some(body), transaction_hash: Some(hash), .. }) =
+            other
+        else {
+            return Ok(());
+        };
+        let Ok(call) = Call::new(operation.action(), [], body.as_bytes()) else { return Ok(()) };
+        let call = call.repeated(None, Some((TRANSACTION, CanonicalJson::string(&hash))));
+        let look = operation.client.permit(call, payer, None, Timestamp::now())?;
+        let deadline = operation.deadline.min(Instant::now() + LOOK);
+        let claim = Claim::default();
+        let tried = sender.try_unsigned(&look, None, None, operation, &claim, deadline).await?;
+        let Outcome::Answered(answer, _) = tried.outcome else { return Ok(()) };
+        if answer.status != StatusCode::ACCEPTED && tells(&answer) {
+            let end = match answer.status.is_success() {
+                true => PaymentEnd::LetsOthers,
+                false => PaymentEnd::Pending(None),
+            };
+            self.end_payment(nonce, end).await;
+        }
+        Ok(())
+    }
+
     async fn end_payment(&self, nonce: AuthorizationNonce, end: PaymentEnd) {
         if let Err(error) = self.store.end_payment(nonce, end).await {
             tracing::error!(%error, "what became of a payment is not on record, so it counts");
@@ -292,11 +323,16 @@ impl Proxy {
 /// Reads the result of a payment from its answer. Any but a good one leaves the payment open, as it can still
 /// be cashed.
 fn answered(payment: &Payment, answer: Answer) -> Result<Answer, CallError> {
-    let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
-    if is_demand || !is_final(&answer) || answer.leaves_payment_open() {
-        return Err(CallError::PaymentUnknown { until: Some(end_of(payment)) });
+    match tells(&answer) {
+        true => Ok(answer),
+        false => Err(CallError::PaymentUnknown { until: Some(end_of(payment)) }),
     }
-    Ok(answer)
+}
+
+/// Whether an answer says what became of a payment.
+fn tells(answer: &Answer) -> bool {
+    let is_demand = answer.status == StatusCode::PAYMENT_REQUIRED;
+    !is_demand && is_final(answer) && !answer.leaves_payment_open()
 }
 
 /// The answer to a call whose payment waits for approval. The same call pays once it is approved.

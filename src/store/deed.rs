@@ -6,7 +6,10 @@ use super::{
     approval::{ApprovalAnswer, ApprovalId},
     freeze::FreezeOf,
 };
-use crate::types::{Address, ClientName, Slug};
+use crate::{
+    payment::AuthorizationNonce,
+    types::{Address, ClientName, Slug},
+};
 
 /// An administrative act, for the journal: everything but calls. It holds no credential.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,8 @@ pub enum Deed<'a> {
     TakeReleased(Address, &'a Slug),
     /// A payment was approved or denied.
     Answer(ApprovalId, ApprovalAnswer),
+    /// A payment that waited for its transaction was ended by hand.
+    EndPayment(AuthorizationNonce),
 }
 
 impl Deed<'_> {
@@ -58,6 +63,7 @@ impl Deed<'_> {
             Self::TakeReleased(..) => "job_take",
             Self::Answer(_, ApprovalAnswer::Denied) => "payment_deny",
             Self::Answer(..) => "payment_approve",
+            Self::EndPayment(_) => "payment_end",
         }
     }
 
@@ -73,6 +79,13 @@ impl Deed<'_> {
     pub(super) fn approval(&self) -> Option<ApprovalId> {
         match self {
             Self::Answer(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+
+    pub(super) fn payment(&self) -> Option<AuthorizationNonce> {
+        match self {
+            Self::EndPayment(nonce) => Some(*nonce),
             _ => None,
         }
     }

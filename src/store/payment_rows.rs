@@ -16,7 +16,7 @@ use crate::{
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// How long after the end of an authorisation it is surely over, by whatever clock, in seconds.
-const MARGIN: i64 = 30;
+pub(super) const MARGIN: i64 = 30;
 
 /// How long after that the upstream surely has booked the credits of a purchase, in seconds.
 const BOOKED: i64 = 600;
@@ -35,6 +35,8 @@ pub(super) struct NewPayment<'a> {
     pub(super) client: ClientId,
     pub(super) fingerprint: &'a [u8; 32],
     pub(super) purchase: Option<Purchase>,
+    /// The body of a purchase.
+    pub(super) body: Option<&'a str>,
     /// The credits of the recipient before the purchase, as JSON.
     pub(super) balance: Option<&'a str>,
     pub(super) now: Timestamp,
@@ -46,6 +48,8 @@ pub(super) struct OpenPayment {
     pub(super) fingerprint: [u8; 32],
     /// None as long as the upstream waits for a transaction.
     pub(super) over: Option<Timestamp>,
+    /// Whether other purchases do not wait for it.
+    pub(super) lets_others: bool,
 }
 
 /// All payments that count.
@@ -67,7 +71,7 @@ pub(super) fn spent(db: &Db, now: Timestamp) -> Result<Vec<Spent>, Fault> {
 pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPayment>, Fault> {
     let sql = format!(
         "SELECT nonce, valid_before, accepted, resource, credits, recipient, transaction_hash,
-                fingerprint, {ENDED} AS ended, balance_before
+                fingerprint, {ENDED} AS ended, balance_before, body, lets_others
          FROM payments WHERE state = 'open' AND payer = ?4
              AND (ended > ?5 OR transaction_hash IS NOT NULL AND recorded > ?6)"
     );
@@ -77,6 +81,33 @@ pub(super) fn open(db: &Db, payer: Address, now: Timestamp) -> Result<Vec<OpenPa
     let [longest, boot, ahead] = clock();
     let params = [longest, boot, ahead, (&payer).into(), least.into(), oldest.into()];
     db.rows(&sql, &params, open_payment)
+}
+
+/// All payments that are summed, the last one first, by these columns: the nonce, the name of the client, the
+/// amount, the entry, the resource, when it was recorded, when its authorisation has ended, the transaction, the
+/// state, and whether it lets others by.
+pub(super) fn all<T>(
+    db: &Db,
+    now: Timestamp,
+    read: impl FnMut(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let sql = format!(
+        "SELECT nonce,
+                coalesce((SELECT name FROM clients WHERE id = client),
+                         CASE client WHEN ?4 THEN 'local' ELSE 'removed' END),
+                amount, accepted, resource, recorded, {ENDED}, transaction_hash, state, lets_others
+         FROM payments WHERE recorded > ?5 ORDER BY recorded DESC, nonce"
+    );
+    let oldest = now.saturating_sub(KEPT).unwrap_or(Timestamp::MIN);
+    let [longest, boot, ahead] = clock();
+    let local = ClientId::LOCAL.number();
+    db.rows(&sql, &[longest, boot, ahead, local.into(), oldest.into()], read)
+}
+
+/// Notes that a payment counts as made, whatever became of it.
+pub(super) fn end(db: &Db, nonce: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET state = 'settled' WHERE nonce = ?1 AND state = 'open'";
+    db.execute(sql, &[nonce.into()]).map(drop)
 }
 
 /// The values of [`ENDED`].
@@ -101,6 +132,7 @@ fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
             .opt_int(4)?
             .zip(recipient)
             .map(|(credits, recipient)| Purchase { credits, recipient }),
+        body: row.opt_text(10)?.map(str::to_owned),
         transaction_hash: row.opt_text(6)?.map(str::to_owned),
         balance_before: row.opt_text(9)?.map(str::to_owned),
     };
@@ -108,7 +140,7 @@ fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
     let over = Timestamp::from_second(row.int::<i64>(8)?.saturating_add(MARGIN));
     let over = over.map_err(|_| malformed)?;
     let over = record.transaction_hash.is_none().then_some(over);
-    Ok(OpenPayment { record, fingerprint, over })
+    Ok(OpenPayment { record, fingerprint, over, lets_others: row.flag(11)? })
 }
 
 /// Adds a payment, which counts from now on.
@@ -121,10 +153,10 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
     let recipient = new.purchase.map(|purchase| purchase.recipient.to_string());
     let sql = "INSERT INTO payments (nonce, payer, client, fingerprint, amount, recorded,
                                      valid_before, state, accepted, resource, credits, recipient,
-                                     balance_before, boot, ahead)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                                     balance_before, boot, ahead, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let [_, boot, ahead] = clock();
-    let row: [Param<'_>; 14] = [
+    let row: [Param<'_>; 15] = [
         (&nonce).into(),
         (&payer).into(),
         new.client.number().into(),
@@ -139,6 +171,7 @@ pub(super) fn insert(db: &Db, new: &NewPayment<'_>) -> Result<(), Fault> {
         new.balance.into(),
         boot,
         ahead,
+        new.body.into(),
     ];
     db.execute(sql, &row)?;
     let sql = "DELETE FROM payments WHERE nonce IN
@@ -209,6 +242,12 @@ pub(super) fn mark_sent(db: &Db, nonce: &str) -> Result<(), Fault> {
 /// Notes that an attempt that was about to send a payment has not.
 pub(super) fn unmark_sent(db: &Db, nonce: &str) -> Result<(), Fault> {
     let sql = "UPDATE payments SET sent = sent - 1 WHERE nonce = ?1";
+    db.execute(sql, &[nonce.into()]).map(drop)
+}
+
+/// Notes that no other purchase waits for this one any more.
+pub(super) fn let_others(db: &Db, nonce: &str) -> Result<(), Fault> {
+    let sql = "UPDATE payments SET lets_others = TRUE WHERE nonce = ?1";
     db.execute(sql, &[nonce.into()]).map(drop)
 }
 

@@ -67,6 +67,8 @@ pub enum PaymentEnd {
     NotLeft,
     /// The upstream waits for this transaction, or for none any more.
     Pending(Option<String>),
+    /// Its transaction has settled, as another call has learned.
+    LetsOthers,
 }
 
 /// The turn of a call to pay, which lasts until what became of it is on record.
@@ -102,6 +104,21 @@ impl Store {
         let open = self.read(move |db| payment_rows::open(db, payer, now)).await?;
         let own = open.into_iter().find(|open| open.fingerprint == fingerprint);
         Ok(own.map(|open| open.record))
+    }
+
+    /// The purchase of a wallet that waits for its transaction, and for which other ones wait.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn pending_purchase(
+        &self,
+        payer: Address,
+        now: Timestamp,
+    ) -> Result<Option<PaymentRecord>, StoreError> {
+        let open = self.read(move |db| payment_rows::open(db, payer, now)).await?;
+        let mut waited_for = open.into_iter().filter(|open| !open.lets_others);
+        let pending = waited_for.find(|open| open.record.transaction_hash.is_some());
+        Ok(pending.map(|open| open.record))
     }
 
     /// Whether this very call was paid for, or may have been.
@@ -141,6 +158,7 @@ impl Store {
         self.write(move |db| match &end {
             PaymentEnd::NotSent => payment_rows::give_back(db, &nonce),
             PaymentEnd::NotLeft => payment_rows::unmark_sent(db, &nonce),
+            PaymentEnd::LetsOthers => payment_rows::let_others(db, &nonce),
             PaymentEnd::Pending(hash) => payment_rows::set_transaction(db, &nonce, hash.as_ref()),
         })
         .await
@@ -162,7 +180,8 @@ fn record(
     freeze_rows::check(db, FreezeOf::Payments)?;
     let payer = spending.wallet();
     let is_in_the_way = |open: &OpenPayment| {
-        open.fingerprint == *fingerprint || purchase.is_some() && open.record.purchase.is_some()
+        let is_purchase = open.record.purchase.is_some() && !open.lets_others;
+        open.fingerprint == *fingerprint || purchase.is_some() && is_purchase
     };
     let open = payment_rows::open(db, payer, now)?;
     if let Some(open) = open.into_iter().find(is_in_the_way) {
@@ -191,17 +210,17 @@ fn record(
         Err(declined) => return Ok(PaymentDecision::Declined(declined)),
     };
     let (client, purchase) = (client.id, *purchase);
-    payment_rows::insert(
-        db,
-        &NewPayment {
-            payment: &payment,
-            client,
-            fingerprint,
-            purchase,
-            balance: balance.as_deref(),
-            now,
-        },
-    )?;
+    let body = purchase.map(|_| String::from(permit.call().body().to_canonical()));
+    let new = NewPayment {
+        payment: &payment,
+        client,
+        fingerprint,
+        purchase,
+        body: body.as_deref(),
+        balance: balance.as_deref(),
+        now,
+    };
+    payment_rows::insert(db, &new)?;
     Chain::read(db)?.append(Draft::payment(operation, &payment, now))?;
     Ok(PaymentDecision::Recorded(Box::new(payment)))
 }

@@ -198,6 +198,9 @@ impl Draft {
         if let Some(job) = deed.job() {
             object.string("product", job.as_str());
         }
+        if let Some(nonce) = deed.payment() {
+            object.string("nonce", &nonce.to_string());
+        }
         let seq_at = object.gap(SEQ);
         object.integer("time", milliseconds(at));
         if let Some(wallet) = deed.wallet() {

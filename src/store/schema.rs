@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema/18_freeze_version.sql"),
     include_str!("schema/19_approval_seals.sql"),
     include_str!("schema/20_released_jobs.sql"),
+    include_str!("schema/21_pending_purchases.sql"),
 ];
 
 /// Brings the tables to the newest version in one transaction, so that a new file costs one commit. Where

@@ -26,6 +26,7 @@ mod listen;
 mod log_events;
 mod lost_state;
 mod paid_crash;
+mod payments;
 mod process;
 mod reload;
 mod serve;

@@ -12,7 +12,7 @@ use crate::binary::{self, Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 33] = [
+const COMMANDS: [&[&str]; 36] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -30,6 +30,9 @@ const COMMANDS: [&[&str]; 33] = [
     &["approvals", "approve"],
     &["approvals", "deny"],
     &["events"],
+    &["payments"],
+    &["payments", "list"],
+    &["payments", "end"],
     &["freeze"],
     &["thaw"],
     &["backup"],
@@ -59,12 +62,13 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn every_command_is_among_the_tested_ones() {
-    let groups: [(&[&str], usize); 5] = [
-        (&[], COMMANDS.len() - 1 - 17),
+    let groups: [(&[&str], usize); 6] = [
+        (&[], COMMANDS.len() - 1 - 19),
         (&["wallet"], 6),
         (&["journal"], 4),
         (&["client"], 4),
         (&["approvals"], 3),
+        (&["payments"], 2),
     ];
     for (above, below) in groups {
         let help = Home::new().run(&[above, &["--help"]].concat()).ok();

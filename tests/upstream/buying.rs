@@ -350,10 +350,30 @@ async fn a_purchase_that_is_pending_is_followed_also_after_the_end_of_its_author
     end_authorisations(&proxy);
     let other = problem(proxy.post(PURCHASE, purchase(WALLET, 1000)).await).await;
     assert_eq!(other["code"], "payment_open");
+    shop.0.lock().unwrap().looks = 0;
     let begun = Instant::now();
     proxy.ok(PURCHASE, purchase(WALLET, 500)).await;
     assert!(begun.elapsed() >= Duration::from_secs(1), "it is asked after once a second");
     assert_eq!((nonces(&shop.seen()).len(), shop.charged().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_purchase_that_is_in_the_way_of_another_clients_is_asked_after_and_lets_it_by() {
+    let shop = Shop::new();
+    shop.takes([Taken::Later]);
+    let proxy = shop.proxy(None, config()).await;
+    let [first, other] = ["first", "other"].map(|name| Agent::add(&proxy, &may(name, "all")));
+    let buy = purchase(WALLET, 500);
+    assert_eq!(first.post(PURCHASE, &buy).await.status(), StatusCode::ACCEPTED);
+    let refused = problem(other.post(PURCHASE, &buy).await).await;
+    assert_eq!((&refused["code"], shop.0.lock().unwrap().looks), (&json!("payment_open"), 1));
+    other.ok(PURCHASE, &buy).await;
+    assert_eq!((shop.charged().len(), shop.0.lock().unwrap().looks), (2, 2));
+    // The call that it belongs to learns it as well, and pays nothing anew.
+    first.ok(PURCHASE, &buy).await;
+    assert_eq!((shop.charged().len(), shop.0.lock().unwrap().looks), (2, 3));
+    first.ok(PURCHASE, &buy).await;
+    assert_eq!(shop.charged().len(), 3);
 }
 
 #[tokio::test]

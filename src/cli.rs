@@ -41,6 +41,8 @@ mod wallet;
 
 mod serve;
 
+mod mcp;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -102,6 +104,7 @@ enum Command {
     Backup(backup::Backup),
     Wait(wait::Wait),
     Openapi(openapi::Openapi),
+    Mcp(mcp::McpCommand),
     Manual(manual::Manual),
 }
 
@@ -134,6 +137,7 @@ impl Cli {
             Command::Backup(backup) => backup.run(settings),
             Command::Wait(wait) => wait.run(settings),
             Command::Openapi(openapi) => openapi.run(),
+            Command::Mcp(mcp) => mcp.run(settings),
             Command::Manual(manual) => manual.run(),
         }
     }

@@ -29,6 +29,7 @@ mod surface;
 mod call;
 mod events;
 mod log;
+mod mcp;
 mod no_route;
 mod own;
 mod session;
@@ -41,14 +42,14 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    extract::State,
+    extract::{Request, State},
     handler::Handler,
     http::Method,
     middleware,
-    routing::{MethodFilter, MethodRouter, on},
+    routing::{self, MethodFilter, MethodRouter, on},
 };
 
-use self::surface::Surface;
+use self::surface::{Authenticated, Surface};
 pub use self::{
     body::MAX_BODY,
     guard::Guard,
@@ -96,12 +97,21 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         router = router.route(path, handler);
         routes.push((method, path));
     }
+    routes.push((Method::POST, mcp::PATH));
     let surface = Arc::new(Surface { proxy, instance, body_time: limits.body, routes });
-    router
-        .fallback(no_route::unknown_path)
-        .method_not_allowed_fallback(no_route::wrong_method)
-        .layer(middleware::from_fn_with_state(surface.clone(), log::request))
-        .with_state(surface)
+    let guarded = |router: Router<Arc<Surface>>| {
+        router
+            .fallback(no_route::unknown_path)
+            .method_not_allowed_fallback(no_route::wrong_method)
+            .layer(middleware::from_fn_with_state(surface.clone(), log::request))
+            .with_state(surface.clone())
+    };
+    // A tool call goes through the same guard and routes as any other request.
+    let service = mcp::service(guarded(router.clone()));
+    let message = move |state: State<_>, client: Authenticated, request: Request| {
+        mcp::message(service.clone(), state, client, request)
+    };
+    guarded(router.route(mcp::PATH, routing::post(message)))
 }
 
 impl Route {

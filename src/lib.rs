@@ -84,6 +84,8 @@ pub mod proxy;
 
 mod problem;
 
+mod mcp;
+
 pub mod http;
 pub mod sandbox;
 

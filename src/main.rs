@@ -86,9 +86,10 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::Refused(_)
         | Failure::Payment(_)
         | Failure::Key(_)
+        | Failure::Token(_)
+        | Failure::NotMcp(_)
         | Failure::PasswordNotUtf8
-        | Failure::LongPassword(_)
-        | Failure::Token(_) => EX_DATAERR,
+        | Failure::LongPassword(_) => EX_DATAERR,
         Failure::NoPassword(_)
         | Failure::NoNewPassword(_)
         | Failure::NotConfirmed(_)

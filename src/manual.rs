@@ -18,6 +18,7 @@ macro_rules! topic {
 /// Every topic, in the order for reading.
 pub static TOPICS: &[Topic] = &[
     topic!("api"),
+    topic!("mcp"),
     topic!("paying"),
     topic!("errors"),
     topic!("reliability"),

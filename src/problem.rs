@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     action::{Action, Effect, Lookup},
@@ -15,7 +15,7 @@ use crate::{
     policy::Denied,
     problems::{self, Kind, Retry},
     proxy::CallError,
-    session::SessionError,
+    session::{ERROR_TYPE, SessionError},
     store::StoreError,
     types::CreditAmount,
     upstream::{Unanswered, UpstreamError},
@@ -56,6 +56,23 @@ impl Problem {
     pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         let (detail, more) = (detail.into(), Map::new());
         Self { kind, detail, retry: kind.retry, retry_after: None, more }
+    }
+
+    /// The members that every face shows (RFC 9457).
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { kind, detail, retry, more, .. } = self;
+        let mut body = json!({
+            "type": format!("{ERROR_TYPE}{}", kind.code),
+            "title": kind.title,
+            "status": kind.status.as_u16(),
+            "detail": detail,
+            "code": kind.code,
+            "retry": retry.as_str(),
+        });
+        for (name, value) in more {
+            body[name] = value.clone();
+        }
+        body
     }
 
     fn retry(self, retry: Retry) -> Self {

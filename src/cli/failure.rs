@@ -187,6 +187,9 @@ pub enum Failure {
         /// Its reason and what to do.
         detail: String,
     },
+    /// The program at standard input does not speak the protocol.
+    #[error("standard input does not begin as MCP does: {0}; an MCP client starts this command")]
+    NotMcp(Box<rmcp::service::ServerInitializeError>),
     /// A fault was asked for, and no sandbox that could have it.
     #[error("--fault needs --sandbox: faults belong to the sandbox, not to a real upstream")]
     FaultWithoutSandbox,

@@ -1,16 +1,21 @@
 //! A running proxy, as its clients reach it.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
 
+use bytes::Bytes;
+use http::{Method, Request, Response, request::Parts};
 use reqwest::{Certificate, Client, RequestBuilder};
 
 use super::{config_args::ConfigArgs, failure::Failure, listen};
 use crate::{
     config::{Config, ListenAddress, UpstreamUrl},
+    mcp::Door,
     types::ClientToken,
 };
 
@@ -65,10 +70,15 @@ impl ProxyPlace {
         let base = base(address, listen::scheme(config));
         Ok(Self { socket: None, base, certificate: config.tls.certificate.clone() })
     }
+
+    /// The URL, if other programs can reach it by one.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.socket.is_none().then_some(self.base.as_str())
+    }
 }
 
 /// As [`ProxyPlace::new`] takes it.
-impl std::fmt::Display for ProxyPlace {
+impl Display for ProxyPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.socket {
             Some(path) => write!(f, "{UNIX}{}", path.display()),
@@ -125,7 +135,11 @@ impl Remote {
 
     /// A GET of a path.
     pub(super) fn get(&self, path: &str) -> RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.place.base));
+        self.request(Method::GET, path)
+    }
+
+    fn request(&self, method: Method, path: impl Display) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.place.base));
         match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -134,5 +148,33 @@ impl Remote {
 
     pub(super) fn place(&self) -> &ProxyPlace {
         &self.place
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> reqwest::Result<Response<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let request = self.request(parts.method, parts.uri).headers(parts.headers);
+        let answer = request.body(body).send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let mut response = Response::new(answer.bytes().await?);
+        (*response.status_mut(), *response.headers_mut()) = (status, headers);
+        Ok(response)
+    }
+}
+
+impl Door for Remote {
+    async fn send(
+        &self,
+        request: Request<Bytes>,
+        _: Option<&Parts>,
+    ) -> Result<Response<Bytes>, String> {
+        let answer = self.answer(request).await;
+        answer.map_err(|error| {
+            let place = &self.place;
+            let advice = match error.is_connect() {
+                true => "nothing was sent: start it with agentpmt-proxy serve, then call again",
+                false => "call again with the same arguments to ask for the answer",
+            };
+            format!("the proxy at {place} did not answer ({}); {advice}", error.without_url())
+        })
     }
 }

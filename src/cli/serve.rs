@@ -66,8 +66,10 @@ pub(super) struct Serve {
 }
 
 /// The parts that are made before the runtime.
-struct Start {
+pub(super) struct Start {
     sandbox: bool,
+    /// Prints the text that says where it listens.
+    say: fn(String) -> Result<(), Failure>,
     settings: ConfigArgs,
     config: Config,
     log: Log,
@@ -87,14 +89,7 @@ impl Serve {
             true => sandbox_state::settings(settings)?,
             false => (settings, None),
         };
-        let config = settings.load()?;
-        let log = log::start(&config.log)?;
-        process::raise_descriptor_limit();
-        let tls = Tls::load(&config.tls)?;
-        // The port first, before a password is typed in vain.
-        let listening = Listening::bind(&config)?;
-        listen::require_client(&config, listening.addresses())?;
-        let start = Start { sandbox: self.sandbox, settings, config, log, tls, listening };
+        let start = Start::new(settings, self.sandbox, announce)?;
         if self.sandbox {
             return block_on(serve_sandbox(start, self.faults));
         }
@@ -107,20 +102,37 @@ impl Serve {
     }
 }
 
+impl Start {
+    pub(super) fn new(
+        settings: ConfigArgs,
+        sandbox: bool,
+        say: fn(String) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let config = settings.load()?;
+        let log = log::start(&config.log)?;
+        process::raise_descriptor_limit();
+        let tls = Tls::load(&config.tls)?;
+        // The port first, before a password is typed in vain.
+        let listening = Listening::bind(&config)?;
+        listen::require_client(&config, listening.addresses())?;
+        Ok(Self { sandbox, say, settings, config, log, tls, listening })
+    }
+}
+
 /// Serves until the process is told to end, then lets what runs come to its end: for at most
 /// [`DRAIN`], or until it is told again.
 ///
-/// By the time that the text is printed, clients can connect, and a signal ends the process in peace.
+/// By the time that `say` is called, clients can connect, and a signal ends the process in peace.
 async fn serve_proxy(
     listeners: Vec<http::Listener>,
     limits: Limits,
-    text: &str,
+    say: impl FnOnce() -> Result<(), Failure>,
     proxy: &Arc<Proxy>,
     instance: Arc<Instance>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let mut hangups = Hangups::catch()?;
-    announce(text.to_owned())?;
+    say()?;
     let stop = CancellationToken::new();
     let router = http::router(proxy.clone(), limits, instance.clone());
     // Kept until the end: they also run the changes whose clients have gone.
@@ -162,7 +174,7 @@ async fn serve_proxy(
     Ok(())
 }
 
-async fn serve_sandbox(start: Start, faults: Vec<InjectedFault>) -> Result<(), Failure> {
+pub(super) async fn serve_sandbox(start: Start, faults: Vec<InjectedFault>) -> Result<(), Failure> {
     let upstream = listen::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = listen::local_address(&upstream)?;
     let sandbox = Sandbox::new(sandbox::Settings::default());
@@ -189,7 +201,7 @@ async fn serve(
     text: &str,
 ) -> Result<(), Failure> {
     let spending = payments(&start, &wallets);
-    let Start { settings, config, log, tls, listening, .. } = start;
+    let Start { say, settings, config, log, tls, listening, .. } = start;
     let upstream = Upstream::new(upstream)?;
     let keys: Vec<_> = wallets.iter().map(LocalKey::seal_key).collect();
     let store = Store::open(&config.database(), &keys).map_err(Failure::of_state)?;
@@ -216,7 +228,8 @@ async fn serve(
     let live = Live::new(tls, reload::guard(&config));
     let reload = Reload { settings, config: Mutex::new(config), log, proxy: proxy.clone() };
     let instance = Instance::new(names, behind_proxy, live, move || reload.read());
-    serve_proxy(listening.hand_over()?, limits, text, &proxy, instance).await
+    let say = || say(text.to_owned());
+    serve_proxy(listening.hand_over()?, limits, say, &proxy, instance).await
 }
 
 /// The payments that are allowed. In a sandbox its own wallet pays, whichever the configuration names.

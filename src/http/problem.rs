@@ -1,13 +1,11 @@
 //! How a problem is written (RFC 9457), so that no client takes it for an answer of the upstream.
 
+use super::header::ERROR;
+use crate::{problem::Problem, problems::Kind, types::RequestId};
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
-
-use super::header::ERROR;
-use crate::{problem::Problem, problems::Kind, session::ERROR_TYPE, types::RequestId};
 
 /// As a response, a problem is empty until the middleware, which knows the request id, writes it.
 impl IntoResponse for Problem {
@@ -20,20 +18,9 @@ impl IntoResponse for Problem {
 
 /// The whole response, with the headers that others gave it.
 pub(super) fn write(problem: &Problem, request_id: &RequestId, mut headers: HeaderMap) -> Response {
-    let Problem { kind, detail, retry, retry_after, more } = problem;
-    let Kind { status, code, title, .. } = **kind;
-    let mut body = json!({
-        "type": format!("{ERROR_TYPE}{code}"),
-        "title": title,
-        "status": status.as_u16(),
-        "detail": detail,
-        "code": code,
-        "request_id": request_id.as_str(),
-        "retry": retry.as_str(),
-    });
-    for (name, value) in more {
-        body[name] = value.clone();
-    }
+    let Kind { status, code, .. } = *problem.kind;
+    let mut body = problem.to_json();
+    body["request_id"] = request_id.as_str().into();
     headers.remove(header::CONTENT_LENGTH);
     let media_type = HeaderValue::from_static("application/problem+json");
     headers.insert(header::CONTENT_TYPE, media_type);
@@ -42,6 +29,6 @@ pub(super) fn write(problem: &Problem, request_id: &RequestId, mut headers: Head
         let challenge = HeaderValue::from_static("Bearer realm=\"agentpmt-proxy\"");
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
-    headers.extend(retry_after.clone().map(|after| (header::RETRY_AFTER, after)));
+    headers.extend(problem.retry_after.clone().map(|after| (header::RETRY_AFTER, after)));
     (status, headers, body.to_string()).into_response()
 }

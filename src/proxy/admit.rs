@@ -103,11 +103,19 @@ impl Proxy {
     /// # Errors
     /// There were too many, or too many are in flight; nothing may be read or sent.
     pub async fn count(&self, client: &Client, changes: bool) -> Result<InFlightPermit, CallError> {
-        let permit = self.in_flight.take(&client.name)?;
+        let permit = self.permit(client)?;
         match (client.rate, self.store.count(client, changes, Timestamp::now()).await) {
             (Some(rate), Err(wait)) => Err(client.too_fast(rate, wait).into()),
             _ => Ok(permit),
         }
+    }
+
+    /// Takes an in-flight permit for a request of a client that is not counted.
+    ///
+    /// # Errors
+    /// Too many are in flight; nothing may be read or sent.
+    pub fn permit(&self, client: &Client) -> Result<InFlightPermit, CallError> {
+        Ok(self.in_flight.take(&client.name)?)
     }
 
     async fn client(&self, evidence: &Evidence) -> Result<Client, CallError> {

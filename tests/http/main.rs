@@ -18,6 +18,7 @@ mod docs;
 mod freeze;
 mod job_list;
 mod load;
+mod mcp;
 mod next;
 mod release;
 mod surface;

@@ -123,7 +123,10 @@ impl Guard {
             true => None,
             false => Some(self.check_host(headers, uri, local)?),
         };
-        if is_visit(headers, uri.path()) { Ok(None) } else { self.check_page(headers, host) }
+        let checked = self.check_page(headers, host);
+        // Only what is refused is looked at again: other calls pay nothing for it.
+        checked
+            .or_else(|problem| if is_visit(headers, uri.path()) { Ok(None) } else { Err(problem) })
     }
 
     /// Refuses foreign hosts: by DNS rebinding a page's own name can resolve to the proxy, but `Host` still

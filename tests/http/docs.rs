@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Routes that are no calls: they are for people, or have a description of their own.
-const UNDESCRIBED: [&str; 3] = ["/openapi.json", "/docs", "/docs/{*part}"];
+const UNDESCRIBED: [&str; 4] = ["/openapi.json", "/docs", "/docs/{*part}", "/mcp"];
 
 #[tokio::test]
 async fn the_document_is_served_without_a_token() {

@@ -3,12 +3,17 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 
 import requests
 
 ROOT = pathlib.Path(__file__).parents[2]
 BINARY = ROOT / "target/release/agentpmt-proxy"
+# Where the documents and the examples look for it.
+ADDRESS = "http://127.0.0.1:8402"
+PASSWORD = "correct horse"
+KEY_FILE = ROOT / "tests/vectors/keystore/eth-account-scrypt.json"
 
 
 def command(*arguments, directory=ROOT, password=None, **options):
@@ -66,3 +71,23 @@ def local_session():
     session = requests.Session()
     session.trust_env = False
     return session
+
+
+def with_wallet(home):
+    """Puts the key file into a folder."""
+    (home / "keys").mkdir(mode=0o700)
+    shutil.copy(KEY_FILE, home / "keys/wallet.json")
+    (home / "keys/wallet.json").chmod(0o600)
+    return home
+
+
+@contextlib.contextmanager
+def sandbox():
+    """A sandbox of its own process; gives its address and the counts of what happened there."""
+    with listening("sandbox", "--review", "500ms") as address, local_session() as session:
+        get = lambda path: session.get(f"{address}/sandbox/{path}").json()
+        yield address, lambda: {**get("counts"), **get("ledger")}
+
+
+def proxy_of(upstream, home, port=0):
+    return started("serve", "--upstream", upstream, port=port, directory=home, password=PASSWORD)

@@ -12,16 +12,15 @@ import time
 
 import pytest
 
-from proxy import BINARY, ROOT, listening, local_session, started
+from proxy import (
+    ADDRESS, BINARY, KEY_FILE, PASSWORD, ROOT, local_session, proxy_of, sandbox, with_wallet,
+)
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "src/manual").glob("*.md"))]
-ADDRESS = "http://127.0.0.1:8402"
 SANDBOX = "http://127.0.0.1:8403"
 FIRST_JOB = "68f0a1c27b3e4d5f60718201"
 PAID_URL = "https://www.agentpmt.com/api/external"
 TOOL = "ai-writing-quality-check/actions/check-for-banned-phrases"
-PASSWORD = "correct horse"
-KEY_FILE = ROOT / "tests/vectors/keystore/eth-account-scrypt.json"
 
 EXAMPLES = pytest.mark.parametrize(
     "command",
@@ -67,29 +66,10 @@ def new_home(folder):
     return folder
 
 
-def with_wallet(home):
-    (home / "keys").mkdir(mode=0o700)
-    shutil.copy(KEY_FILE, home / "keys/wallet.json")
-    (home / "keys/wallet.json").chmod(0o600)
-    return home
-
-
 @pytest.fixture
 def home(tmp_path):
     """A folder with a wallet."""
     return with_wallet(new_home(tmp_path / "home"))
-
-
-@contextlib.contextmanager
-def sandbox():
-    """A sandbox of its own process; gives its address and the counts of what happened there."""
-    with listening("sandbox", "--review", "500ms") as address, local_session() as session:
-        get = lambda path: session.get(f"{address}/sandbox/{path}").json()
-        yield address, lambda: {**get("counts"), **get("ledger")}
-
-
-def proxy_of(upstream, home, port=0):
-    return started("serve", "--upstream", upstream, port=port, directory=home, password=PASSWORD)
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ pub fn router(proxy: Arc<Proxy>, limits: Limits, instance: Arc<Instance>) -> Rou
         Route::new(&post, "/proxy/freeze", own::freeze),
         Route::new(&post, "/proxy/thaw", own::thaw),
         Route::new(&get, "/openapi.json", docs::document),
+        Route::new(&get, "/llms.txt", docs::llms),
         Route::new(&get, "/docs", docs::page),
         Route::new(&get, "/docs/{*part}", docs::part),
     ];

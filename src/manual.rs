@@ -3,15 +3,20 @@
 /// One topic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// The word that names it, which is also that of its file.
+    /// The word that names it.
     pub name: &'static str,
-    /// The whole text, in Markdown. Its first line is the heading, with what the topic is about.
+    /// Its file, from the root of the repository.
+    pub path: &'static str,
+    /// The whole text, in Markdown. The first heading says what the topic is about.
     pub text: &'static str,
 }
 
 macro_rules! topic {
     ($name:literal) => {
-        Topic { name: $name, text: include_str!(concat!("manual/", $name, ".md")) }
+        topic!($name, concat!("src/manual/", $name, ".md"))
+    };
+    ($name:literal, $path:expr) => {
+        Topic { name: $name, path: $path, text: include_str!(concat!("../", $path)) }
     };
 }
 
@@ -30,6 +35,7 @@ pub static TOPICS: &[Topic] = &[
     topic!("sandbox"),
     topic!("security"),
     topic!("performance"),
+    topic!("agent", "examples/skill/SKILL.md"),
 ];
 
 impl Topic {
@@ -40,7 +46,7 @@ impl Topic {
 
     /// Its subject, in a few words.
     pub fn about(&self) -> &'static str {
-        let heading = self.text.lines().next().unwrap_or_default();
+        let heading = self.text.lines().find(|line| line.starts_with("# ")).unwrap_or_default();
         heading.split_once(": ").map_or(heading, |(_, about)| about)
     }
 }

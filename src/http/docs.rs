@@ -51,6 +51,11 @@ pub(super) async fn page() -> Response {
     answer("text/html; charset=utf-8", PAGE.clone())
 }
 
+/// Leads agents to the texts that are for them, in the form of llms.txt.
+pub(super) async fn llms() -> Response {
+    answer("text/plain; charset=utf-8", Bytes::from_static(include_bytes!("docs/llms.txt")))
+}
+
 /// A part of the page, or a topic of the manual.
 pub(super) async fn part(
     State(surface): State<Arc<Surface>>,

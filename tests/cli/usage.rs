@@ -95,7 +95,7 @@ fn the_manual_is_printed_a_topic_at_a_time() {
     let home = Home::new();
     let list = home.run(&["manual"]).ok();
     assert_eq!(list.lines().count(), TOPICS.len());
-    for Topic { name, text } in TOPICS {
+    for Topic { name, text, .. } in TOPICS {
         let listed = |line: &str| line.split_whitespace().next() == Some(name) && line.len() < 100;
         assert!(list.lines().any(listed), "{list}");
         assert_eq!(home.run(&["manual", name]).ok(), *text);

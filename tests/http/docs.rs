@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Routes that are no calls: they are for people, or have a description of their own.
-const UNDESCRIBED: [&str; 4] = ["/openapi.json", "/docs", "/docs/{*part}", "/mcp"];
+const UNDESCRIBED: [&str; 5] = ["/openapi.json", "/llms.txt", "/docs", "/docs/{*part}", "/mcp"];
 
 #[tokio::test]
 async fn the_document_is_served_without_a_token() {
@@ -115,6 +115,23 @@ async fn the_page_and_its_parts_come_from_here_under_a_strict_policy() {
     let url = proxy.url("/docs/manual/..%2f..%2fCargo.toml");
     let nothing = problem(proxy.client.get(url).send().await.unwrap()).await;
     assert_eq!(nothing["code"], "unknown_path");
+}
+
+#[tokio::test]
+async fn the_text_for_agents_leads_to_texts_that_are_there() {
+    let proxy = TestProxy::start().await;
+    let get = async |path: &str| {
+        let answer = proxy.client.get(proxy.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    };
+    let text = get("/llms.txt").await;
+    let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let links: Vec<_> = links.collect();
+    assert!(links.contains(&"/docs/manual/agent") && links.contains(&"/openapi.json"), "{text}");
+    for link in links {
+        get(link).await;
+    }
 }
 
 /// Method, path and operation of every operation, by its id.

@@ -21,7 +21,7 @@ const README: &str = include_str!("../../README.md");
 
 /// The path and the text of each document.
 fn documents() -> impl Iterator<Item = (String, &'static str)> {
-    let topics = TOPICS.iter().map(|topic| (format!("src/manual/{}.md", topic.name), topic.text));
+    let topics = TOPICS.iter().map(|topic| (topic.path.to_owned(), topic.text));
     let others = [
         ("README.md", README),
         ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
@@ -138,13 +138,30 @@ fn the_examples_of_configurations_are_some() {
 fn the_readme_is_short_and_leads_to_every_topic() {
     assert!(README.lines().count() <= 160);
     let files = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual")).unwrap();
-    assert_eq!(files.count(), TOPICS.len());
-    let listed: Vec<_> = README.lines().filter(|line| line.contains("](src/manual/")).collect();
-    for Topic { name, .. } in TOPICS {
-        let about = Topic::named(name).unwrap().about();
-        let line = format!("- [{name}](src/manual/{name}.md): {about}");
-        assert!(listed.contains(&line.as_str()), "missing: {line}");
+    let in_folder = TOPICS.iter().filter(|topic| topic.path.starts_with("src/manual/"));
+    assert_eq!(files.count(), in_folder.count());
+    for topic in TOPICS {
+        let line = format!("- [{}]({}): {}", topic.name, topic.path, topic.about());
+        assert!(README.lines().any(|listed| listed == line), "missing: {line}");
     }
+}
+
+#[test]
+fn the_skill_is_short_and_names_calls_and_codes_that_exist() {
+    let skill = topic("agent");
+    assert!(skill.lines().count() < 120);
+    let codes = rows(skill, "| `code` |").into_iter().flat_map(|row| cell(row, 0).split("`, `"));
+    let codes: Vec<_> = codes.collect();
+    let known = |code: &&str| PROBLEMS.iter().any(|kind| kind.code == *code);
+    assert_eq!(codes.iter().find(|code| !known(code)), None);
+    assert!(codes.len() > 8, "{codes:?}");
+    let paths = skill.split(['`', ' ', '?']).filter(|word| word.starts_with("/api/external/"));
+    let mut named = 0;
+    for path in paths {
+        assert!(ACTIONS.iter().any(|action| action.path == path), "{path}");
+        named += 1;
+    }
+    assert!(named > 6, "{named}");
 }
 
 #[test]

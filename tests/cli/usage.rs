@@ -12,7 +12,7 @@ use crate::binary::{self, Home, PASSWORD, WALLET};
 const HASH: &str = "4879729d88891f52ee7d8b54ea2f618e20a75b3817e55e0dbeb84c2bca8f3d93";
 
 /// Every command, as its words.
-const COMMANDS: [&[&str]; 36] = [
+const COMMANDS: [&[&str]; 38] = [
     &[],
     &["serve"],
     &["sandbox"],
@@ -30,6 +30,8 @@ const COMMANDS: [&[&str]; 36] = [
     &["approvals", "approve"],
     &["approvals", "deny"],
     &["events"],
+    &["mcp"],
+    &["mcp", "config"],
     &["payments"],
     &["payments", "list"],
     &["payments", "end"],
@@ -62,12 +64,13 @@ fn every_command_has_help_with_an_example() {
 
 #[test]
 fn every_command_is_among_the_tested_ones() {
-    let groups: [(&[&str], usize); 6] = [
-        (&[], COMMANDS.len() - 1 - 19),
+    let groups: [(&[&str], usize); 7] = [
+        (&[], COMMANDS.len() - 1 - 20),
         (&["wallet"], 6),
         (&["journal"], 4),
         (&["client"], 4),
         (&["approvals"], 3),
+        (&["mcp"], 1),
         (&["payments"], 2),
     ];
     for (above, below) in groups {

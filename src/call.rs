@@ -57,6 +57,13 @@ pub enum InvalidCall {
          the other, as a call has one proof"
     )]
     TwoProofs,
+    /// A call of a tool that the proxy pays for holds nothing but its parameters wrapped, as the signed call
+    /// takes them.
+    #[error(
+        "with ?pay=x402 the body is what the tool needs, not an object in {PARAMETERS}: send the parameters \
+         bare, or leave ?pay=x402 out to pay with credits"
+    )]
+    Wrapped,
     /// A field of the payload is not of its type.
     #[error("{name} must be an integer of at least {min}")]
     Field {
@@ -194,15 +201,27 @@ impl Call {
         Ok(Self { action, ids, query: None, body: Arc::new(body), wallet, bare, payment: None })
     }
 
-    /// The same with the payment of its client.
+    /// The same with the payment of its client, which passes as it came.
     ///
     /// # Errors
-    /// The body has the other proof as well.
+    /// The body has the other proof as well; or the proxy would pay for a use of a tool whose parameters stand
+    /// where the signed call has them.
     pub fn with_payment(self, payment: Option<PaymentProof>) -> Result<Self, InvalidCall> {
         if payment.is_some() && self.has_proof() {
             return Err(InvalidCall::TwoProofs);
         }
+        if payment.is_none() && self.is_wrapped() {
+            return Err(InvalidCall::Wrapped);
+        }
         Ok(Self { payment, ..self })
+    }
+
+    /// Whether it is a use of a tool that is paid for, and holds an object in `parameters` and nothing else.
+    fn is_wrapped(&self) -> bool {
+        let is_paid_tool = self.action.proof == Proof::Payment && !self.is_purchase();
+        let wrapped = self.body.field(PARAMETERS).filter(|value| value.as_str().starts_with('{'));
+        let others = || self.body.to_canonical_of(|name| name != PARAMETERS);
+        is_paid_tool && wrapped.is_some() && others().as_str() == "{}"
     }
 
     /// Whether the body holds the proof of a signed call.

@@ -451,7 +451,9 @@ impl From<InvalidCall> for Problem {
             InvalidCall::Id { .. } | InvalidCall::IdCount { .. } => &problems::INVALID_ID,
             InvalidCall::Body(_) => &problems::INVALID_BODY,
             InvalidCall::TwoProofs => &problems::TWO_PROOFS,
-            InvalidCall::Field { .. } | InvalidCall::NoObject { .. } => &problems::INVALID_FIELD,
+            InvalidCall::Field { .. } | InvalidCall::NoObject { .. } | InvalidCall::Wrapped => {
+                &problems::INVALID_FIELD
+            }
         };
         let example = match &error {
             InvalidCall::Body(_) => "; send an object such as {\"limit\": 10}",

@@ -112,7 +112,7 @@ problems! {
     SPENDING_LIMIT: TOO_MANY_REQUESTS, "spending_limit", "A limit of payments is reached", Safe;
     PAYMENT_OPEN: CONFLICT, "payment_open", "Another payment is not settled", Safe;
     PAYMENT_DEMAND: BAD_GATEWAY, "payment_demand", "The demand of a payment cannot be read", Never;
-    PAYMENT_REFUSED: BAD_GATEWAY, "payment_refused", "The upstream refused the payment", Never;
+    PAYMENT_REFUSED: BAD_GATEWAY, "payment_refused", "The upstream refused the payment", Safe;
     UPSTREAM_UNREACHABLE: BAD_GATEWAY, "upstream_unreachable", "The upstream cannot be reached", Safe;
     UPSTREAM_MOVED: BAD_GATEWAY, "upstream_moved", "The upstream has moved", Never;
     UPSTREAM_FOREIGN: BAD_GATEWAY, "upstream_foreign", "Something other than the API answered", Never;

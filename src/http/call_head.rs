@@ -7,7 +7,7 @@ use super::{
     printable::printable,
 };
 use crate::{
-    action::{Action, Proof},
+    action::{ACTIONS, Action, Proof},
     call::PaymentProof,
     problem::Problem,
     problems::{CONTENT_CODING, INVALID_KEY, QUERY_NOT_TAKEN, TWO_PROOFS},
@@ -61,6 +61,9 @@ pub(super) fn payment(parts: &Parts) -> Result<Option<PaymentProof>, Problem> {
 
 fn query_not_taken(action: &Action) -> Problem {
     let detail = match action.query {
+        [] if action.paid_row(ACTIONS).is_some() => format!(
+            "{action} takes no query string but ?pay=x402, to pay for the call by x402 with bare parameters"
+        ),
         [] => format!(
             "{action} takes no query string; send the fields in a JSON body, as in {{\"limit\": 10}}"
         ),

@@ -11,7 +11,10 @@ use super::{
     result::{is_replayed, value},
     tool::McpTool,
 };
-use crate::action::{Effect, Needs};
+use crate::{
+    action::{Effect, Needs},
+    credits,
+};
 
 /// The path with the reservations that run.
 const RESERVATIONS: &str = "/proxy/reservations";
@@ -50,11 +53,15 @@ pub(super) async fn send<D: Door>(
         if number == MOST || !is_replayed(&answer) {
             return Ok(answer);
         }
-        // A refusal may have another answer now. The answer to a reservation that is over is not that to
-        // this call.
-        let is_current = answer.status().is_success()
-            && (tool.effect != Effect::Reserves
-                || is_running(&running(door, request, outer).await?, &value(answer.body())));
+        // A refusal may have another answer now, unless the call was charged or may have been paid for.
+        // The answer to a reservation that is over is not that to this call.
+        let is_current = match tool.effect {
+            Effect::Reserves if answer.status().is_success() => {
+                is_running(&running(door, request, outer).await?, &value(answer.body()))
+            }
+            Effect::Pays => true,
+            _ => answer.status().is_success() || credits::charged(answer.body()).is_some(),
+        };
         if is_current {
             return Ok(answer);
         }

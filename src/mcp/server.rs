@@ -21,6 +21,7 @@ use super::{
     tool::McpTool,
 };
 use crate::{
+    action::Effect,
     problem::Problem,
     problems::{OUTCOME_UNKNOWN, Retry, UPSTREAM_TIMEOUT},
 };
@@ -71,20 +72,24 @@ impl<D: Door> Mcp<D> {
                 "detail": detail,
                 "retry": if tool.changes() { Retry::CheckFirst } else { Retry::Safe }.as_str(),
             })),
-            Err(_) => refused(&too_slow(tool)),
+            Err(_) => refused(&too_slow(tool, request.key.is_some())),
         }
     }
 }
 
 /// A call that goes on without its client.
-fn too_slow(tool: &McpTool) -> Problem {
+fn too_slow(tool: &McpTool, has_key: bool) -> Problem {
     let seconds = MOST.as_secs();
+    let is_made_once = has_key || tool.derives_key || tool.effect == Effect::Submits;
+    let next = match is_made_once {
+        true => "call it again with the same arguments to ask for its answer: it is not made twice",
+        false => "ask `reservations` before you call it again",
+    };
     let (kind, detail) = match tool.changes() {
         true => (
             &OUTCOME_UNKNOWN,
             format!(
-                "{} has no answer after {seconds} s and may still take effect; call it again with the same \
-                 arguments to ask for its answer: it is not made twice",
+                "{} has no answer after {seconds} s and may still take effect; {next}",
                 tool.name
             ),
         ),

@@ -1,7 +1,7 @@
 //! The process killed at random moments while it pays: every call has one authorisation, and all of them
 //! together keep the limit to the unit.
 //!
-//! Six rounds, or as many as `CRASH_ROUNDS` says. A failure prints its seed; `CRASH_SEED` repeats the
+//! Forty rounds, or as many as `CRASH_ROUNDS` says. A failure prints its seed; `CRASH_SEED` repeats the
 //! moments, though not what the machine does at them.
 
 use std::{
@@ -65,7 +65,7 @@ type Seen = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_proxy_pays_no_call_twice_and_keeps_its_limit() {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let rounds = number("CRASH_ROUNDS").unwrap_or(6);
+    let rounds = number("CRASH_ROUNDS").unwrap_or(40);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("CRASH_SEED").unwrap_or(now.as_secs());
     println!("CRASH_SEED={seed}");

@@ -1,5 +1,6 @@
 //! `/mcp`: the calls as tools, through the same door as every other request.
 
+use agentpmt_proxy::sandbox::Settings;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -87,6 +88,24 @@ async fn a_refusal_is_a_result_with_the_problem_and_an_unknown_tool_is_an_error(
     let text = message(&proxy, None, &request).await.text().await.unwrap();
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn a_use_of_a_tool_that_failed_after_it_was_charged_is_not_made_again() {
+    let settings = Settings { credits: 100, ..Settings::default() };
+    let proxy = TestProxy::start_with(settings, |router| router).await;
+    let used = json!({
+        "product_slug": "letter-printer", "action_slug": "print-letter", "parameters": { "text": "x" },
+    });
+    let mut failed = tool(&proxy, "tool_invoke", used.clone()).await;
+    assert_eq!(failed["isError"], true, "{failed}");
+    assert_eq!(tool(&proxy, "tool_invoke", used.clone()).await["isError"], true);
+    assert_eq!(good(&proxy, "balance", json!({})).await["balance_credits"], 80);
+    let mut anew = used;
+    anew["idempotency_key"] = "anew".into();
+    failed = tool(&proxy, "tool_invoke", anew).await;
+    assert_eq!(failed["isError"], true, "{failed}");
+    assert_eq!(good(&proxy, "balance", json!({})).await["balance_credits"], 60);
 }
 
 #[tokio::test]

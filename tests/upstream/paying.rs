@@ -188,10 +188,14 @@ async fn a_tool_is_paid_with_credits_or_by_x402_and_anything_else_is_told_both_w
     assert!(sent["signature"].is_string(), "{sent}");
 
     let bare = format!("{TOOL}?pay=x402");
-    for body in [r#"{"a":1}"#, r#"{"parameters":{"a":1}}"#] {
+    for body in [r#"{"a":1}"#, r#"{"parameters":{"a":1},"b":2}"#, r#"{"parameters":1}"#] {
         proxy.ok(&bare, body).await;
         assert_eq!(seen.lock().unwrap().pop().unwrap().body, body);
     }
+    // The form of the signed call, left over: it would be paid for, and the tool would get the wrong input.
+    let wrapped = problem(proxy.post(&bare, r#"{"parameters":{"a":1}}"#).await).await;
+    assert_eq!(wrapped["code"], "invalid_field");
+    assert!(wrapped["detail"].as_str().unwrap().contains("send the parameters bare"), "{wrapped}");
     for body in [r#"{"a":1}"#, r#"{"parameters":1}"#, "{}", ""] {
         let problem = problem(proxy.post(TOOL, body).await).await;
         assert_eq!(problem["code"], "invalid_field");
@@ -200,9 +204,10 @@ async fn a_tool_is_paid_with_credits_or_by_x402_and_anything_else_is_told_both_w
             assert!(detail.contains(way), "{detail}");
         }
     }
-    for query in ["?pay=usd", "?pay=x402&a=b", "?a=b"] {
+    for query in ["?pay=usd", "?pay=X402", "?pay=x402&a=b", "?a=b"] {
         let problem = problem(proxy.post(&format!("{TOOL}{query}"), "{}").await).await;
         assert_eq!(problem["code"], "query_not_taken", "{query}");
+        assert!(problem["detail"].as_str().unwrap().contains("but ?pay=x402"), "{problem}");
     }
     assert!(seen.lock().unwrap().is_empty());
 }
@@ -260,7 +265,7 @@ async fn an_answer_that_is_not_about_a_job_keeps_the_access_tokens_of_others() {
     let (proxy, _) = upstream(move |_| body.into_response()).await;
     let bare = format!("{TOOL}?pay=x402");
     for path in [TOOL, &bare, "/tools/one/invoke", PURCHASE, "/workflows/one/fetch"] {
-        let response = proxy.post(path, r#"{"parameters":{}}"#).await;
+        let response = proxy.post(path, r#"{"parameters":{},"more":1}"#).await;
         assert_eq!(response.text().await.unwrap(), body, "{path}");
     }
     for list in ["tools", "workflows"] {

@@ -1,15 +1,24 @@
 //! `/mcp`: the calls as tools, through the same door as every other request.
 
-use agentpmt_proxy::sandbox::Settings;
+use std::time::Duration;
+
+use agentpmt_proxy::sandbox::{Sandbox, Settings};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
     agents::{Agent, may, records},
-    common::{GENERAL_JOB, TestProxy, problem},
+    common::{GENERAL_JOB, TestProxy, problem, serve_sandbox},
 };
 
 const RESERVE: &str = "job_reserve";
+
+/// A proxy in front of a sandbox with these times.
+async fn in_front_of(settings: Settings) -> TestProxy {
+    let sandbox = Sandbox::new(settings);
+    let upstream = serve_sandbox(&sandbox).await;
+    TestProxy::in_front_of(sandbox, upstream, |_| {}).await
+}
 
 /// Sends one message, with the token of a client if there is one.
 async fn message(proxy: &TestProxy, token: Option<&str>, message: &Value) -> Response {
@@ -41,7 +50,8 @@ async fn good(proxy: &TestProxy, name: &str, arguments: Value) -> Value {
 
 #[tokio::test]
 async fn the_whole_loop_works_by_tools_and_a_repeat_is_answered_and_not_sent() {
-    let proxy = TestProxy::start().await;
+    let review = Duration::from_millis(100);
+    let proxy = in_front_of(Settings { review, ..Settings::default() }).await;
     let tools = result(&proxy, "tools/list", json!({})).await;
     assert!(tools["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == RESERVE));
     assert_eq!((&tools["ttlMs"], &tools["cacheScope"]), (&json!(60_000), &json!("private")));
@@ -109,7 +119,7 @@ async fn a_use_of_a_tool_that_failed_after_it_was_charged_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn a_refused_reserve_is_sent_again_and_so_is_one_whose_reservation_is_over() {
+async fn a_reserve_that_was_refused_is_sent_again() {
     let proxy = TestProxy::start().await;
     let job = json!({ "job_id": "none" });
     for _ in 0..2 {
@@ -117,6 +127,17 @@ async fn a_refused_reserve_is_sent_again_and_so_is_one_whose_reservation_is_over
         assert_eq!(tool(&proxy, RESERVE, job.clone()).await["isError"], true);
         assert!(proxy.sandbox.counts().requests > sent);
     }
+}
+
+#[tokio::test]
+async fn a_reserve_is_sent_again_once_its_reservation_is_over() {
+    let reservation = Duration::from_secs(1);
+    let proxy = in_front_of(Settings { reservation, ..Settings::default() }).await;
+    let job = json!({ "job_id": GENERAL_JOB });
+    let first = good(&proxy, RESERVE, job.clone()).await;
+    while good(&proxy, "reservations", json!({})).await["reservations"] != json!([]) {}
+    let second = good(&proxy, RESERVE, job).await;
+    assert_ne!(first["job"]["reservation_id"], second["job"]["reservation_id"]);
 }
 
 #[tokio::test]

@@ -109,3 +109,24 @@ fn servers(key: &str, server: &Value) -> String {
     let named: Map<_, _> = [(NAME.to_owned(), server.clone())].into_iter().collect();
     format!("{:#}\n", json!({ key: named }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_is_told_where_the_proxy_is_and_the_token_stays_a_variable() {
+        for url in ["http://127.0.0.1:8402", "unix:/run/proxy.sock"] {
+            let place = ProxyPlace::new(Some(url), &ConfigArgs::of_file(None)).unwrap();
+            for client in McpClient::value_variants() {
+                let (text, hint) = client.setup(&place, "/bin/agentpmt-proxy");
+                assert!(text.contains(url), "{client:?}: {text}");
+                assert!(format!("{text}{hint}").contains(TOKEN), "{client:?}: {text}");
+                let is_command =
+                    text.starts_with("claude mcp add") || text.starts_with("codex mcp add");
+                let is_json = serde_json::from_str::<Value>(&text).is_ok();
+                assert!(is_command != is_json, "{client:?}: {text}");
+            }
+        }
+    }
+}

@@ -1,7 +1,9 @@
 """MCP as official clients speak it, over both transports, and scenarios of the public conformance suite."""
 
 import asyncio
+import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -65,6 +67,25 @@ def test_the_python_client_does_a_job(transport, mode, revision, tmp_path):
             ),
         }[transport]
         assert asyncio.run(loop(server, mode)) == revision
+
+
+@pytest.mark.parametrize("revision", ["2025-03-26", "2026-07-28"])
+@pytest.mark.parametrize("transport", ["http", "stdio"])
+def test_the_typescript_client_does_a_job(transport, revision, tmp_path):
+    (tmp_path / "node_modules").symlink_to(MODULES)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    shutil.copy(pathlib.Path(__file__).parent / "loop_with_mcp.ts", tmp_path)
+    with serving("--sandbox") as address:
+        server = [f"{address}/mcp"] if transport == "http" else [BINARY, "mcp", "--url", address]
+        done = subprocess.run(
+            [NODE, "loop_with_mcp.ts", revision, *server],
+            cwd=tmp_path,
+            env=environment(None),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.stdout.split() == ["approved", revision], (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize("revision", ["2025-03-26", "2025-06-18", "2025-11-25"])

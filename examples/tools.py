@@ -4,6 +4,7 @@ document, for any API of the form of OpenAI's chat completions."""
 import json
 import os
 import sys
+import time
 import uuid
 
 import httpx
@@ -14,7 +15,7 @@ MODEL_URL = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
 MODEL = os.environ.get("OPENAI_MODEL", "gpt-5")
 TASK = "Reserve one open general job, do what its instructions say, submit the proof, and tell its status."
 
-proxy = httpx.Client(base_url=PROXY, timeout=90, transport=httpx.HTTPTransport(retries=5))
+proxy = httpx.Client(base_url=PROXY, timeout=90)
 if TOKEN:
     proxy.headers["Authorization"] = f"Bearer {TOKEN}"
 model = httpx.Client(timeout=120, headers={"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"})
@@ -42,12 +43,14 @@ def use(name, arguments):
     method, path, ids = calls[name]
     body = {field: value for field, value in arguments.items() if field not in ids}
     path = path.format(**arguments)
+    # Every try has the same key, so that the proxy makes the call once.
     key = {"Idempotency-Key": str(uuid.uuid4())}
-    for _ in range(5):
+    for pause in (1, 1, 2, 4, 8, 0):
         try:
             return proxy.request(method, path, json=body, headers=key).text
         except httpx.TransportError as error:
             told = f"no answer: {error!r}"
+        time.sleep(pause)
     return told
 
 

@@ -96,6 +96,18 @@ def leave(left, types, address):
         assert session.post(f"{jobs}/{job}/reserve").ok
 
 
+def slow_down_completion(upstream):
+    """The next completion is processed and answered late."""
+    fault = {"kind": "slow", "action": "job_complete", "times": 1, "delay": "60s"}
+    assert local_session().post(f"{upstream}/sandbox/faults", json=fault).ok
+
+
+def kill_while_it_completes(process, counts):
+    while "slow" not in counts()["faults"]:
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def running(name, interpreter, home, address, **environment):
     """Starts an example, and gives a function that waits for its end and gives what it printed."""
@@ -129,12 +141,9 @@ def test_a_worker_does_all_that_is_there_once_though_the_proxy_is_killed(name, h
     with sandbox() as (upstream, counts), contextlib.ExitStack() as stack:
         with proxy_of(upstream, home) as (address, process):
             leave(3, types, address)
-            fault = {"kind": "slow", "action": "job_complete", "times": 1, "delay": "60s"}
-            assert local_session().post(f"{upstream}/sandbox/faults", json=fault).ok
+            slow_down_completion(upstream)
             end = stack.enter_context(running(name, interpreter, home, address))
-            while "slow" not in counts()["faults"]:
-                time.sleep(0.01)
-            os.kill(process, signal.SIGKILL)
+            kill_while_it_completes(process, counts)
         with proxy_of(upstream, home, port=address.rsplit(":")[-1]):
             out = end()
         done = sorted(counts()["accepted"].values())[-4:]
@@ -142,9 +151,14 @@ def test_a_worker_does_all_that_is_there_once_though_the_proxy_is_killed(name, h
     assert done == [0, 1, 1, 1], done
 
 
-def test_a_model_does_a_job_by_tools_made_from_the_openapi_document(home):
-    with sandbox() as (upstream, counts), proxy_of(upstream, home) as (address, _), model() as url:
+def test_a_model_does_a_job_by_tools_made_from_the_openapi_document_though_the_proxy_is_killed(home):
+    with sandbox() as (upstream, counts), model() as url, contextlib.ExitStack() as stack:
         settings = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "none"}
-        with running("tools.py", [sys.executable], home, address, **settings) as end:
+        with proxy_of(upstream, home) as (address, process):
+            slow_down_completion(upstream)
+            example = running("tools.py", [sys.executable], home, address, **settings)
+            end = stack.enter_context(example)
+            kill_while_it_completes(process, counts)
+        with proxy_of(upstream, home, port=address.rsplit(":")[-1]):
             assert end().strip() in ("submitted", "approved")
         assert sum(counts()["accepted"].values()) == 1

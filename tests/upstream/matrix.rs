@@ -16,7 +16,7 @@ use crate::common::{
 };
 
 /// How many cells are tried at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 48;
 
 /// The kinds that strike nothing but payments, which are tried by themselves.
 const OF_PAYMENTS: [&str; 5] =

@@ -19,6 +19,7 @@ use crate::{
     store::StoreError,
     types::CreditAmount,
     upstream::{Unanswered, UpstreamError},
+    waiting::InvalidWait,
 };
 
 /// The advice for an upstream that cannot be reached.
@@ -442,6 +443,12 @@ impl Problem {
         let retry_after = (retry == Retry::Safe && is_over_soon).then_some(SOON);
         let problem = Self::new(kind, format!("{error}; {advice}"));
         Self { retry_after, ..problem.retry(retry) }
+    }
+}
+
+impl From<InvalidWait> for Problem {
+    fn from(error: InvalidWait) -> Self {
+        Self::new(&problems::INVALID_FIELD, format!("{error}; nothing was sent"))
     }
 }
 

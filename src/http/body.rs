@@ -25,7 +25,7 @@ const SMALL_BODY: usize = 16 * 1024;
 const SMALL_BODY_TIME: Duration = Duration::from_millis(100);
 
 /// Reads a body within this time.
-pub(super) async fn read(body: Body, time: Duration) -> Result<Bytes, Problem> {
+async fn read(body: Body, time: Duration) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {} KiB; send less", MAX_BODY / 1024);
         Problem::new(&BODY_TOO_LARGE, detail)
@@ -50,9 +50,26 @@ pub(super) async fn read(body: Body, time: Duration) -> Result<Bytes, Problem> {
     })
 }
 
+/// Reads the body of a request that was let through. Of one that was not, the body is discarded, and the
+/// refusal returned.
+pub(super) async fn read_if<T>(
+    admitted: Result<T, Problem>,
+    parts: &Parts,
+    body: Body,
+    time: Duration,
+) -> Result<(T, Bytes), Problem> {
+    match admitted {
+        Ok(admitted) => Ok((admitted, read(body, time).await?)),
+        Err(problem) => {
+            Box::pin(discard(parts, body)).await;
+            Err(problem)
+        }
+    }
+}
+
 /// Reads a small body of a request that is refused, so that the connection can go on, unless its client
 /// waits for permission to send it.
-pub(super) async fn discard(parts: &Parts, body: Body) {
+async fn discard(parts: &Parts, body: Body) {
     if !parts.headers.contains_key(EXPECT) && body.size_hint().lower() <= SMALL_BODY as u64 {
         let _ = timeout(SMALL_BODY_TIME, body::read(body, SMALL_BODY)).await;
     }

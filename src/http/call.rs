@@ -54,14 +54,8 @@ pub(super) async fn ready(
     let admitted = surface.proxy.admit(&evidence(&parts), admission).await;
     let admitted = admitted.map_err(|failure| Problem::failed(action, &failure));
     // A caller that is not known is told so and nothing else.
-    let admitted = match admitted.and_then(|admitted| malformed.map_or(Ok(admitted), Err)) {
-        Ok(admitted) => admitted,
-        Err(problem) => {
-            Box::pin(body::discard(&parts, body)).await;
-            return Err(problem);
-        }
-    };
-    let body = body::read(body, surface.body_time).await?;
+    let admitted = admitted.and_then(|admitted| malformed.map_or(Ok(admitted), Err));
+    let (admitted, body) = body::read_if(admitted, &parts, body, surface.body_time).await?;
     // The only way to be rejected here is an id that is not UTF-8.
     let ids = ids.map_err(|_| InvalidCall::Id {
         name: "an id of the path",

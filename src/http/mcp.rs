@@ -57,14 +57,8 @@ pub(super) async fn message(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let permit = match surface.proxy.permit(&client) {
-        Ok(permit) => permit,
-        Err(failure) => {
-            Box::pin(body::discard(&parts, body)).await;
-            return Err(Problem::refused(&failure));
-        }
-    };
-    let body = body::read(body, surface.body_time).await?;
+    let permit = surface.proxy.permit(&client).map_err(|failure| Problem::refused(&failure));
+    let (permit, body) = body::read_if(permit, &parts, body, surface.body_time).await?;
     // The call takes one for itself.
     drop(permit);
     let request = http::Request::from_parts(parts, Full::new(body));

@@ -35,18 +35,10 @@ pub(super) async fn next(
     };
     let admitted = surface.proxy.admit_next_job(&evidence(&parts), key, trace).await;
     let admitted = admitted.map_err(|failure| Problem::failed(action, &failure));
-    let admitted = match admitted.and_then(|admitted| malformed.map_or(Ok(admitted), Err)) {
-        Ok(admitted) => admitted,
-        Err(problem) => {
-            Box::pin(body::discard(&parts, body)).await;
-            return Err(problem);
-        }
-    };
-    let body = body::read(body, surface.body_time).await?;
+    let admitted = admitted.and_then(|admitted| malformed.map_or(Ok(admitted), Err));
+    let (admitted, body) = body::read_if(admitted, &parts, body, surface.body_time).await?;
     let request = JobRequest::parse(&body)?;
-    let wait = wait_of(request.wait.as_deref(), &parts.headers);
-    let wait =
-        wait.map_err(|error| Problem::new(&INVALID_FIELD, format!("{error}; nothing was sent")))?;
+    let wait = wait_of(request.wait.as_deref(), &parts.headers)?;
     drop((parts, body));
     match Box::pin(surface.proxy.next_job(admitted, &request, wait)).await? {
         NextJob::Answer(answer) => Ok(response(&surface, answer)),

@@ -33,14 +33,9 @@ pub(super) async fn session(
 ) -> Result<Json<Value>, Problem> {
     let (parts, body) = request.into_parts();
     // A session costs a body, so it counts as a call does.
-    let _permit = match surface.proxy.count(&client, false).await {
-        Ok(permit) => permit,
-        Err(failure) => {
-            Box::pin(body::discard(&parts, body)).await;
-            return Err(Problem::refused(&failure));
-        }
-    };
-    let body = body::read(body, surface.body_time).await?;
+    let permit = surface.proxy.count(&client, false).await;
+    let permit = permit.map_err(|failure| Problem::refused(&failure));
+    let (_permit, body) = body::read_if(permit, &parts, body, surface.body_time).await?;
     let wallet = surface.proxy.wallet_of(&client);
     let named = JsonText::parse(&body).and_then(|body| body.field(WALLET));
     if let Some(named) = named.and_then(|named| other_wallet(named.as_str(), wallet)) {

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     action::Action,
     problem::Problem,
-    problems::INVALID_FIELD,
     trace::Trace,
     waiting::{PREFER, wait_of},
 };
@@ -68,7 +67,7 @@ fn take_wait(parts: &mut Parts) -> Result<Duration, Problem> {
     {
         parts.uri = uri;
     }
-    wait.map_err(|error| Problem::new(&INVALID_FIELD, format!("{error}; nothing was sent")))
+    Ok(wait?)
 }
 
 fn without_query(uri: &Uri) -> Result<Uri, InvalidUri> {

@@ -324,8 +324,14 @@ pub(crate) fn is_put_off(status: StatusCode) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status)
 }
 
+/// The wait that an answer asks for.
+pub(crate) fn wished(answer: &Answer) -> Option<Duration> {
+    let wish = answer.headers.get(header::RETRY_AFTER)?;
+    wait(wish, answer.upstream_now())
+}
+
 /// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110 §10.2.3).
-pub(crate) fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
+fn wait(wish: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = wish.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

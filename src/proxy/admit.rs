@@ -43,6 +43,11 @@ pub struct Admitted {
     pub(super) permit: InFlightPermit,
 }
 
+/// A row of the table, for the calls that the proxy makes of itself.
+pub(super) fn action(name: &str) -> Result<&'static Action, CallError> {
+    Action::named(name).ok_or(CallError::Aborted)
+}
+
 impl Proxy {
     /// Lets a call through that its client may make now, and counts it. That it may not is on record.
     ///
@@ -85,6 +90,21 @@ impl Proxy {
                 Err(self.refused(&admission, caller, Some(wallet), error).await)
             }
         }
+    }
+
+    /// Admits one more call for a client that was admitted: it is not counted, and needs a permit of its own.
+    ///
+    /// # Errors
+    /// Too many are in flight.
+    pub(super) fn readmit(
+        &self,
+        admission: Admission,
+        client: Client,
+        known_at: Instant,
+    ) -> Result<Admitted, CallError> {
+        let permit = self.permit(&client)?;
+        admission.trace.name(&client.name, admission.action, admission.product.clone());
+        Ok(Admitted { admission, client, known_at, permit })
     }
 
     /// The client that makes a request which is no call.

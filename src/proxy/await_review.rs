@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    admit::{Admission, Admitted},
+    admit::{Admission, Admitted, action},
     error::CallError,
     evidence::Evidence,
     parts::Proxy,
-    reviews::{Asker, NextQuestion, ReviewKey, SeenReview},
+    reviews::{Asker, NextQuestion, ReviewKey, STATUS, SeenReview},
 };
 use crate::{
-    action::Action,
     call::Call,
     policy::Client,
     store::{EventKind, FreezeOf},
@@ -21,9 +20,6 @@ use crate::{
     types::{Address, Slug},
     upstream::Answer,
 };
-
-/// The name of the call that shows a review.
-const STATUS: &str = "job_status";
 
 impl Proxy {
     /// Makes a call for the status of a job, but answers it only when the review of the job has an end, or
@@ -70,8 +66,7 @@ impl Proxy {
         {
             return Ok(seen.answer.clone());
         }
-        let permit = self.in_flight.take(&client.name)?;
-        self.call(Admitted { admission, client, known_at, permit }, call).await
+        self.call(self.readmit(admission, client, known_at)?, call).await
     }
 
     /// Whether a client may make the call at all, and see the job.
@@ -140,14 +135,13 @@ impl Proxy {
     ) -> Result<Answer, CallError> {
         let known_at = Instant::now();
         let client = self.identify(&asker.evidence).await?;
-        let action = Action::named(STATUS).ok_or(CallError::Aborted)?;
+        let action = action(STATUS)?;
         client.check(action, wallet, Timestamp::now())?;
         // Otherwise each question would be on record as a refusal.
         self.store.check_unfrozen(FreezeOf::Signatures).await?;
-        let permit = self.in_flight.take(&client.name)?;
         let trace = Arc::new(Trace::new(asker.call_id.clone()));
         let admission = Admission { action, product: Some(job.clone()), key: None, trace };
         let call = Call::new(action, [job.as_str()], b"").map_err(|_| CallError::Aborted)?;
-        self.call(Admitted { admission, client, known_at, permit }, call).await
+        self.call(self.readmit(admission, client, known_at)?, call).await
     }
 }

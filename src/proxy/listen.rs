@@ -14,9 +14,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{evidence::Evidence, feed::FeedNews, parts::Proxy, reviews::Asker};
+use super::{
+    admit::action,
+    evidence::Evidence,
+    feed::FeedNews,
+    parts::Proxy,
+    reviews::{Asker, STATUS},
+};
 use crate::{
-    action::Action,
     policy::Client,
     store::{Event, EventKind, OpenSubmission, RecordedEvent, StoreError},
     types::{Address, ClientId, RequestId},
@@ -148,7 +153,7 @@ impl Proxy {
     /// Asks after the reviews that clients listen for, each in the name of its own client or else of an
     /// admin, if that may.
     fn ask_for(self: &Arc<Self>, listeners: &[(Client, Asker)], submissions: &[OpenSubmission]) {
-        let Some(status) = Action::named("job_status") else { return };
+        let Ok(status) = action(STATUS) else { return };
         let now = Timestamp::now();
         let may_ask = |client: &Client| client.check(status, self.wallet_of(client), now).is_ok();
         let all: Vec<_> = listeners.iter().filter(|(client, _)| may_ask(client)).collect();

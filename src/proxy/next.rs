@@ -8,14 +8,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    admit::{Admission, Admitted},
+    admit::{Admission, Admitted, action},
     detached::Detached,
     error::CallError,
     evidence::Evidence,
     finish::replayed,
     job_queue::{JobOffer, JobQueue, Lister, NoList, Seat},
     parts::Proxy,
-    poll_jobs::action,
 };
 use crate::{
     action::{Action, Effect},
@@ -214,7 +213,7 @@ impl Proxy {
         let key = key.as_ref().map(|key| key_of(key, job)).transpose()?;
         let trace = trace.clone();
         let admission = Admission { action: reserve, product: Some(job.clone()), key, trace };
-        let admitted = self.readmit(admission, client, *known_at)?;
+        let admitted = self.readmit(admission, client.clone(), *known_at)?;
         let is_repeat = claim.job.as_ref() == Some(job);
         let number = match is_repeat {
             true => None,

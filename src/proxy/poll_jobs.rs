@@ -3,19 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::{
-    admit::{Admission, Admitted},
+    admit::{Admission, action},
     error::CallError,
     job_queue::{JobQueue, Lister, NoList},
     parts::Proxy,
 };
 use crate::{
-    action::Action,
     call::Call,
     next_job::{ListedJob, listed},
-    policy::Client,
     retry,
     store::ReleasedJob,
     trace::Trace,
@@ -42,9 +39,7 @@ impl Proxy {
                     self.learn_released(&queue, wallet).await;
                 }
                 Ok(Err(refused)) => {
-                    let wish = refused.headers.get(http::header::RETRY_AFTER);
-                    let wait = wish.and_then(|wish| retry::wait(wish, refused.upstream_now()));
-                    let wait = wait.unwrap_or_default();
+                    let wait = retry::wished(&refused).unwrap_or_default();
                     queue.fail(None, wait, &NoList::Refused(refused));
                 }
                 Err(error) => {
@@ -68,7 +63,7 @@ impl Proxy {
             let body = format!("{{\"limit\":{PAGE},\"skip\":{}}}", page * PAGE);
             let call = Call::new(action, [], body.as_bytes()).map_err(|_| CallError::Aborted)?;
             let admission = Admission { action, product: None, key: None, trace };
-            let admitted = self.readmit(admission, &lister.client, lister.known_at)?;
+            let admitted = self.readmit(admission, lister.client.clone(), lister.known_at)?;
             let answer = self.call(admitted, call).await?;
             if !answer.status.is_success() {
                 return Ok(Err(answer));
@@ -93,21 +88,4 @@ impl Proxy {
             Err(error) => tracing::warn!(%error, "released jobs are not handed out"),
         }
     }
-
-    /// Admits a call for a client that was admitted: it needs a permit of its own.
-    pub(super) fn readmit(
-        &self,
-        admission: Admission,
-        client: &Client,
-        known_at: Instant,
-    ) -> Result<Admitted, CallError> {
-        let permit = self.in_flight.take(&client.name)?;
-        admission.trace.name(&client.name, admission.action, admission.product.clone());
-        Ok(Admitted { admission, client: client.clone(), known_at, permit })
-    }
-}
-
-/// A row of the table.
-pub(super) fn action(name: &str) -> Result<&'static Action, CallError> {
-    Action::named(name).ok_or(CallError::Aborted)
 }

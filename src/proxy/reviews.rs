@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use http::header::RETRY_AFTER;
 use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
@@ -23,6 +22,9 @@ use crate::{
     upstream::Answer,
     waiting::Pace,
 };
+
+/// The name of the call that shows a review.
+pub(super) const STATUS: &str = "job_status";
 
 /// How long the pace of a job is remembered after the last client has gone: most come back.
 const REMEMBERED: Duration = Duration::from_secs(120);
@@ -259,8 +261,7 @@ impl WatchedReview {
 impl SeenReview {
     pub(super) fn new(answer: Answer, asked: Instant) -> Self {
         let status = JobStatus::of(answer.clone());
-        let wish = answer.headers.get(RETRY_AFTER).filter(|_| is_put_off(answer.status));
-        let put_off = wish.and_then(|wish| retry::wait(wish, answer.upstream_now()));
+        let put_off = retry::wished(&answer).filter(|_| is_put_off(answer.status));
         let put_off_until = put_off.map(|wait| Instant::now() + wait.min(LONGEST_PUT_OFF));
         Self { answer, status, asked, put_off_until }
     }
@@ -316,7 +317,7 @@ impl Drop for WaitingForReview {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, StatusCode};
+    use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
     use jiff::SignedDuration;
     use tokio::time::advance;
 

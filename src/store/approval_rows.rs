@@ -15,25 +15,25 @@ const SHOWN: SignedDuration = SignedDuration::from_hours(24);
 const COLUMNS: &str = "id, client, client_name, action, resource, network, asset, payee, amount, asked, ends, \
                        answer, answered_by, fingerprint, seal";
 
+/// The name in errors.
+const APPROVAL: &str = "approval";
+
 fn stored(row: &Row<'_>) -> Result<Approval, Fault> {
-    fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Fault> {
-        text.parse().map_err(|_| Fault::Malformed("approval"))
-    }
     let answer = row.opt_text(11)?.map(|answer| -> Result<_, Fault> {
-        let answer = ApprovalAnswer::from_str(answer).ok_or(Fault::Malformed("approval"))?;
+        let answer = ApprovalAnswer::from_str(answer).ok_or(Fault::Malformed(APPROVAL))?;
         Ok((answer, row.text(12)?.to_owned()))
     });
     Ok(Approval {
-        id: parsed(row.text(0)?)?,
+        id: row.parsed(0, APPROVAL)?,
         client: ClientId::new(row.int(1)?),
         client_name: row.text(2)?.to_owned(),
         action: row.text(3)?.to_owned(),
         terms: PaymentTerms {
             resource: row.text(4)?.to_owned(),
-            network: parsed(row.text(5)?)?,
-            asset: parsed(row.text(6)?)?,
-            payee: parsed(row.text(7)?)?,
-            amount: parsed(row.text(8)?)?,
+            network: row.parsed(5, APPROVAL)?,
+            asset: row.parsed(6, APPROVAL)?,
+            payee: row.parsed(7, APPROVAL)?,
+            amount: row.parsed(8, APPROVAL)?,
         },
         asked: row.time(9)?,
         ends: row.time(10)?,

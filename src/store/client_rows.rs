@@ -1,7 +1,5 @@
 //! The clients as they are stored: all SQL about them.
 
-use std::str::FromStr;
-
 use jiff::Timestamp;
 
 use super::{
@@ -40,13 +38,13 @@ impl ClientRecord {
     fn stored(row: &Row<'_>) -> Result<Self, Fault> {
         let client = Client {
             id: ClientId::new(row.int(0)?),
-            name: parsed(row.text(1)?, "name")?,
-            allow: parsed(row.text(2)?, "allow")?,
-            wallet: row.opt_text(3)?.map(|text| parsed(text, "wallet")).transpose()?,
-            rate: row.opt_text(4)?.map(|text| parsed(text, "rate")).transpose()?,
+            name: row.parsed(1, "name")?,
+            allow: row.parsed(2, "allow")?,
+            wallet: row.opt_parsed(3, "wallet")?,
+            rate: row.opt_parsed(4, "rate")?,
             max_reservations: row.opt_int(5)?,
-            max_credits: row.opt_text(15)?.map(|text| parsed(text, "limit")).transpose()?,
-            spend: row.opt_text(16)?.map(|text| parsed(text, "limit")).transpose()?,
+            max_credits: row.opt_parsed(15, "limit")?,
+            spend: row.opt_parsed(16, "limit")?,
             admin: row.flag(6)?,
             expires: row.opt_time(7)?,
         };
@@ -64,10 +62,6 @@ impl ClientRecord {
             arrival: row.opt_int(14)?,
         })
     }
-}
-
-fn parsed<T: FromStr>(text: &str, column: &'static str) -> Result<T, Fault> {
-    text.parse().map_err(|_| Fault::Malformed(column))
 }
 
 /// The column in which a credential stands, and how it stands there.

@@ -3,7 +3,7 @@
 //! Rules see rows and give values. SQL texts number their values from `?1` and their columns from 0, and use
 //! nothing but what PostgreSQL also has, so that it can stand behind the same four calls.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{
@@ -204,6 +204,20 @@ impl Row<'_> {
 
     pub(super) fn opt_text(&self, column: usize) -> Result<Option<&str>, Fault> {
         Ok(self.get(column)?.as_str_or_null()?)
+    }
+
+    /// A text that is the value of a type. Errors name it as `what`.
+    pub(super) fn parsed<T: FromStr>(&self, column: usize, what: &'static str) -> Result<T, Fault> {
+        self.opt_parsed(column, what)?.ok_or(Fault::Malformed(what))
+    }
+
+    pub(super) fn opt_parsed<T: FromStr>(
+        &self,
+        column: usize,
+        what: &'static str,
+    ) -> Result<Option<T>, Fault> {
+        let text = self.opt_text(column)?;
+        text.map(|text| text.parse().map_err(|_| Fault::Malformed(what))).transpose()
     }
 
     pub(super) fn blob(&self, column: usize) -> Result<&[u8], Fault> {

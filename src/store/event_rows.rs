@@ -13,7 +13,7 @@ use super::{
     event::{Event, EventKind, RecordedEvent},
     record::{Chain, Draft},
 };
-use crate::types::{Address, ClientId, ClientName, Slug};
+use crate::types::{Address, ClientId, Slug};
 
 /// How long events are recorded after a listener was there.
 const RECORDED: SignedDuration = SignedDuration::from_hours(24);
@@ -147,8 +147,8 @@ pub(super) fn open_submissions(
                WHERE state = 'submitted' AND told < 3 AND ends > ?1 ORDER BY ends DESC LIMIT ?2";
     db.rows(sql, &[since.into(), most.into()], |row| {
         Ok(OpenSubmission {
-            wallet: wallet(row.text(0)?)?,
-            job: job(row.text(1)?)?,
+            wallet: row.parsed(0, "wallet address")?,
+            job: row.parsed(1, "job id")?,
             client: ClientId::new(row.int(2)?),
             submitted: row.time(3)?,
         })
@@ -172,21 +172,12 @@ pub(super) fn tell_review(
 }
 
 fn of_job(row: &Row<'_>, kind: EventKind) -> Result<Event, Fault> {
-    let name: ClientName = row.text(4)?.parse().map_err(|_| Fault::Malformed("client"))?;
     Ok(Event {
-        client: Some((ClientId::new(row.int(3)?), name)),
-        wallet: Some(wallet(row.text(1)?)?),
-        job: Some(job(row.text(2)?)?),
+        client: Some((ClientId::new(row.int(3)?), row.parsed(4, "client")?)),
+        wallet: Some(row.parsed(1, "wallet address")?),
+        job: Some(row.parsed(2, "job id")?),
         ..Event::new(kind)
     })
-}
-
-fn wallet(text: &str) -> Result<Address, Fault> {
-    text.parse().map_err(|_| Fault::Malformed("wallet address"))
-}
-
-fn job(text: &str) -> Result<Slug, Fault> {
-    text.parse().map_err(|_| Fault::Malformed("job id"))
 }
 
 #[cfg(test)]

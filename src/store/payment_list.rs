@@ -11,7 +11,7 @@ use super::{
     error::{Fault, StoreError},
     file,
     journal::append_deed,
-    payment_rows::{self, MARGIN},
+    payment_rows::{self, MARGIN, PAYMENT},
 };
 use crate::{
     payment::AuthorizationNonce,
@@ -163,7 +163,7 @@ fn all(db: &Db, now: Timestamp) -> Result<Vec<ListedPayment>, Fault> {
 }
 
 fn listed(row: &Row<'_>, now: Timestamp) -> Result<ListedPayment, Fault> {
-    let malformed = || Fault::Malformed("payment");
+    let malformed = || Fault::Malformed(PAYMENT);
     let amount: u64 = row.int(2)?;
     let demand = [row.text(3)?, row.text(4)?].map(serde_json::from_str);
     let [accepted, resource]: [Result<Value, _>; 2] = demand;
@@ -180,7 +180,7 @@ fn listed(row: &Row<'_>, now: Timestamp) -> Result<ListedPayment, Fault> {
         _ => PaymentState::Unknown,
     };
     Ok(ListedPayment {
-        nonce: row.text(0)?.parse().map_err(|_| malformed())?,
+        nonce: row.parsed(0, PAYMENT)?,
         client: row.text(1)?.to_owned(),
         amount: BaseUnits::new(amount.into()),
         asset: demand[0]["asset"].as_str().and_then(|asset| asset.parse().ok()),

@@ -115,13 +115,13 @@ fn clock() -> [Param<'static>; 3] {
     [MAX_SECONDS.into(), boot().into(), Clock::now().map(|clock| clock.ahead).into()]
 }
 
+/// The name in errors.
+pub(super) const PAYMENT: &str = "payment";
+
 fn open_payment(row: &Row<'_>) -> Result<OpenPayment, Fault> {
-    let malformed = Fault::Malformed("payment");
-    let recipient: Option<Address> = match row.opt_text(5)? {
-        Some(text) => Some(text.parse().map_err(|_| malformed.clone())?),
-        None => None,
-    };
-    let nonce: AuthorizationNonce = row.text(0)?.parse().map_err(|_| malformed.clone())?;
+    let malformed = Fault::Malformed(PAYMENT);
+    let recipient: Option<Address> = row.opt_parsed(5, PAYMENT)?;
+    let nonce: AuthorizationNonce = row.parsed(0, PAYMENT)?;
     let valid_before: i64 = row.int(1)?;
     let record = PaymentRecord {
         nonce,

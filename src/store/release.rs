@@ -177,8 +177,8 @@ fn released(
         kept_answer(row, [wallet, job, column], &inner.seal).ok().flatten()
     };
     Ok(ReleasedJob {
-        wallet: row.text(wallet)?.parse().map_err(|_| Fault::Malformed("wallet address"))?,
-        job: row.text(job)?.parse().map_err(|_| Fault::Malformed("job id"))?,
+        wallet: row.parsed(wallet, "wallet address")?,
+        job: row.parsed(job, "job id")?,
         ends: row.time(ends)?,
         answer: answer.and_then(open),
     })

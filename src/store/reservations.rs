@@ -184,10 +184,10 @@ fn row_of(
 
 fn read(row: &Row<'_>, workflow_token: Option<SecretString>) -> Result<Reservation, Fault> {
     Ok(Reservation {
-        wallet: row.text(0)?.parse().map_err(|_| Fault::Malformed("wallet address"))?,
-        job: row.text(1)?.parse().map_err(|_| Fault::Malformed("job id"))?,
+        wallet: row.parsed(0, "wallet address")?,
+        job: row.parsed(1, "job id")?,
         client: ClientId::new(row.int(2)?),
-        client_name: row.text(3)?.parse().map_err(|_| Fault::Malformed("client"))?,
+        client_name: row.parsed(3, "client")?,
         reservation_id: row.opt_text(4)?.map(str::to_owned),
         ends: row.time(5)?,
         workflow_token,

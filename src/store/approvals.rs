@@ -68,8 +68,7 @@ impl Store {
 /// # Errors
 /// They cannot be read.
 pub fn approvals(path: &Path) -> Result<Vec<Approval>, StoreError> {
-    let all = file::must_exist(path).and_then(|()| approval_rows::all(&file::open(path)?));
-    all.map_err(|fault| StoreError::new(path, fault.of_command()))
+    file::read(path, approval_rows::all)
 }
 
 /// Approves a payment that waits, by a command that has the key of the proxy's wallet.

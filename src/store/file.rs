@@ -130,6 +130,15 @@ pub(super) fn checkpoint(db: &Db) -> Result<(), Fault> {
     Err(Fault::Busy)
 }
 
+/// Reads for a command, from a database that must be there.
+pub(super) fn read<T>(
+    path: &Path,
+    read: impl FnOnce(&Db) -> Result<T, Fault>,
+) -> Result<T, StoreError> {
+    let found = must_exist(path).and_then(|()| read(&open(path)?));
+    found.map_err(|fault| StoreError::new(path, fault.of_command()))
+}
+
 /// Does the work of a command in one transaction, in a database that must be there.
 pub(super) fn change<T>(
     path: &Path,

@@ -125,8 +125,7 @@ impl ListedPayment {
 /// # Errors
 /// They cannot be read.
 pub fn payments(path: &Path, now: Timestamp) -> Result<Vec<ListedPayment>, StoreError> {
-    let all = file::must_exist(path).and_then(|()| all(&file::open(path)?, now));
-    all.map_err(|fault| StoreError::new(path, fault.of_command()))
+    file::read(path, |db| all(db, now))
 }
 
 /// Ends a payment that waits for its transaction, by a command: other purchases of the wallet no longer wait for
@@ -139,23 +138,20 @@ pub fn end_payment(
     nonce: AuthorizationNonce,
     now: Timestamp,
 ) -> Result<Result<(), EndPaymentError>, StoreError> {
-    let done = file::must_exist(path).and_then(|()| {
-        file::open(path)?.transaction(|db| {
-            let found = all(db, now)?.into_iter().find(|payment| payment.nonce == nonce);
-            let Some(ListedPayment { state, over, .. }) = found else {
-                return Ok(Err(EndPaymentError::NoPayment(nonce)));
-            };
-            if state != PaymentState::Pending {
-                return Ok(Err(EndPaymentError::NotPending { nonce, state }));
-            }
-            if over > now {
-                return Ok(Err(EndPaymentError::Live { nonce, over }));
-            }
-            payment_rows::end(db, &nonce.to_string())?;
-            append_deed(db, Deed::EndPayment(nonce), &user()).map(Ok)
-        })
-    });
-    done.map_err(|fault: Fault| StoreError::new(path, fault.of_command()))
+    file::change(path, |db| {
+        let found = all(db, now)?.into_iter().find(|payment| payment.nonce == nonce);
+        let Some(ListedPayment { state, over, .. }) = found else {
+            return Ok(Err(EndPaymentError::NoPayment(nonce)));
+        };
+        if state != PaymentState::Pending {
+            return Ok(Err(EndPaymentError::NotPending { nonce, state }));
+        }
+        if over > now {
+            return Ok(Err(EndPaymentError::Live { nonce, over }));
+        }
+        payment_rows::end(db, &nonce.to_string())?;
+        append_deed(db, Deed::EndPayment(nonce), &user()).map(Ok)
+    })
 }
 
 fn all(db: &Db, now: Timestamp) -> Result<Vec<ListedPayment>, Fault> {

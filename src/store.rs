@@ -35,7 +35,6 @@ mod boot;
 mod client_rows;
 mod credit_rows;
 mod end;
-mod freeze_rows;
 mod new_file;
 mod run;
 mod schema;
@@ -47,6 +46,7 @@ mod payment_rows;
 mod record;
 
 mod event_rows;
+mod freeze_rows;
 
 mod reservations;
 

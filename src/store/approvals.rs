@@ -15,7 +15,7 @@ use super::{
     file,
     handle::Store,
     head::Head,
-    journal::append_deed,
+    record::append_deed,
     seal::{Place, Seal},
 };
 use crate::{

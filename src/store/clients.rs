@@ -14,8 +14,9 @@ use super::{
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
-    journal::{ACKNOWLEDGED, append_deed},
+    journal::ACKNOWLEDGED,
     marker,
+    record::append_deed,
 };
 use crate::{
     policy::Client,

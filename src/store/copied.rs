@@ -3,16 +3,7 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
-use super::{
-    db::Db,
-    deed::Deed,
-    error::Fault,
-    freeze::{Freeze, FreezeOf},
-    freeze_rows, head,
-    record::{Chain, Draft},
-};
+use super::{db::Db, error::Fault, freeze::FreezeOf, freeze_rows, head};
 
 /// The name for the journal and in the freeze.
 const BY: &str = "the first start of a restored copy";
@@ -23,14 +14,7 @@ pub(super) fn freeze_copy(database: &Path, db: &Db) -> Result<(), Fault> {
     if !head::is_of_copy(database, db)? {
         return Ok(());
     }
-    let freeze = Freeze { of: FreezeOf::Signatures, by: BY.to_owned(), since: Timestamp::now() };
-    db.transaction(|db| -> Result<(), Fault> {
-        if freeze_rows::insert(db, &freeze)? {
-            let deed = Deed::Freeze(freeze.of);
-            Chain::read(db)?.append(Draft::admin(deed, BY, freeze.since))?;
-        }
-        Ok(())
-    })?;
+    db.transaction(|db| freeze_rows::freeze(db, FreezeOf::Signatures, BY))?;
     tracing::warn!(
         path = %head::path(database).display(),
         "it is not there, as in a restored copy: what was signed, spent, paid, frozen and revoked since \

@@ -1,9 +1,13 @@
-//! The freezes as they are stored: all SQL about them.
+//! The freezes as they are stored: all SQL about them. Each is recorded in the journal as it begins and ends.
+
+use jiff::Timestamp;
 
 use super::{
     db::{Db, Row},
+    deed::Deed,
     error::Fault,
     freeze::{Freeze, FreezeOf},
+    record::append_deed,
 };
 
 /// The freeze that stops these, if one stands.
@@ -24,15 +28,22 @@ pub(super) fn check(db: &Db, of: FreezeOf) -> Result<(), Fault> {
     standing(db, of)?.map_or(Ok(()), |freeze| Err(Fault::Frozen(freeze)))
 }
 
-/// Adds a freeze, unless one of the same stands already; tells whether it did.
-pub(super) fn insert(db: &Db, freeze: &Freeze) -> Result<bool, Fault> {
+/// Adds a freeze, unless one of the same stands already. Returns the freeze that stands.
+pub(super) fn freeze(db: &Db, of: FreezeOf, by: &str) -> Result<Freeze, Fault> {
+    let freeze = Freeze { of, by: by.to_owned(), since: Timestamp::now() };
     let sql = "INSERT INTO freezes (stops, frozen_by, since) VALUES (?1, ?2, ?3)
                ON CONFLICT DO NOTHING";
-    let row = [freeze.of.as_str().into(), (&freeze.by).into(), freeze.since.into()];
-    Ok(db.execute(sql, &row)? > 0)
+    if db.execute(sql, &[of.as_str().into(), by.into(), freeze.since.into()])? > 0 {
+        append_deed(db, Deed::Freeze(of), by)?;
+    }
+    Ok(standing(db, of)?.unwrap_or(freeze))
 }
 
 /// Ends all freezes, and tells whether there was any.
-pub(super) fn delete(db: &Db) -> Result<bool, Fault> {
-    Ok(db.execute("DELETE FROM freezes", &[])? > 0)
+pub(super) fn thaw(db: &Db, by: &str) -> Result<bool, Fault> {
+    let is_thawed = db.execute("DELETE FROM freezes", &[])? > 0;
+    if is_thawed {
+        append_deed(db, Deed::Thaw, by)?;
+    }
+    Ok(is_thawed)
 }

@@ -5,18 +5,17 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{
     db::Db,
-    deed::{Deed, user},
+    deed::user,
     error::{Fault, StoreError},
     file,
     freeze::{Freeze, FreezeOf},
     freeze_rows,
     handle::Store,
-    journal::{ACKNOWLEDGED, append_deed},
+    journal::ACKNOWLEDGED,
 };
 
 impl Store {
@@ -27,7 +26,7 @@ impl Store {
     /// It could not be written.
     pub async fn freeze(&self, of: FreezeOf, by: &str) -> Result<Freeze, StoreError> {
         let by = by.to_owned();
-        let frozen = self.write(move |db| freeze_in(db, of, &by)).await?;
+        let frozen = self.write(move |db| freeze_rows::freeze(db, of, &by)).await?;
         sleep(ACKNOWLEDGED).await;
         Ok(frozen)
     }
@@ -38,7 +37,7 @@ impl Store {
     /// It could not be written.
     pub async fn thaw(&self, by: &str) -> Result<bool, StoreError> {
         let by = by.to_owned();
-        let thawed = self.write(move |db| thaw_in(db, &by)).await?;
+        let thawed = self.write(move |db| freeze_rows::thaw(db, &by)).await?;
         sleep(ACKNOWLEDGED).await;
         Ok(thawed)
     }
@@ -75,7 +74,7 @@ impl Store {
 /// # Errors
 /// It could not be written.
 pub fn freeze(path: &Path, of: FreezeOf) -> Result<Freeze, StoreError> {
-    command(path, |db| freeze_in(db, of, &user()))
+    command(path, |db| freeze_rows::freeze(db, of, &user()))
 }
 
 /// Ends every freeze by a command; tells whether there was any.
@@ -83,29 +82,13 @@ pub fn freeze(path: &Path, of: FreezeOf) -> Result<Freeze, StoreError> {
 /// # Errors
 /// It could not be written.
 pub fn thaw(path: &Path) -> Result<bool, StoreError> {
-    command(path, |db| thaw_in(db, &user()))
+    command(path, |db| freeze_rows::thaw(db, &user()))
 }
 
 fn command<T>(path: &Path, work: impl FnOnce(&Db) -> Result<T, Fault>) -> Result<T, StoreError> {
     let done = file::change(path, work)?;
     std::thread::sleep(ACKNOWLEDGED);
     Ok(done)
-}
-
-fn freeze_in(db: &Db, of: FreezeOf, by: &str) -> Result<Freeze, Fault> {
-    let freeze = Freeze { of, by: by.to_owned(), since: Timestamp::now() };
-    if freeze_rows::insert(db, &freeze)? {
-        append_deed(db, Deed::Freeze(of), by)?;
-    }
-    Ok(freeze_rows::standing(db, of)?.unwrap_or(freeze))
-}
-
-fn thaw_in(db: &Db, by: &str) -> Result<bool, Fault> {
-    let is_thawed = freeze_rows::delete(db)?;
-    if is_thawed {
-        append_deed(db, Deed::Thaw, by)?;
-    }
-    Ok(is_thawed)
 }
 
 #[cfg(test)]

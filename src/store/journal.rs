@@ -22,7 +22,7 @@ use super::{
     handle::Store,
     known::{KNOWN, LEASE},
     payment_rows,
-    record::{Attempt, Chain, Draft, RecordedOutcome},
+    record::{Attempt, Chain, Draft, RecordedOutcome, append_deed},
     refusals::{MINUTE, More, Recording},
 };
 use crate::{
@@ -184,9 +184,4 @@ pub fn record_deed(path: &Path, deed: Deed<'_>) -> Result<(), StoreError> {
         Err(Fault::Missing) => Ok(()),
         _ => file::change(path, |db| append_deed(db, deed, &user())),
     }
-}
-
-/// Records a change of the state together with it.
-pub(super) fn append_deed(db: &Db, deed: Deed<'_>, by: &str) -> Result<(), Fault> {
-    Chain::read(db)?.append(Draft::admin(deed, by, Timestamp::now()))
 }

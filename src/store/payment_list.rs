@@ -10,8 +10,8 @@ use super::{
     deed::{Deed, user},
     error::{Fault, StoreError},
     file,
-    journal::append_deed,
     payment_rows::{self, MARGIN, PAYMENT},
+    record::append_deed,
 };
 use crate::{
     payment::AuthorizationNonce,

@@ -317,5 +317,10 @@ impl Record {
     }
 }
 
+/// Records a change of the state together with it.
+pub(super) fn append_deed(db: &Db, deed: Deed<'_>, by: &str) -> Result<(), Fault> {
+    Chain::read(db)?.append(Draft::admin(deed, by, Timestamp::now()))
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use super::{
     freeze_rows,
     hand_out::{JobClaim, check_number, keep_key},
     handle::{Inner, Store},
-    journal::append_deed,
+    record::append_deed,
     reservations::kept_answer,
     stored_answer::StoredAnswer,
 };

@@ -82,6 +82,18 @@ impl Event {
         Self { kind, client, wallet, job, reserved_until: None, reward_credits: None }
     }
 
+    /// The event that a client has got a job until then.
+    pub(super) fn reservation_made(
+        client: (ClientId, ClientName),
+        wallet: Address,
+        job: Slug,
+        ends: Timestamp,
+    ) -> Self {
+        let (client, wallet, job) = (Some(client), Some(wallet), Some(job));
+        let event = Self::new(EventKind::ReservationMade);
+        Self { client, wallet, job, reserved_until: Some(ends), ..event }
+    }
+
     /// Whether a client that signs with this wallet is told: an admin of everything, and others of their own
     /// jobs, their wallet and the upstream.
     pub fn is_for(&self, client: &Client, wallet: Address) -> bool {

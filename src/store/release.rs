@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     boot,
     callers::access_ended,
-    db::{Db, Row},
+    db::Row,
     deed::Deed,
     error::{Fault, StoreError},
-    event::{Event, EventKind},
+    event::Event,
     event_rows,
     freeze::FreezeOf,
     freeze_rows,
@@ -53,18 +53,18 @@ impl Store {
         job: &Slug,
         now: Timestamp,
     ) -> Result<Result<ReleasedJob, Denied>, StoreError> {
-        let (client, job) = (client.clone(), job.clone());
+        let (inner, client, job) = (self.0.clone(), client.clone(), job.clone());
         self.write(move |db| {
             boot::follow(db)?;
-            let sql = "SELECT id, wallet, job, client, ends FROM reservations
-                       WHERE state = 'reserved' AND NOT released AND ends > ?1 AND job = ?2";
-            let running = db.rows(sql, &[now.into(), job.as_str().into()], |row| {
-                let holder = ClientId::new(row.int(3)?);
-                Ok((row.int::<i64>(0)?, holder, released(row, [1, 2, 4], None)?))
-            })?;
-            let is_held = !running.is_empty();
+            let sql = format!(
+                "SELECT {COLUMNS} FROM reservations
+                 WHERE state = 'reserved' AND NOT released AND ends > ?1 AND job = ?2"
+            );
+            let held =
+                db.rows(&sql, &[now.into(), job.as_str().into()], |row| read(&inner, row))?;
+            let is_held = !held.is_empty();
             let own = |(_, holder, _): &(i64, ClientId, _)| client.admin || *holder == client.id;
-            let Some((number, _, released)) = running.into_iter().find(own) else {
+            let Some((number, _, released)) = held.into_iter().find(own) else {
                 return Ok(Err(if is_held { Denied::Holder(job) } else { Denied::NotHeld(job) }));
             };
             db.execute("UPDATE reservations SET released = 1 WHERE id = ?1", &[number.into()])?;
@@ -87,12 +87,14 @@ impl Store {
         self.follow_clock().await;
         let inner = self.0.clone();
         self.read(move |db| {
-            let sql = "SELECT wallet, job, ends, answer FROM reservations
-                       WHERE state = 'reserved' AND released AND ends > ?1 AND wallet = ?2
-                             AND answer IS NOT NULL ORDER BY ends";
+            let sql = format!(
+                "SELECT {COLUMNS} FROM reservations
+                 WHERE state = 'reserved' AND released AND ends > ?1 AND wallet = ?2
+                     AND answer IS NOT NULL ORDER BY ends"
+            );
             let wallet = wallet.to_string();
             let params = [(now + LEAST).into(), wallet.as_str().into()];
-            db.rows(sql, &params, |row| released(row, [0, 1, 2], Some((&inner, 3))))
+            db.rows(&sql, &params, |row| Ok(read(&inner, row)?.2))
         })
         .await
     }
@@ -122,7 +124,14 @@ impl Store {
             if let Err(denied) = check_number(db, &client, Some((wallet, &job)), now)? {
                 return Ok(Err(denied));
             }
-            let Some((number, released)) = find(&inner, db, wallet, &job, now)? else {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM reservations
+                 WHERE state = 'reserved' AND released AND ends > ?1 AND wallet = ?2 AND job = ?3"
+            );
+            let address = wallet.to_string();
+            let params = [now.into(), address.as_str().into(), job.as_str().into()];
+            let found = db.row(&sql, &params, |row| read(&inner, row))?;
+            let Some((number, _, released)) = found else {
                 return Ok(Err(Denied::Holder(job)));
             };
             let Some(answer) = released.answer else { return Ok(Err(Denied::Holder(job))) };
@@ -138,13 +147,8 @@ impl Store {
             let name = client.name.as_str();
             db.execute(sql, &[number.into(), client.id.number().into(), name.into()])?;
             append_deed(db, Deed::TakeReleased(wallet, &released.job), name)?;
-            let made = Event {
-                client: Some((client.id, client.name.clone())),
-                wallet: Some(wallet),
-                job: Some(released.job),
-                reserved_until: Some(released.ends),
-                ..Event::new(EventKind::ReservationMade)
-            };
+            let holder = (client.id, client.name.clone());
+            let made = Event::reservation_made(holder, wallet, released.job, released.ends);
             event_rows::tell(db, &made, now)?;
             Ok(Ok(answer))
         })
@@ -152,36 +156,19 @@ impl Store {
     }
 }
 
-fn find(
-    inner: &Inner,
-    db: &Db,
-    wallet: Address,
-    job: &Slug,
-    now: Timestamp,
-) -> Result<Option<(i64, ReleasedJob)>, Fault> {
-    let sql = "SELECT wallet, job, ends, answer, id FROM reservations
-               WHERE wallet = ?1 AND job = ?2 AND state = 'reserved' AND released AND ends > ?3";
-    let wallet = wallet.to_string();
-    let params = [wallet.as_str().into(), job.as_str().into(), now.into()];
-    db.row(sql, &params, |row| Ok((row.int(4)?, released(row, [0, 1, 2], Some((inner, 3)))?)))
-}
+/// The columns that [`read`] takes.
+const COLUMNS: &str = "id, client, wallet, job, ends, answer";
 
-/// A job from these columns: wallet, job and end, and perhaps the answer to its reserve.
-fn released(
-    row: &Row<'_>,
-    [wallet, job, ends]: [usize; 3],
-    answer: Option<(&Inner, usize)>,
-) -> Result<ReleasedJob, Fault> {
-    // One that does not open is another wallet's.
-    let open = |(inner, column): (&Inner, _)| {
-        kept_answer(row, [wallet, job, column], &inner.seal).ok().flatten()
+/// The number of a reservation, its client, and the job.
+fn read(inner: &Inner, row: &Row<'_>) -> Result<(i64, ClientId, ReleasedJob), Fault> {
+    let job = ReleasedJob {
+        wallet: row.parsed(2, "wallet address")?,
+        job: row.parsed(3, "job id")?,
+        ends: row.time(4)?,
+        // An answer that does not open is another wallet's.
+        answer: kept_answer(row, [2, 3, 5], &inner.seal).ok().flatten(),
     };
-    Ok(ReleasedJob {
-        wallet: row.parsed(wallet, "wallet address")?,
-        job: row.parsed(job, "job id")?,
-        ends: row.time(ends)?,
-        answer: answer.and_then(open),
-    })
+    Ok((row.int(0)?, ClientId::new(row.int(1)?), job))
 }
 
 /// A JSON object with one more field in front.

@@ -7,7 +7,7 @@ use super::{
     boot,
     db::{Db, Row},
     error::Fault,
-    event::{Event, EventKind},
+    event::Event,
     event_rows,
     holding::{Hold, HoldState, Holds, surely_over},
     seal::{Place, Seal},
@@ -78,13 +78,8 @@ impl Reservation {
 
     /// The event that it was made.
     fn made(&self) -> Event {
-        Event {
-            client: Some((self.client, self.client_name.clone())),
-            wallet: Some(self.wallet),
-            job: Some(self.job.clone()),
-            reserved_until: Some(self.ends),
-            ..Event::new(EventKind::ReservationMade)
-        }
+        let client = (self.client, self.client_name.clone());
+        Event::reservation_made(client, self.wallet, self.job.clone(), self.ends)
     }
 
     fn hold(&self) -> Hold {

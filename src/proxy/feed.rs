@@ -33,7 +33,7 @@ struct FeedState {
     next: u64,
 }
 
-/// What wakes the listeners.
+/// The last change that listeners were woken for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FeedNews {
     /// The number of the last event.

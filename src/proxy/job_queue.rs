@@ -72,7 +72,7 @@ struct WaitingRequest {
     offer: Option<oneshot::Sender<JobOffer>>,
 }
 
-/// What a request that waits is told.
+/// The message that ends the wait of a request.
 #[derive(Debug)]
 pub(super) enum JobOffer {
     /// This job is for it alone.
@@ -305,7 +305,7 @@ impl QueueState {
             };
             let Some(job) = take(released).or_else(|| take(open)) else { return true };
             handed_out.insert(folded(&job), None);
-            // One that has gone gives it back as it drops its seat.
+            // A request that has gone returns the job as its seat is dropped.
             waiting.tell(JobOffer::Job(job));
             false
         });

@@ -9,7 +9,7 @@ use crate::{
     types::{Address, ClientId, ClientName, Slug},
 };
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// A job was reserved.
@@ -58,10 +58,10 @@ impl EventKind {
     }
 }
 
-/// Something that happened, and to what.
+/// An event, and what it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What happened.
+    /// Its kind.
     pub kind: EventKind,
     /// The client whose job it is about.
     pub client: Option<(ClientId, ClientName)>,

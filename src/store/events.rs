@@ -17,7 +17,7 @@ use crate::types::{Address, Slug};
 const REVIEWED: SignedDuration = SignedDuration::from_hours(3 * 24);
 const MOST_REVIEWED: u32 = 500;
 
-/// What there is to tell.
+/// The news for listeners, and what the proxy has to do for them.
 #[derive(Debug)]
 pub struct EventNews {
     /// The events after the last ones.
@@ -59,7 +59,7 @@ impl Store {
         self.read(move |db| event_rows::after(db, seq)).await
     }
 
-    /// What there is to tell after a record.
+    /// The news after a record.
     ///
     /// # Errors
     /// It cannot be read.

@@ -35,7 +35,7 @@ pub enum HandOutBegun {
     Denied(Denied),
 }
 
-/// What a request for any job holds until its end.
+/// The key and the job that a request for any job holds until its end.
 #[derive(Debug, Default)]
 pub struct JobClaim {
     key: Option<Key>,

@@ -42,7 +42,7 @@ async fn the_oldest_request_gets_the_best_job_that_it_takes() {
     lists(&queue, &[100, 400, 200]);
     let found: Vec<_> = seats.iter_mut().map(id).collect();
     assert_eq!(found, [Some("400".into()), Some("200".into()), Some("100".into()), None]);
-    // One that comes later takes what is left of a list, as long as that is up to date.
+    // A later request takes a job that is left of the list, as long as the list is up to date.
     drop(seats);
     let _waits = joins(&queue, choosy);
     lists(&queue, &[100, 400, 200, 50]);

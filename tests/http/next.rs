@@ -330,13 +330,20 @@ async fn requests_that_wait_leave_room_for_calls_and_drop_out_as_their_clients_l
 #[tokio::test]
 async fn a_list_that_is_refused_is_told_to_all_who_wait() {
     let refusal = json!({"detail": "not today"});
-    let list = Some((StatusCode::UNPROCESSABLE_ENTITY, refusal.clone()));
-    let (proxy, between) = Between::start(1, Rules { list, ..Rules::default() }).await;
+    let (proxy, between) = Between::start(1, empty()).await;
+    let mut listed = between.listed();
     let long = r#"{"wait":"50s"}"#;
-    let (one, other) = join(ask(&proxy, long), ask(&proxy, long)).await;
+    let refused = async {
+        // Both wait for the second list, which comes two seconds after the first or later.
+        listed.wait_for(|lists| *lists == 1).await.unwrap();
+        let answer = ask(&proxy, long);
+        between.0.lock().unwrap().list = Some((StatusCode::UNPROCESSABLE_ENTITY, refusal.clone()));
+        answer.await
+    };
+    let (one, other) = join(ask(&proxy, long), refused).await;
     for answer in [one, other] {
         assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(json(answer).await, refusal);
     }
-    assert_eq!(between.calls("list"), 1);
+    assert_eq!(between.calls("list"), 2);
 }

@@ -200,7 +200,8 @@ fn secrets_are_taken_as_a_container_mounts_them() {
 
     // A volume for every user.
     home.set_mode("state", 0o777);
-    let ran = home.run_as(without_rights(&home).args(args), Stdio::null());
+    let on_any_port = [&args[..], &["--listen", "127.0.0.1:0"]].concat();
+    let ran = home.run_as(without_rights(&home).args(on_any_port), Stdio::null());
     ran.fails(77, &["folder", "state", "mode 777", "name a folder inside it"]);
     let inside = [&args[..], &["--state", "state/mine"]].concat();
     home.serve_by(without_rights(&home).args(inside)).is_ready(WALLET);

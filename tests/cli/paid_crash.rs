@@ -33,9 +33,10 @@ use crate::{
     random::Random,
 };
 
-/// The calls of a round, each of which costs 1.5 of the 40 that a day allows.
+/// The calls of a round, each of which costs 1.5 of the 470 that a day allows: so the limit ends some of the
+/// last of forty rounds, and all others are paid.
 const CALLS: u64 = 8;
-const MOST: usize = 26;
+const MOST: usize = 313;
 
 /// The latest moment of a kill after the calls set out.
 const LATEST: u64 = 150;
@@ -50,7 +51,7 @@ const CONFIG: &str = r#"
     payees = "0x1111111111111111111111111111111111111111"
     resources = "https://a.example/external/credits/purchase"
     max_per_call = "5"
-    per_day = "40"
+    per_day = "470"
     per_month = "1000"
     [[spending.assets]]
     address = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"

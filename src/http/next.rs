@@ -15,7 +15,7 @@ use crate::{
     action::Action,
     next_job::{InvalidJobRequest, JobRequest},
     problem::Problem,
-    problems::{INTERNAL, INVALID_BODY, INVALID_FIELD},
+    problems::{INTERNAL, INVALID_BODY, INVALID_FIELD, QUERY_NOT_TAKEN},
     proxy::{NextJob, NextJobError},
     trace::Trace,
     waiting::wait_of,
@@ -29,7 +29,15 @@ pub(super) async fn next(
     let (parts, body) = request.into_parts();
     let none = || Problem::new(&INTERNAL, "there is no such call");
     let action = Action::named("job_reserve").ok_or_else(none)?;
-    let (key, malformed) = match call_head::read(action, &parts) {
+    let head = match call_head::query(&parts) {
+        Some(_) => {
+            let detail = "the fields of a request for a job stand in a JSON body, as in \
+                          {\"wait\": \"20s\"}, and not in the query; nothing was sent";
+            Err(Problem::new(&QUERY_NOT_TAKEN, detail))
+        }
+        None => call_head::read(action, &parts),
+    };
+    let (key, malformed) = match head {
         Ok(key) => (key, None),
         Err(problem) => (None, Some(problem)),
     };

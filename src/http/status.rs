@@ -20,6 +20,7 @@ use super::{
 use crate::{
     action::Action,
     problem::Problem,
+    problems::QUERY_NOT_TAKEN,
     trace::Trace,
     waiting::{PREFER, wait_of},
 };
@@ -57,17 +58,19 @@ async fn status_with_wait(
     Ok(call::response(&surface, answer))
 }
 
-/// Takes `wait` out of a query that has nothing else, so that it does not go upstream.
+/// Takes the query off, so that it does not go upstream: it may be a `wait` and nothing else.
 fn take_wait(parts: &mut Parts) -> Result<Duration, Problem> {
-    let query = parts.uri.query().and_then(|query| query.strip_prefix("wait="));
-    let given = query.filter(|wait| !wait.contains('&'));
-    let wait = wait_of(given, &parts.headers);
-    if given.is_some()
-        && let Ok(uri) = without_query(&parts.uri)
-    {
-        parts.uri = uri;
+    let uri = without_query(&parts.uri).unwrap_or_default();
+    let given = std::mem::replace(&mut parts.uri, uri);
+    let query = given.query().filter(|query| !query.is_empty());
+    let wait = query.and_then(|query| query.strip_prefix("wait="));
+    let wait = wait.filter(|wait| !wait.contains('&'));
+    if query.is_some() && wait.is_none() {
+        let detail =
+            "job_status takes no query string but a wait, as in ?wait=20s; nothing was sent";
+        return Err(Problem::new(&QUERY_NOT_TAKEN, detail));
     }
-    Ok(wait?)
+    Ok(wait_of(wait, &parts.headers)?)
 }
 
 fn without_query(uri: &Uri) -> Result<Uri, InvalidUri> {

@@ -177,6 +177,7 @@ async fn what_cannot_be_asked_for_is_refused() {
     let url = proxy.url("/proxy/jobs/next?wait=1s");
     let refused = problem(proxy.client.post(url).send().await.unwrap()).await;
     assert_eq!(refused["code"], "query_not_taken");
+    assert!(refused["detail"].as_str().unwrap().contains(r#"as in {"wait": "20s"}"#), "{refused}");
 }
 
 #[tokio::test]

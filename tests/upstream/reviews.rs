@@ -141,6 +141,11 @@ async fn a_wait_has_the_rights_and_the_limits_of_a_status() {
         let refused = owner.refused(&format!("/jobs/{GENERAL_JOB}/status?{query}"), "").await;
         assert_eq!(refused, (400, code.to_owned()), "{query}");
     }
+    let misspelt = problem(owner.post(&path.replace("wait", "wat"), "").await).await;
+    assert!(
+        misspelt["detail"].as_str().unwrap().contains("but a wait, as in ?wait=20s"),
+        "{misspelt}"
+    );
     let list = owner.refused("/jobs/list?wait=1s", "").await;
     assert_eq!(list, (400, "query_not_taken".to_owned()));
     let stranger = proxy.post(&path, "").await;

@@ -58,7 +58,7 @@ impl EventsCommand {
                     }
                 }
                 Ok(None) => {}
-                // One that was never there is told of at once.
+                // A proxy that was never there is told of at once.
                 Err(failure @ Failure::NoAnswerFrom { .. }) if !is_first => {
                     tracing::debug!(%failure, "tried again");
                 }

@@ -47,7 +47,8 @@ pub(super) async fn send<D: Door>(
         Needs::Held => running(door, request, outer).await?.iter().map(identity).collect(),
         _ => String::new(),
     };
-    for number in 0.. {
+    let mut number = 0;
+    loop {
         let key = derived(request, &scope, number);
         let answer = door.send(request.http(Some(key)), outer).await?;
         if number == MOST || !is_replayed(&answer) {
@@ -65,8 +66,8 @@ pub(super) async fn send<D: Door>(
         if is_current {
             return Ok(answer);
         }
+        number += 1;
     }
-    unreachable!("it returns at the last number")
 }
 
 /// The reservations of the client that run, of the job that a call names.

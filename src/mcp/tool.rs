@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     action::{ACTIONS, Action, Effect, Needs},
-    json_schema,
+    json_schema, next_job,
 };
 
 /// The argument with the key under which a change is made at most once.
@@ -46,25 +46,11 @@ fn own() -> [McpTool; 3] {
         "properties": { "job_id": json_schema::id("job_id") },
         "required": ["job_id"],
     });
-    let filters = json!({
-        "type": "object",
-        "properties": {
-            "job_type": {
-                "type": "array", "items": { "type": "string" },
-                "description": "Only jobs of one of these types.",
-            },
-            "min_reward_credits": {
-                "type": "number", "description": "Only jobs that pay so much.",
-            },
-            "title_contains": {
-                "type": "string", "description": "Only jobs with this in their title.",
-            },
-            "wait": {
-                "type": "string", "pattern": "^[0-9]+s$",
-                "description": "How long to wait for such a job, as in `20s`; up to `40s` here.",
-            },
-        },
-        "additionalProperties": false,
+    let mut filters = json_schema::object(next_job::FIELDS, false);
+    filters["additionalProperties"] = false.into();
+    filters["properties"]["wait"] = json!({
+        "type": "string", "pattern": "^[0-9]+s$",
+        "description": "How long to wait for such a job, as in `20s`; up to `40s` here.",
     });
     [
         McpTool {
